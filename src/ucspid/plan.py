@@ -1,0 +1,146 @@
+"""What is to run: one configuration file, checked and resolved, as frozen values.
+
+The configuration reader makes a Plan; the master carries it out; the event loop gets
+its services. All three exchange it as JSON, so every field is a string, a number, a
+boolean, None or a tuple of these. Defaults live in the schema of the file and nowhere here.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Family = Literal["inet", "inet6", "dual"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a service listens.
+
+    "dual" is one IPv6 socket on the wildcard address that takes IPv4 as well; host is
+    then empty. For the others host is an IP literal without brackets. Port 0 lets the
+    kernel choose.
+    """
+
+    family: Family
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return the form used in logs and in the file: *:25, 127.0.0.1:25, [::1]:25."""
+        if self.family == "dual":
+            return f"*:{self.port}"
+        return f"[{self.host}]:{self.port}" if self.family == "inet6" else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """A token bucket: count tokens in each period of seconds, at most burst at once."""
+
+    count: int
+    seconds: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """The privileges that a launcher takes, once, at its start; None leaves as it is.
+
+    rlimits holds (name, value) with the names of setrlimit(2) in lower case without
+    RLIMIT_, sorted; value None is infinity. Paths are absolute; cwd is inside root.
+    """
+
+    uid: int | None
+    gid: int | None
+    groups: tuple[int, ...] | None
+    umask: int | None
+    cwd: str | None
+    root: str | None
+    nice: int | None
+    rlimits: tuple[tuple[str, int | None], ...]
+    no_new_privs: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One service: where it listens, what it runs, as whom, and within which limits.
+
+    Times are seconds; None means no limit. env is the whole fixed environment, sorted.
+    exempt holds networks as text (10.0.0.0/8, ::1/128).
+    """
+
+    name: str
+    listen: tuple[Address, ...]
+    executable: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    profile: Profile
+    stderr: Literal["log", "inherit", "null"]
+    max_connections: int
+    on_full: Literal["queue", "refuse"]
+    max_per_ip: int | None
+    ipv4_prefix: int
+    ipv6_prefix: int
+    rate_per_ip: Rate | None
+    rate: Rate | None
+    exempt: tuple[str, ...]
+    refuse_message: str
+    nodelay: bool
+    keepalive: bool
+    backlog: int
+    drain_timeout: float
+    kill_timeout: float
+    max_lifetime: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """How the log is written: console or JSON lines (auto: by what stderr is), from which level."""
+
+    format: Literal["auto", "console", "json"]
+    level: Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A whole configuration file. uid, gid and groups are the event loop's; None leaves them."""
+
+    uid: int | None
+    gid: int | None
+    groups: tuple[int, ...] | None
+    control: str | None
+    log: Log
+    max_connections: int
+    services: tuple[Service, ...]
+
+    def to_json(self) -> str:
+        """Return the plan as one line of JSON."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Plan":
+        """Return the plan that to_json() wrote."""
+        data = json.loads(text)
+        data["groups"] = _tuple(data["groups"])
+        data["log"] = Log(**data["log"])
+        data["services"] = tuple(service_from(item) for item in data["services"])
+        return cls(**data)
+
+
+def service_from(data: dict[str, Any]) -> Service:
+    """Return the Service whose asdict() went through JSON."""
+    profile = data["profile"]
+    profile["groups"] = _tuple(profile["groups"])
+    profile["rlimits"] = tuple((name, value) for name, value in profile["rlimits"])
+    data["profile"] = Profile(**profile)
+    data["listen"] = tuple(Address(**item) for item in data["listen"])
+    data["argv"] = tuple(data["argv"])
+    data["env"] = tuple((name, value) for name, value in data["env"])
+    data["exempt"] = tuple(data["exempt"])
+    for key in ("rate", "rate_per_ip"):
+        if data[key] is not None:
+            data[key] = Rate(**data[key])
+    return Service(**data)
+
+
+def _tuple(items: list[int] | None) -> tuple[int, ...] | None:
+    return None if items is None else tuple(items)
