@@ -144,3 +144,41 @@ def service_from(data: dict[str, Any]) -> Service:
 
 def _tuple(items: list[int] | None) -> tuple[int, ...] | None:
     return None if items is None else tuple(items)
+
+
+def retired(name: str) -> Service:
+    """Return what stands for a service that is no longer in the file but still has sessions."""
+    return Service(
+        name=name,
+        listen=(),
+        executable="",
+        argv=(),
+        env=(),
+        profile=Profile(
+            uid=None,
+            gid=None,
+            groups=None,
+            umask=None,
+            cwd=None,
+            root=None,
+            nice=None,
+            rlimits=(),
+            no_new_privs=False,
+        ),
+        stderr="null",
+        max_connections=0,
+        on_full="queue",
+        max_per_ip=None,
+        ipv4_prefix=32,
+        ipv6_prefix=64,
+        rate_per_ip=None,
+        rate=None,
+        exempt=(),
+        refuse_message="",
+        nodelay=False,
+        keepalive=False,
+        backlog=0,
+        drain_timeout=30.0,
+        kill_timeout=5.0,
+        max_lifetime=None,
+    )

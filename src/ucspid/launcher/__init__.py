@@ -1,0 +1,1 @@
+"""The launchers: processes that start programs, one privilege profile each."""

@@ -15,7 +15,7 @@ RLIMITS = {
 """Number of each limit of setrlimit(2) by its name in the configuration file."""
 
 
-def take(
+def take(  # noqa: PLR0913 - one for each privilege
     *,
     uid: int | None,
     gid: int | None,

@@ -1,0 +1,1 @@
+"""The master: the privileged process that holds everything and meets nobody."""

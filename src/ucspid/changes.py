@@ -1,0 +1,49 @@
+"""What differs between two plans, in words: what a reload prints."""
+
+from dataclasses import fields
+
+from ucspid.plan import Plan, Service
+
+
+def changes(old: Plan | None, new: Plan) -> list[str]:
+    """Return a line for each service added, removed or changed, and for the rest of the file."""
+    before = {service.name: service for service in old.services} if old else {}
+    after = {service.name: service for service in new.services}
+    lines = [f"{name}: removed" for name in before if name not in after]
+    for name, service in after.items():
+        if name not in before:
+            lines.append(f"{name}: added, listening on {_listen(service)}")
+        elif service != before[name]:
+            lines.append(f"{name}: {_difference(before[name], service)}")
+    if old is not None:
+        lines += [
+            f"{name}: {_show(getattr(old, name))} -> {_show(getattr(new, name))}"
+            for name in ("uid", "gid", "groups", "control", "log", "max_connections")
+            if getattr(old, name) != getattr(new, name)
+        ]
+    return lines
+
+
+def _difference(old: Service, new: Service) -> str:
+    parts = []
+    for field in fields(Service):
+        before, after = getattr(old, field.name), getattr(new, field.name)
+        if before == after:
+            continue
+        if field.name == "listen":
+            parts.append(f"listen {_listen(old)} -> {_listen(new)}")
+        elif field.name in ("profile", "env"):
+            parts.append({"profile": "privileges changed", "env": "environment changed"}[field.name])
+        else:
+            parts.append(f"{field.name} {_show(before)} -> {_show(after)}")
+    return ", ".join(parts)
+
+
+def _listen(service: Service) -> str:
+    return " ".join(str(address) for address in service.listen)
+
+
+def _show(value: object) -> str:
+    if value is None:
+        return "none"
+    return " ".join(str(item) for item in value) if isinstance(value, tuple) else str(value)

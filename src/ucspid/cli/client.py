@@ -1,0 +1,80 @@
+"""The client of the control protocol: one request, one reply, blocking."""
+
+import contextlib
+import os
+import socket
+import time
+from typing import Any
+
+from ucspid.errors import ConfigError, PeerError, ResourceError
+from ucspid.wire.control import (
+    MAX_REPLY,
+    Failure,
+    Request,
+    Result,
+    decode_reply,
+    encode_request,
+)
+
+_RECEIVE = 1 << 16
+
+
+def call(path: str | os.PathLike[str], verb: str, args: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """Have the daemon whose control socket is at path carry out verb; return the result.
+
+    Takes at most timeout seconds. Raises ConnectionError if no daemon answers, and what the
+    daemon answers otherwise: ConfigError if its configuration file is wrong, ResourceError if
+    the system or the daemon failed, PeerError if the daemon refuses the request. PeerError,
+    too, if what answers does not speak the protocol.
+    """
+    request = encode_request(Request(verb, args))
+    try:
+        line = _exchange(os.fspath(path), request, time.monotonic() + timeout)
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise ConnectionError(f"no daemon answers at {path}: {error.strerror}") from None
+    except TimeoutError:
+        raise ConnectionError(f"the daemon at {path} has not answered within {timeout:g} seconds") from None
+    except OSError as error:
+        raise ConnectionError(f"no answer from the daemon at {path}: {error.strerror or error}") from None
+    try:
+        reply = decode_reply(line)
+    except PeerError as error:
+        raise PeerError(f"what answers at {path} is no ucspid of this version: {error}") from None
+    return _result(reply)
+
+
+def _exchange(path: str, request: bytes, deadline: float) -> bytes:
+    """Send the request and return all that comes up to the end of a line or of the connection."""
+    reply = bytearray()
+    with socket.socket(socket.AF_UNIX) as sock:
+        _limit(sock, deadline)
+        sock.connect(path)
+        # A daemon that turns the client away does so without reading: the reason is there to be read.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            sock.sendall(request)
+        while not reply.endswith(b"\n") and len(reply) <= MAX_REPLY:
+            _limit(sock, deadline)
+            data = sock.recv(_RECEIVE)
+            if not data:
+                raise ConnectionError("it closed the connection")
+            reply += data
+    return bytes(reply)
+
+
+def _limit(sock: socket.socket, deadline: float) -> None:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    sock.settimeout(left)
+
+
+def _result(reply: Result | Failure) -> dict[str, Any]:
+    match reply:
+        case Result(result):
+            return result
+        case Failure("config", error):
+            raise ConfigError(error.splitlines())
+        case Failure("request", error):
+            raise PeerError(error)
+        case Failure(_, error):
+            raise ResourceError(error)

@@ -1,0 +1,16 @@
+"""ucspid reload: have the running daemon take up its configuration file, and show what changed."""
+
+import argparse
+
+from ucspid.cli.client import call
+from ucspid.cli.socket_path import control_path
+
+TIMEOUT = 300.0
+"""Seconds: the daemon answers when the new configuration is in force, and looks up users for it."""
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print a line for each change. Raises what call() raises; ConfigError if the new file is wrong."""
+    changes = call(control_path(options), "reload", {}, TIMEOUT)["changes"]
+    print("\n".join(changes) or "nothing changed")
+    return 0

@@ -1,0 +1,107 @@
+"""The daemon's status as text: tables for people, 100 columns wide."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+WIDTH = 100
+_LEAST_WIDTH = 24  # of the last column, whatever the others take
+_GAP = "  "
+
+
+def report(status: dict[str, Any]) -> str:
+    """Return the text for the result of the verb status (docs/protocol-control.md)."""
+    parts = [_summary(status), _services(status), _processes(status)]
+    return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _summary(status: dict[str, Any]) -> list[str]:
+    totals = status["totals"]
+    daemon = f"ucspid {status['version']}, up {duration(status['uptime'])}, {status['config']}"
+    live = f"{totals['live']} of {totals['max_connections']}"
+    counts = ", ".join(f"{totals[outcome]} {outcome}" for outcome in ("served", "refused", "failed"))
+    return [
+        f"{daemon} (generation {status['generation']})",
+        f"{live} connections live; {totals['accepted']} accepted: {counts}",
+    ]
+
+
+def _services(status: dict[str, Any]) -> list[str]:
+    listeners: dict[str, list[str]] = {}
+    for listener in status["listeners"]:
+        listeners.setdefault(listener["service"], []).append(listener["address"])
+    header = ("SERVICE", "STATE", "LIVE", "MAX", "ACCEPTED", "SERVED", "REFUSED", "FAILED", "LISTENS ON")
+    rows = [
+        (
+            service["name"],
+            service["state"],
+            service["live"],
+            service["max_connections"],
+            service["accepted"],
+            service["served"],
+            sum(service["refused"].values()),
+            sum(service["failed"].values()),
+            " ".join(listeners.get(service["name"], [])) or "-",
+        )
+        for service in status["services"]
+    ]
+    lines = table(header, rows, right=range(2, 8))
+    why = [_reasons(service) for service in status["services"] if service["refused"] or service["failed"]]
+    return [*lines, *(["", *(line for lines in why for line in lines)] if why else [])]
+
+
+def _reasons(service: dict[str, Any]) -> list[str]:
+    """Return why connections of the service were not served, the commonest reason first."""
+    words = []
+    for outcome in ("refused", "failed"):
+        for reason, count in sorted(service[outcome].items(), key=lambda item: -item[1]):
+            words.append(f"{outcome} {count} {reason}")
+    return textwrap.wrap(f"{service['name']}: {', '.join(words)}", WIDTH, subsequent_indent=_GAP)
+
+
+def _processes(status: dict[str, Any]) -> list[str]:
+    header = ("PROCESS", "PID", "USER", "RUNNING", "SERVICES")
+    rows = [
+        (
+            process["role"] + (" (draining)" if process["draining"] else ""),
+            process["pid"],
+            process["user"],
+            process["running"] if process["role"] == "launcher" else "-",
+            " ".join(process.get("services", ())) or "-",
+        )
+        for process in status["processes"]
+    ]
+    return table(header, rows, right=(1, 3))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[int]) -> list[str]:
+    """Return lines of aligned columns; those numbered in right (from 0) align there.
+
+    The last column takes what is left of WIDTH and goes on in further lines, below itself.
+    """
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header) - 1)]
+    indent = sum(widths) + len(widths) * len(_GAP)
+    lines = []
+    for row in cells:
+        aligned = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        first, *others = textwrap.wrap(
+            row[-1], max(WIDTH - indent, _LEAST_WIDTH), break_long_words=False, break_on_hyphens=False
+        )
+        lines.append(_GAP.join([*aligned, first]))
+        lines.extend(" " * indent + other for other in others)
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Return the two largest units of a time: 41s, 3m 2s, 5h 0m, 12d 7h."""
+    whole = int(seconds)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if days:
+        return f"{days}d {hours % 24}h"
+    if hours:
+        return f"{hours}h {minutes % 60}m"
+    return f"{minutes}m {whole % 60}s" if minutes else f"{whole}s"

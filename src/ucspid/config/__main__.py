@@ -1,0 +1,32 @@
+"""python -I -m ucspid.config FILE: print the file's plan as JSON, or its mistakes.
+
+The master runs this as a process of its own, so that YAML, name services and slow disks stay
+out of the one that lives long with privileges. Exits 0, 100 for a wrong file, 111 if the
+system has no resources to check it.
+"""
+
+import sys
+
+from ucspid.config.load import load
+from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError
+
+
+def main(arguments: list[str]) -> int:
+    """Print the plan of the file named; return the exit code."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -I -m ucspid.config FILE\n")
+        return EXIT_USAGE
+    try:
+        plan = load(arguments[0])
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
+    except OSError as error:
+        sys.stderr.write(f"{arguments[0]}: cannot be checked: {error.strerror}\n")
+        return EXIT_SYSTEM
+    sys.stdout.write(plan.to_json() + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,53 @@
+"""Users and groups of the system, by name or number, as numbers."""
+
+import functools
+import grp
+import os
+import pwd
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A user as numbers; gid and name are None for a number without a passwd entry."""
+
+    uid: int
+    gid: int | None
+    name: str | None
+
+
+class Accounts:
+    """Look-ups that ask the system once for each user and group."""
+
+    def __init__(self) -> None:
+        """Start with nothing looked up."""
+        self.user = functools.cache(_user)
+        self.group = functools.cache(_group)
+        self.login_groups = functools.cache(_login_groups)
+
+
+def _user(account: str | int) -> Identity:
+    """Return the user. Raises LookupError for a name that does not exist."""
+    try:
+        entry = pwd.getpwnam(account) if isinstance(account, str) else pwd.getpwuid(account)
+    except (KeyError, UnicodeEncodeError):
+        if not isinstance(account, str):
+            return Identity(account, None, None)
+    else:
+        return Identity(entry.pw_uid, entry.pw_gid, entry.pw_name)
+    raise LookupError(f"there is no user {account}")
+
+
+def _group(account: str | int) -> int:
+    """Return the group's number. Raises LookupError for a name that does not exist."""
+    if isinstance(account, int):
+        return account
+    try:
+        return grp.getgrnam(account).gr_gid
+    except (KeyError, UnicodeEncodeError):
+        raise LookupError(f"there is no group {account}") from None
+
+
+def _login_groups(name: str | None, gid: int) -> tuple[int, ...]:
+    """Return the groups that initgroups(3) would set, sorted; only gid for a user without a name."""
+    return (gid,) if name is None else tuple(sorted(set(os.getgrouplist(name, gid))))

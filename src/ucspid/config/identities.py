@@ -1,0 +1,85 @@
+"""As whom services and the event loop run: names of the file to numbers of the system."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ucspid.config.accounts import Accounts, Identity
+from ucspid.config.forms import Account
+from ucspid.config.problems import Problems
+
+Place = Callable[[str], str]
+"""Gives the path to report a key at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A user, its group and its supplementary groups; None leaves them as they are."""
+
+    uid: int | None
+    gid: int | None
+    groups: tuple[int, ...] | None
+
+
+UNCHANGED = Numbers(None, None, None)
+
+
+@dataclass(slots=True)
+class Identities:
+    """Turns users into numbers and reports those that do not exist.
+
+    Users can only be switched by root. Otherwise names must exist all the same, so that a file
+    is found wrong before it is installed, but the numbers are left as they are.
+    """
+
+    problems: Problems
+    is_root: bool
+    accounts: Accounts = field(default_factory=Accounts)
+
+    def numbers(
+        self, user: Account, group: Account | None, groups: Sequence[Account] | None, place: Place
+    ) -> Numbers | None:
+        """Return the numbers; None after adding to the problems why there are none."""
+        identity = self._user(user, place("user"))
+        gid = None if group is None else self._group(group, place("group"))
+        named = [self._group(each, f"{place('groups')}[{index}]") for index, each in enumerate(groups or ())]
+        if identity is None or (group is not None and gid is None) or None in named:
+            return None
+        if group is None:
+            gid = identity.gid
+        if gid is None:
+            self.problems.add(place("user"), f"user id {user} is not in passwd(5): give its group too")
+            return None
+        if not self.is_root:
+            return UNCHANGED
+        own = self.accounts.login_groups(identity.name, gid) if groups is None else named
+        return Numbers(identity.uid, gid, tuple(sorted({number for number in own if number is not None})))
+
+    def loop(self, user: Account, group: Account | None) -> Numbers:
+        """Return the event loop's numbers, which are never root's."""
+        if not self.is_root and not self.problems.given("user"):
+            return UNCHANGED
+        numbers = self.numbers(user, group, None, str)
+        if numbers is not None and numbers.uid == 0:
+            self.problems.add(
+                "user", "the event loop must not run as root; a service may, by its own user: root"
+            )
+        return numbers or UNCHANGED
+
+    def label(self, user: Account) -> str:
+        """Return how messages name the user that a program is started as."""
+        return f"user {user}" if self.is_root else f"user id {os.geteuid()}"
+
+    def _user(self, user: Account, path: str) -> Identity | None:
+        try:
+            return self.accounts.user(user.value)
+        except LookupError as error:
+            self.problems.add(path, str(error.args[0]))
+            return None
+
+    def _group(self, group: Account, path: str) -> int | None:
+        try:
+            return self.accounts.group(group.value)
+        except LookupError as error:
+            self.problems.add(path, str(error.args[0]))
+            return None

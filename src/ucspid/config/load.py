@@ -1,0 +1,40 @@
+"""The configuration file as a checked Plan, or all that is wrong with it."""
+
+import os
+from pathlib import Path
+
+from ucspid.config import schema
+from ucspid.config.positions import MAX_BYTES, read
+from ucspid.config.problems import Problems
+from ucspid.config.resolve import resolve
+from ucspid.config.shapes import WRONG, record
+from ucspid.errors import ConfigError
+from ucspid.plan import Plan
+
+
+def load(path: str | os.PathLike[str]) -> Plan:
+    """Return the plan of a file.
+
+    Raises ConfigError with every mistake of the file, each as FILE:LINE:COLUMN: KEY: TEXT, or with
+    why it cannot be read; OSError where the system has no process left to look for programs with.
+    """
+    file = os.fspath(path)
+    try:
+        with Path(file).open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError([f"{file}: {error.strerror}"]) from error
+    problems = Problems()
+    plan = _plan(data, Path(file).absolute().parent, problems)
+    if lines := problems.lines(file):
+        raise ConfigError(lines)
+    assert plan is not None
+    return plan
+
+
+def _plan(data: bytes, base: Path, problems: Problems) -> Plan | None:
+    root = read(data, problems)
+    if root is None:
+        return None
+    values = record(schema.File).convert(root, "", problems)
+    return None if values is WRONG else resolve(values, base, os.environ, problems)

@@ -1,0 +1,68 @@
+"""The list of what is wrong with a file, and the place of each key in it.
+
+Every step of reading adds to one list, by the path of a key; none stops at the first
+mistake. A path is written as in services.smtp.listen[1];
+keys of other characters than letters, digits, _ and - are quoted in it.
+"""
+
+import json
+import re
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+|<<")
+_LAST_STEP = re.compile(r'(?:\[[0-9]+\]|(?:^|\.)(?:"(?:[^"\\]|\\.)*"|[^."\[\]]+))$')
+
+
+_LONGEST = 400
+
+
+def under(path: str, key: str) -> str:
+    """Return the path of a mapping's key; a key of unusual characters is quoted."""
+    step = key if _PLAIN.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+    return f"{path}.{step}" if path else step
+
+
+class Problems:
+    """Mistakes found so far, each with line and column (from 1), and where each key stands."""
+
+    def __init__(self) -> None:
+        """Start with no mistakes and no keys."""
+        self.places: dict[str, tuple[int, int]] = {}
+        self._found: set[tuple[int, int, str]] = set()
+        self._wrong: set[str] = set()
+
+    def given(self, path: str) -> bool:
+        """Say whether the file has this key."""
+        return path in self.places
+
+    def wrong(self, path: str) -> bool:
+        """Say whether a mistake was found in the value of this key."""
+        return path in self._wrong
+
+    def add(self, path: str, text: str) -> None:
+        """Add a mistake at a key; at the nearest key around it, if the file does not have it."""
+        place, around = None, path
+        self.distrust(path)
+        while place is None and around:
+            place = self.places.get(around)
+            around = _LAST_STEP.sub("", around)
+        line, column = place or (1, 1)
+        self.add_at(line, column, f"{path}: {text}" if path else text)
+
+    def add_at(self, line: int, column: int, text: str) -> None:
+        """Add a mistake at a place that is no key's."""
+        shown = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+        self._found.add((line, column, "".join(map(_printable, shown))))
+
+    def distrust(self, path: str) -> None:
+        """Count a key and what holds it as wrong, without a mistake of its own."""
+        while path:
+            self._wrong.add(path)
+            path = _LAST_STEP.sub("", path)
+
+    def lines(self, file: str) -> list[str]:
+        """Return the mistakes in the order of the file, FILE:LINE:COLUMN: TEXT."""
+        return [f"{file}:{line}:{column}: {text}" for line, column, text in sorted(self._found)]
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()

@@ -1,0 +1,74 @@
+"""The privilege profile of a service: numbers for its users and groups, absolute paths."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ucspid.config import schema
+from ucspid.config.forms import Account
+from ucspid.config.identities import UNCHANGED, Identities, Numbers
+from ucspid.config.problems import Problems
+from ucspid.config.settings import Place
+from ucspid.config.shapes import record
+from ucspid.plan import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Profiles:
+    """Makes profiles. base is the directory that the file's relative paths start from."""
+
+    file: schema.File
+    base: Path
+    identities: Identities
+    problems: Problems
+
+    def of(self, service: schema.Service, place: Place) -> Profile:
+        """Return the profile, with what could not be resolved left as it is."""
+        numbers = self._numbers(service, place)
+        limits = [
+            (field.key, limit.value)
+            for field in record(schema.Rlimits).fields.values()
+            if (limit := getattr(service.rlimits, field.name)) is not None
+        ]
+        return Profile(
+            uid=numbers.uid,
+            gid=numbers.gid,
+            groups=numbers.groups,
+            umask=int(service.umask),
+            cwd=self._cwd(service, place),
+            root=self._root(service, place),
+            nice=service.nice,
+            rlimits=tuple(sorted(limits)),
+            no_new_privs=service.no_new_privs,
+        )
+
+    def user(self, service: schema.Service) -> Account:
+        """Return whom the service's program runs as."""
+        return service.user or self.file.user
+
+    def _numbers(self, service: schema.Service, place: Place) -> Numbers:
+        if service.user is not None:
+            return self.identities.numbers(service.user, service.group, service.groups, place) or UNCHANGED
+        if not self.identities.is_root and not self.problems.given("user"):
+            return UNCHANGED
+        group = service.group or self.file.group
+
+        def where(key: str) -> str:
+            of_file = key == "user" or (key == "group" and service.group is None)
+            return key if of_file else place(key)
+
+        return self.identities.numbers(self.file.user, group, service.groups, where) or UNCHANGED
+
+    def _cwd(self, service: schema.Service, place: Place) -> str:
+        if service.chroot is None:
+            return str(self.base / service.chdir)
+        if not service.chdir.startswith("/"):
+            self.problems.add(place("chdir"), "must be an absolute path, inside the chroot")
+        return str(service.chdir)
+
+    def _root(self, service: schema.Service, place: Place) -> str | None:
+        if service.chroot is None:
+            return None
+        if not self.identities.is_root:
+            self.problems.add(place("chroot"), "needs a daemon that is started as root")
+            return None
+        return str(self.base / service.chroot)

@@ -1,0 +1,61 @@
+"""The programs of all services: which file each is, found with its service's rights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ucspid.config import probe
+from ucspid.config.problems import Problems
+from ucspid.plan import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A program to look for. place gives the path of a key that the service is set by."""
+
+    service: str
+    profile: Profile
+    candidates: tuple[str, ...]
+    user: str
+    place: Callable[[str], str]
+
+
+@dataclass(slots=True)
+class Programs:
+    """Programs to look for: those of one profile at once, the same one only once."""
+
+    problems: Problems
+    _wanted: dict[Profile, list[Wanted]] = field(default_factory=dict)
+
+    def want(self, wanted: Wanted) -> None:
+        """Add a program."""
+        self._wanted.setdefault(wanted.profile, []).append(wanted)
+
+    def find(self) -> dict[str, str]:
+        """Return the executable of each service, as execve(2) takes it. Raises OSError if fork fails."""
+        found: dict[str, str] = {}
+        for profile, all_wanted in self._wanted.items():
+            searches = list(dict.fromkeys(wanted.candidates for wanted in all_wanted))
+            try:
+                results = dict(zip(searches, probe.find(profile, searches), strict=True))
+            except probe.Refused as refused:
+                for wanted in all_wanted:
+                    self._refused(wanted, refused)
+                continue
+            for wanted in all_wanted:
+                path, why = results[wanted.candidates]
+                if path is None:
+                    self.problems.add(wanted.place("program"), f"{why} (looked for as {wanted.user})")
+                else:
+                    found[wanted.service] = path
+        return found
+
+    def _refused(self, wanted: Wanted, refused: probe.Refused) -> None:
+        key, dot, limit = refused.key.partition(".")
+        self.problems.add(wanted.place(key) + dot + limit, f"cannot be set as {wanted.user}: {refused}")
+
+
+def candidates(name: str, search_path: str) -> tuple[str, ...]:
+    """Return the files that a program's name may mean: itself with a slash, else one in each of PATH."""
+    if "/" in name:
+        return (name,)
+    return tuple(f"{directory or '.'}/{name}" for directory in search_path.split(":"))

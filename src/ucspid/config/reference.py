@@ -1,0 +1,213 @@
+"""The JSON Schema of the configuration file and its reference page, from the schema's definitions.
+
+python -m ucspid.config.reference SCHEMA PAGE writes both.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ucspid.config import schema
+from ucspid.config.environment import DEFAULT_PATH, MAX_BYTES
+from ucspid.config.positions import MAX_DEPTH, MAX_NODES
+from ucspid.config.shapes import Field, Formed, Leaf, Mapping, Optional, Record, Sequence, Shape, record
+from ucspid.errors import EXIT_USAGE
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_ARGUMENTS = 2
+
+_INTRODUCTION = f"""\
+# The configuration file
+
+This page and the JSON Schema are made from the definitions in `src/ucspid/config/schema.py`; change
+them there, then run
+`python -m ucspid.config.reference src/ucspid/config/ucspid.schema.json docs/configuration.md`.
+
+The file is YAML. `ucspid check` reports everything that is wrong with it at once, each mistake with file,
+line, column and key. `ucspid schema` prints the JSON Schema; an editor with a YAML language server
+uses it after this first line of the file: `# yaml-language-server: $schema=ucspid.schema.json`.
+
+How YAML is read:
+- Only decimal numbers are numbers. `022`, `0x19`, `1_000`, `60:30` and `2024-01-01` are text.
+- `yes`, `no`, `on` and `off` are booleans; where text is meant, quote them.
+- An IPv6 address is quoted: `"[::1]:25"`. Unquoted, YAML takes the brackets for a list.
+- A key given twice is a mistake. Anchors, aliases and merge keys (`<<`) work. Tags do not.
+- At most 1 MiB, {MAX_DEPTH} levels and {MAX_NODES} values with the aliases written out.
+"""
+
+_ENDING = f"""\
+## Times, sizes, rates
+
+- A time is a number of seconds or has a unit: `500ms`, `5s`, `2min` or `2m`, `1h`, `1d`.
+- A size in bytes may end in `k`, `M` or `G` (of 1024); `infinity` is no limit.
+- A rate is a count and a period: `s` or `sec`, `min`, `h` or `hour`, `d` or `day`.
+
+## Where to listen
+
+| form | listens on |
+| --- | --- |
+| `25`, `smtp`, `"*:25"` | IPv4 and IPv6, one socket |
+| `192.0.2.1:25`, `0.0.0.0:25` | IPv4 |
+| `"[2001:db8::1]:25"`, `"[::]:25"` | IPv6 alone |
+
+Names are those of services(5). Names of hosts are not looked up. Two listeners on one address are a mistake,
+and so are a wildcard and an address of the same port; IPv4 and IPv6 wildcards of their own go together.
+
+## Users
+
+Started as root, a service runs as its `user:`, else as the file's, else as nobody; as root only if it says
+`user: root`. The event loop is never root. A user id without an entry in passwd(5) needs a `group:`. A
+service without `user:` also has the file's `group:`, unless it gives its own.
+
+Not started as root, everything runs as whoever started it: users and groups must exist but are not
+switched to, and `chroot` is a mistake.
+
+## Programs and their environment
+
+`program` is a list, executed without a shell. A path without a leading slash but with one inside starts from
+`chdir`. A name without a slash is searched in the PATH of the service's own environment; the first file
+that the service's user can execute is taken. Programs are looked for with the service's rights: its user,
+groups, chroot and working directory.
+
+The environment is `PATH={DEFAULT_PATH}`, then the variables of
+`inherit_env`, then those of `env`; the later wins. What is said of the connection (PROTO, TCPREMOTEIP and the
+like) wins over all of them. Arguments and environment may take {MAX_BYTES} bytes together.
+
+## Resource limits
+
+The launcher of a service lives under the same limits, which is why some have a least value, and why only the
+soft limit is set for `cpu`. `nproc` counts all processes of the user, those of other services with that
+user too.
+"""
+
+_SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
+    ("## Top level", schema.File),
+    ("## log", schema.Log),
+    ("## limits", schema.Limits),
+    ("## services.NAME", schema.Service),
+    ("## defaults", schema.Settings),
+    ("## rlimits", schema.Rlimits),
+)
+
+
+def schema_json() -> str:
+    """Return the JSON Schema (draft 2020-12) of the file."""
+    definitions: dict[str, Any] = {}
+    root = _schema(record(schema.File), definitions)
+    document = {"$schema": _DIALECT, "title": "ucspid configuration", **root, "$defs": definitions}
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _schema(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:
+    match shape:
+        case Leaf():
+            return msgspec.json.schema(shape.annotation)
+        case Formed():
+            return dict(shape.form.json_schema)
+        case Optional():
+            return {"anyOf": [_schema(shape.inner, definitions), {"type": "null"}]}
+        case Sequence():
+            items = _schema(shape.item, definitions)
+            array = {"type": "array", "items": items, "minItems": shape.least}
+            return {"anyOf": [array, items]} if shape.single else array
+        case Mapping():
+            return {
+                "type": "object",
+                "propertyNames": _schema(shape.key, definitions),
+                "additionalProperties": _schema(shape.value, definitions),
+                "minProperties": shape.least,
+            }
+        case Record():
+            _define(shape, definitions)
+            return {"$ref": f"#/$defs/{shape.struct.__name__}"}
+
+
+def _define(shape: Record, definitions: dict[str, Any]) -> None:
+    definitions[shape.struct.__name__] = {
+        "type": "object",
+        "description": _text(shape),
+        "properties": {field.key: _property(field, definitions) for field in shape.fields.values()},
+        "required": [field.key for field in shape.fields.values() if field.required],
+        "additionalProperties": False,
+    }
+
+
+def _property(field: Field, definitions: dict[str, Any]) -> dict[str, Any]:
+    result = {"description": field.description, **_schema(field.shape, definitions)}
+    if not field.required and not isinstance(field.shape, Record):
+        result["default"] = _default(field)
+    return result
+
+
+def _default(field: Field) -> Any:
+    value = field.default()
+    return value if value is None or type(value) in {bool, int, list, dict} else str(value)
+
+
+def _text(shape: Record) -> str:
+    return " ".join((shape.struct.__doc__ or "").split())
+
+
+def reference_markdown() -> str:
+    """Return the reference page."""
+    parts = [_INTRODUCTION]
+    for heading, struct in _SECTIONS:
+        shape = record(struct)
+        parts.append(f"{heading}\n\n{_text(shape)}\n")
+        if struct is not schema.Settings:
+            parts.append(_table(shape))
+    return "\n".join([*parts, _ENDING])
+
+
+def _table(shape: Record) -> str:
+    rows = ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
+    for field in sorted(shape.fields.values(), key=lambda each: not each.required):
+        null = "; or null" if isinstance(field.shape, Optional) else ""
+        rows.append(
+            f"| `{field.key}` | {_value(field.shape)}{null} | {_shown_default(field)} | {field.description} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _value(shape: Shape) -> str:
+    match shape:
+        case Optional():
+            return _value(shape.inner)
+        case Sequence(single=True):
+            return f"{shape.item.expects}; or a list of them"
+        case Sequence():
+            return f"a list, each {shape.item.expects}"
+        case Mapping(value=Record()):
+            return "a mapping from names to services"
+        case Mapping():
+            return f"a mapping from names to {shape.value.expects}"
+        case _:
+            return shape.expects
+
+
+def _shown_default(field: Field) -> str:
+    if field.required:
+        return "required"
+    if isinstance(field.shape, Record):
+        return ""
+    value = _default(field)
+    if value is None:
+        return ""
+    return f"`{value}`" if isinstance(value, str) and value else f"`{json.dumps(value)}`"
+
+
+def main(arguments: list[str]) -> int:
+    """Write the schema and the page to the two paths given; return the exit code."""
+    if len(arguments) != _ARGUMENTS:
+        sys.stderr.write("usage: python -m ucspid.config.reference SCHEMA PAGE\n")
+        return EXIT_USAGE
+    Path(arguments[0]).write_text(schema_json(), encoding="utf-8")
+    Path(arguments[1]).write_text(reference_markdown(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,123 @@
+"""From the file's values to a Plan: names to numbers, defaults filled in, one key against another."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ucspid.config import schema
+from ucspid.config.environment import fixed_environment, too_long
+from ucspid.config.identities import Identities
+from ucspid.config.listeners import Listeners
+from ucspid.config.problems import Problems
+from ucspid.config.profiles import Profiles
+from ucspid.config.programs import Programs, Wanted, candidates
+from ucspid.config.settings import Place, Settings
+from ucspid.plan import Address, Log, Plan, Service
+
+MAX_SOCKET_PATH = 107
+"""Bytes that the path of a socket may have, unix(7)."""
+
+_SEARCHED_WITH = (
+    "user", "group", "groups", "chdir", "chroot", "nice", "rlimits", "program", "env", "inherit_env",
+)  # fmt: skip
+
+
+def resolve(file: schema.File, base: Path, environ: Mapping[str, str], problems: Problems) -> Plan:
+    """Return the plan; it is worth nothing if problems were added.
+
+    base is the directory that relative paths start from, environ the daemon's environment.
+    Raises OSError if no process can be made to look for programs.
+    """
+    resolver = _Resolver(file, base, environ, problems)
+    loop = resolver.identities.loop(file.user, file.group)
+    services = [resolver.service(str(name), given) for name, given in file.services.items()]
+    found = resolver.programs.find()
+    return Plan(
+        uid=loop.uid,
+        gid=loop.gid,
+        groups=loop.groups,
+        control=_control(file, base, problems),
+        log=Log(format=file.log.format, level=file.log.level),
+        max_connections=file.limits.max_connections,
+        services=tuple(replace(service, executable=found.get(service.name, "")) for service in services),
+    )
+
+
+def _control(file: schema.File, base: Path, problems: Problems) -> str | None:
+    if file.control is None:
+        return None
+    path = str(base / file.control)
+    if (length := len(path.encode("utf-8", "surrogateescape"))) > MAX_SOCKET_PATH:
+        problems.add("control", f"{length} bytes long, a socket's path may have at most {MAX_SOCKET_PATH}")
+    return path
+
+
+class _Resolver:
+    """What the services of one file share while they are resolved."""
+
+    def __init__(self, file: schema.File, base: Path, environ: Mapping[str, str], problems: Problems) -> None:
+        self.environ = environ
+        self.problems = problems
+        self.identities = Identities(problems, is_root=os.geteuid() == 0)
+        self.profiles = Profiles(file, base, self.identities, problems)
+        self.settings = Settings(file, problems)
+        self.listeners = Listeners()
+        self.programs = Programs(problems)
+
+    def service(self, name: str, given: schema.Service) -> Service:
+        """Return the service, without its executable, which is looked for when all services are known."""
+        place = Place(name, self.problems)
+        entry = self.settings.of(name, given)
+        own = {str(variable): str(value) for variable, value in entry.env.items()}
+        env = fixed_environment([str(variable) for variable in entry.inherit_env], own, self.environ)
+        profile = self.profiles.of(entry, place)
+        self._check(entry, env, place)
+        if entry.program and place.right(_SEARCHED_WITH) and not self._user_is_wrong(entry):
+            files = candidates(entry.program[0], env["PATH"])
+            user = self.identities.label(self.profiles.user(entry))
+            self.programs.want(Wanted(name, profile, files, user, place))
+        return Service(
+            name=name,
+            listen=self._listen(entry, place("listen")),
+            executable="",
+            argv=tuple(str(word) for word in entry.program),
+            env=tuple(sorted(env.items())),
+            profile=profile,
+            stderr=entry.stderr or "null",
+            max_connections=entry.max_connections,
+            on_full=entry.on_full,
+            max_per_ip=entry.max_per_ip,
+            ipv4_prefix=entry.ipv4_prefix,
+            ipv6_prefix=entry.ipv6_prefix,
+            rate_per_ip=None if entry.rate_per_ip is None else entry.rate_per_ip.bucket(entry.burst),
+            rate=None if entry.rate is None else entry.rate.bucket(None),
+            exempt=tuple(str(network) for network in entry.exempt),
+            refuse_message=str(entry.refuse_message),
+            nodelay=entry.nodelay,
+            keepalive=entry.keepalive,
+            backlog=entry.backlog,
+            drain_timeout=float(entry.drain_timeout),
+            kill_timeout=float(entry.kill_timeout),
+            max_lifetime=None if entry.max_lifetime is None else float(entry.max_lifetime),
+        )
+
+    def _user_is_wrong(self, entry: schema.Service) -> bool:
+        return entry.user is None and any(self.problems.wrong(key) for key in ("user", "group"))
+
+    def _check(self, entry: schema.Service, env: Mapping[str, str], place: Place) -> None:
+        if entry.burst is not None and entry.rate_per_ip is None and place.right(("rate_per_ip",)):
+            self.problems.add(place("burst"), "has a meaning only together with rate_per_ip")
+        if why := too_long(entry.program, env):
+            self.problems.add(place("program"), why)
+        if entry.program and not entry.program[0]:
+            self.problems.add(f"{place('program')}[0]", "the name of the program is empty")
+
+    def _listen(self, entry: schema.Service, path: str) -> tuple[Address, ...]:
+        for index, endpoint in enumerate(entry.listen):
+            item = f"{path}[{index}]"
+            here = item if self.problems.given(item) else path
+            if clash := self.listeners.take(endpoint.address, here):
+                other, where = clash
+                self.problems.add(here, f"{endpoint.address} is not free: {where} listens on {other}")
+        return tuple(endpoint.address for endpoint in entry.listen)

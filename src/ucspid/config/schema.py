@@ -1,0 +1,235 @@
+"""The configuration file's keys: their types, bounds, defaults and descriptions.
+
+From these definitions come the checks, the JSON Schema that editors use and the reference
+in docs/configuration.md. A new setting is a field here and its use.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeVar
+
+from msgspec import Meta, Struct
+from msgspec import field as key
+
+from ucspid.config.endpoints import Endpoint, Network
+from ucspid.config.forms import (
+    MAX_RATE,
+    Account,
+    Descriptors,
+    Duration,
+    EnvName,
+    Frequency,
+    Lifetime,
+    Limit,
+    MemorySize,
+    Message,
+    Path,
+    ServiceName,
+    Size,
+    StackSize,
+    Text,
+    Umask,
+)
+
+MAX_CONNECTIONS = 65536
+
+T = TypeVar("T")
+
+Count = Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS)]
+
+
+def _made(value: T) -> Callable[[], T]:
+    """Return a factory of an immutable default that JSON has no form for."""
+    return lambda: value
+
+
+class Log(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the log is written to standard error."""
+
+    format: Annotated[
+        Literal["auto", "console", "json"],
+        Meta(
+            description="Lines for people, JSON lines, or what suits: console on a terminal, json otherwise."
+        ),
+    ] = "auto"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="The least important events to log.")
+    ] = "info"
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits of the whole daemon."""
+
+    max_connections: Annotated[
+        Count,
+        Meta(
+            description="Connections of all services together; over it clients wait in the kernel's backlog."
+        ),
+    ] = 1000
+
+
+class Rlimits(Struct, frozen=True, forbid_unknown_fields=True):
+    """Resource limits, setrlimit(2), by its names in lower case without RLIMIT_.
+
+    Each is set soft and hard, but for cpu. The launcher that starts the programs lives under them too.
+    """
+
+    as_: Annotated[MemorySize | None, Meta(description="Address space.")] = key(default=None, name="as")
+    core: Annotated[Size | None, Meta(description="Size of a core file.")] = None
+    cpu: Annotated[
+        Limit | None, Meta(description="Seconds of CPU time of one process; the soft limit only.")
+    ] = None
+    data: Annotated[MemorySize | None, Meta(description="Size of a process's data.")] = None
+    fsize: Annotated[Size | None, Meta(description="Size of a file that is written.")] = None
+    memlock: Annotated[Size | None, Meta(description="Memory locked into RAM.")] = None
+    msgqueue: Annotated[Size | None, Meta(description="POSIX message queues of the user.")] = None
+    nice: Annotated[Limit | None, Meta(description="How far nice may be lowered: 20 minus it.")] = None
+    nofile: Annotated[Descriptors | None, Meta(description="Open descriptors.")] = None
+    nproc: Annotated[
+        Limit | None, Meta(description="Processes of the user, those of other services too.")
+    ] = None
+    rss: Annotated[Size | None, Meta(description="Resident memory; without effect on Linux.")] = None
+    rtprio: Annotated[Limit | None, Meta(description="Real-time priority.")] = None
+    rttime: Annotated[
+        Limit | None, Meta(description="Microseconds of real-time CPU without a system call.")
+    ] = None
+    sigpending: Annotated[Limit | None, Meta(description="Signals queued for the user.")] = None
+    stack: Annotated[StackSize | None, Meta(description="Size of the stack.")] = None
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What holds for every service that does not give the key itself.
+
+    A service's key replaces the one here as a whole: env and rlimits are not mixed. Where null
+    is allowed, a service takes a default back with it.
+    """
+
+    user: Annotated[
+        Account | None,
+        Meta(
+            description="The user that the program runs as. Without it the file's user; root only if named."
+        ),
+    ] = None
+    group: Annotated[Account | None, Meta(description="The group. Without it the user's own.")] = None
+    groups: Annotated[
+        list[Account] | None,
+        Meta(description="The supplementary groups; [] is none. Without it the user's, as at a login."),
+    ] = None
+    chdir: Annotated[
+        Path,
+        Meta(description="The working directory; under chroot inside it. Relative to the file's directory."),
+    ] = key(default_factory=_made(Path("/")))
+    chroot: Annotated[
+        Path | None, Meta(description="The root directory. Relative to the file's directory. Needs root.")
+    ] = None
+    umask: Annotated[Umask, Meta(description="The file mode creation mask, in octal.")] = key(
+        default_factory=_made(Umask(0o022))
+    )
+    nice: Annotated[
+        Annotated[int, Meta(ge=-20, le=19)] | None,
+        Meta(description="The priority, nice(1): 19 is the lowest."),
+    ] = None
+    rlimits: Annotated[Rlimits, Meta(description="Resource limits.")] = key(default_factory=Rlimits)
+    no_new_privs: Annotated[
+        bool,
+        Meta(
+            description="Setuid programs give no rights (qmail-queue is one), prctl(2) PR_SET_NO_NEW_PRIVS."
+        ),
+    ] = False
+    env: Annotated[
+        dict[EnvName, Text], Meta(description="Environment of the program; wins over inherit_env.")
+    ] = key(default_factory=dict)
+    inherit_env: Annotated[
+        list[EnvName], Meta(description="Names taken from the daemon's own environment, where it has them.")
+    ] = key(default_factory=list)
+    stderr: Annotated[
+        Literal["log", "inherit", "null"] | None,
+        Meta(description="Standard error: lines become events of the log, the daemon's own, or /dev/null."),
+    ] = "log"
+    max_connections: Annotated[Count, Meta(description="Connections at once; over it, on_full.")] = 40
+    on_full: Annotated[
+        Literal["queue", "refuse"],
+        Meta(
+            description="Over max_connections or rate: leave clients in the kernel's backlog, or refuse them."
+        ),
+    ] = "queue"
+    max_per_ip: Annotated[
+        Count | None, Meta(description="Connections at once of one client; null is no limit.")
+    ] = None
+    ipv4_prefix: Annotated[
+        Annotated[int, Meta(ge=8, le=32)], Meta(description="Bits of an IPv4 address that make one client.")
+    ] = 32
+    ipv6_prefix: Annotated[
+        Annotated[int, Meta(ge=16, le=128)], Meta(description="Bits of an IPv6 address that make one client.")
+    ] = 64
+    rate_per_ip: Annotated[
+        Frequency | None, Meta(description="New connections of one client; over it they are refused.")
+    ] = None
+    burst: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_RATE)] | None,
+        Meta(description="How many of rate_per_ip may come at once. Without it the count of the rate."),
+    ] = None
+    rate: Annotated[
+        Frequency | None, Meta(description="New connections of the whole service; over it, on_full.")
+    ] = None
+    exempt: Annotated[
+        list[Network], Meta(description="Clients that max_per_ip and rate_per_ip do not hold for.")
+    ] = key(default_factory=list)
+    refuse_message: Annotated[
+        Message, Meta(description="What a refused client is sent; in double quotes \\r\\n ends a line.")
+    ] = key(default_factory=_made(Message("")))
+    nodelay: Annotated[bool, Meta(description="Send small writes at once, tcp(7) TCP_NODELAY.")] = False
+    keepalive: Annotated[bool, Meta(description="Probe silent clients, socket(7) SO_KEEPALIVE.")] = False
+    backlog: Annotated[
+        Annotated[int, Meta(ge=1, le=65535)],
+        Meta(description="Connections that wait in the kernel, listen(2); net.core.somaxconn bounds it."),
+    ] = 128
+    drain_timeout: Annotated[
+        Duration, Meta(description="How long sessions may go on when the daemon stops, before SIGTERM.")
+    ] = key(default_factory=_made(Duration(30)))
+    kill_timeout: Annotated[Duration, Meta(description="Time from SIGTERM to SIGKILL.")] = key(
+        default_factory=_made(Duration(5))
+    )
+    max_lifetime: Annotated[
+        Lifetime | None, Meta(description="How long one session may last; then SIGTERM. null is no limit.")
+    ] = None
+
+
+class Service(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One service. It has the keys of defaults too."""
+
+    listen: Annotated[
+        list[Endpoint],
+        Meta(
+            min_length=1,
+            extra={"single": True},
+            description="Where to listen. A bare port is IPv4 and IPv6; port 0 lets the kernel choose.",
+        ),
+    ]
+    program: Annotated[
+        list[Text],
+        Meta(
+            min_length=1,
+            description="The program and its arguments; no shell. Without a slash it is searched in PATH.",
+        ),
+    ]
+
+
+class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    user: Annotated[
+        Account,
+        Meta(description="The event loop's user, when started as root; services default to it. Never root."),
+    ] = key(default_factory=_made(Account("nobody")))
+    group: Annotated[
+        Account | None, Meta(description="The event loop's group. Without it the user's own.")
+    ] = None
+    control: Annotated[
+        Path | None, Meta(description="Path of the control socket. Relative to the file's directory.")
+    ] = None
+    log: Annotated[Log, Meta(description="The log.")] = key(default_factory=Log)
+    limits: Annotated[Limits, Meta(description="Limits of the whole daemon.")] = key(default_factory=Limits)
+    defaults: Annotated[Settings, Meta(description="What services have that do not say otherwise.")] = key(
+        default_factory=Settings
+    )
+    services: Annotated[dict[ServiceName, Service], Meta(min_length=1, description="The services, by name.")]

@@ -1,0 +1,161 @@
+"""Every event that the daemon logs: one function each, fixed names, the same fields everywhere.
+
+docs/log.md describes them. Fields that several events share: service, conn (the hexadecimal
+connection id, as in UCSPID_CONN_ID), remote (address:port), pid, listener, launcher, role.
+"""
+
+import os
+import signal
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger as Logger
+
+from ucspid.session import Session
+
+
+def listening(log: Logger, service: str, listener: str) -> None:
+    """A listener is served; with port 0 the listener says which port it got."""
+    log.info("listening", service=service, listener=listener)
+
+
+def not_listening(log: Logger, service: str, listener: str) -> None:
+    """A listener is no longer served: a reload took it out, or the daemon stops."""
+    log.info("not_listening", service=service, listener=listener)
+
+
+def connection_started(log: Logger, session: Session, pid: int) -> None:
+    """A program runs on a connection."""
+    log.debug("connection_started", **_who(session), pid=pid)
+
+
+def connection_served(log: Logger, session: Session, now: float) -> None:
+    """A connection's program has ended: how, after how long, and what it used."""
+    process = session.process
+    assert process is not None
+    usage = process.usage
+    used = {} if usage is None else {"cpu": round(usage.user + usage.system, 6), "max_rss_kib": usage.max_rss}
+    log.info(
+        "connection_served",
+        **_who(session),
+        pid=process.pid,
+        **how_ended(process.get_returncode()),
+        duration=round(now - session.began, 6),
+        **used,
+    )
+
+
+def connection_refused(log: Logger, service: str, remote: str, reason: str) -> None:
+    """A connection was closed without a program: a limit of the service."""
+    log.info("connection_refused", service=service, remote=remote, reason=reason)
+
+
+def connections_refused(log: Logger, service: str, seconds: float, reasons: dict[str, int]) -> None:
+    """More connections were refused than are logged one by one."""
+    log.warning(
+        "connections_refused", service=service, seconds=seconds, count=sum(reasons.values()), reasons=reasons
+    )
+
+
+def connection_failed(log: Logger, session: Session, reason: int, now: float) -> None:
+    """A connection was closed because its program could not be started."""
+    log.error(
+        "connection_failed",
+        **_who(session),
+        reason=os.strerror(reason),
+        duration=round(now - session.began, 6),
+    )
+
+
+def connection_dropped(log: Logger, service: str, remote: str, reason: str) -> None:
+    """A connection was closed at once because the daemon ran out of something."""
+    log.error("connection_dropped", service=service, remote=remote, reason=reason)
+
+
+def accept_failed(log: Logger, service: str, listener: str, reason: str, pause: float) -> None:
+    """The system let no connection be accepted; the service pauses."""
+    log.error("accept_failed", service=service, listener=listener, reason=reason, pause=pause)
+
+
+def session_found(log: Logger, session: Session, pid: int) -> None:
+    """A session of before a restart of the event loop is counted again."""
+    log.info("session_found", **_who(session), pid=pid)
+
+
+def service_throttled(log: Logger, service: str, pause: float) -> None:
+    """A service's program keeps failing at once: nothing is accepted for it during the pause."""
+    log.warning("service_throttled", service=service, pause=pause)
+
+
+def service_recovered(log: Logger, service: str) -> None:
+    """A throttled service's program works again."""
+    log.warning("service_recovered", service=service)
+
+
+def lifetime_exceeded(log: Logger, session: Session, limit: float) -> None:
+    """A session reached max_lifetime and is being ended."""
+    log.warning("lifetime_exceeded", **_who(session), limit=limit)
+
+
+def program_stderr(log: Logger, service: str, line: str) -> None:
+    """A program wrote a line to its descriptor 2."""
+    log.info("program_stderr", service=service, line=line)
+
+
+def program_stderr_dropped(log: Logger, service: str, lines: int) -> None:
+    """Programs of a service wrote more lines than are logged."""
+    log.warning("program_stderr_dropped", service=service, lines=lines)
+
+
+def launcher_stuck(log: Logger, launcher: int, pid: int) -> None:
+    """A launcher has not answered for a while: a program on a disk that hangs, or it was stopped."""
+    log.warning("launcher_stuck", launcher=launcher, pid=pid)
+
+
+def launcher_broken(log: Logger, launcher: int, reason: str) -> None:
+    """A launcher sent what no launcher sends; it is being replaced."""
+    log.error("launcher_broken", launcher=launcher, reason=reason)
+
+
+def loop_started(log: Logger, sessions: int) -> None:
+    """The event loop is at work; sessions counts those of before that it took over."""
+    log.info("loop_started", pid=os.getpid(), sessions=sessions)
+
+
+def draining(log: Logger, live: int) -> None:
+    """The daemon stops: it accepts nothing more and waits for its sessions."""
+    log.info("draining", live=live)
+
+
+def drained(log: Logger) -> None:
+    """The last session has ended."""
+    log.info("drained")
+
+
+def master_lost(log: Logger) -> None:
+    """The master is gone: nothing more is accepted, sessions go on to their end."""
+    log.critical("master_lost")
+
+
+def from_master(log: Logger, level: str, event: str, fields: dict[str, Any]) -> None:
+    """Log an event of the master's: started, reloaded, reload_failed, process_died, process_started."""
+    getattr(log, level)(event, **fields)
+
+
+def how_ended(returncode: int | None) -> dict[str, Any]:
+    """Return the field that says how a program ended: status, or signal by name, or status unknown."""
+    if returncode is None:
+        return {"status": "unknown"}
+    if returncode >= 0:
+        return {"status": returncode}
+    try:
+        return {"signal": signal.Signals(-returncode).name}
+    except ValueError:
+        return {"signal": str(-returncode)}
+
+
+def _who(session: Session) -> dict[str, Any]:
+    return {
+        "service": session.service.name,
+        "conn": f"{session.connection:x}",
+        "remote": session.remote,
+    }

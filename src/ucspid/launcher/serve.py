@@ -1,0 +1,211 @@
+"""A launcher at work: receives accepted sockets, starts programs on them, reaps, reports.
+
+One thread, no signal handlers, nothing read from the network. The loop can name a service
+and a connection's variables, never a program; only the master can say what a service runs.
+"""
+
+import errno
+import os
+import select
+
+from ucspid.errors import WireError
+from ucspid.launcher.programs import Program
+from ucspid.launcher.table import Table
+from ucspid.linux import read_signals
+from ucspid.wire import messages as wire
+from ucspid.wire.channel import Channel, close_all
+
+_REPORTS_IN_A_PACKET = 256
+_NO_TAG = bytes(wire.TAG_SIZE)
+
+
+class Launcher:
+    """The state of one launcher process."""
+
+    def __init__(self, master: Channel, loop: Channel, table: Table, signalfd: int) -> None:
+        """Serve the master and the loop over their channels; signalfd says SIGCHLD."""
+        self._master = master
+        self._loop = loop
+        self._table = table
+        self._signalfd = signalfd
+        self._programs: dict[int, Program] = {}
+        self._running: dict[int, int] = {}
+        self._orphans: set[int] = set()
+        self._ended: list[int] = []
+        self._reports: list[bytes] = []
+        self._leaving = False
+        self._loop_gone = False
+        self._poll = select.poll()
+        self._handlers = {
+            wire.SERVICE: self._set_program,
+            wire.ORPHAN_EXIT: self._orphan_exited,
+            wire.START: self._start,
+            wire.SIGNAL: self._signal,
+            wire.LIST: self._list,
+            wire.LEAVE: self._leave,
+        }
+
+    def take_over(self, orphans: set[int]) -> None:
+        """Take over the sessions of a predecessor: orphans are its programs that still run.
+
+        A session that was being started when it died has no process noted; if one orphan is
+        in nobody's slot, that is it (programs lead a process group, so the master can tell
+        them from strays).
+        """
+        unclaimed = orphans - {self._table.read(slot)[1] for slot in self._table.taken()}
+        for slot in list(self._table.taken()):
+            process = self._table.read(slot)[1]
+            if process == 0 and unclaimed:
+                process = unclaimed.pop()
+                self._table.started(slot, process)
+                self._report(wire.STARTED, slot)
+            if process in orphans:
+                self._running[process] = slot
+                self._orphans.add(process)
+            elif process == 0:
+                self._report(wire.FAILED, slot, errno.EOWNERDEAD)
+                self._ended.append(slot)
+            else:
+                self._end(slot, wire.STATUS_UNKNOWN, (0, 0, 0))
+
+    def run(self) -> None:
+        """Serve until told to leave and the last program has ended, or nobody is left to serve."""
+        ends = {self._master.fileno(): self._master, self._loop.fileno(): self._loop}
+        for descriptor in (*ends, self._signalfd):
+            self._poll.register(descriptor, select.POLLIN)
+        self._reports.insert(0, _report(wire.HELLO, wire.VERSION, os.getpid()))
+        self._flush()
+        while not self._leaving or self._running or self._loop.backed_up:
+            for descriptor, events in self._poll.poll():
+                if descriptor == self._signalfd:
+                    self._reap()
+                    continue
+                if events & select.POLLOUT:
+                    self._flush()
+                if events & ~select.POLLOUT:
+                    self._receive(ends[descriptor])
+            if self._reports:
+                self._flush()
+
+    def _receive(self, channel: Channel) -> None:
+        received = channel.receive()
+        if received is None:
+            return
+        packet, descriptors = received
+        if packet:
+            self._handlers[packet[0]](packet, descriptors)
+            return
+        self._poll.unregister(channel.fileno())
+        if channel is self._loop:
+            self._leaving = True
+            self._loop_gone = True
+        else:
+            self._master_gone()
+
+    # What the loop asks
+
+    def _start(self, packet: bytes, descriptors: list[int]) -> None:
+        _kind, service, connection, tag = wire.unpack(wire.START_HEAD, packet, exact=False)
+        slot = None
+        try:
+            slot = self._table.claim(connection, service, tag)
+            process = self._programs[service].start(descriptors[0], packet[wire.START_HEAD.size :])
+        except (OSError, OverflowError, LookupError, ValueError, WireError) as problem:
+            reason = problem.errno if isinstance(problem, OSError) else errno.EINVAL
+            self._reports.append(_report(wire.FAILED, reason or 0, 0, service, connection, tag=tag))
+            if slot is not None:
+                self._ended.append(slot)
+        else:
+            self._table.started(slot, process)
+            self._running[process] = slot
+            self._reports.append(_report(wire.STARTED, 0, process, service, connection, tag=tag))
+        finally:
+            close_all(descriptors)
+
+    def _signal(self, packet: bytes, _descriptors: list[int]) -> None:
+        _kind, number, process, connection = wire.unpack(wire.SIGNAL_HEAD, packet)
+        slot = self._running.get(process)
+        if slot is None or self._table.read(slot)[0] != connection:
+            return
+        if process in self._orphans:
+            self._master.send(wire.SIGNAL_ORPHAN_HEAD.pack(wire.SIGNAL_ORPHAN, number, process))
+            return
+        try:
+            os.killpg(process, number)
+        except PermissionError:
+            """The program is setuid: it is not ours to signal. The loop sees that it goes on."""
+
+    def _list(self, packet: bytes, _descriptors: list[int]) -> None:
+        _kind, token = wire.unpack(wire.LIST_HEAD, packet)
+        for slot in self._running.values():
+            self._report(wire.RUNNING, slot)
+        self._reports.append(_report(wire.LISTED, 0, os.getpid(), 0, token))
+
+    def _leave(self, _packet: bytes, _descriptors: list[int]) -> None:
+        self._leaving = True
+
+    # What the master tells
+
+    def _set_program(self, packet: bytes, descriptors: list[int]) -> None:
+        _kind, service = wire.unpack(wire.PEER_HEAD, packet, exact=False)
+        before = self._programs.get(service)
+        self._programs[service] = Program(packet, descriptors)
+        if before is not None:
+            before.close()
+
+    def _orphan_exited(self, packet: bytes, _descriptors: list[int]) -> None:
+        _kind, process, status, user, system, memory = wire.unpack(wire.ORPHAN_HEAD, packet)
+        slot = self._running.pop(process, None)
+        if slot is not None:
+            self._orphans.discard(process)
+            self._end(slot, status, (user, system, memory))
+
+    def _master_gone(self) -> None:
+        """Count the orphans out: nobody will say when they end."""
+        for process in self._orphans:
+            self._end(self._running.pop(process), wire.STATUS_UNKNOWN, (0, 0, 0))
+        self._orphans.clear()
+
+    # Programs that ended
+
+    def _reap(self) -> None:
+        read_signals(self._signalfd)
+        while self._running:
+            try:
+                process, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if process == 0:
+                return
+            slot = self._running.pop(process)
+            used = (int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss)
+            self._end(slot, status, used)
+
+    def _end(self, slot: int, status: int, used: tuple[int, int, int]) -> None:
+        self._report(wire.EXITED, slot, status, used)
+        self._ended.append(slot)
+
+    # Reports
+
+    def _report(self, kind: int, slot: int, status: int = 0, used: tuple[int, int, int] = (0, 0, 0)) -> None:
+        connection, process, service, tag = self._table.read(slot)
+        self._reports.append(wire.REPORT.pack(kind, status, process, service, connection, *used, tag))
+
+    def _flush(self) -> None:
+        """Send the reports; a slot is cleared only when its end was sent, so that no crash hides it."""
+        for start in range(0, len(self._reports), _REPORTS_IN_A_PACKET):
+            self._loop.send(b"".join(self._reports[start : start + _REPORTS_IN_A_PACKET]))
+        self._reports.clear()
+        self._loop.flush()
+        if not self._loop_gone:
+            events = select.POLLIN | select.POLLOUT if self._loop.backed_up else select.POLLIN
+            self._poll.modify(self._loop.fileno(), events)
+        for slot in self._ended:
+            self._table.release(slot)
+        self._ended.clear()
+
+
+def _report(
+    kind: int, status: int, process: int = 0, service: int = 0, connection: int = 0, *, tag: bytes = _NO_TAG
+) -> bytes:
+    return wire.REPORT.pack(kind, status, process, service, connection, 0, 0, 0, tag)

@@ -1,0 +1,83 @@
+"""What Python's standard library lacks of Linux: prctl(2), signalfd(2) and a process title.
+
+Used by the master and the launchers, which read signals as data and hence run no signal
+handler at all, and by the event loop for its title.
+"""
+
+import ctypes
+import os
+import signal
+from collections.abc import Collection
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_SFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
+_SIGSET_BYTES = 128
+_SIGINFO_BYTES = 128
+
+
+def become_subreaper() -> None:
+    """Adopt orphaned descendants in place of init: PR_SET_CHILD_SUBREAPER of prctl(2)."""
+    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def forbid_new_privileges() -> None:
+    """Let no program started from here gain privileges: PR_SET_NO_NEW_PRIVS of prctl(2)."""
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+def open_signalfd(signals: Collection[int]) -> int:
+    """Block the signals and return a descriptor from which read_signals() reads them.
+
+    Programs started later must be given an empty mask.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    mask = sum(1 << (number - 1) for number in signals)
+    sigset = ctypes.create_string_buffer(mask.to_bytes(_SIGSET_BYTES, "little"), _SIGSET_BYTES)
+    descriptor: int = _libc.signalfd(-1, sigset, _SFD_FLAGS)
+    _check(descriptor)
+    return descriptor
+
+
+def read_signals(descriptor: int) -> list[int]:
+    """Return the numbers of the signals that wait on a signalfd, oldest first."""
+    try:
+        data = os.read(descriptor, 16 * _SIGINFO_BYTES)
+    except BlockingIOError:
+        return []
+    return [
+        int.from_bytes(data[start : start + 4], "little") for start in range(0, len(data), _SIGINFO_BYTES)
+    ]
+
+
+def default_signals() -> None:
+    """Give every signal its default disposition: what a program inherits from here.
+
+    Python ignores SIGPIPE and SIGXFSZ, nohup(1) SIGHUP, a shell's background job SIGINT.
+    """
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) != signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def set_title(title: str) -> None:
+    """Show the title in ps(1): as the command name, cut to 15 bytes, and over the argument list.
+
+    The kernel shows the memory where the arguments were; a title longer than that is cut.
+    Must be called before privileges are dropped.
+    """
+    name = title.encode()
+    _check(_libc.prctl(_PR_SET_NAME, name[:15], 0, 0, 0))
+    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 - pathlib is heavy for a launcher
+        fields = file.read().rpartition(b") ")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    ctypes.memmove(start, name[: end - start - 1].ljust(end - start, b"\0"), end - start)
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,75 @@
+"""A listening socket in the event loop, and how a client that gets no program is sent away."""
+
+import contextlib
+import os
+import socket
+
+from ucspid.environ import local_variables
+
+_POLITE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_DRAIN = 4096
+
+
+class Listener:
+    """A listening socket with what is the same for all connections it accepts."""
+
+    __slots__ = ("_local", "armed", "number", "sock", "text")
+
+    def __init__(self, number: int, descriptor: int) -> None:
+        """Own the descriptor of a listening TCP socket; number is the master's name for it."""
+        self.number = number
+        self.sock = socket.socket(fileno=descriptor)
+        self.armed = False
+        ip, port = self.sock.getsockname()[:2]
+        wildcard = ip in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+        self._local = None if wildcard else local_variables(ip, port)
+        dual = wildcard and ":" in ip and not self.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        self.text = f"*:{port}" if dual else endpoint(ip, port)
+
+    def local(self, sock: socket.socket) -> bytes:
+        """Return the variables that say at which address a connection came in."""
+        if self._local is not None:
+            return self._local
+        ip, port = sock.getsockname()[:2]
+        return local_variables(ip.removeprefix("::ffff:") if "." in ip else ip, port)
+
+
+class Reserve:
+    """A descriptor in hand, so that a client can be sent away when there are no others left."""
+
+    def __init__(self) -> None:
+        """Take one."""
+        self._descriptor = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+    def send_one_away(self, listener: socket.socket) -> str | None:
+        """Accept one client and close it; return who it was, or None if there was none."""
+        os.close(self._descriptor)
+        try:
+            sock, address = listener.accept()
+        except OSError:
+            return None
+        else:
+            sock.close()
+            return endpoint(*address[:2])
+        finally:
+            self._descriptor = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def send_away(sock: socket.socket, message: bytes) -> None:
+    """Close a client's socket, after the message, if any, without ever waiting.
+
+    What the client has sent so far is read first: a close with unread data would be a reset,
+    and a reset may overtake the message.
+    """
+    if message:
+        with contextlib.suppress(OSError):
+            sock.recv(_DRAIN, socket.MSG_DONTWAIT)
+        with contextlib.suppress(OSError):
+            sock.send(message, _POLITE)
+            sock.shutdown(socket.SHUT_WR)
+    sock.close()
+
+
+def endpoint(ip: str, port: int) -> str:
+    """Return an address and port as logs show them."""
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"

@@ -1,0 +1,286 @@
+"""The log of the event loop's process: structlog events as lines, written without blocking the loop.
+
+Used by the loop's composition root only, which calls configure() once and close() at its end.
+An event becomes bytes where it is logged and goes into a bounded buffer; one thread writes the
+buffer out. A thread, because the descriptor may be a file, a pipe, a terminal or a socket whose
+O_NONBLOCK flag is shared with other processes and is therefore not ours to set.
+
+Fields may hold hostile text. Whatever they hold, an event is one line without control
+characters, and logging it does not raise.
+"""
+
+import os
+import re
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, MutableMapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any, Literal
+
+import msgspec
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+CAPACITY = 1 << 20
+"""Bytes that may wait to be written, unless configure() is told otherwise."""
+
+_CHUNK = 1 << 16
+_NEWLINE = 0x0A
+_COLOURS = {"debug": "36", "info": "32", "warning": "33", "error": "31", "critical": "31"}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_CONTROL = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
+
+Renderer = Callable[[Any, str, MutableMapping[str, Any]], bytes]
+
+
+class Log:
+    """A configured log: the logger to use, its level, and its end."""
+
+    def __init__(self, logger: FilteringBoundLogger, writer: "Writer") -> None:
+        """Wrap what configure() made."""
+        self.logger = logger
+        self._writer = writer
+
+    def set_level(self, level: str) -> None:
+        """Log from this level on ("debug", "info", "warning", "error").
+
+        It holds for everyone who kept the logger, but not for loggers already bound to
+        more fields with bind().
+        """
+        # structlog builds the level into the logger's class, so that an event below it
+        # costs one call that returns; another level is therefore another class.
+        self.logger.__class__ = structlog.make_filtering_bound_logger(level)
+
+    def close(self, timeout: float) -> bool:
+        """Write what is buffered, for at most timeout seconds; return whether all was written out.
+
+        What is logged after close() is lost.
+        """
+        return self._writer.close(timeout)
+
+
+def configure(
+    fd: int,
+    format: Literal["auto", "console", "json"],  # noqa: A002
+    level: str,
+    capacity: int = CAPACITY,
+) -> Log:
+    """Start the log on descriptor fd, which stays the caller's, with a buffer of capacity bytes.
+
+    format "auto" is "console" on a terminal and "json" elsewhere; level is the lowest that is
+    logged. Events that find the buffer full, or that the descriptor refuses, are dropped and
+    counted; an event `log_dropped` tells the count when there is room again.
+    """
+    terminal = os.isatty(fd)
+    console = format == "console" or (format == "auto" and terminal)
+    render = console_renderer(colours=terminal) if console else render_json
+
+    def report(count: int) -> bytes:
+        return render(None, "warning", {"event": "log_dropped", "count": count})
+
+    writer = Writer(fd, capacity, report)
+    logger = structlog.wrap_logger(
+        _Sink(writer.put),
+        processors=[_with_traceback, render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    return Log(logger.bind(), writer)
+
+
+def render_json(_sink: Any, level: str, fields: MutableMapping[str, Any]) -> bytes:
+    r"""Return the event as one JSON object and a newline: ts, level, event, then its fields in order.
+
+    ts is RFC 3339 in UTC with microseconds. A surrogate in a string, which is how Python
+    holds a byte that is not UTF-8, becomes its escape as text: \x80.
+    """
+    record = {"ts": _timestamp(), "level": level, "event": fields.pop("event"), **fields}
+    try:
+        line = _JSON.encode(record)
+    except UnicodeEncodeError:
+        line = _JSON.encode(_without_surrogates(record))
+    if not line.isascii() or b"\x7f" in line:
+        # JSON escapes the controls of ASCII only, but a terminal obeys those of Unicode too.
+        line = _CONTROL.sub(lambda match: b"\\u%04x" % match[0][-1], line)
+    return line + b"\n"
+
+
+def console_renderer(*, colours: bool) -> Renderer:
+    """Return a renderer for people: local time of day, level, event, then key=value.
+
+    A value with spaces, quotes or characters that do not print is shown as a quoted Python
+    string; the lines of an exception follow, indented.
+    """
+
+    def render(_sink: Any, level: str, fields: MutableMapping[str, Any]) -> bytes:
+        event, trace = _text(fields.pop("event")), fields.pop("exception", None)
+        now = datetime.now(UTC).astimezone().isoformat(sep=" ", timespec="milliseconds")[11:23]
+        word = f"{level:<7}"
+        if colours:
+            word, event = f"\x1b[{_COLOURS[level]}m{word}\x1b[0m", f"\x1b[1m{event}\x1b[0m"
+        parts = [now, word, event, *(f"{key}={_text(value)}" for key, value in fields.items())]
+        line = " ".join(parts) + "\n"
+        if trace is not None:
+            line += "".join(f"    {_printable(row)}\n" for row in str(trace).splitlines())
+        return line.encode("utf-8", "backslashreplace")
+
+    return render
+
+
+class Writer:
+    """A bounded buffer of lines and the thread that writes it to a descriptor.
+
+    The thread sleeps while the buffer is empty, and outlives every error of the descriptor.
+    """
+
+    def __init__(self, fd: int, capacity: int, report: Callable[[int], bytes]) -> None:
+        """Start the thread; report(count) makes the line that tells of count dropped events."""
+        self._fd = fd
+        self._capacity = capacity
+        self._report = report
+        self._lines: deque[tuple[bytes, int]] = deque()  # a line, and how many events are lost with it
+        self._size = 0  # bytes in _lines and in the chunk being written
+        self._dropped = 0  # events not yet reported
+        self._full = False  # since a drop, until half of the buffer is free: one report for a burst
+        self._closing = False
+        self._lock = threading.Lock()  # guards all of the above
+        self._changed = threading.Condition(self._lock)
+        self._torn = False  # the last byte written was not the end of a line
+        self._writable = select.poll()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def put(self, line: bytes) -> None:
+        """Buffer the line, or drop it and count it; from any thread, never waiting for the descriptor."""
+        with self._lock:
+            if self._full or self._size + len(line) > self._capacity:
+                self._dropped += 1
+                self._full = self._size > self._capacity // 2
+                return
+            if not self._lines:
+                self._changed.notify()
+            self._lines.append((line, 1))
+            self._size += len(line)
+
+    def close(self, timeout: float) -> bool:
+        """End the thread when all is written, or leave it behind after timeout seconds."""
+        with self._lock:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while chunk := self._take():
+            written = self._write(b"".join(line for line, _ in chunk))
+            self._settle(chunk, written)
+
+    def _take(self) -> list[tuple[bytes, int]]:
+        """Wait for lines and return some; none means closed and drained."""
+        chunk: list[tuple[bytes, int]] = []
+        size = 0
+        with self._lock:
+            self._changed.wait_for(lambda: self._lines or self._closing)
+            while self._lines and size < _CHUNK:
+                chunk.append(self._lines.popleft())
+                size += len(chunk[-1][0])
+        return chunk
+
+    def _write(self, data: bytes) -> int:
+        """Write all of data, or up to the first error; return how many bytes went out."""
+        prefix = b"\n" if self._torn else b""
+        view = memoryview(prefix + data)
+        done = 0
+        try:
+            while done < len(view):
+                done += self._write_some(view[done:])
+        except OSError:
+            pass  # whoever reads the log cannot be told here; _settle() counts what is lost
+        if done:
+            self._torn = view[done - 1] != _NEWLINE
+        return max(0, done - len(prefix))
+
+    def _write_some(self, view: memoryview) -> int:
+        while True:
+            try:
+                return os.write(self._fd, view)
+            except BlockingIOError:
+                self._writable.register(self._fd, select.POLLOUT)
+                self._writable.poll()
+
+    def _settle(self, chunk: list[tuple[bytes, int]], written: int) -> None:
+        """Free the chunk's room, count what was lost of it, and report drops once writing works."""
+        ends = list(accumulate(len(line) for line, _ in chunk))
+        lost = sum(events for (_, events), end in zip(chunk, ends, strict=True) if end > written)
+        with self._lock:
+            self._size -= ends[-1]
+            self._dropped += lost
+            self._full = self._full and self._size > self._capacity // 2
+            if self._dropped and not lost and not self._full:
+                line = self._report(self._dropped)
+                self._lines.append((line, self._dropped))
+                self._size += len(line)
+                self._dropped = 0
+
+
+def _with_traceback(sink: Any, level: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Turn exc_info, where an event has it, into the field exception: the traceback as text."""
+    return structlog.processors.format_exc_info(sink, level, fields) if "exc_info" in fields else fields
+
+
+def _timestamp() -> str:
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_date_and_time(seconds)}.{nanoseconds // 1000:06d}Z"
+
+
+@lru_cache(maxsize=1)
+def _date_and_time(seconds: int) -> str:
+    # Kept, because events come many to a second and formatting one costs 2 microseconds.
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+class _Sink:
+    """What structlog hands rendered events to: one method per level, all the same."""
+
+    def __init__(self, put: Callable[[bytes], None]) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = put
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATE.sub(_escaped_surrogate, value)
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(item) for item in value]
+    return value
+
+
+def _escaped_surrogate(match: re.Match[str]) -> str:
+    # 0xDC00 + byte is what the surrogateescape error handler makes of a byte (PEP 383).
+    code = ord(match[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"  # noqa: PLR2004
+
+
+def _as_json(value: Any) -> Any:
+    """Return what JSON can hold in place of a value that it cannot."""
+    return _without_surrogates(str(value))
+
+
+_JSON = msgspec.json.Encoder(enc_hook=_as_json)
+
+
+def _text(value: Any) -> str:
+    """Return the value as one word of a console line."""
+    if not isinstance(value, str):
+        return _printable(str(value))
+    bare = value.isprintable() and value and not set(" \"'=") & set(value)
+    return value if bare else repr(value)
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)

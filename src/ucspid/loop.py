@@ -1,0 +1,93 @@
+"""The event loop's process: the one that meets the network. `python -I -m ucspid.loop`.
+
+Started by the master with the channel to it as descriptor 3. The first packet says how to log,
+as whom to run, and brings the control socket; then everything is imported and opened, privileges
+are dropped, and the loop begins. It never forks, has no children, and never waits.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from typing import Any
+
+import uvloop
+
+from ucspid import linux, log
+from ucspid.control import ControlServer
+from ucspid.launcher import privileges
+from ucspid.masterlink import MasterLink
+from ucspid.status import status
+from ucspid.wire import messages as wire
+from ucspid.wire.channel import Channel
+
+MASTER = 3
+LOG_TIMEOUT = 2.0
+"""Seconds for the rest of the log at the end."""
+
+
+def main() -> int:
+    """Get ready, drop privileges, and run until the master has no more use for the loop."""
+    os.setsid()
+    linux.set_title("ucspid: loop")
+    os.set_inheritable(MASTER, False)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    channel = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, MASTER))
+    channel.sock.setblocking(True)
+    packet, ancillary, _flags, _ = channel.sock.recvmsg(
+        wire.MAX_PACKET, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
+    )
+    if not packet:
+        return 0
+    first = json.loads(packet)
+    control = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else None
+    _take_limits(first)
+    output = log.configure(2, first["log"]["format"], first["log"]["level"])
+    try:
+        uvloop.run(_run(channel, output, first, control))
+    finally:
+        output.close(LOG_TIMEOUT)
+    return 0
+
+
+def _take_limits(first: dict[str, Any]) -> None:
+    """Take what the work needs of descriptors, and no privilege it does not need."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    privileges.take(
+        uid=first["uid"],
+        gid=first["gid"],
+        groups=first["groups"],
+        umask=None,
+        cwd="/",
+        root=None,
+        nice=None,
+        rlimits=[],
+    )
+    linux.forbid_new_privileges()
+
+
+async def _run(channel: Channel, output: log.Log, first: dict[str, Any], control: int | None) -> None:
+    loop = asyncio.get_running_loop()
+    finished = asyncio.Event()
+    link = MasterLink(channel, output, finished.set)
+    verbs = {
+        "status": lambda _args: status(link, first["config"], first["began"]),
+        "reload": lambda _args: link.reload(),
+    }
+    server = None
+    if control is not None:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control)
+        server = ControlServer(listening, verbs, frozenset({0, first["owner"]}))
+        server.start(loop)
+    await finished.wait()
+    if server is not None:
+        await server.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,290 @@
+"""The launchers: one privilege profile each, kept alive, their sessions handed on when one dies.
+
+For each launcher the master holds both ends of its channel to the loop and its table, so that
+neither the loop's death nor the launcher's loses what was on its way or what runs.
+"""
+
+import os
+import signal
+import socket
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from ucspid.backoff import Backoff
+from ucspid.environ import NAMES
+from ucspid.errors import ResourceError, WireError
+from ucspid.launcher import table
+from ucspid.master import roles
+from ucspid.master.poller import Poller
+from ucspid.plan import Profile, Service
+from ucspid.wire import messages as wire
+from ucspid.wire.channel import Channel, pair
+from ucspid.wire.privileges import Orders
+
+MOST_LAUNCHERS = 2 * (len(os.sched_getaffinity(0)) + 1)
+"""Of a profile: the loop asks for one more than there are cores, and for others when some are stuck."""
+
+_NAMES = [name.encode() for name in NAMES]
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A child that was reaped: as wait4(2) says."""
+
+    pid: int
+    status: int
+    user: int
+    system: int
+    max_rss: int
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A service's program as a launcher is told it: the number of the service and the packet."""
+
+    number: int
+    packet: bytes
+    stderr: int | None
+
+
+def program(number: int, service: Service, stderr: int | None) -> Program:
+    """Return what a launcher is told of a service; stderr is the descriptor of its log pipe."""
+    strings = [
+        [os.fsencode(service.executable)],
+        [os.fsencode(item) for item in service.argv],
+        [os.fsencode(f"{name}={value}") for name, value in service.env],
+        _NAMES,
+    ]
+    packet = wire.PEER_HEAD.pack(wire.SERVICE, number) + b"".join(wire.pack_strings(item) for item in strings)
+    return Program(number, packet, stderr)
+
+
+class Owner(Protocol):
+    """What launchers tell the master of themselves."""
+
+    def launcher_ready(self, profile: "ProfileLaunchers", launcher: "Launcher") -> None:
+        """Say that a launcher has taken its privileges."""
+
+    def launcher_refused(self, profile: "ProfileLaunchers", reason: str) -> None:
+        """Say that a launcher could not take its privileges."""
+
+    def log(self, level: str, event: str, **fields: object) -> None:
+        """Log an event."""
+
+
+@dataclass(slots=True, eq=False)
+class Launcher:
+    """One launcher, through all the processes that it has been."""
+
+    number: int
+    profile: int
+    loop_end: socket.socket
+    own_end: socket.socket
+    memory: int
+    pid: int = 0
+    channel: Channel | None = None
+    ready: bool = False
+    introduced: bool = False
+    orphans: set[int] = field(default_factory=set)
+    backoff: Backoff = field(default_factory=lambda: Backoff(0.02, 5.0, 10.0))
+
+
+class ProfileLaunchers:
+    """All launchers of one profile."""
+
+    def __init__(self, number: int, profile: Profile, poller: Poller, owner: Owner) -> None:
+        """Begin without a launcher."""
+        self.number = number
+        self.launchers: dict[int, Launcher] = {}
+        self.leaving = False
+        self.names = ""
+        self._profile = profile
+        self._programs: dict[int, Program] = {}
+        self._poller = poller
+        self._owner = owner
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether the loop may have another launcher if it asks."""
+        return not self.leaving and len(self.launchers) < MOST_LAUNCHERS
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a launcher at work."""
+        return any(launcher.ready for launcher in self.launchers.values())
+
+    def set_programs(self, programs: list[Program], names: str) -> None:
+        """Tell all launchers the programs of the profile's services; names are for ps(1) and messages."""
+        self.names = names
+        changed = [item for item in programs if self._programs.get(item.number) != item]
+        self._programs = {item.number: item for item in programs}
+        for launcher in self.launchers.values():
+            self._tell_programs(launcher, changed)
+
+    def add(self, number: int) -> Launcher:
+        """Start another launcher. Raises ResourceError."""
+        try:
+            loop_end, own_end = pair()
+            memory = os.memfd_create(f"ucspid-launcher-{number}", os.MFD_CLOEXEC)
+            os.ftruncate(memory, table.SIZE)
+            launcher = Launcher(number, self.number, loop_end, own_end, memory)
+            self._start(launcher)
+        except OSError as problem:
+            raise ResourceError(f"cannot start a launcher: {problem.strerror}") from None
+        self.launchers[number] = launcher
+        return launcher
+
+    def died(self, launcher: Launcher, exit_: Exit, children: set[int]) -> None:
+        """Start it again, unless it left in peace; children are processes that may be its programs."""
+        self._forget_channel(launcher)
+        launcher.pid = 0
+        launcher.ready = False
+        if exit_.status == 0 and self.leaving:
+            self._close(launcher)
+            return
+        launcher.orphans |= children
+        pause = launcher.backoff.failed(time.monotonic())
+        self._owner.log(
+            "error", "process_died", role="launcher", launcher=launcher.number, pid=exit_.pid,
+            **how_it_died(exit_.status), restart_in=pause, orphans=len(launcher.orphans),
+        )  # fmt: skip
+        self._poller.call_in(pause, lambda: self._restart(launcher))
+
+    def orphan_exited(self, exit_: Exit) -> bool:
+        """Tell the launcher that has taken an orphan over of its end; return whether it is one of ours."""
+        for launcher in self.launchers.values():
+            if exit_.pid in launcher.orphans:
+                launcher.orphans.discard(exit_.pid)
+                if launcher.channel is not None:
+                    launcher.channel.send(
+                        wire.ORPHAN_HEAD.pack(
+                            wire.ORPHAN_EXIT, exit_.pid, exit_.status, exit_.user, exit_.system, exit_.max_rss
+                        )
+                    )
+                    self._watch(launcher)
+                return True
+        return False
+
+    def dismiss(self) -> None:
+        """End launchers that never served: they have no programs."""
+        for launcher in list(self.launchers.values()):
+            self.kill(launcher)
+            self._forget_channel(launcher)
+            self._close(launcher)
+
+    def _restart(self, launcher: Launcher) -> None:
+        if launcher.number not in self.launchers:
+            return
+        try:
+            self._start(launcher)
+        except OSError as problem:
+            pause = launcher.backoff.failed(time.monotonic())
+            self._owner.log(
+                "error", "process_not_started", role="launcher", launcher=launcher.number,
+                reason=problem.strerror, restart_in=pause,
+            )  # fmt: skip
+            self._poller.call_in(pause, lambda: self._restart(launcher))
+
+    def _start(self, launcher: Launcher) -> None:
+        ours, theirs = pair()
+        with theirs:
+            launcher.pid = roles.start_launcher(theirs.fileno(), launcher.own_end.fileno(), launcher.memory)
+        channel = launcher.channel = Channel(ours)
+        profile = asdict(self._profile)
+        no_new_privs = profile.pop("no_new_privs")
+        title = f"ucspid: launcher {self.names}"
+        channel.send(
+            Orders(title, no_new_privs=no_new_privs, orphans=launcher.orphans, profile=profile).pack()
+        )
+        self._tell_programs(launcher, list(self._programs.values()))
+
+    def _tell_programs(self, launcher: Launcher, programs: list[Program]) -> None:
+        if launcher.channel is None:
+            return
+        for item in programs:
+            launcher.channel.send(item.packet, () if item.stderr is None else (item.stderr,))
+        self._watch(launcher)
+
+    def _watch(self, launcher: Launcher) -> None:
+        assert launcher.channel is not None
+        self._poller.watch(
+            launcher.channel.fileno(), lambda: self._receive(launcher), write=launcher.channel.backed_up
+        )
+
+    def _receive(self, launcher: Launcher) -> None:
+        assert launcher.channel is not None
+        launcher.channel.flush()
+        try:
+            received = launcher.channel.receive()
+            if received is not None and received[0]:
+                self._take(launcher, received[0])
+        except WireError as problem:
+            self._owner.log("error", "launcher_broken", launcher=launcher.number, reason=str(problem))
+            self.kill(launcher)
+        else:
+            if received is not None and not received[0]:
+                self._forget_channel(launcher)
+                return
+        self._watch(launcher)
+
+    def _take(self, launcher: Launcher, packet: bytes) -> None:
+        """Take a message of a launcher, which is not trusted: it may have been subverted."""
+        kind = packet[0]
+        if kind == wire.READY:
+            _kind, version = wire.unpack(wire.PEER_HEAD, packet)
+            if version != wire.VERSION:
+                raise WireError(f"it speaks version {version}")
+            launcher.ready = launcher.introduced = True
+            self._owner.launcher_ready(self, launcher)
+        elif kind == wire.REFUSED:
+            reader = wire.Reader(packet, wire.PEER_HEAD.size)
+            (reason,) = reader.strings()
+            self._owner.launcher_refused(self, reason.decode(errors="replace"))
+        elif kind == wire.SIGNAL_ORPHAN:
+            _kind, number, pid = wire.unpack(wire.SIGNAL_ORPHAN_HEAD, packet)
+            if pid in launcher.orphans and number in (signal.SIGTERM, signal.SIGKILL):
+                os.killpg(pid, number)
+        else:
+            raise WireError(f"it sent a message of kind {kind}")
+
+    def kill(self, launcher: Launcher) -> None:
+        """Kill a launcher's process; its programs go on, and it is started again."""
+        if launcher.pid:
+            os.kill(launcher.pid, signal.SIGKILL)
+
+    def _forget_channel(self, launcher: Launcher) -> None:
+        if launcher.channel is not None:
+            self._poller.forget(launcher.channel.fileno())
+            launcher.channel.sock.close()
+            launcher.channel = None
+
+    def _close(self, launcher: Launcher) -> None:
+        del self.launchers[launcher.number]
+        launcher.loop_end.close()
+        launcher.own_end.close()
+        os.close(launcher.memory)
+
+
+def how_it_died(status: int) -> dict[str, object]:
+    """Return the fields of an event that say how a process of the daemon ended."""
+    code = os.waitstatus_to_exitcode(status)
+    return {"status": code} if code >= 0 else {"signal": signal.Signals(-code).name}
+
+
+def adopted() -> set[int]:
+    """Return this process's children that lead a process group.
+
+    A launcher's programs do, and become the master's children when the launcher dies (the
+    master is a child subreaper); strays among their descendants do not, as a rule.
+    """
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return {pid for pid in map(int, children) if _leads(pid)}
+
+
+def _leads(pid: int) -> bool:
+    try:
+        return os.getpgid(pid) == pid
+    except ProcessLookupError:
+        return False

@@ -1,0 +1,95 @@
+"""A reload as a transaction: read, acquire everything new, and only then go over to it.
+
+Anything wrong before that leaves the plan in force untouched, gives back what was acquired,
+and says what and where. The first start is the same transaction, with nothing in force.
+"""
+
+from collections.abc import Callable
+
+from ucspid.errors import ResourceError, UcspidError
+from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers
+from ucspid.master.poller import Poller
+from ucspid.master.reader import Reader
+from ucspid.master.state import Acquired, Holdings, StartProfile
+from ucspid.plan import Plan
+
+LAUNCHER_TIMEOUT = 15.0
+"""Seconds that new launchers may take to be ready."""
+
+Done = Callable[[tuple[Plan, Acquired] | UcspidError], None]
+
+
+class Reload:
+    """One attempt; done() gets the plan and what was acquired for it, or the error."""
+
+    def __init__(self, config: str, held: Holdings, poller: Poller, start: StartProfile, done: Done) -> None:
+        """Begin by reading the file. Raises ResourceError."""
+        self.tokens: list[int] = []
+        self._held = held
+        self._poller = poller
+        self._start = start
+        self._done = done
+        self._plan: Plan | None = None
+        self._acquired = Acquired()
+        self._ended = False
+        self._reader = Reader(config, poller, self._read)
+
+    def exited(self, exit_: Exit) -> bool:
+        """Take a child's exit; return whether it was the reader's."""
+        if exit_.pid != self._reader.pid:
+            return False
+        self._reader.exited(exit_)
+        return True
+
+    def new_launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
+        """Return the launchers that were started for the new plan."""
+        return [
+            (profile, launcher)
+            for profile in self._acquired.profiles.values()
+            for launcher in profile.launchers.values()
+        ]
+
+    def launcher_ready(self) -> None:
+        """Go on when all new launchers are ready."""
+        if self._plan is not None and not self._ended and self._acquired.ready:
+            self._ended = True
+            self._done((self._plan, self._acquired))
+
+    def launcher_refused(self, profile: ProfileLaunchers, reason: str) -> bool:
+        """Fail if it is one of the new launchers; return whether it was."""
+        if self._ended or profile not in self._acquired.profiles.values():
+            return False
+        self._fail(ResourceError(f"{profile.names}: privileges cannot be taken: {reason}"))
+        return True
+
+    def cancel(self) -> None:
+        """Give up: the daemon stops."""
+        self._reader.kill()
+        self._fail(ResourceError("the daemon stops"))
+
+    def _read(self, result: Plan | UcspidError) -> None:
+        if self._ended:
+            return
+        if isinstance(result, UcspidError):
+            self._fail(result)
+            return
+        self._plan = result
+        try:
+            self._held.acquire(result, self._acquired, self._start)
+        except ResourceError as problem:
+            self._fail(problem)
+            return
+        self._poller.call_in(LAUNCHER_TIMEOUT, self._too_late)
+        self.launcher_ready()
+
+    def _too_late(self) -> None:
+        if not self._ended:
+            self._fail(ResourceError(f"a launcher was not ready within {LAUNCHER_TIMEOUT:.0f} s"))
+
+    def _fail(self, problem: UcspidError) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if self._plan is not None:
+            self._acquired.release(self._plan)
+        self._done(problem)

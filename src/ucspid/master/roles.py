@@ -1,0 +1,65 @@
+"""Starting the other processes of the daemon: a fresh interpreter each, with nothing but what it needs."""
+
+import fcntl
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import ucspid.launcher
+
+_LOOP = ["-I", "-m", "ucspid.loop"]
+_LAUNCHER = ["-I", "-S", str(Path(ucspid.launcher.__path__[0]).absolute() / "__main__.py")]
+_READER = ["-I", "-m", "ucspid.config"]
+_ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
+_OUT_OF_THE_WAY = 64
+
+
+def start_loop(channel: int) -> int:
+    """Start an event loop with its channel as descriptor 3; return its process."""
+    with _Null() as null:
+        return _start(_LOOP, {0: null, 1: null, 3: channel}, _ENVIRONMENT)
+
+
+def start_launcher(channel: int, loop: int, table: int) -> int:
+    """Start a launcher with its channels as descriptors 3 and 4 and its table as 5; return its process."""
+    with _Null() as null:
+        return _start(_LAUNCHER, {0: null, 1: null, 3: channel, 4: loop, 5: table}, _ENVIRONMENT)
+
+
+def start_reader(config: str, output: int, errors: int) -> int:
+    """Start a reader of the configuration file with descriptors for what it prints; return its process."""
+    return _start([*_READER, config], {1: output, 2: errors}, os.environ)
+
+
+class _Null:
+    """The null device, for as long as it takes to start something."""
+
+    def __enter__(self) -> int:
+        self._descriptor = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        return self._descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+def _start(arguments: list[str], descriptors: dict[int, int], environment: Mapping[str, str]) -> int:
+    """Start Python with the descriptors given at the numbers given, and an empty signal mask.
+
+    They are copied out of the way first, since the numbers wanted may be in use.
+    """
+    copies = {
+        wanted: fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
+        for wanted, descriptor in descriptors.items()
+    }
+    try:
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, *arguments],
+            environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, copy, wanted) for wanted, copy in copies.items()],
+            setsigmask=(),
+        )
+    finally:
+        for copy in copies.values():
+            os.close(copy)

@@ -1,0 +1,117 @@
+"""The listening sockets: bound by the master, which holds them whatever process dies."""
+
+import errno
+import itertools
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from ucspid.errors import ResourceError
+from ucspid.plan import Address, Service
+
+CONTROL_MODE = 0o600
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+_numbers = itertools.count(1)
+
+Key = tuple[Address, str, int]
+"""What makes a listener the same across reloads: its address; with port 0 also whose it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A listening socket and its number in messages to the loop."""
+
+    number: int
+    sock: socket.socket
+
+    def set_up(self, service: Service) -> None:
+        """Give the socket the service's options; accepted sockets inherit the TCP ones (tcp(7))."""
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, service.nodelay)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, service.keepalive)
+        self.sock.listen(service.backlog)
+
+
+def keys(service: Service) -> list[Key]:
+    """Return the keys of a service's listeners, in the order of its addresses."""
+    return [
+        (address, "", 0) if address.port else (address, service.name, place)
+        for place, address in enumerate(service.listen)
+    ]
+
+
+def open_listener(service: Service, address: Address) -> Listening:
+    """Bind and listen. Raises ResourceError, with the service and the address in it."""
+    try:
+        sock = _bind(address)
+    except OSError as problem:
+        raise ResourceError(
+            f"{service.name}: cannot listen on {address}: {os.strerror(problem.errno or 0)}"
+        ) from None
+    listening = Listening(next(_numbers), sock)
+    listening.set_up(service)
+    return listening
+
+
+def _bind(address: Address) -> socket.socket:
+    if address.family != "dual":
+        return _bound(
+            socket.AF_INET if address.family == "inet" else socket.AF_INET6, address.host, address.port
+        )
+    try:
+        return _bound(socket.AF_INET6, "::", address.port, v6only=False)
+    except OSError as problem:
+        if problem.errno not in _NO_IPV6:
+            raise
+        return _bound(socket.AF_INET, "0.0.0.0", address.port)  # noqa: S104 - what a bare port asks for
+
+
+def _bound(family: int, host: str, port: int, *, v6only: bool = True) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def open_control(path: str) -> socket.socket:
+    """Listen on the control socket; one left by a daemon that is gone is replaced.
+
+    Raises ResourceError, also when a daemon answers there.
+    """
+    try:
+        _remove_stale(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        mask = os.umask(0o777 & ~CONTROL_MODE)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(mask)
+        sock.listen(16)
+    except OSError as problem:
+        raise ResourceError(
+            f"cannot listen on control socket {path}: {problem.strerror or problem}"
+        ) from None
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        if not stat.S_ISSOCK(Path(path).stat().st_mode):
+            raise ResourceError(f"control: {path} is there and not a socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink()
+        else:
+            raise ResourceError(f"control: a daemon answers at {path} already")

@@ -1,0 +1,159 @@
+"""What the master holds for the plan in force, and what a new plan needs beyond it."""
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ucspid.errors import ResourceError
+from ucspid.master.launchers import Launcher, ProfileLaunchers, Program, program
+from ucspid.master.sockets import Key, Listening, keys, open_control, open_listener
+from ucspid.plan import Plan, Profile, Service
+from ucspid.wire.messages import MAX_PACKET
+
+StartProfile = Callable[[Profile, list[Program], str], ProfileLaunchers]
+"""Starts a profile's first launcher, given the programs and a name for ps(1)."""
+
+
+@dataclass(slots=True)
+class Acquired:
+    """What a new plan needs that is not held yet: released again if the plan cannot be."""
+
+    listeners: dict[Key, Listening] = field(default_factory=dict)
+    control: socket.socket | None = None
+    profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every new profile has a launcher at work."""
+        return all(profile.ready for profile in self.profiles.values())
+
+    def release(self, plan: Plan) -> None:
+        """Give everything back."""
+        for listening in self.listeners.values():
+            listening.sock.close()
+        if self.control is not None and plan.control is not None:
+            self.control.close()
+            Path(plan.control).unlink(missing_ok=True)
+        for profile in self.profiles.values():
+            profile.dismiss()
+
+
+@dataclass(slots=True)
+class Holdings:
+    """Everything that the plan in force uses; it outlives every other process of the daemon."""
+
+    plan: Plan | None = None
+    control: socket.socket | None = None
+    listeners: dict[Key, Listening] = field(default_factory=dict)
+    profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)
+    leaving: list[ProfileLaunchers] = field(default_factory=list)
+    stderr: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _numbers: dict[str, int] = field(default_factory=dict)
+    _null: int = field(default_factory=lambda: os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+
+    def number(self, service: str) -> int:
+        """Return a service's number in messages: the same for a name as long as the master lives."""
+        return self._numbers.setdefault(service, len(self._numbers) + 1)
+
+    def listeners_of(self, service: Service) -> list[Listening]:
+        """Return a service's listeners; none when the daemon stops."""
+        return [self.listeners[key] for key in keys(service) if key in self.listeners]
+
+    def all_profiles(self) -> list[ProfileLaunchers]:
+        """Return the profiles in force and those whose launchers are leaving."""
+        return [*self.profiles.values(), *self.leaving]
+
+    def all_launchers(self) -> Iterator[tuple[ProfileLaunchers, Launcher]]:
+        """Yield every launcher with its profile."""
+        for profile in self.all_profiles():
+            for launcher in list(profile.launchers.values()):
+                yield profile, launcher
+
+    def acquire(self, plan: Plan, acquired: Acquired, start: StartProfile) -> None:
+        """Bind what the plan listens on, and start launchers for new profiles. Raises ResourceError."""
+        for service in plan.services:
+            _check_size(service)
+            for key in keys(service):
+                if key not in self.listeners:
+                    acquired.listeners[key] = open_listener(service, key[0])
+        if plan.control is not None and (self.plan is None or self.plan.control != plan.control):
+            acquired.control = open_control(plan.control)
+        for service in plan.services:
+            profile = service.profile
+            if profile not in self.profiles and profile not in acquired.profiles:
+                acquired.profiles[profile] = start(profile, self.programs(plan, profile), service.name)
+
+    def programs(self, plan: Plan, profile: Profile) -> list[Program]:
+        """Return the programs of a profile's services."""
+        return [
+            program(self.number(service.name), service, self._stderr(service))
+            for service in plan.services
+            if service.profile == profile
+        ]
+
+    def go_over(self, plan: Plan, acquired: Acquired) -> None:
+        """Put a plan in force; old listeners stay open until release_old()."""
+        if self.plan is not None and self.plan.control != plan.control:
+            self._close_control()
+        self.control = acquired.control or self.control
+        self.listeners.update(acquired.listeners)
+        self.profiles.update(acquired.profiles)
+        self.plan = plan
+        wanted = {service.profile for service in plan.services}
+        for profile in self.profiles.keys() - wanted:
+            leaving = self.profiles.pop(profile)
+            leaving.leaving = True
+            self.leaving.append(leaving)
+        for profile, launchers in self.profiles.items():
+            names = [service.name for service in plan.services if service.profile == profile]
+            launchers.set_programs(self.programs(plan, profile), ",".join(names))
+        for service in plan.services:
+            for key in keys(service):
+                self.listeners[key].set_up(service)
+
+    def release_old(self) -> None:
+        """Close the listeners that the plan in force does not have."""
+        assert self.plan is not None
+        wanted = {key for service in self.plan.services for key in keys(service)}
+        for key in self.listeners.keys() - wanted:
+            self.listeners.pop(key).sock.close()
+
+    def close_listeners(self) -> None:
+        """Close everything that clients connect to: the daemon stops."""
+        for listening in self.listeners.values():
+            listening.sock.close()
+        self.listeners.clear()
+
+    def _close_control(self) -> None:
+        if self.control is not None and self.plan is not None and self.plan.control is not None:
+            self.control.close()
+            self.control = None
+            Path(self.plan.control).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Remove what would be left behind in the file system."""
+        self._close_control()
+
+    def _stderr(self, service: Service) -> int | None:
+        """Return what the service's programs get as descriptor 2; None leaves them the daemon's."""
+        if service.stderr == "inherit":
+            return None
+        if service.stderr == "null":
+            return self._null
+        if service.name not in self.stderr:
+            self.stderr[service.name] = os.pipe()
+        return self.stderr[service.name][1]
+
+
+def settings_for_loop(service: Service) -> dict[str, Any]:
+    """Return what the loop is told of a service: not its program and environment."""
+    return asdict(service) | {"executable": "", "argv": (), "env": ()}
+
+
+def _check_size(service: Service) -> None:
+    if len(json.dumps(settings_for_loop(service))) > MAX_PACKET // 2:
+        raise ResourceError(f"{service.name}: its settings are too long (its exempt list, most likely)")

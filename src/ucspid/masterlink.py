@@ -1,0 +1,149 @@
+"""The loop's end of the channel to the master: takes plans and orders, asks, answers.
+
+What the master sends is JSON with a key "do" that says what, and descriptors beside it; it is
+trusted. What the loop sends has a fixed layout, so that the master need not parse much.
+docs/internals.md lists the messages.
+"""
+
+import asyncio
+import itertools
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from ucspid import events, plan
+from ucspid.errors import ConfigError, ResourceError
+from ucspid.listener import Listener
+from ucspid.log import Log
+from ucspid.server import Planned, Server
+from ucspid.stderrlog import StderrLog
+from ucspid.wire import messages as wire
+from ucspid.wire.channel import Channel
+
+
+class MasterLink:
+    """Carries out what the master says; see server.Master for what it passes on."""
+
+    def __init__(self, channel: Channel, output: Log, finished: Callable[[], None]) -> None:
+        """Speak over the channel; finished() is called when the loop has nothing more to do."""
+        self.generation = 0
+        self.server = Server(output.logger, self)
+        self._channel = channel
+        self._output = output
+        self._log = output.logger
+        self._finished = finished
+        self._planned: list[Planned] = []
+        self._max_connections = 0
+        self._stderr: list[StderrLog] = []
+        self._tokens = itertools.count(1)
+        self._reloads: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._orders: dict[str, Callable[[dict[str, Any], list[int]], None]] = {
+            "begin": self._begin,
+            "launcher": self._launcher,
+            "stderr": self._stderr_pipe,
+            "listeners": self._listeners,
+            "service": self._service,
+            "commit": self._commit,
+            "launcher_gone": self._launcher_gone,
+            "drain": self._drain,
+            "leave": self._leave,
+            "log": self._log_event,
+            "reloaded": self._reloaded,
+        }
+        asyncio.get_running_loop().add_reader(channel.fileno(), self._receive)
+
+    # What the loop says
+
+    def more_launchers(self, profile: int) -> None:
+        """Ask for another launcher of a profile."""
+        self._note(wire.NOTE_MORE, profile)
+
+    def broken_launcher(self, number: int) -> None:
+        """Ask for a launcher to be replaced."""
+        self._note(wire.NOTE_BROKEN, number)
+
+    def drained(self) -> None:
+        """Finish: the last session has ended."""
+        self._finished()
+
+    async def reload(self) -> dict[str, Any]:
+        """Have the master read its file again; return what changed.
+
+        Raises ConfigError for a file that is wrong, ResourceError for what the system refused.
+        """
+        token = next(self._tokens)
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._reloads[token] = future
+        self._note(wire.NOTE_RELOAD, token=token)
+        answer = await future
+        if answer["ok"]:
+            return {"changes": answer["changes"]}
+        if answer["kind"] == "config":
+            raise ConfigError(answer["error"].splitlines())
+        raise ResourceError(answer["error"])
+
+    def _note(self, kind: int, number: int = 0, token: int = 0) -> None:
+        self._channel.send(wire.NOTE_HEAD.pack(kind, number, token))
+
+    # What the master says
+
+    def _receive(self) -> None:
+        received = self._channel.receive()
+        self._channel.flush()
+        if received is None:
+            return
+        packet, descriptors = received
+        if packet:
+            order = json.loads(packet)
+            self._orders[order["do"]](order, descriptors)
+            return
+        asyncio.get_running_loop().remove_reader(self._channel.fileno())
+        events.master_lost(self._log)
+        self.server.drain(at_once=False, deadline=False)
+
+    def _begin(self, order: dict[str, Any], _descriptors: list[int]) -> None:
+        self._planned = []
+        self._max_connections = order["max_connections"]
+        self._output.set_level(order["level"])
+
+    def _launcher(self, order: dict[str, Any], descriptors: list[int]) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
+        self.server.add_launcher(order["number"], order["profile"], sock, leaving=order["leaving"])
+
+    def _stderr_pipe(self, order: dict[str, Any], descriptors: list[int]) -> None:
+        self._stderr.append(StderrLog(self._log, order["service"], descriptors[0]))
+
+    def _listeners(self, order: dict[str, Any], descriptors: list[int]) -> None:
+        for number, descriptor in zip(order["numbers"], descriptors, strict=True):
+            self.server.listeners[number] = Listener(number, descriptor)
+
+    def _service(self, order: dict[str, Any], _descriptors: list[int]) -> None:
+        settings = plan.service_from(order["settings"])
+        listeners = tuple(order["listeners"])
+        self._planned.append(Planned(order["number"], order["profile"], settings, listeners))
+
+    def _commit(self, order: dict[str, Any], _descriptors: list[int]) -> None:
+        first = self.generation == 0
+        self.generation = order["generation"]
+        self.server.take(self._max_connections, self._planned)
+        if first:
+            self.server.begin()
+        self._note(wire.NOTE_TAKEN, self.generation)
+
+    def _launcher_gone(self, order: dict[str, Any], _descriptors: list[int]) -> None:
+        self.server.lose_launcher(order["number"])
+
+    def _drain(self, order: dict[str, Any], _descriptors: list[int]) -> None:
+        self.server.drain(at_once=order["at_once"])
+
+    def _leave(self, _order: dict[str, Any], _descriptors: list[int]) -> None:
+        self._finished()
+
+    def _log_event(self, order: dict[str, Any], _descriptors: list[int]) -> None:
+        events.from_master(self._log, order["level"], order["event"], order["fields"])
+
+    def _reloaded(self, order: dict[str, Any], _descriptors: list[int]) -> None:
+        future = self._reloads.pop(order["token"], None)
+        if future is not None and not future.done():
+            future.set_result(order)

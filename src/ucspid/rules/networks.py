@@ -1,0 +1,157 @@
+"""Rules in YAML: the first one that matches decides, whatever kind of pattern it has.
+
+Each pattern is indexed under the number of the first rule that has it; a client's rule is the
+lowest number of all the patterns that match. So the cost depends on the client's name and on
+how many different prefix lengths there are, not on the number of rules.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ucspid.errors import ConfigError
+from ucspid.plan import Rate
+from ucspid.rules.addresses import Address, plain
+from ucspid.rules.keys import suffixes
+from ucspid.rules.patterns import Pattern, parse_pattern
+from ucspid.rules.prefixes import PrefixIndex
+from ucspid.rules.rule import Environment, Rule, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSpec:
+    """A rule as it stands in the file: patterns as in ucspid.rules.patterns, where as FILE:LINE.
+
+    None means that the rule says nothing of it.
+    """
+
+    from_: tuple[str, ...]
+    verdict: Verdict
+    env: tuple[tuple[str, str], ...]
+    max_per_ip: int | None
+    rate_per_ip: Rate | None
+    message: str | None
+    where: str
+
+
+class YamlRules:
+    """The rules of a service in YAML (the protocol Rules)."""
+
+    def __init__(self, specs: Sequence[RuleSpec], default: Verdict) -> None:
+        """Index the rules; default is for clients that none matches.
+
+        Raises ConfigError with a problem for each pattern or variable that is wrong.
+        """
+        self._specs = tuple(specs)
+        self._default = Rule(verdict=default, env=(), where="default")
+        self._none = len(self._specs)
+        self._anyone = _Places()
+        self._users: dict[bytes, _Places] = {}
+        self._some_user = _Places()
+        self._first_name = self._none
+        problems: list[str] = []
+        for number, spec in enumerate(self._specs):
+            problems += _wrong_variables(spec)
+            for text in spec.from_:
+                try:
+                    self._add(parse_pattern(text), number)
+                except ValueError as error:
+                    problems.append(f"{spec.where}: from: {text!r}: {error}")
+        if problems:
+            raise ConfigError(problems)
+
+    def _add(self, pattern: Pattern, number: int) -> None:
+        if isinstance(pattern.where, bytes):
+            self._first_name = min(self._first_name, number)
+        if pattern.user is None:
+            self._anyone.add(pattern, number)
+        else:
+            self._users.setdefault(pattern.user, _Places()).add(pattern, number)
+            self._some_user.add(pattern, number)
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether there is a rule that depends on the client's name."""
+        return self._first_name < self._none
+
+    @property
+    def needs_info(self) -> bool:
+        """Whether there is a rule that depends on the ident server's answer."""
+        return bool(self._users)
+
+    def match(self, ip: Address, host: bytes | None = None, info: bytes | None = None) -> Rule:
+        """Return the first rule that matches this client, the default if none does."""
+        ip = plain(ip)
+        number = self._anyone.lowest(ip, host, self._none)
+        if info is not None and info in self._users:
+            number = self._users[info].lowest(ip, host, number)
+        return self._rule(number)
+
+    def decide_early(self, ip: Address) -> Rule | None:
+        """Return the rule that match() gives for every host and info, None if that depends on them."""
+        ip = plain(ip)
+        number = self._anyone.lowest(ip, None, self._none)
+        if self._first_name < number or self._some_user.lowest(ip, None, number) < number:
+            return None
+        return self._rule(number)
+
+    def _rule(self, number: int) -> Rule:
+        if number == self._none:
+            return self._default
+        spec = self._specs[number]
+        return Rule(
+            verdict=spec.verdict,
+            env=_encode(spec.env),
+            where=spec.where,
+            max_per_ip=spec.max_per_ip,
+            rate_per_ip=spec.rate_per_ip,
+            message=spec.message,
+        )
+
+
+class _Places:
+    """Rule numbers by where a client is: its networks, its name and the domains it is in."""
+
+    def __init__(self) -> None:
+        self._networks = PrefixIndex()
+        self._names: dict[bytes, int] = {}
+
+    def add(self, pattern: Pattern, number: int) -> None:
+        """Add a rule; numbers must not fall from one call to the next."""
+        if isinstance(pattern.where, bytes):
+            self._names.setdefault(pattern.where, number)
+            return
+        for network in pattern.where:
+            self._networks.add(network, number)
+
+    def lowest(self, ip: Address, host: bytes | None, default: int) -> int:
+        """Return the lowest number of all that match, or default if that is lower."""
+        number = min(default, self._networks.lowest(ip, default))
+        if host is None or not self._names:
+            return number
+        host = host.lower()
+        names = (host, *suffixes(host))
+        return min(number, *(self._names.get(name, default) for name in names))
+
+
+def _wrong_variables(spec: RuleSpec) -> list[str]:
+    return [
+        f"{spec.where}: env: {name!r}: not possible as a variable of an environment"
+        for name, value in spec.env
+        if not _possible(name, value)
+    ]
+
+
+def _possible(name: str, value: str) -> bool:
+    try:
+        _encode(((name, value),))
+    except UnicodeEncodeError:
+        return False
+    return bool(name) and "=" not in name and "\0" not in name + value
+
+
+def _encode(env: tuple[tuple[str, str], ...]) -> Environment:
+    """Return the variables as bytes, with those bytes back that were not UTF-8 in the file."""
+    return tuple(
+        (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape"))
+        for name, value in env
+    )

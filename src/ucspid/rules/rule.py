@@ -1,0 +1,51 @@
+"""What a set of access rules answers, whatever form the rules were written in."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from ucspid.plan import Rate
+from ucspid.rules.addresses import Address
+
+Verdict = Literal["allow", "deny"]
+Environment = tuple[tuple[bytes, bytes], ...]
+"""Variables in the order in which they are to be set: the last of one name holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """The one rule that applies to a client; None means that the rule says nothing.
+
+    where is FILE:LINE, the name of a compiled file, or "default" where no rule matched.
+    key is the address part of a tcprules rule as it is written or stored: empty for the rule
+    that matches everyone, None where no rule matched and for a rule in YAML.
+    """
+
+    verdict: Verdict
+    env: Environment
+    where: str
+    key: bytes | None = None
+    max_per_ip: int | None = None
+    rate_per_ip: Rate | None = None
+    message: str | None = None
+
+
+class Rules(Protocol):
+    """A set of rules, from YAML or from a tcprules file.
+
+    host is the client's name as the resolver gave it, None if there is none. info is what its
+    ident server answered: None if there was no answer, empty if the answer was an error.
+    """
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether there is a rule that depends on the client's name."""
+
+    @property
+    def needs_info(self) -> bool:
+        """Whether there is a rule that depends on the ident server's answer."""
+
+    def match(self, ip: Address, host: bytes | None = None, info: bytes | None = None) -> Rule:
+        """Return the rule for this client: the default rule if none matches."""
+
+    def decide_early(self, ip: Address) -> Rule | None:
+        """Return the rule that match() gives for every host and info, None if that depends on them."""

@@ -1,0 +1,219 @@
+"""One service in the event loop: its sessions and its counts, behind its gate."""
+
+import asyncio
+import collections
+import errno
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from structlog.typing import FilteringBoundLogger
+
+from ucspid import events, tags
+from ucspid.address import plain
+from ucspid.backoff import GRACE, Pause, Throttle
+from ucspid.environ import variables
+from ucspid.gate import Gate, Hold, Turns
+from ucspid.limits import Limits, Refusal, ServiceLimits
+from ucspid.listener import Listener, Reserve, endpoint, send_away
+from ucspid.plan import Service as Settings
+from ucspid.refusals import WINDOW, Refusals
+from ucspid.session import Session
+from ucspid.spawn import Pool
+from ucspid.wire.messages import START, START_HEAD
+
+FAILURES = frozenset({111, 126, 127})
+"""Exit statuses that mean that a program could not do its work: UCSPI's 111, the shell's 126 and 127."""
+
+CRASHES = frozenset({-4, -6, -7, -8, -11, -31})
+"""Deaths by SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV and SIGSYS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all services of the loop share."""
+
+    log: FilteringBoundLogger
+    limits: Limits
+    turns: Turns
+    reserve: Reserve
+    next_connection: Callable[[], int]
+    handed_over: Callable[[], None]
+    session_ended: Callable[[], None]
+
+
+class Service:
+    """A service's state. At any moment accepted = served + refused + failed + live."""
+
+    def __init__(
+        self, number: int, settings: Settings, pool: Pool, pool_turns: Turns, shared: Shared
+    ) -> None:
+        """Begin without listeners; pool_turns are those of services that wait for the pool."""
+        self.number = number
+        self.settings = settings
+        self.pool = pool
+        self.pool_turns = pool_turns
+        self.limits = ServiceLimits(shared.limits, settings)
+        self.throttle = Throttle()
+        self.gate = Gate(self, shared.limits, shared.turns, shared.reserve, shared.log)
+        self.sessions: dict[int, Session] = {}
+        self.accepted = 0
+        self.served = 0
+        self.refused: collections.Counter[str] = collections.Counter()
+        self.failed: collections.Counter[str] = collections.Counter()
+        self._shared = shared
+        self._log = shared.log
+        self._refusals = Refusals()
+        self._message = settings.refuse_message.encode()
+        self._lifetime: asyncio.TimerHandle | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the service's name in the file."""
+        return self.settings.name
+
+    def change(self, settings: Settings, pool: Pool, pool_turns: Turns) -> None:
+        """Take new settings. Programs that run keep what they were started with."""
+        self.settings = settings
+        self.pool = pool
+        self.pool_turns = pool_turns
+        self._message = settings.refuse_message.encode()
+        self.limits.change(settings)
+        if self._lifetime is not None:
+            self._lifetime.cancel()
+            self._lifetime = None
+        self._watch_lifetime()
+
+    # Connections in
+
+    def arrived(self, sock: socket.socket, ip: str, port: int, listener: Listener) -> None:
+        """Take an accepted connection: refuse it, or hand it to a launcher."""
+        now = time.monotonic()
+        ip = plain(ip)
+        self.accepted += 1
+        slot = self.limits.admit(ip, now)
+        if isinstance(slot, Refusal):
+            send_away(sock, self._message)
+            self._refuse(slot.value, endpoint(ip, port), now)
+            return
+        session = Session(self, self._shared.next_connection(), ip, port, now)
+        session.slot = slot
+        self.sessions[session.connection] = session
+        self._hand_over(session, sock, listener)
+
+    def _hand_over(self, session: Session, sock: socket.socket, listener: Listener) -> None:
+        head = START_HEAD.pack(
+            START,
+            self.number,
+            session.connection,
+            tags.pack(session.began, session.ip, session.port, self.name),
+        )
+        told = variables(listener.local(sock), session.ip, session.port, session.connection)
+        launcher = self.pool.choose()
+        if self.throttle.starting(session.began):
+            events.service_recovered(self._log, self.name)
+        if launcher is None or not launcher.start(session.connection, head + told, sock.fileno(), session):
+            session.start_failed(errno.EAGAIN)
+        sock.close()
+        self._watch_lifetime()
+        self._shared.handed_over()
+
+    def dropped(self, remote: str, reason: str) -> None:
+        """Count a connection that was accepted only to be closed, for want of descriptors."""
+        self.accepted += 1
+        self.failed["descriptors"] += 1
+        events.connection_dropped(self._log, self.name, remote, reason)
+
+    def _refuse(self, reason: str, remote: str, now: float) -> None:
+        self.refused[reason] += 1
+        if self._refusals.note(reason, now):
+            events.connection_refused(self._log, self.name, remote, reason)
+        elif self._refusals.untold == 1:
+            asyncio.get_running_loop().call_later(self._refusals.ends - now, self._summarise)
+
+    def _summarise(self) -> None:
+        events.connections_refused(self._log, self.name, WINDOW, self._refusals.summary())
+
+    # Sessions' ends
+
+    def found(self, connection: int, ip: str, port: int, began: float) -> Session:
+        """Count in a session that was running before this loop began."""
+        session = Session(self, connection, ip, port, began)
+        session.slot = self.limits.restore(ip)
+        self.accepted += 1
+        self.sessions[connection] = session
+        return session
+
+    def all_found(self) -> None:
+        """Put the sessions that were found in the order of their begin."""
+        self.sessions = dict(sorted(self.sessions.items(), key=lambda item: item[1].began))
+        self._watch_lifetime()
+
+    def started(self, session: Session, pid: int) -> None:
+        """Take note that a session's program runs."""
+        events.connection_started(self._log, session, pid)
+
+    def session_served(self, session: Session) -> None:
+        """Count out a session whose program has ended."""
+        now = time.monotonic()
+        self.served += 1
+        events.connection_served(self._log, session, now)
+        assert session.process is not None
+        returncode = session.process.get_returncode()
+        if now - session.began < GRACE and (returncode in FAILURES or returncode in CRASHES):
+            self._failing(self.throttle.started_badly(session.slot.client, now))
+        elif self.throttle.ended_well(session.began):
+            events.service_recovered(self._log, self.name)
+        self._count_out(session)
+
+    def session_failed(self, session: Session, reason: int) -> None:
+        """Count out a session whose program could not be started."""
+        now = time.monotonic()
+        self.failed[errno.errorcode.get(reason, str(reason))] += 1
+        events.connection_failed(self._log, session, reason, now)
+        if reason not in (errno.EAGAIN, errno.EOWNERDEAD):
+            self._failing(self.throttle.cannot_start(now))
+        self._count_out(session)
+
+    def _failing(self, pause: Pause | None) -> None:
+        if pause is not None:
+            events.service_throttled(self._log, self.name, pause.seconds)
+
+    def _count_out(self, session: Session) -> None:
+        """Give a session's slots back: the one place where that happens."""
+        del self.sessions[session.connection]
+        self.limits.release(session.slot)
+        self.gate.resume(Hold.FULL)
+        self.gate.resume(Hold.THROTTLED)
+        self._shared.session_ended()
+
+    def end_sessions(self) -> None:
+        """End all sessions: SIGTERM, then SIGKILL after kill_timeout."""
+        for session in self.sessions.values():
+            if not session.ending:
+                session.end(self.settings.kill_timeout)
+
+    # Sessions' lifetime
+
+    def _watch_lifetime(self) -> None:
+        """Keep one timer, for the session that has lived longest, if lifetimes are limited."""
+        limit = self.settings.max_lifetime
+        if limit is None or self._lifetime is not None:
+            return
+        oldest = next((session for session in self.sessions.values() if not session.ending), None)
+        if oldest is not None:
+            wait = max(0.0, oldest.began + limit - time.monotonic())
+            self._lifetime = asyncio.get_running_loop().call_later(wait, self._end_of_life, limit)
+
+    def _end_of_life(self, limit: float) -> None:
+        """End the sessions that have lived too long; the eldest come first."""
+        self._lifetime = None
+        now = time.monotonic()
+        for session in self.sessions.values():
+            if session.began + limit > now:
+                break
+            if not session.ending:
+                events.lifetime_exceeded(self._log, session, limit)
+                session.end(self.settings.kill_timeout)
+        self._watch_lifetime()

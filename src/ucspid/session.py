@@ -1,0 +1,66 @@
+"""One session: a connection handed to a launcher, its program, and its end."""
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from ucspid.connection import Event, State, step
+from ucspid.limits import Slot
+from ucspid.spawn import Process
+
+if TYPE_CHECKING:
+    from ucspid.service import Service
+
+
+class Session(asyncio.SubprocessProtocol):
+    """What is known of a session; its service counts it in and out."""
+
+    __slots__ = ("began", "connection", "ending", "ip", "port", "process", "service", "slot", "state")
+
+    slot: Slot
+    """What it holds in the limits of its service; set by the service."""
+
+    def __init__(self, service: "Service", connection: int, ip: str, port: int, began: float) -> None:
+        """Begin a session of the service with the client at ip and port, at the monotonic time began."""
+        self.service = service
+        self.connection = connection
+        self.ip = ip
+        self.port = port
+        self.began = began
+        self.process: Process | None = None
+        self.state = State.HANDED
+        self.ending = False
+
+    @property
+    def remote(self) -> str:
+        """Return the client's address and port as logs show them."""
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take note that the program runs."""
+        self.state = step(self.state, Event.STARTED)
+        self.process = cast("Process", transport)
+        self.service.started(self, self.process.pid)
+        if self.ending:
+            self.process.terminate()
+
+    def start_failed(self, reason: int) -> None:
+        """End: the program could not be started."""
+        self.state = step(self.state, Event.START_FAILED)
+        self.service.session_failed(self, reason)
+
+    def process_exited(self) -> None:
+        """End: the program has ended."""
+        self.state = step(self.state, Event.EXITED)
+        self.service.session_served(self)
+
+    def end(self, kill_timeout: float) -> None:
+        """Send SIGTERM to the program, and SIGKILL if it still runs after kill_timeout seconds."""
+        self.ending = True
+        if self.process is not None:
+            self.process.terminate()
+        asyncio.get_running_loop().call_later(kill_timeout, self.kill)
+
+    def kill(self) -> None:
+        """Send SIGKILL to the program if it runs."""
+        if self.process is not None:
+            self.process.close()

@@ -1,0 +1,84 @@
+"""What `ucspid status` shows: the loop's books as plain values."""
+
+import collections
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from ucspid import __version__
+from ucspid.server import Server
+from ucspid.service import Service
+
+if TYPE_CHECKING:
+    from ucspid.masterlink import MasterLink
+
+
+async def status(link: "MasterLink", config: str, began: float) -> dict[str, Any]:
+    """Return the reply to the control verb status; docs/protocol-control.md describes it."""
+    server = link.server
+    services = [_service(service) for service in server.all_services()]
+    return {
+        "version": __version__,
+        "uptime": round(time.monotonic() - began, 3),
+        "generation": link.generation,
+        "config": config,
+        "processes": _processes(server),
+        "services": services,
+        "listeners": [
+            {"service": service.name, "address": listener.text}
+            for service in server.services.values()
+            for listener in service.gate.listeners
+        ],
+        "totals": _totals(server, services),
+    }
+
+
+def _processes(server: Server) -> list[dict[str, Any]]:
+    user = str(os.geteuid())
+    processes = [
+        {"role": "master", "pid": os.getppid(), "services": [], "user": "", "running": 0, "draining": False},
+        {"role": "loop", "pid": os.getpid(), "services": [], "user": user, "running": server.limits.live,
+         "draining": server.draining},
+    ]  # fmt: skip
+    for launcher in server.launchers.values():
+        names = sorted(server.served_by(launcher.number))
+        processes.append(
+            {
+                "role": "launcher",
+                "pid": launcher.pid,
+                "services": names,
+                "user": "",
+                "running": len(launcher.running),
+                "draining": launcher.leaving,
+            }
+        )
+    return processes
+
+
+def _service(service: Service) -> dict[str, Any]:
+    return {
+        "name": service.name,
+        "live": service.limits.live,
+        "max_connections": service.settings.max_connections,
+        "accepted": service.accepted,
+        "served": service.served,
+        "refused": dict(service.refused),
+        "failed": dict(service.failed),
+        "state": service.gate.held or "listening",
+    }
+
+
+def _totals(server: Server, services: list[dict[str, Any]]) -> dict[str, Any]:
+    refused: collections.Counter[str] = collections.Counter()
+    failed: collections.Counter[str] = collections.Counter()
+    for service in services:
+        refused.update(service["refused"])
+        failed.update(service["failed"])
+    return {
+        "live": server.limits.live,
+        "max_connections": server.limits.max_connections,
+        "accepted": sum(service["accepted"] for service in services),
+        "served": sum(service["served"] for service in services),
+        "refused": dict(refused),
+        "failed": dict(failed),
+    }

@@ -1,0 +1,21 @@
+"""What the loop has a launcher keep with each session, so that a new loop can take it over."""
+
+import struct
+
+from ucspid import inet
+from ucspid.wire.messages import TAG_SIZE
+
+_LAYOUT = struct.Struct("<d16sHxx32s4x")
+
+assert _LAYOUT.size == TAG_SIZE
+
+
+def pack(began: float, ip: str, port: int, service: str) -> bytes:
+    """Return a tag: when the session began (monotonic seconds), its client, its service's name."""
+    return _LAYOUT.pack(began, inet.pack(ip), port, service.encode())
+
+
+def unpack(tag: bytes) -> tuple[float, str, int, str]:
+    """Return what pack() was given."""
+    began, packed, port, service = _LAYOUT.unpack(tag)
+    return began, inet.unpack(packed), port, service.rstrip(b"\0").decode()

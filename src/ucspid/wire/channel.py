@@ -1,0 +1,96 @@
+"""One end of a SEQPACKET pair between two processes of the daemon.
+
+Sends never block: what the kernel does not take waits in order. Received descriptors are
+close-on-exec from birth (socket.recv_fds ignores its flags, so it is not used). Imported by
+launchers: the standard library's socket and no more.
+"""
+
+import collections
+import os
+import socket
+import struct
+
+from ucspid.errors import WireError
+from ucspid.wire.messages import MAX_PACKET
+
+MAX_DESCRIPTORS = 250
+"""Descriptors in one packet; the kernel's SCM_MAX_FD is 253."""
+
+_SEND = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_RECEIVE = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+_SPACE = socket.CMSG_SPACE(4 * MAX_DESCRIPTORS)
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of a new channel."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+class Channel:
+    """Packets out and in, each with any descriptors that go with it."""
+
+    __slots__ = ("_waiting", "sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Own the socket."""
+        self.sock = sock
+        self._waiting: collections.deque[tuple[bytes, tuple[int, ...]]] = collections.deque()
+
+    def fileno(self) -> int:
+        """Return the descriptor, to poll on."""
+        return self.sock.fileno()
+
+    @property
+    def backed_up(self) -> bool:
+        """Whether packets wait for the other end to read."""
+        return bool(self._waiting)
+
+    def send(self, packet: bytes, descriptors: tuple[int, ...] = ()) -> None:
+        """Send, or keep until flush(). The descriptors must stay open until then.
+
+        A peer that is gone takes nothing and raises nothing: its end is seen when receiving.
+        """
+        self._waiting.append((packet, descriptors))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as the kernel takes it."""
+        while self._waiting:
+            packet, descriptors = self._waiting[0]
+            ancillary = [
+                (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(descriptors)}i", *descriptors))
+            ]
+            try:
+                self.sock.sendmsg([packet], ancillary if descriptors else [], _SEND)
+            except BlockingIOError:
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                self._waiting.clear()
+                return
+            self._waiting.popleft()
+
+    def receive(self) -> tuple[bytes, list[int]] | None:
+        """Return a packet and its descriptors, or None if there is none now.
+
+        An empty packet is the end: the peer is gone. Raises WireError for a packet that was
+        cut off; the descriptors that came with it are closed.
+        """
+        try:
+            packet, ancillary, flags, _ = self.sock.recvmsg(MAX_PACKET, _SPACE, _RECEIVE)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:
+            return b"", []
+        descriptors: list[int] = []
+        for _level, _kind, data in ancillary:
+            descriptors += struct.unpack(f"{len(data) // 4}i", data)
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            close_all(descriptors)
+            raise WireError("a packet was cut off: too long, or descriptors ran out")
+        return packet, descriptors
+
+
+def close_all(descriptors: list[int]) -> None:
+    """Close descriptors that nobody wants."""
+    for descriptor in descriptors:
+        os.close(descriptor)

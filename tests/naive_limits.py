@@ -1,0 +1,125 @@
+"""The limits of a service by the simplest means: everything is counted again each time."""
+
+from collections import Counter
+from ipaddress import ip_address, ip_network
+from math import inf
+
+from ucspid.limits import Refusal, Slot
+from ucspid.plan import Profile, Rate, Service
+
+PROFILE = Profile(
+    uid=None,
+    gid=None,
+    groups=None,
+    umask=None,
+    cwd=None,
+    root=None,
+    nice=None,
+    rlimits=(),
+    no_new_privs=False,
+)
+SERVICE = Service(
+    name="smtp",
+    listen=(),
+    executable="/bin/true",
+    argv=("true",),
+    env=(),
+    profile=PROFILE,
+    stderr="log",
+    max_connections=40,
+    on_full="queue",
+    max_per_ip=None,
+    ipv4_prefix=32,
+    ipv6_prefix=64,
+    rate_per_ip=None,
+    rate=None,
+    exempt=(),
+    refuse_message="",
+    nodelay=True,
+    keepalive=True,
+    backlog=128,
+    drain_timeout=30.0,
+    kill_timeout=5.0,
+    max_lifetime=None,
+)
+
+
+class Tokens:
+    """A bucket by the book."""
+
+    def __init__(self, rate: Rate) -> None:
+        self.rate = rate
+        self.tokens = float(rate.burst)
+        self.then = 0.0
+
+    def missing(self, now: float) -> float:
+        """Return the seconds until a token is there."""
+        grown = (now - self.then) * self.rate.count / self.rate.seconds
+        self.tokens, self.then = min(self.rate.burst, self.tokens + grown), now
+        return max(0.0, (1 - self.tokens) * self.rate.seconds / self.rate.count)
+
+
+def tokens(rate: Rate | None) -> Tokens | None:
+    return None if rate is None else Tokens(rate)
+
+
+class Naive:
+    """The limits of one service, by counting everything again each time."""
+
+    def __init__(self, settings: Service) -> None:
+        self.settings = settings
+        self.sessions: list[tuple[Slot, str]] = []
+        self.rate = tokens(settings.rate)
+        self.client_rates: dict[str, Tokens] = {}
+
+    def change(self, settings: Service) -> None:
+        old, self.settings = self.settings, settings
+        if settings.rate != old.rate:
+            self.rate = tokens(settings.rate)
+        grouping = (old.rate_per_ip, old.ipv4_prefix, old.ipv6_prefix)
+        if grouping != (settings.rate_per_ip, settings.ipv4_prefix, settings.ipv6_prefix):
+            self.client_rates = {}
+
+    def client(self, ip: str) -> str | None:
+        address = ip_address(ip.partition("%")[0])
+        address = (address.version == 6 and address.ipv4_mapped) or address
+        if any(address in ip_network(network) for network in self.settings.exempt):
+            return None
+        prefix = self.settings.ipv4_prefix if address.version == 4 else self.settings.ipv6_prefix
+        return str(ip_network(f"{address}/{prefix}", strict=False))
+
+    def clients(self) -> Counter[str | None]:
+        return Counter(self.client(ip) for _, ip in self.sessions)
+
+    def client_rate(self, client: str) -> Tokens | None:
+        rate = self.settings.rate_per_ip
+        return None if rate is None else self.client_rates.setdefault(client, Tokens(rate))
+
+    def refusal(self, ip: str, now: float, *, daemon_full: bool) -> Refusal | None:
+        client, limit = self.client(ip), self.settings.max_per_ip
+        if daemon_full or len(self.sessions) >= self.settings.max_connections:
+            return Refusal.FULL
+        if client is not None:
+            if limit is not None and self.clients()[client] >= limit:
+                return Refusal.PER_IP
+            bucket = self.client_rate(client)
+            if bucket is not None and bucket.missing(now) > 0.0:
+                return Refusal.RATE_PER_IP
+        if self.rate is not None and self.rate.missing(now) > 0.0:
+            return Refusal.RATE
+        return None
+
+    def take_tokens(self, ip: str) -> None:
+        client = self.client(ip)
+        for bucket in (self.rate, client and self.client_rate(client)):
+            if isinstance(bucket, Tokens):
+                bucket.tokens -= 1
+
+    def room(self, now: float, *, daemon_full: bool) -> float:
+        if daemon_full:
+            return inf
+        if self.settings.on_full == "refuse":
+            return 0.0
+        if len(self.sessions) >= self.settings.max_connections:
+            return inf
+        return self.rate.missing(now) if self.rate else 0.0

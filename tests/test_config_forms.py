@@ -1,0 +1,251 @@
+import contextlib
+import pathlib
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ucspid.config.endpoints import Endpoint, Network
+from ucspid.config.forms import (
+    Account,
+    Descriptors,
+    Duration,
+    EnvName,
+    Form,
+    Frequency,
+    Lifetime,
+    Limit,
+    MemorySize,
+    Message,
+    Misfit,
+    Path,
+    ServiceName,
+    Size,
+    StackSize,
+    Text,
+    Umask,
+)
+from ucspid.plan import Address, Rate
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.from_regex(r"\A[0-9\[\]:.*/a-z]{0,20}\Z"),
+)
+FORMS = [
+    Account, Descriptors, Duration, Endpoint, EnvName, Frequency, Lifetime, Limit, MemorySize, Message,
+    Network, Path, ServiceName, Size, StackSize, Text, Umask,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        (0, 0),
+        (5, 5),
+        (1.5, 1.5),
+        ("5", 5),
+        ("500ms", 0.5),
+        ("5s", 5),
+        ("0.5s", 0.5),
+        ("2min", 120),
+        ("2m", 120),
+        ("1h", 3600),
+        ("1d", 86400),
+        ("30d", 2592000),
+    ],
+)
+def test_a_time_is_seconds_or_has_a_unit(written: str | float | None, seconds: float) -> None:
+    assert Duration.parse(written) == seconds
+
+
+@pytest.mark.parametrize(
+    "written",
+    [-1, "-1s", "5x", "", "s", "1 h", "1h30m", "31d", "1e3", float("inf"), float("nan"), True, None, "5\n"],
+)
+def test_anything_else_is_no_time(written: str | float | None) -> None:
+    with pytest.raises(Misfit):
+        Duration.parse(written)
+
+
+def test_a_lifetime_is_at_least_a_second() -> None:
+    assert float(Lifetime.parse("1s")) == 1
+    with pytest.raises(Misfit):
+        Lifetime.parse("999ms")
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        (0, 0),
+        (4096, 4096),
+        ("4096", 4096),
+        ("64k", 65536),
+        ("100M", 104857600),
+        ("1G", 1 << 30),
+        ("infinity", None),
+    ],
+)
+def test_a_size_is_bytes_or_has_a_suffix(written: str | int, number: int | None) -> None:
+    assert Size.parse(written).value == number
+
+
+@pytest.mark.parametrize("written", [-1, 1.5, "1K", "1T", "1kB", "k", "", "unlimited", True, None, 1 << 63])
+def test_anything_else_is_no_size(written: str | float | None) -> None:
+    with pytest.raises(Misfit):
+        Size.parse(written)
+
+
+@pytest.mark.parametrize(
+    ("form", "least"), [(Limit, 0), (Descriptors, 64), (StackSize, 1 << 20), (MemorySize, 64 << 20)]
+)
+def test_a_limit_has_a_least_value(form: type[Limit], least: int) -> None:
+    assert form.parse(least).value == least
+    assert form.parse("infinity").value is None
+    with pytest.raises(Misfit):
+        form.parse(least - 1)
+
+
+def test_only_sizes_have_suffixes() -> None:
+    with pytest.raises(Misfit):
+        Limit.parse("1k")
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("60/s", 1),
+        ("60/sec", 1),
+        ("60/min", 60),
+        ("60/h", 3600),
+        ("60/hour", 3600),
+        ("60/d", 86400),
+        ("60/day", 86400),
+    ],
+)
+def test_a_rate_is_a_count_in_a_period(written: str | float | None, seconds: float) -> None:
+    assert Frequency.parse(written).bucket(None) == Rate(count=60, seconds=seconds, burst=60)
+    assert Frequency.parse(written).bucket(5) == Rate(count=60, seconds=seconds, burst=5)
+
+
+@pytest.mark.parametrize(
+    "written", [60, "60", "0/s", "1000001/s", "60/week", "60 / min", "-1/s", "1.5/s", None]
+)
+def test_anything_else_is_no_rate(written: str | float | None) -> None:
+    with pytest.raises(Misfit):
+        Frequency.parse(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "mask"), [("022", 0o022), ("0", 0), (0, 0), ("0777", 0o777), ("077", 0o077), ("027", 0o027)]
+)
+def test_a_umask_is_octal(written: str | float | None, mask: int) -> None:
+    assert Umask.parse(written) == mask
+
+
+@pytest.mark.parametrize("written", [22, 18, "22", "0o22", "01777", "08", "", True, None])
+def test_a_umask_that_could_be_decimal_is_refused(written: str | float | None) -> None:
+    with pytest.raises(Misfit):
+        Umask.parse(written)
+
+
+@pytest.mark.parametrize("mask", ["022", "077", "0777"])
+def test_a_umask_is_shown_as_it_is_written(mask: str) -> None:
+    assert str(Umask.parse(mask)) == mask
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        (25, Address(family="dual", host="", port=25)),
+        (0, Address(family="dual", host="", port=0)),
+        ("25", Address(family="dual", host="", port=25)),
+        ("*:25", Address(family="dual", host="", port=25)),
+        ("0.0.0.0:65535", Address(family="inet", host="0.0.0.0", port=65535)),
+        ("[::1]:25", Address(family="inet6", host="::1", port=25)),
+        ("[0:0::0:1]:110", Address(family="inet6", host="::1", port=110)),
+        ("[::]:0", Address(family="inet6", host="::", port=0)),
+    ],
+)
+def test_where_to_listen(written: str | float | None, address: Address) -> None:
+    assert Endpoint.parse(written).address == address
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("smtp", Address(family="dual", host="", port=25)),
+        ("*:smtp", Address(family="dual", host="", port=25)),
+        ("127.0.0.1:smtp", Address(family="inet", host="127.0.0.1", port=25)),
+        ("[::1]:pop3", Address(family="inet6", host="::1", port=110)),
+    ],
+)
+@pytest.mark.skipif(
+    not pathlib.Path("/etc/services").exists(), reason="the system has no services(5): install netbase"
+)
+def test_a_port_can_be_a_name_of_services(written: str, address: Address) -> None:
+    assert Endpoint.parse(written).address == address
+
+
+@given(st.ip_addresses(), st.integers(0, 65535))
+def test_every_address_with_a_port_is_read_back_from_its_text(
+    ip: IPv4Address | IPv6Address, port: int
+) -> None:
+    mapped = ip.version == 6 and ip.ipv4_mapped
+    address = Address(family="inet6" if ip.version == 6 else "inet", host=str(ip), port=port)
+    if mapped:
+        with pytest.raises(Misfit, match=str(mapped)):
+            Endpoint.parse(str(address))
+    else:
+        assert Endpoint.parse(str(address)).address == address
+
+
+@pytest.mark.parametrize(
+    ("written", "network"),
+    [
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("127.0.0.1", "127.0.0.1/32"),
+        ("::1", "::1/128"),
+        ("2001:DB8::/32", "2001:db8::/32"),
+    ],
+)
+def test_a_network_is_an_address_with_or_without_a_prefix(written: str | float | None, network: str) -> None:
+    assert Network.parse(written) == network
+
+
+def test_bits_behind_the_prefix_are_refused_with_the_network_meant() -> None:
+    with pytest.raises(Misfit, match=r"the network is 10\.0\.0\.0/8"):
+        Network.parse("10.1.2.3/8")
+
+
+def test_a_message_is_bounded_in_bytes() -> None:
+    assert Message.parse("é" * 256) == "é" * 256
+    with pytest.raises(Misfit, match="514 bytes"):
+        Message.parse("é" * 257)
+
+
+def test_whole_numbers_stand_for_their_digits_in_text() -> None:
+    assert Text.parse(5) == "5"
+
+
+@pytest.mark.parametrize("value", [0, (1 << 32) - 2, "nobody"])
+def test_an_account_is_a_name_or_a_number(value: Any) -> None:
+    assert Account.parse(value).value == value
+
+
+@pytest.mark.parametrize("value", [-1, (1 << 32) - 1, "", "a\0", "-x", True, None, 1.0])
+def test_anything_else_is_no_account(value: Any) -> None:
+    with pytest.raises(Misfit):
+        Account.parse(value)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(SCALARS)
+def test_no_scalar_makes_a_form_fail_otherwise(form: type[Form], value: Any) -> None:
+    with contextlib.suppress(Misfit):
+        form.parse(value)

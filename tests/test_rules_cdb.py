@@ -1,0 +1,124 @@
+import contextlib
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ucspid.errors import ConfigError
+from ucspid.rules import cdb
+from ucspid.rules.cdb import Cdb, CdbError, make
+
+RECORDS = st.lists(st.tuples(st.binary(max_size=5), st.binary(max_size=9)), max_size=30)
+SAMPLE = [(b"1.2.3.", b"D\0"), (b"", b"+A=b\0"), (b"=a.example", b""), (b"", b"second")]
+
+
+def read_all(content: bytes, key: bytes = b"") -> None:
+    database = Cdb(content, "f")
+    database.get(key)
+    for record in database.records():
+        database.get(record.key)
+
+
+@given(RECORDS)
+def test_what_was_written_is_read_in_the_same_order(records: list[tuple[bytes, bytes]]) -> None:
+    read = [(key, data) for _, key, data in Cdb(make(records, "f"), "f").records()]
+    assert read == records
+
+
+@given(RECORDS, st.binary(max_size=5))
+def test_the_first_record_of_a_key_is_found(records: list[tuple[bytes, bytes]], other: bytes) -> None:
+    database = Cdb(make(records, "f"), "f")
+    first = dict(reversed(records))
+    for key in [*first, other]:
+        assert database.get(key) == first.get(key)
+
+
+def test_keys_of_one_hash_are_told_apart() -> None:
+    keys = [b"ab", b"`C"]
+    assert cdb.hash_of(keys[0]) == cdb.hash_of(keys[1])
+    database = Cdb(make([(key, key) for key in keys], "f"), "f")
+    assert [database.get(key) for key in keys] == keys
+
+
+def test_a_file_of_no_records_is_a_header_of_empty_tables() -> None:
+    content = make([], "f")
+    assert content == struct.pack("<II", 2048, 0) * 256
+    assert list(Cdb(content, "f").records()) == []
+    assert Cdb(content, "f").get(b"") is None
+
+
+def test_a_file_cut_short_anywhere_is_refused() -> None:
+    content = make(SAMPLE, "f")
+    for length in range(len(content)):
+        with pytest.raises(CdbError):
+            Cdb(content[:length], "f")
+
+
+@pytest.mark.parametrize(
+    ("offset", "word", "why"),
+    [
+        (0, 2**32 - 1, "hash table 0 is not inside the file"),
+        (2048, 2**32 - 1, "the record is longer than the 93 bytes left"),
+        (2052, 88, "the record is longer than the 93 bytes left"),
+    ],
+)
+def test_an_error_names_the_file_and_the_offset(offset: int, word: int, why: str) -> None:
+    content = bytearray(make([(b"1.2.3.", b"D\0"), *[(b"", b"12345678901")] * 4, (b"x", b"")], "f"))
+    content[offset : offset + 4] = struct.pack("<I", word)
+    if offset == 0:
+        content[4:8] = struct.pack("<I", 1)
+    with pytest.raises(CdbError) as caught:
+        read_all(bytes(content))
+    assert (caught.value.path, caught.value.offset, caught.value.why) == ("f", offset & ~4, why)
+    assert str(caught.value) == f"f: byte {offset & ~4}: {why}"
+    assert isinstance(caught.value, ConfigError)
+
+
+def test_a_slot_that_points_nowhere_is_an_error() -> None:
+    content = make([(b"key", b"data")], "f")
+    database = Cdb(content[:-16] + struct.pack("<II", cdb.hash_of(b"key"), 7) * 2, "f")
+    with pytest.raises(CdbError, match="byte 7: no record fits here"):
+        database.get(b"key")
+
+
+@given(st.binary(max_size=40), st.binary(max_size=3))
+def test_any_short_file_is_refused(content: bytes, key: bytes) -> None:
+    with pytest.raises(CdbError):
+        read_all(content, key)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2300), st.binary(min_size=1, max_size=9)), min_size=1, max_size=8),
+    st.integers(0, 60),
+)
+def test_a_file_with_any_bytes_changed_is_read_or_refused(changes: list[tuple[int, bytes]], cut: int) -> None:
+    content = bytearray(make(SAMPLE, "f"))
+    for offset, replacement in changes:
+        content[offset : offset + len(replacement)] = replacement
+    with contextlib.suppress(CdbError):
+        read_all(bytes(content[: len(content) - cut]))
+
+
+@given(
+    st.dictionaries(st.integers(0, 255), st.tuples(st.integers(0, 2400), st.integers(0, 40)), max_size=6),
+    st.binary(max_size=400),
+    st.binary(max_size=3),
+)
+def test_any_hash_tables_and_any_body_are_read_or_refused(
+    tables: dict[int, tuple[int, int]], body: bytes, key: bytes
+) -> None:
+    tables.setdefault(cdb.hash_of(key) % 256, (2048, len(body) // 8))
+    header = b"".join(struct.pack("<II", *tables.get(number, (0, 0))) for number in range(256))
+    with contextlib.suppress(CdbError):
+        read_all(header + body, key)
+
+
+def test_a_file_may_be_as_long_as_positions_reach_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(make(SAMPLE, "f"))
+    monkeypatch.setattr(cdb, "LIMIT", size)
+    assert len(make(SAMPLE, "f")) == size
+    for limit in (size - 1, 2050):
+        monkeypatch.setattr(cdb, "LIMIT", limit)
+        with pytest.raises(CdbError, match=f"f: byte {limit}: a cdb can have no more than {limit} bytes"):
+            make(SAMPLE, "f")
