@@ -14,7 +14,7 @@ BY_THE_C_PARSER = {"ipv6_in_brackets", "ipv6_unquoted", "syntax", "tab"}
 
 WORDS = """
     user group groups log limits defaults services smtp listen program env inherit_env rlimits nofile rate
-    burst     exempt umask chdir chroot nice stderr << x
+    burst exempt umask chdir chroot nice stderr << x
 """
 KEYS = st.sampled_from(WORDS.split())
 VALUES = st.recursive(

@@ -178,7 +178,7 @@ def test_a_mistake_in_the_defaults_is_reported_once(loaded: Loaded) -> None:
 
 def test_a_program_is_not_looked_for_with_settings_that_are_wrong(loaded: Loaded) -> None:
     assert problem(loaded, "    usr: daemon\n    env: {PATH: /nowhere}\n") == (
-        "6:10: services.s.usr: unknown key, did you mean user?"
+        "6:5: services.s.usr: unknown key, did you mean user?"
     )
 
 
@@ -199,7 +199,7 @@ def test_the_reader_prints_the_mistakes(tmp_path: Path) -> None:
     assert ran.returncode == 100
     assert ran.stdout == ""
     assert ran.stderr == (
-        f"{path}:1:1: services: required, but not given\n{path}:1:6: usr: unknown key, did you mean user?\n"
+        f"{path}:1:1: services: required, but not given\n{path}:1:1: usr: unknown key, did you mean user?\n"
     )
 
 

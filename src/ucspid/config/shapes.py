@@ -162,7 +162,7 @@ class Record:
         found = {}
         for key, (key_node, value_node) in node.value.items():
             inner = under(path, key)
-            _place(problems, inner, key_node, value_node)
+            _place(problems, inner, key_node, value_node if key in self.fields else key_node)
             if key not in self.fields:
                 self._unknown(key, path, problems)
                 continue

@@ -2,6 +2,8 @@
 
 Descriptor 3 is the channel of the master, 4 the launcher's end of the loop's, 5 the table.
 The first packet of the master says which privileges to take; READY or REFUSED answers it.
+A limit on CPU time that is meant for programs holds for the launcher too; its SIGXCPU is blocked
+here and reset for programs.
 """
 
 import os
@@ -29,7 +31,7 @@ def main() -> int:
     for descriptor in (MASTER, LOOP, TABLE):
         os.set_inheritable(descriptor, False)
     linux.default_signals()
-    signalfd = linux.open_signalfd({signal.SIGCHLD})
+    signalfd = linux.open_signalfd({signal.SIGCHLD, signal.SIGXCPU})
     master = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, MASTER))
     packet = master.sock.recv(wire.MAX_PACKET)
     if not packet:

@@ -13,9 +13,9 @@ taken byte for byte.
 
 import itertools
 from collections.abc import Iterator
-from ipaddress import IPv6Address
 
-from ucspid.rules.addresses import Network, parse_network
+from ucspid.inet import pack
+from ucspid.rules.addresses import IPV4, IPV6, Network, network_of, parse_network
 
 _LETTERS = b"abcdefghijklmnopqrstuvwxyz123456"
 """ucspi-tcp6's character for each bit of an IPv4 prefix that is 1; one that is 0 is "0"."""
@@ -93,7 +93,7 @@ def stored(key: bytes, target: Target) -> bytes:
         return key if key.endswith(b".") else _to_bits(target)
     head, at, tail = target.rpartition(b"@")
     if b":" in tail and not names_host(target):
-        return head + at + IPv6Address(tail.decode()).exploded.upper().encode()
+        return head + at + _expand(tail.decode())
     return target
 
 
@@ -127,7 +127,7 @@ def _ipv6(text: str) -> Network:
 
 def _to_bits(network: Network) -> bytes:
     digits = f"{network.bits:0{network.length}b}" if network.length else ""
-    if network.width == len(_LETTERS):
+    if network.width == IPV4:
         ones = zip(digits, _LETTERS, strict=False)
         return b"_" + bytes(_ZERO if digit == "0" else letter for digit, letter in ones)
     letters = itertools.count(0x60)
@@ -136,9 +136,19 @@ def _to_bits(network: Network) -> bytes:
 
 def _from_bits(key: bytes) -> Network | None:
     """Return the network whose stored form a key is, None if it is not one."""
-    width = {b"_": 32, b"^": 128}.get(key[:1])
+    width = {b"_": IPV4, b"^": IPV6}.get(key[:1])
     length = len(key) - 1
     if width is None or length > width:
         return None
     network = Network(width, length, int(key[1:].translate(_DIGITS) or b"0", 2))
-    return network if _to_bits(network) == key else None
+    if _to_bits(network) != key:
+        return None
+    if width == IPV4:
+        return network
+    return network_of((network.bits << (IPV6 - length)).to_bytes(IPV6 // 8), length)
+
+
+def _expand(ip: str) -> bytes:
+    """Return an IPv6 address as ucspi-tcp6 stores it, all of it in upper case."""
+    digits = pack(ip).hex().upper()
+    return ":".join(digits[at : at + 4] for at in range(0, len(digits), 4)).encode()

@@ -9,7 +9,8 @@ from array import array
 from collections.abc import Iterable
 from pathlib import Path
 
-from ucspid.rules.addresses import Address, Network, plain
+from ucspid.address import plain
+from ucspid.rules.addresses import Network, parse_address
 from ucspid.rules.cdb import Cdb, CdbError
 from ucspid.rules.keys import after_prefixes, before_prefixes, parse
 from ucspid.rules.prefixes import PrefixIndex
@@ -73,20 +74,18 @@ class RuleTable:
         """Whether there is a rule that depends on the ident server's answer."""
         return bool(self._info_addresses)
 
-    def match(self, ip: Address, host: bytes | None = None, info: bytes | None = None) -> Rule:
+    def match(self, ip: str, host: bytes | None = None, info: bytes | None = None) -> Rule:
         """Return the rule for this client: allow with nothing set if none matches."""
-        ip = plain(ip)
-        number = self._first(before_prefixes(str(ip).encode(), host, info))
+        number = self._first(before_prefixes(plain(ip).encode(), host, info))
         if number is None:
-            number = self._prefixes.longest(ip)
+            number = self._prefixes.longest(parse_address(ip))
         if number is None:
             number = self._first(after_prefixes(host))
         return _DEFAULT if number is None else self._rule(number)
 
-    def decide_early(self, ip: Address) -> Rule | None:
+    def decide_early(self, ip: str) -> Rule | None:
         """Return the rule that match() gives for every host and info, None if that depends on them."""
-        ip = plain(ip)
-        address = str(ip).encode()
+        address = plain(ip).encode()
         if self._info_and_host_keys or address in self._info_addresses:
             return None
         if self._host_keys and address not in self._exact:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ucspid.errors import ConfigError
 from ucspid.plan import Rate
-from ucspid.rules.addresses import Address, plain
+from ucspid.rules.addresses import Network, parse_address
 from ucspid.rules.keys import suffixes
 from ucspid.rules.patterns import Pattern, parse_pattern
 from ucspid.rules.prefixes import PrefixIndex
@@ -78,19 +78,19 @@ class YamlRules:
         """Whether there is a rule that depends on the ident server's answer."""
         return bool(self._users)
 
-    def match(self, ip: Address, host: bytes | None = None, info: bytes | None = None) -> Rule:
+    def match(self, ip: str, host: bytes | None = None, info: bytes | None = None) -> Rule:
         """Return the first rule that matches this client, the default if none does."""
-        ip = plain(ip)
-        number = self._anyone.lowest(ip, host, self._none)
+        address = parse_address(ip)
+        number = self._anyone.lowest(address, host, self._none)
         if info is not None and info in self._users:
-            number = self._users[info].lowest(ip, host, number)
+            number = self._users[info].lowest(address, host, number)
         return self._rule(number)
 
-    def decide_early(self, ip: Address) -> Rule | None:
+    def decide_early(self, ip: str) -> Rule | None:
         """Return the rule that match() gives for every host and info, None if that depends on them."""
-        ip = plain(ip)
-        number = self._anyone.lowest(ip, None, self._none)
-        if self._first_name < number or self._some_user.lowest(ip, None, number) < number:
+        address = parse_address(ip)
+        number = self._anyone.lowest(address, None, self._none)
+        if self._first_name < number or self._some_user.lowest(address, None, number) < number:
             return None
         return self._rule(number)
 
@@ -123,9 +123,9 @@ class _Places:
         for network in pattern.where:
             self._networks.add(network, number)
 
-    def lowest(self, ip: Address, host: bytes | None, default: int) -> int:
+    def lowest(self, address: Network, host: bytes | None, default: int) -> int:
         """Return the lowest number of all that match, or default if that is lower."""
-        number = min(default, self._networks.lowest(ip, default))
+        number = min(default, self._networks.lowest(address, default))
         if host is None or not self._names:
             return number
         host = host.lower()

@@ -10,9 +10,9 @@
 import re
 from typing import NamedTuple
 
-from ucspid.rules.addresses import Network, parse_network
+from ucspid.rules.addresses import IPV4, IPV6, Network, parse_network
 
-EVERYWHERE = (Network(32, 0, 0), Network(128, 0, 0))
+EVERYWHERE = (Network(IPV4, 0, 0), Network(IPV6, 0, 0))
 
 _NAME = re.compile(r"\.?(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
 _LONGEST_NAME = 253

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ucspid.rules.addresses import Address, Network
+from ucspid.rules.addresses import IPV4, IPV6, Network
 
 
 class PrefixIndex:
@@ -13,7 +13,7 @@ class PrefixIndex:
 
     def __init__(self) -> None:
         """Make an empty index."""
-        self._tables: dict[int, dict[int, dict[int, int]]] = {32: {}, 128: {}}
+        self._tables: dict[int, dict[int, dict[int, int]]] = {IPV4: {}, IPV6: {}}
 
     def add(self, network: Network, number: int) -> None:
         """Add a rule; of several for one network the first that was added stays."""
@@ -23,17 +23,16 @@ class PrefixIndex:
             self._tables[network.width] = tables = dict(sorted(tables.items(), reverse=True))
         tables[network.length].setdefault(network.bits, number)
 
-    def longest(self, ip: Address) -> int | None:
-        """Return the rule of the longest prefix of an address, None if there is none."""
-        return next(self._found(ip), None)
+    def longest(self, address: Network) -> int | None:
+        """Return the rule of the smallest network that an address is in, None if there is none."""
+        return next(self._found(address), None)
 
-    def lowest(self, ip: Address, default: int) -> int:
-        """Return the lowest rule number of all networks that the address is in."""
-        return min(self._found(ip), default=default)
+    def lowest(self, address: Network, default: int) -> int:
+        """Return the lowest rule number of all networks that an address is in."""
+        return min(self._found(address), default=default)
 
-    def _found(self, ip: Address) -> Iterator[int]:
-        value = int(ip)
-        for length, table in self._tables[ip.max_prefixlen].items():
-            number = table.get(value >> (ip.max_prefixlen - length))
+    def _found(self, address: Network) -> Iterator[int]:
+        for length, table in self._tables[address.width].items():
+            number = table.get(address.bits >> (address.width - length))
             if number is not None:
                 yield number

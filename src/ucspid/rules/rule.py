@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ucspid.plan import Rate
-from ucspid.rules.addresses import Address
 
 Verdict = Literal["allow", "deny"]
 Environment = tuple[tuple[bytes, bytes], ...]
@@ -32,8 +31,9 @@ class Rule:
 class Rules(Protocol):
     """A set of rules, from YAML or from a tcprules file.
 
-    host is the client's name as the resolver gave it, None if there is none. info is what its
-    ident server answered: None if there was no answer, empty if the answer was an error.
+    ip is the client's address in any form; ValueError is raised if it is none. host is the
+    client's name as the resolver gave it, None if there is none. info is what its ident server
+    answered: None if there was no answer, empty if the answer was an error.
     """
 
     @property
@@ -44,8 +44,8 @@ class Rules(Protocol):
     def needs_info(self) -> bool:
         """Whether there is a rule that depends on the ident server's answer."""
 
-    def match(self, ip: Address, host: bytes | None = None, info: bytes | None = None) -> Rule:
+    def match(self, ip: str, host: bytes | None = None, info: bytes | None = None) -> Rule:
         """Return the rule for this client: the default rule if none matches."""
 
-    def decide_early(self, ip: Address) -> Rule | None:
+    def decide_early(self, ip: str) -> Rule | None:
         """Return the rule that match() gives for every host and info, None if that depends on them."""

@@ -1,0 +1,53 @@
+# make run: start the daemon on config/ucspid.yaml.  make test: run every test.
+
+PYTHON ?= python3
+BIN = .venv/bin
+PEERS = mailfront ucspi-tcp swaks
+
+.PHONY: run setup test check format docs peers clean
+
+run: setup
+	@mkdir -p var
+	@if [ "$$(id -u)" = 0 ]; then install -d -o nobody -m 700 var/mail; fi
+	@printf '%s\n' 'SMTP on 127.0.0.1:2525, POP3 on 127.0.0.1:2110, QMTP on 127.0.0.1:2209; Ctrl-C stops. In another terminal:' \
+	  '  $(BIN)/ucspid status -c config/ucspid.yaml' \
+	  '  $(BIN)/python examples/mail/try.py     sends mail to you@localhost by SMTP and QMTP and reads it back' \
+	  'Then edit config/ucspid.yaml and try:  $(BIN)/ucspid reload -c config/ucspid.yaml'
+	@exec $(BIN)/ucspid run -c config/ucspid.yaml
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ucspid needs Python 3.11 or newer (make PYTHON=...)")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+test: setup peers
+	$(BIN)/python -m pytest
+
+# The real peers that tests use: Debian packages, installed where that is possible.
+peers:
+	@if ! dpkg-query -W $(PEERS) >/dev/null 2>&1; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y $(PEERS) >/dev/null || \
+	      echo 'make: $(PEERS) could not be installed: tests that need them are skipped'; \
+	  else \
+	    echo 'make: $(PEERS) are not installed (needs root and apt): tests that need them are skipped'; \
+	  fi; \
+	fi
+
+check: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: setup
+	$(BIN)/python -m ucspid.config.reference src/ucspid/config/ucspid.schema.json docs/configuration.md
+
+clean:
+	rm -rf .venv var build dist src/*.egg-info

@@ -1,0 +1,231 @@
+"""The real daemon as a subprocess, for tests: started, asked, watched by its log, stopped, checked.
+
+Nothing here sleeps: it waits for the readiness descriptor, for log events, for end of file.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from ucspid.cli import client
+
+TIMEOUT = 20.0
+"""Seconds after which something that a test waits for will not come."""
+
+
+class Daemon:
+    """One daemon with its configuration in a folder of the test's."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        """Write the configuration; start() starts."""
+        self.folder = folder
+        self.config_path = folder / "ucspid.yaml"
+        self.control = folder / "control"
+        self.config: dict[str, Any] = {"control": str(self.control), **config}
+        self.write()
+        self.events: list[dict[str, Any]] = []
+        self.stderr: list[str] = []
+        self._news = threading.Condition()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def write(self, config: Mapping[str, Any] | None = None) -> None:
+        """Write the configuration, after taking up changes."""
+        if config is not None:
+            self.config |= config
+        text = yaml.safe_dump(self.config, sort_keys=False)
+        replacement = self.config_path.with_suffix(".new")
+        replacement.write_text(text)
+        replacement.rename(self.config_path)
+
+    def start(self, *, ready: bool = True, env: Mapping[str, str] | None = None, **popen: Any) -> Self:
+        """Start it, and wait until all listeners listen."""
+        reading, writing = os.pipe()
+        command = [sys.executable, "-m", "ucspid", "run", "-c", str(self.config_path), "--ready-fd", str(writing)]
+        self._process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, pass_fds=(writing,), env=env, **popen
+        )
+        os.close(writing)
+        threading.Thread(target=self._read_log, daemon=True).start()
+        with os.fdopen(reading, "rb") as pipe:
+            said = pipe.read()
+        if ready and said != b"\n":
+            raise AssertionError(f"the daemon was not ready: exit {self._process.wait(TIMEOUT)}, {self.stderr}")
+        return self
+
+    @property
+    def pid(self) -> int:
+        """Return the master's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def wait(self) -> int:
+        """Wait until the master has ended; return its exit status."""
+        assert self._process is not None
+        return self._process.wait(TIMEOUT)
+
+    def stop(self) -> int:
+        """Have it stop in order, and wait for that."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def signal(self, number: int) -> None:
+        """Send the master a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    # What it says
+
+    def status(self) -> dict[str, Any]:
+        """Return what `ucspid status --json` prints."""
+        return client.call(self.control, "status", {}, TIMEOUT)
+
+    def reload(self, config: Mapping[str, Any] | None = None) -> list[str]:
+        """Take up changes of the configuration and reload; return what changed."""
+        if config is not None:
+            self.write(config)
+        changes: list[str] = client.call(self.control, "reload", {}, TIMEOUT)["changes"]
+        return changes
+
+    def service(self, name: str) -> dict[str, Any]:
+        """Return a service's entry in the status."""
+        return next(item for item in self.status()["services"] if item["name"] == name)
+
+    def processes(self, role: str) -> list[dict[str, Any]]:
+        """Return the processes of a role in the status."""
+        return [item for item in self.status()["processes"] if item["role"] == role]
+
+    def address(self, service: str) -> tuple[str, int]:
+        """Return where a service listens: its first listener, as IPv4 if it takes both."""
+        text = next(item["address"] for item in self.status()["listeners"] if item["service"] == service)
+        host, _, port = text.rpartition(":")
+        return {"*": "127.0.0.1"}.get(host, host.strip("[]")), int(port)
+
+    def wait_event(self, event: str, **fields: Any) -> dict[str, Any]:
+        """Return the first event with these fields, waiting for it."""
+        return self.wait_events(1, event, **fields)[0]
+
+    def wait_events(self, count: int, event: str, **fields: Any) -> list[dict[str, Any]]:
+        """Return events with these fields as soon as there are so many."""
+        wanted = {"event": event, **fields}
+
+        def found() -> list[dict[str, Any]]:
+            return [item for item in self.events if wanted.items() <= item.items()]
+
+        with self._news:
+            assert self._news.wait_for(lambda: len(found()) >= count, TIMEOUT), (
+                f"{len(found())} of {count} {wanted} in {self.events[-20:]} {self.stderr[-20:]}"
+            )
+            return found()
+
+    def _read_log(self) -> None:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        with self._process.stderr as pipe:
+            for line in pipe:
+                with self._news:
+                    try:
+                        self.events.append(json.loads(line))
+                    except ValueError:
+                        self.stderr.append(line.decode(errors="replace").rstrip())
+                    self._news.notify_all()
+
+    # Clients
+
+    def connect(self, service: str, source: str = "127.0.0.1") -> socket.socket:
+        """Connect to a service from a source address."""
+        host, port = self.address(service)
+        return socket.create_connection((host, port), TIMEOUT, source_address=(source, 0) if source else None)
+
+    def talk(self, service: str, data: bytes = b"", source: str = "127.0.0.1") -> bytes:
+        """Connect, send, shut down, and return all that comes back."""
+        with self.connect(service, source) as sock:
+            return exchange(sock, data)
+
+    # The end
+
+    def processes_left(self) -> list[int]:
+        """Return the processes of the daemon that exist, by their parents and groups."""
+        return descendants(self.pid)
+
+    def kill(self) -> None:
+        """End everything that is left, however."""
+        assert self._process is not None
+        for pid in [*descendants(self.pid), self.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def exchange(sock: socket.socket, data: bytes = b"") -> bytes:
+    """Send, shut down, and return all that comes back."""
+    sock.sendall(data)
+    sock.shutdown(socket.SHUT_WR)
+    return receive_all(sock)
+
+
+def receive_all(sock: socket.socket) -> bytes:
+    """Return everything until the other end has closed."""
+    pieces = []
+    while piece := sock.recv(65536):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return all processes below one."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except FileNotFoundError:
+        return []
+    children = [int(child) for child in text.split()]
+    return children + [below for child in children for below in descendants(child)]
+
+
+def wait_gone(pid: int) -> None:
+    """Wait until a process that is not our child has ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    with os.fdopen(pidfd) as _file:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        assert poll.poll(TIMEOUT * 1000), f"process {pid} is still there"
+
+
+@contextlib.contextmanager
+def running(folder: Path, config: Mapping[str, Any], **start: Any) -> Iterator[Daemon]:
+    """Run a daemon for a test; at the end its books must balance, and stopping must leave nothing."""
+    daemon = Daemon(folder, config)
+    daemon.start(**start)
+    try:
+        yield daemon
+        check_books(daemon.status())
+        began = time.monotonic()
+        children = daemon.processes_left()
+        assert daemon.stop() == 0, daemon.stderr
+        assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+        assert time.monotonic() - began < TIMEOUT
+        assert daemon.stderr == []
+    finally:
+        daemon.kill()
+
+
+def check_books(status: Mapping[str, Any]) -> None:
+    """Assert that accepted = served + refused + failed + live, in every service and in all."""
+    for item in status["services"]:
+        refused, failed = sum(item["refused"].values()), sum(item["failed"].values())
+        assert item["accepted"] == item["served"] + refused + failed + item["live"], item
+    assert sum(item["live"] for item in status["services"]) == status["totals"]["live"]
