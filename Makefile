@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN = .venv/bin
 PEERS = mailfront ucspi-tcp swaks
+# Installs Debian packages where that is possible: as root, with apt.
+APT = test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y
 
 .PHONY: run setup test check format docs peers clean
 
@@ -11,7 +13,7 @@ run: setup
 	@if [ "$$(id -u)" = 0 ]; then install -d -o nobody -m 700 var/mail; fi
 	@printf '%s\n' 'SMTP on 127.0.0.1:2525, POP3 on 127.0.0.1:2110, QMTP on 127.0.0.1:2209; Ctrl-C stops. In another terminal:' \
 	  '  $(BIN)/ucspid status -c config/ucspid.yaml' \
-	  '  $(BIN)/python examples/mail/try.py     sends mail to you@localhost by SMTP and QMTP and reads it back' \
+	  '  $(BIN)/python examples/mail/try_it.py sends mail to you@localhost by SMTP and QMTP and reads it back' \
 	  'Then edit config/ucspid.yaml and try:  $(BIN)/ucspid reload -c config/ucspid.yaml'
 	@exec $(BIN)/ucspid run -c config/ucspid.yaml
 
@@ -19,6 +21,8 @@ setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ucspid needs Python 3.11 or newer (make PYTHON=...)")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || ($(APT) python3-venv) || \
+	  { echo 'make: the module venv is missing: install it (Debian: python3-venv)'; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
@@ -28,14 +32,8 @@ test: setup peers
 
 # The real peers that tests use: Debian packages, installed where that is possible.
 peers:
-	@if ! dpkg-query -W $(PEERS) >/dev/null 2>&1; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y $(PEERS) >/dev/null || \
-	      echo 'make: $(PEERS) could not be installed: tests that need them are skipped'; \
-	  else \
-	    echo 'make: $(PEERS) are not installed (needs root and apt): tests that need them are skipped'; \
-	  fi; \
-	fi
+	@dpkg-query -W $(PEERS) >/dev/null 2>&1 || ($(APT) $(PEERS) >/dev/null) || \
+	  echo 'make: $(PEERS) cannot be installed here (that takes root and apt): tests that need them are skipped'
 
 check: setup
 	$(BIN)/ruff check

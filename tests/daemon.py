@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,19 +49,33 @@ class Daemon:
         replacement.write_text(text)
         replacement.rename(self.config_path)
 
-    def start(self, *, ready: bool = True, env: Mapping[str, str] | None = None, **popen: Any) -> Self:
-        """Start it, and wait until all listeners listen."""
+    def start(
+        self,
+        *,
+        ready: bool = True,
+        env: Mapping[str, str] | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "ucspid"),
+        **popen: Any,
+    ) -> Self:
+        """Start it, and wait until all listeners listen; command is what becomes the daemon."""
         reading, writing = os.pipe()
-        command = [sys.executable, "-m", "ucspid", "run", "-c", str(self.config_path), "--ready-fd", str(writing)]
+        arguments = ["run", "-c", str(self.config_path), "--ready-fd", str(writing)]
         self._process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, pass_fds=(writing,), env=env, **popen
+            [*command, *arguments],
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(writing,),
+            env=env,
+            **popen,
         )
         os.close(writing)
         threading.Thread(target=self._read_log, daemon=True).start()
         with os.fdopen(reading, "rb") as pipe:
             said = pipe.read()
         if ready and said != b"\n":
-            raise AssertionError(f"the daemon was not ready: exit {self._process.wait(TIMEOUT)}, {self.stderr}")
+            raise AssertionError(
+                f"the daemon was not ready: exit {self._process.wait(TIMEOUT)}, {self.stderr}"
+            )
         return self
 
     @property

@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 from math import inf
 
 from ucspid.limits import Refusal, Slot
-from ucspid.plan import Profile, Rate, Service
+from ucspid.plan import Lookup, Profile, Rate, Service
 
 PROFILE = Profile(
     uid=None,
@@ -41,6 +41,13 @@ SERVICE = Service(
     drain_timeout=30.0,
     kill_timeout=5.0,
     max_lifetime=None,
+    rules=None,
+    default="allow",
+    rule_env=(),
+    lookup=Lookup(
+        remote_host=False, paranoid=False, local_host=None, local_ptr=False, ident=False, timeout=5.0
+    ),
+    environment="tcp",
 )
 
 
@@ -69,6 +76,7 @@ class Naive:
     def __init__(self, settings: Service) -> None:
         self.settings = settings
         self.sessions: list[tuple[Slot, str]] = []
+        self.waiting: list[tuple[Slot, str]] = []
         self.rate = tokens(settings.rate)
         self.client_rates: dict[str, Tokens] = {}
 
@@ -89,15 +97,18 @@ class Naive:
         return str(ip_network(f"{address}/{prefix}", strict=False))
 
     def clients(self) -> Counter[str | None]:
-        return Counter(self.client(ip) for _, ip in self.sessions)
+        return Counter(self.client(ip) for _, ip in self.sessions + self.waiting)
 
     def client_rate(self, client: str) -> Tokens | None:
         rate = self.settings.rate_per_ip
         return None if rate is None else self.client_rates.setdefault(client, Tokens(rate))
 
-    def refusal(self, ip: str, now: float, *, daemon_full: bool) -> Refusal | None:
+    def full(self, *, daemon_full: bool) -> bool:
+        return daemon_full or len(self.sessions) >= self.settings.max_connections
+
+    def refusal(self, ip: str, now: float, *, full: bool) -> Refusal | None:
         client, limit = self.client(ip), self.settings.max_per_ip
-        if daemon_full or len(self.sessions) >= self.settings.max_connections:
+        if full:
             return Refusal.FULL
         if client is not None:
             if limit is not None and self.clients()[client] >= limit:
@@ -116,7 +127,7 @@ class Naive:
                 bucket.tokens -= 1
 
     def room(self, now: float, *, daemon_full: bool) -> float:
-        if daemon_full:
+        if daemon_full or 0 < len(self.waiting) >= self.settings.max_connections:
             return inf
         if self.settings.on_full == "refuse":
             return 0.0

@@ -65,6 +65,22 @@ def test_a_good_end_breaks_the_streak() -> None:
     assert not throttle.throttled
 
 
+def test_clients_of_a_broken_streak_count_again() -> None:
+    throttle = Throttle()
+    assert throttle.started_badly(0, 1.0) is None
+    assert not throttle.ended_well(started=2.0)
+    assert all(throttle.started_badly(client, 3.0) is None for client in range(THRESHOLD - 1))
+    assert throttle.started_badly("last", 3.0) == Pause(FIRST_PAUSE, entering=True)
+
+
+def test_what_was_started_within_the_streak_breaks_it() -> None:
+    throttle = Throttle()
+    assert throttle.started_badly("a", 10.0) is None
+    assert throttle.started_badly("b", 20.0) is None
+    assert not throttle.ended_well(started=15.0)
+    assert [throttle.cannot_start(21.0) for _ in range(THRESHOLD - 1)] == [None] * (THRESHOLD - 1)
+
+
 def test_an_end_of_what_was_started_before_the_streak_proves_nothing() -> None:
     throttle = Throttle()
     for client in range(THRESHOLD - 1):
@@ -173,7 +189,7 @@ def test_pauses_stay_within_bounds_and_always_end(history: list[tuple[str, float
         assert pause is None or FIRST_PAUSE <= pause.seconds <= LONGEST_PAUSE
         assert 0.0 <= throttle.wait(now) <= LONGEST_PAUSE
         assert throttle.wait(now + LONGEST_PAUSE) == 0.0
-        assert len(throttle._clients) < THRESHOLD
+        assert len(throttle._clients) <= THRESHOLD
 
 
 @given(st.lists(st.sampled_from("abcd"), max_size=100))

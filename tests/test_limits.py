@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from naive_limits import SERVICE, Naive
 from tracing import lines_run
-from ucspid.limits import MAX_CLIENTS, Limits, Refusal, ServiceLimits, Slot
+from ucspid.limits import MAX_CLIENTS, ClientLimits, Limits, Refusal, ServiceLimits, Slot
 from ucspid.plan import Rate
 
 A, B = "192.0.2.1", "198.51.100.1"
@@ -161,7 +161,7 @@ def test_a_doubled_or_foreign_release_is_an_error_and_changes_nothing() -> None:
     smtp, pop3 = service(daemon), service(daemon)
     slot, other = admitted(smtp), admitted(pop3)
     smtp.release(slot)
-    for wrong in (slot, other, Slot(A, A)):
+    for wrong in (slot, other, Slot(A, A, session=True)):
         with pytest.raises(KeyError):
             smtp.release(wrong)
     assert (daemon.live, smtp.live, pop3.live) == (1, 0, 1)
@@ -219,8 +219,8 @@ def test_a_flood_of_distinct_addresses_is_remembered_in_bounded_memory() -> None
     limits = service(rate_per_ip=Rate(count=1, seconds=1e6, burst=1), max_per_ip=1)
     for number in range(MAX_CLIENTS + 500):
         limits.release(admitted(limits, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"))
-    assert limits._client_rates is not None
-    assert len(limits._client_rates) == MAX_CLIENTS
+    (buckets,) = limits._client_rates.values()
+    assert len(buckets) == MAX_CLIENTS
     assert not limits._clients
     assert not limits._slots
 
@@ -240,6 +240,43 @@ def test_no_call_costs_more_when_more_sessions_live() -> None:
     for number in range(5_000):
         limits.restore(A if number % 2 else f"10.0.{number >> 8}.{number & 255}")
     assert lines_run(connection) == alone
+
+
+def test_a_rule_sets_a_clients_limits_in_place_of_the_services() -> None:
+    limits = service(max_per_ip=1)
+    more = ClientLimits(2, None)
+    admitted(limits, A)
+    assert limits.admit(A, 0.0) is Refusal.PER_IP
+    assert isinstance(limits.admit(A, 0.0, more), Slot)
+    assert limits.admit(A, 0.0, more) is Refusal.PER_IP
+
+
+def test_each_rate_of_a_rule_has_buckets_of_its_own() -> None:
+    limits = service()
+    slow = ClientLimits(None, Rate(count=1, seconds=100.0, burst=1))
+    assert isinstance(limits.admit(A, 0.0, slow), Slot)
+    assert limits.admit(A, 0.0, slow) is Refusal.RATE_PER_IP
+    assert isinstance(limits.admit(A, 0.0), Slot)
+    assert isinstance(limits.admit(B, 0.0, slow), Slot)
+
+
+def test_limits_known_only_later_are_checked_with_the_connection_counted() -> None:
+    limits = service()
+    first, second = (limits.admit(A, 0.0, session=False) for _ in range(2))
+    assert isinstance(first, Slot)
+    assert isinstance(second, Slot)
+    assert limits.check(second, ClientLimits(1, None), 0.0) is Refusal.PER_IP
+    limits.release(second)
+    rate = ClientLimits(1, Rate(count=1, seconds=100.0, burst=1))
+    assert limits.check(first, rate, 0.0) is None
+    assert limits.check(first, rate, 0.0) is Refusal.RATE_PER_IP
+
+
+def test_limits_known_only_later_do_not_hold_for_exempt_clients() -> None:
+    limits = service(exempt=(f"{A}/32",))
+    slot = limits.admit(A, 0.0, session=False)
+    assert isinstance(slot, Slot)
+    assert limits.check(slot, ClientLimits(0, None), 0.0) is None
 
 
 # Powers of two, so that neither side rounds and the two can be compared exactly.
@@ -293,29 +330,47 @@ class TwoServices(RuleBasedStateMachine):
     def time_passes(self, gap: int) -> None:
         self.now += gap / 8
 
-    @rule(which=which, ip=addresses)
-    def connect(self, which: int, ip: str) -> None:
+    @rule(which=which, ip=addresses, session=st.booleans())
+    def connect(self, which: int, ip: str, session: bool) -> None:
         naive = self.naive[which]
-        expected = naive.refusal(ip, self.now, daemon_full=self.daemon_full)
-        result = self.real[which].admit(ip, self.now)
+        full = session and naive.full(daemon_full=self.daemon_full)
+        expected = naive.refusal(ip, self.now, full=full)
+        result = self.real[which].admit(ip, self.now, session=session)
         if not isinstance(result, Slot):
             assert result is expected
             return
         assert expected is None
         naive.take_tokens(ip)
-        naive.sessions.append((result, ip))
+        (naive.sessions if session else naive.waiting).append((result, ip))
+
+    @precondition(lambda self: any(naive.waiting for naive in self.naive))
+    @rule(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        waiting = [(which, item) for which in (0, 1) for item in self.naive[which].waiting]
+        which, item = data.draw(st.sampled_from(waiting))
+        naive = self.naive[which]
+        full = naive.full(daemon_full=self.daemon_full)
+        assert self.real[which].begin(item[0]) is not full
+        if not full:
+            naive.waiting.remove(item)
+            naive.sessions.append(item)
 
     @rule(which=which, ip=addresses)
     def restore(self, which: int, ip: str) -> None:
         self.naive[which].sessions.append((self.real[which].restore(ip), ip))
 
-    @precondition(lambda self: any(naive.sessions for naive in self.naive))
+    @precondition(lambda self: any(naive.sessions or naive.waiting for naive in self.naive))
     @rule(data=st.data())
     def end(self, data: st.DataObject) -> None:
-        sessions = [(which, session) for which in (0, 1) for session in self.naive[which].sessions]
-        which, session = data.draw(st.sampled_from(sessions))
+        held = [
+            (which, item)
+            for which in (0, 1)
+            for item in self.naive[which].sessions + self.naive[which].waiting
+        ]
+        which, session = data.draw(st.sampled_from(held))
         self.real[which].release(session[0])
-        self.naive[which].sessions.remove(session)
+        naive = self.naive[which]
+        (naive.sessions if session in naive.sessions else naive.waiting).remove(session)
         for limits in self.real:
             with pytest.raises(KeyError):
                 limits.release(session[0])
@@ -335,7 +390,8 @@ class TwoServices(RuleBasedStateMachine):
         assert self.daemon.live == sum(len(naive.sessions) for naive in self.naive)
         assert self.daemon.full == self.daemon_full
         for real, naive in zip(self.real, self.naive, strict=True):
-            assert real.live == len(naive.sessions)
+            assert real.live == len(naive.sessions) + len(naive.waiting)
+            assert real.full == naive.full(daemon_full=self.daemon_full)
             assert real.room(self.now) == naive.room(self.now, daemon_full=self.daemon_full)
             counts = Counter(naive.clients())
             del counts[None]
@@ -343,7 +399,7 @@ class TwoServices(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for real, naive in zip(self.real, self.naive, strict=True):
-            for slot, _ in naive.sessions:
+            for slot, _ in naive.sessions + naive.waiting:
                 real.release(slot)
             assert not real._clients
         assert self.daemon.live == 0

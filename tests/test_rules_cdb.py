@@ -48,6 +48,11 @@ def test_a_file_of_no_records_is_a_header_of_empty_tables() -> None:
     assert Cdb(content, "f").get(b"") is None
 
 
+def test_where_an_empty_table_is_does_not_matter() -> None:
+    assert list(Cdb(bytes(2048), "f").records()) == []
+    assert Cdb(bytes(2048), "f").get(b"key") is None
+
+
 def test_a_file_cut_short_anywhere_is_refused() -> None:
     content = make(SAMPLE, "f")
     for length in range(len(content)):

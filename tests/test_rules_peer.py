@@ -41,7 +41,10 @@ KEYS = [
     *(f"{info}@{ip}" for info in INFOS for ip in IPS),
     *(f"{info}@={host}" for info in INFOS for host in HOSTS),
 ]
-RULE = st.tuples(st.sampled_from(KEYS), VERDICT, VARIABLES).map("".join)
+SOUND_VARIABLES = st.lists(st.sampled_from([',A="b"', ",A=/c/", ',Cd=""', ",D==,,E="]), max_size=3).map(
+    "".join
+)
+RULE = st.tuples(st.sampled_from(KEYS), VERDICT, SOUND_VARIABLES).map("".join)
 TEXT = st.lists(RULE, max_size=25, unique=True).map("\n".join).map(str.encode)
 CLIENT = st.tuples(
     st.sampled_from(IPS), st.none() | st.sampled_from(HOSTS), st.none() | st.sampled_from(INFOS)

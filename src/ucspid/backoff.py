@@ -149,7 +149,6 @@ class Throttle:
         return self._begin(Pause(min(2 * self._pause, LONGEST_PAUSE), entering=False), now)
 
     def _begin(self, pause: Pause, now: float) -> Pause:
-        self._clients.clear()
         self._pause = pause.seconds
         self._since = self._until = now + pause.seconds
         self._probe = None

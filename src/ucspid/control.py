@@ -24,6 +24,7 @@ REQUEST_TIMEOUT = 5.0
 REPLY_TIMEOUT = 10.0
 """Seconds that a client may take to read a reply."""
 _ACCEPT_PAUSE = 1.0  # seconds without accepting after the system refused to, for want of descriptors say
+_CLOSED = -1
 _UCRED = struct.Struct("=iII")  # pid, uid, gid: unix(7), SO_PEERCRED
 
 
@@ -50,12 +51,18 @@ class ControlServer:
         self._sock.setblocking(False)
         self._resume()
 
-    async def close(self) -> None:
-        """Close the socket and every client, cancelling what their verbs do."""
+    def stop(self) -> None:
+        """Close the socket, so that another daemon may have its place; clients that are there stay."""
+        if self._sock.fileno() == _CLOSED:
+            return
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._sock)
         self._sock.close()
+
+    async def close(self) -> None:
+        """Close the socket and every client, cancelling what their verbs do."""
+        self.stop()
         for task in self._clients:
             task.cancel()
         if self._clients:

@@ -52,16 +52,17 @@ class Turns:
         """Serve those held for this reason, while what they wait for is available."""
         self._reason = reason
         self._available = available
-        self._gates: collections.deque[Gate] = collections.deque()
+        self._gates: collections.OrderedDict[Gate, None] = collections.OrderedDict()
 
     def wait(self, gate: "Gate") -> None:
-        """Put a gate at the end."""
-        self._gates.append(gate)
+        """Put a gate at the end; one that waits already, as it may after a reload, keeps its place."""
+        self._gates[gate] = None
 
     def go_on(self) -> None:
         """Resume the gates that have waited longest."""
         while self._gates and self._available():
-            self._gates.popleft().resume(self._reason)
+            gate, _ = self._gates.popitem(last=False)
+            gate.resume(self._reason)
 
 
 class Serving(Protocol):

@@ -8,6 +8,7 @@ however many sessions live; only change() may cost in proportion to them.
 import enum
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from ucspid.address import ClientKey, Networks, client_key
 from ucspid.plan import Rate, Service
@@ -41,14 +42,26 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """What one session holds until it is released; client is None for one that is exempt."""
+    """What one connection holds until it is released; client is None for one that is exempt.
+
+    A session counts in the service and the daemon; a connection that is still being looked up
+    is none yet, and counts for its client only.
+    """
 
     ip: str
     client: ClientKey | None
+    session: bool
+
+
+class ClientLimits(NamedTuple):
+    """The limits of one client, as the service or a rule sets them."""
+
+    max_per_ip: int | None
+    rate_per_ip: Rate | None
 
 
 class ServiceLimits:
-    """The limits of one service, and the slots that its sessions hold.
+    """The limits of one service, and the slots that its connections hold.
 
     admit() never exceeds a limit, whatever room() said before. After change() or restore()
     more sessions may live than the limits allow; then nobody is admitted until enough have
@@ -59,16 +72,23 @@ class ServiceLimits:
         """Start without sessions and with full token buckets."""
         self._daemon = daemon
         self._settings = settings
+        self._own = _own(settings)
         self._slots: set[Slot] = set()
+        self._sessions = 0
         self._clients: dict[ClientKey, int] = {}
         self._exempt = _exempt(settings)
         self._rate = _bucket(settings.rate)
-        self._client_rates = _buckets(settings.rate_per_ip)
+        self._client_rates: dict[Rate, TokenBuckets] = {}
 
     @property
     def live(self) -> int:
-        """The number of slots that are held."""
+        """The number of connections that hold a slot: sessions, and those being looked up."""
         return len(self._slots)
+
+    @property
+    def full(self) -> bool:
+        """Whether no other session may begin."""
+        return self._sessions >= self._settings.max_connections or self._daemon.full
 
     def change(self, settings: Service) -> None:
         """Go on under new settings with the sessions that live.
@@ -78,11 +98,12 @@ class ServiceLimits:
         sessions are counted anew, in time proportional to their number.
         """
         old, self._settings = self._settings, settings
+        self._own = _own(settings)
         regrouped = (settings.ipv4_prefix, settings.ipv6_prefix) != (old.ipv4_prefix, old.ipv6_prefix)
         if settings.rate != old.rate:
             self._rate = _bucket(settings.rate)
         if regrouped or settings.rate_per_ip != old.rate_per_ip:
-            self._client_rates = _buckets(settings.rate_per_ip)
+            self._client_rates.clear()
         if regrouped or settings.exempt != old.exempt:
             self._exempt = _exempt(settings)
             self._recount()
@@ -92,17 +113,24 @@ class ServiceLimits:
 
         0.0 is now, infinity is when a slot is released: in the service, or in the daemon if
         that is full. With on_full: refuse only a full daemon delays; admit() refuses the rest.
+        There may be as many connections being looked up as there may be sessions.
         """
-        if self._daemon.full:
+        waiting = len(self._slots) - self._sessions
+        if self._daemon.full or (waiting and waiting >= self._settings.max_connections):
             return inf
         if self._settings.on_full == "refuse":
             return 0.0
-        if len(self._slots) >= self._settings.max_connections:
+        if self._sessions >= self._settings.max_connections:
             return inf
         return 0.0 if self._rate is None else self._rate.wait(now)
 
-    def admit(self, ip: str, now: float) -> Slot | Refusal:
+    def admit(
+        self, ip: str, now: float, limits: ClientLimits | None = None, *, session: bool = True
+    ) -> Slot | Refusal:
         """Take a slot in the daemon and the service, and a token of each rate; or nothing at all.
+
+        limits are the client's, if a rule sets them. Without session the connection counts for
+        its client only, until begin() makes it a session.
 
         The reasons are tried in the order of Refusal, but a client's own limits come before the
         service's rate. A refused connection takes no token: neither the service's, or one client
@@ -110,29 +138,60 @@ class ServiceLimits:
         bucket allows, however often it knocks meanwhile. Exempt clients have no limits of
         their own. Raises ValueError if ip is not an address.
         """
-        if len(self._slots) >= self._settings.max_connections or self._daemon.full:
+        if session and self.full:
             return Refusal.FULL
         client = self._client(ip)
-        refusal = self._refusal(client, now)
-        if refusal is not None:
-            return refusal
-        if self._rate is not None:
-            self._rate.take(now)
-        if self._client_rates is not None and client is not None:
-            self._client_rates.take(client, now)
-        return self._hold(ip, client)
+        most, rate = limits or self._own
+        buckets = None
+        if client is not None:
+            if most is not None and self._clients.get(client, 0) >= most:
+                return Refusal.PER_IP
+            if rate is not None:
+                buckets = self._buckets(rate)
+                if not buckets.ready(client, now):
+                    return Refusal.RATE_PER_IP
+        if self._rate is not None and not self._rate.take(now):
+            return Refusal.RATE
+        if buckets is not None:
+            buckets.take(client, now)
+        return self._hold(ip, client, session=session)
+
+    def check(self, slot: Slot, limits: ClientLimits, now: float) -> Refusal | None:
+        """Say whether a connection that was admitted under other limits is within these as well.
+
+        It takes a token of their rate if it is. For limits that are known only once the client's
+        name is.
+        """
+        if slot.client is None:
+            return None
+        if limits.max_per_ip is not None and self._clients[slot.client] > limits.max_per_ip:
+            return Refusal.PER_IP
+        if limits.rate_per_ip is not None and not self._buckets(limits.rate_per_ip).take(slot.client, now):
+            return Refusal.RATE_PER_IP
+        return None
+
+    def begin(self, slot: Slot) -> bool:
+        """Make a connection that was admitted without one a session; return False if all is full."""
+        if self.full:
+            return False
+        slot.session = True
+        self._sessions += 1
+        self._daemon.live += 1
+        return True
 
     def restore(self, ip: str) -> Slot:
         """Take a slot for a session found running, even above the limits; it takes no token.
 
         Raises ValueError if ip is not an address.
         """
-        return self._hold(ip, self._client(ip))
+        return self._hold(ip, self._client(ip), session=True)
 
     def release(self, slot: Slot) -> None:
         """Give back a slot of admit() or restore(). Raises KeyError if it is not held."""
         self._slots.remove(slot)
-        self._daemon.live -= 1
+        if slot.session:
+            self._sessions -= 1
+            self._daemon.live -= 1
         if slot.client is not None:
             self._uncount(slot.client)
 
@@ -141,21 +200,19 @@ class ServiceLimits:
             return None
         return client_key(ip, self._settings.ipv4_prefix, self._settings.ipv6_prefix)
 
-    def _refusal(self, client: ClientKey | None, now: float) -> Refusal | None:
-        if client is not None:
-            limit = self._settings.max_per_ip
-            if limit is not None and self._clients.get(client, 0) >= limit:
-                return Refusal.PER_IP
-            if self._client_rates is not None and not self._client_rates.ready(client, now):
-                return Refusal.RATE_PER_IP
-        if self._rate is not None and self._rate.wait(now) > 0.0:
-            return Refusal.RATE
-        return None
+    def _buckets(self, rate: Rate) -> TokenBuckets:
+        """Return the buckets of the clients that have this rate."""
+        buckets = self._client_rates.get(rate)
+        if buckets is None:
+            buckets = self._client_rates[rate] = TokenBuckets(rate, MAX_CLIENTS)
+        return buckets
 
-    def _hold(self, ip: str, client: ClientKey | None) -> Slot:
-        slot = Slot(ip, client)
+    def _hold(self, ip: str, client: ClientKey | None, *, session: bool) -> Slot:
+        slot = Slot(ip, client, session)
         self._slots.add(slot)
-        self._daemon.live += 1
+        if session:
+            self._sessions += 1
+            self._daemon.live += 1
         if client is not None:
             self._clients[client] = self._clients.get(client, 0) + 1
         return slot
@@ -179,9 +236,9 @@ def _exempt(settings: Service) -> Networks | None:
     return Networks(settings.exempt) if settings.exempt else None
 
 
+def _own(settings: Service) -> ClientLimits:
+    return ClientLimits(settings.max_per_ip, settings.rate_per_ip)
+
+
 def _bucket(rate: Rate | None) -> TokenBucket | None:
     return None if rate is None else TokenBucket(rate)
-
-
-def _buckets(rate: Rate | None) -> TokenBuckets | None:
-    return None if rate is None else TokenBuckets(rate, MAX_CLIENTS)

@@ -39,11 +39,18 @@ class Reserve:
 
     def __init__(self) -> None:
         """Take one."""
-        self._descriptor = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor: int | None = None
+        self._take()
 
     def send_one_away(self, listener: socket.socket) -> str | None:
-        """Accept one client and close it; return who it was, or None if there was none."""
-        os.close(self._descriptor)
+        """Accept one client and close it; return who it was, or None if there was none.
+
+        Another process may be quicker to take what is let go here, where the whole system has no
+        descriptors left; then there is none in hand until one can be had again.
+        """
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
         try:
             sock, address = listener.accept()
         except OSError:
@@ -52,6 +59,10 @@ class Reserve:
             sock.close()
             return endpoint(*address[:2])
         finally:
+            self._take()
+
+    def _take(self) -> None:
+        with contextlib.suppress(OSError):
             self._descriptor = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
 

@@ -74,12 +74,18 @@ def _take_limits(first: dict[str, Any]) -> None:
 async def _run(channel: Channel, output: log.Log, first: dict[str, Any], control: int | None) -> None:
     loop = asyncio.get_running_loop()
     finished = asyncio.Event()
-    link = MasterLink(channel, output, finished.set)
+
+    def alone() -> None:
+        # Whoever started the daemon will start another, and that needs the control socket's place.
+        if server is not None:
+            server.stop()
+
+    link = MasterLink(channel, output, finished.set, alone)
     verbs = {
         "status": lambda _args: status(link, first["config"], first["began"]),
         "reload": lambda _args: link.reload(),
     }
-    server = None
+    server: ControlServer | None = None
     if control is not None:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control)
         server = ControlServer(listening, verbs, frozenset({0, first["owner"]}))

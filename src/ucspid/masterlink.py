@@ -8,6 +8,7 @@ docs/internals.md lists the messages.
 import asyncio
 import itertools
 import json
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -25,26 +26,28 @@ from ucspid.wire.channel import Channel
 class MasterLink:
     """Carries out what the master says; see server.Master for what it passes on."""
 
-    def __init__(self, channel: Channel, output: Log, finished: Callable[[], None]) -> None:
-        """Speak over the channel; finished() is called when the loop has nothing more to do."""
+    def __init__(
+        self, channel: Channel, output: Log, finished: Callable[[], None], alone: Callable[[], None]
+    ) -> None:
+        """Speak over the channel.
+
+        finished() is called when the loop has nothing more to do, alone() when the master is gone.
+        """
         self.generation = 0
         self.server = Server(output.logger, self)
         self._channel = channel
         self._output = output
         self._log = output.logger
         self._finished = finished
-        self._planned: list[Planned] = []
-        self._max_connections = 0
+        self._alone = alone
         self._stderr: list[StderrLog] = []
         self._tokens = itertools.count(1)
         self._reloads: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._orders: dict[str, Callable[[dict[str, Any], list[int]], None]] = {
-            "begin": self._begin,
             "launcher": self._launcher,
             "stderr": self._stderr_pipe,
             "listeners": self._listeners,
-            "service": self._service,
-            "commit": self._commit,
+            "plan": self._plan,
             "launcher_gone": self._launcher_gone,
             "drain": self._drain,
             "leave": self._leave,
@@ -100,12 +103,8 @@ class MasterLink:
             return
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         events.master_lost(self._log)
+        self._alone()
         self.server.drain(at_once=False, deadline=False)
-
-    def _begin(self, order: dict[str, Any], _descriptors: list[int]) -> None:
-        self._planned = []
-        self._max_connections = order["max_connections"]
-        self._output.set_level(order["level"])
 
     def _launcher(self, order: dict[str, Any], descriptors: list[int]) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
@@ -118,15 +117,20 @@ class MasterLink:
         for number, descriptor in zip(order["numbers"], descriptors, strict=True):
             self.server.listeners[number] = Listener(number, descriptor)
 
-    def _service(self, order: dict[str, Any], _descriptors: list[int]) -> None:
-        settings = plan.service_from(order["settings"])
-        listeners = tuple(order["listeners"])
-        self._planned.append(Planned(order["number"], order["profile"], settings, listeners))
-
-    def _commit(self, order: dict[str, Any], _descriptors: list[int]) -> None:
+    def _plan(self, order: dict[str, Any], descriptors: list[int]) -> None:
+        with os.fdopen(descriptors[0], "rb") as memory:
+            memory.seek(0)
+            text = json.load(memory)
+        planned = [
+            Planned(
+                item["number"], item["profile"], plan.service_from(item["settings"]), tuple(item["listeners"])
+            )
+            for item in text["services"]
+        ]
         first = self.generation == 0
         self.generation = order["generation"]
-        self.server.take(self._max_connections, self._planned)
+        self._output.set_level(order["level"])
+        self.server.take(text["max_connections"], planned)
         if first:
             self.server.begin()
         self._note(wire.NOTE_TAKEN, self.generation)

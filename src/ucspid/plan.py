@@ -61,11 +61,52 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSpec:
+    """An access rule as it stands in the file: patterns as in ucspid.rules.patterns, where as FILE:LINE.
+
+    None means that the rule says nothing of it.
+    """
+
+    from_: tuple[str, ...]
+    verdict: Literal["allow", "deny"]
+    env: tuple[tuple[str, str], ...]
+    max_per_ip: int | None
+    rate_per_ip: Rate | None
+    message: str | None
+    where: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulesFile:
+    """A tcprules file, as text or compiled, that is followed while the daemon runs; path is absolute."""
+
+    path: str
+    kind: Literal["text", "cdb"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """Which names are looked up for a connection, all together within timeout seconds.
+
+    local_host is a name that is told as it is, local_ptr asks the DNS for one; paranoid
+    drops a client's name whose addresses do not have the client's among them.
+    """
+
+    remote_host: bool
+    paranoid: bool
+    local_host: str | None
+    local_ptr: bool
+    ident: bool
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One service: where it listens, what it runs, as whom, and within which limits.
 
     Times are seconds; None means no limit. env is the whole fixed environment, sorted.
-    exempt holds networks as text (10.0.0.0/8, ::1/128).
+    exempt holds networks as text (10.0.0.0/8, ::1/128). rules is None where there are none;
+    default is for clients that no rule matches. rule_env names all variables that rules set.
     """
 
     name: str
@@ -90,6 +131,11 @@ class Service:
     drain_timeout: float
     kill_timeout: float
     max_lifetime: float | None
+    rules: tuple[RuleSpec, ...] | RulesFile | None
+    default: Literal["allow", "deny"]
+    rule_env: tuple[str, ...]
+    lookup: Lookup
+    environment: Literal["tcp", "tcp6", "systemd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,10 +182,29 @@ def service_from(data: dict[str, Any]) -> Service:
     data["argv"] = tuple(data["argv"])
     data["env"] = tuple((name, value) for name, value in data["env"])
     data["exempt"] = tuple(data["exempt"])
+    data["rule_env"] = tuple(data["rule_env"])
+    data["lookup"] = Lookup(**data["lookup"])
+    data["rules"] = _rules_from(data["rules"])
     for key in ("rate", "rate_per_ip"):
-        if data[key] is not None:
-            data[key] = Rate(**data[key])
+        data[key] = _rate_from(data[key])
     return Service(**data)
+
+
+def _rules_from(data: Any) -> tuple[RuleSpec, ...] | RulesFile | None:
+    if isinstance(data, dict):
+        return RulesFile(**data)
+    return None if data is None else tuple(_rule_from(item) for item in data)
+
+
+def _rule_from(data: dict[str, Any]) -> RuleSpec:
+    data["from_"] = tuple(data["from_"])
+    data["env"] = tuple((name, value) for name, value in data["env"])
+    data["rate_per_ip"] = _rate_from(data["rate_per_ip"])
+    return RuleSpec(**data)
+
+
+def _rate_from(data: dict[str, Any] | None) -> Rate | None:
+    return None if data is None else Rate(**data)
 
 
 def _tuple(items: list[int] | None) -> tuple[int, ...] | None:
@@ -181,4 +246,11 @@ def retired(name: str) -> Service:
         drain_timeout=30.0,
         kill_timeout=5.0,
         max_lifetime=None,
+        rules=None,
+        default="allow",
+        rule_env=(),
+        lookup=Lookup(
+            remote_host=False, paranoid=False, local_host=None, local_ptr=False, ident=False, timeout=5.0
+        ),
+        environment="tcp",
     )

@@ -285,6 +285,8 @@ class Server:
             self._finish()
 
     def _finish(self) -> None:
+        for service in self.all_services():
+            service.summarise()
         for launcher in self.launchers.values():
             launcher.leave()
         events.drained(self._log)

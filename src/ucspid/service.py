@@ -29,6 +29,9 @@ FAILURES = frozenset({111, 126, 127})
 CRASHES = frozenset({-4, -6, -7, -8, -11, -31})
 """Deaths by SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV and SIGSYS."""
 
+NOT_TAKEN = errno.ENOBUFS
+"""What a start fails with that the kernel did not take from the loop; no fault of the program's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:
@@ -110,14 +113,26 @@ class Service:
             tags.pack(session.began, session.ip, session.port, self.name),
         )
         told = variables(listener.local(sock), session.ip, session.port, session.connection)
-        launcher = self.pool.choose()
         if self.throttle.starting(session.began):
             events.service_recovered(self._log, self.name)
-        if launcher is None or not launcher.start(session.connection, head + told, sock.fileno(), session):
-            session.start_failed(errno.EAGAIN)
+        reason = self._start(session, head + told, sock)
         sock.close()
+        if reason:
+            # Not at once: the slot that it gives back may let in the next, and so on without end.
+            asyncio.get_running_loop().call_soon(session.start_failed, reason)
         self._watch_lifetime()
         self._shared.handed_over()
+
+    def _start(self, session: Session, packet: bytes, sock: socket.socket) -> int:
+        """Send the session to a launcher; return 0, or the errno of why it could not be."""
+        launcher = self.pool.choose()
+        if launcher is None:
+            return NOT_TAKEN
+        try:
+            taken = launcher.start(session.connection, packet, sock.fileno(), session)
+        except OSError as problem:
+            return problem.errno or NOT_TAKEN
+        return 0 if taken else NOT_TAKEN
 
     def dropped(self, remote: str, reason: str) -> None:
         """Count a connection that was accepted only to be closed, for want of descriptors."""
@@ -130,10 +145,13 @@ class Service:
         if self._refusals.note(reason, now):
             events.connection_refused(self._log, self.name, remote, reason)
         elif self._refusals.untold == 1:
-            asyncio.get_running_loop().call_later(self._refusals.ends - now, self._summarise)
+            asyncio.get_running_loop().call_later(self._refusals.ends - now, self.summarise)
 
-    def _summarise(self) -> None:
-        events.connections_refused(self._log, self.name, WINDOW, self._refusals.summary())
+    def summarise(self) -> None:
+        """Log how many refusals were not logged one by one, unless that is done already."""
+        if self._refusals.untold:
+            seconds = round(time.monotonic() - self._refusals.ends + WINDOW, 3)
+            events.connections_refused(self._log, self.name, seconds, self._refusals.summary())
 
     # Sessions' ends
 
@@ -162,7 +180,8 @@ class Service:
         assert session.process is not None
         returncode = session.process.get_returncode()
         if now - session.began < GRACE and (returncode in FAILURES or returncode in CRASHES):
-            self._failing(self.throttle.started_badly(session.slot.client, now))
+            # Clients that are exempt have no key, and each counts by its address.
+            self._failing(self.throttle.started_badly(session.slot.client or session.ip, now))
         elif self.throttle.ended_well(session.began):
             events.service_recovered(self._log, self.name)
         self._count_out(session)
@@ -172,7 +191,7 @@ class Service:
         now = time.monotonic()
         self.failed[errno.errorcode.get(reason, str(reason))] += 1
         events.connection_failed(self._log, session, reason, now)
-        if reason not in (errno.EAGAIN, errno.EOWNERDEAD):
+        if reason not in (NOT_TAKEN, errno.EOWNERDEAD):
             self._failing(self.throttle.cannot_start(now))
         self._count_out(session)
 

@@ -41,7 +41,7 @@ class Session(asyncio.SubprocessProtocol):
         self.process = cast("Process", transport)
         self.service.started(self, self.process.pid)
         if self.ending:
-            self.process.terminate()
+            self.end(self.service.settings.kill_timeout)
 
     def start_failed(self, reason: int) -> None:
         """End: the program could not be started."""

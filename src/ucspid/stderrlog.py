@@ -38,6 +38,10 @@ class Lines:
         pieces = (line[start : start + MAX_LINE] for line in lines for start in range(0, len(line), MAX_LINE))
         return [piece.rstrip(b"\r") for piece in pieces if piece.strip()]
 
+    def flush(self) -> list[bytes]:
+        """Return the line that was begun and not ended, if there is one."""
+        return self.feed(b"\n")
+
 
 class StderrLog:
     """Reads the pipe of one service."""
@@ -50,6 +54,7 @@ class StderrLog:
         self._lines = Lines()
         self._logged = 0
         self._dropped = 0
+        self._idle = True
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         os.set_blocking(descriptor, False)
@@ -60,12 +65,18 @@ class StderrLog:
             data = os.read(self.descriptor, _READ)
         except BlockingIOError:
             return
+        if not data:
+            self._loop.remove_reader(self.descriptor)
+        self._idle = False
         for line in self._lines.feed(data):
             self._tell(line)
+        self._count_seconds()
 
-    def _tell(self, line: bytes) -> None:
+    def _count_seconds(self) -> None:
         if self._timer is None:
             self._timer = self._loop.call_later(1.0, self._next_second)
+
+    def _tell(self, line: bytes) -> None:
         if self._logged < MAX_LINES:
             self._logged += 1
             events.program_stderr(self._log, self._service, line.decode(errors="backslashreplace"))
@@ -73,8 +84,15 @@ class StderrLog:
             self._dropped += 1
 
     def _next_second(self) -> None:
+        """Begin to count anew; a line that nobody has gone on with for a second is not going to end."""
         self._timer = None
         self._logged = 0
+        if self._idle:
+            for line in self._lines.flush():
+                self._tell(line)
+        else:
+            self._idle = True
+            self._count_seconds()
         if self._dropped:
             events.program_stderr_dropped(self._log, self._service, self._dropped)
             self._dropped = 0

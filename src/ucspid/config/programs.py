@@ -7,6 +7,9 @@ from ucspid.config import probe
 from ucspid.config.problems import Problems
 from ucspid.plan import Profile
 
+OWN_DESCRIPTORS = 32
+"""What a launcher has open beyond one descriptor for the standard error of each of its services."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -34,6 +37,7 @@ class Programs:
         """Return the executable of each service, as execve(2) takes it. Raises OSError if fork fails."""
         found: dict[str, str] = {}
         for profile, all_wanted in self._wanted.items():
+            self._check_descriptors(profile, all_wanted)
             searches = list(dict.fromkeys(wanted.candidates for wanted in all_wanted))
             try:
                 results = dict(zip(searches, probe.find(profile, searches), strict=True))
@@ -48,6 +52,14 @@ class Programs:
                 else:
                     found[wanted.service] = path
         return found
+
+    def _check_descriptors(self, profile: Profile, all_wanted: list[Wanted]) -> None:
+        """Add a problem where the limit of descriptors, meant for programs, is too low for their launcher."""
+        least = len(all_wanted) + OWN_DESCRIPTORS
+        limit = dict(profile.rlimits).get("nofile")
+        if limit is not None and limit < least:
+            path = all_wanted[0].place("rlimits") + ".nofile"
+            self.problems.add(path, f"must be at least {least}: {len(all_wanted)} services share a launcher")
 
     def _refused(self, wanted: Wanted, refused: probe.Refused) -> None:
         key, dot, limit = refused.key.partition(".")

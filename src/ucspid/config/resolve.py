@@ -13,7 +13,7 @@ from ucspid.config.problems import Problems
 from ucspid.config.profiles import Profiles
 from ucspid.config.programs import Programs, Wanted, candidates
 from ucspid.config.settings import Place, Settings
-from ucspid.plan import Address, Log, Plan, Service
+from ucspid.plan import Address, Log, Lookup, Plan, Service
 
 MAX_SOCKET_PATH = 107
 """Bytes that the path of a socket may have, unix(7)."""
@@ -100,6 +100,13 @@ class _Resolver:
             drain_timeout=float(entry.drain_timeout),
             kill_timeout=float(entry.kill_timeout),
             max_lifetime=None if entry.max_lifetime is None else float(entry.max_lifetime),
+            rules=None,
+            default="allow",
+            rule_env=(),
+            lookup=Lookup(
+                remote_host=False, paranoid=False, local_host=None, local_ptr=False, ident=False, timeout=5.0
+            ),
+            environment="tcp",
         )
 
     def _user_is_wrong(self, entry: schema.Service) -> bool:

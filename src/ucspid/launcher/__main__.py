@@ -14,6 +14,7 @@ import sys
 sys.path.insert(0, __file__[: -len("/ucspid/launcher/__main__.py")])
 
 from ucspid import linux
+from ucspid.descriptors import ProgramLimit
 from ucspid.launcher import privileges
 from ucspid.launcher.serve import Launcher
 from ucspid.launcher.table import Table
@@ -27,7 +28,7 @@ MASTER, LOOP, TABLE = 3, 4, 5
 def main() -> int:
     """Take the privileges, say so, and serve."""
     os.setsid()
-    os.closerange(TABLE + 1, os.sysconf("SC_OPEN_MAX"))
+    _close_inherited()
     for descriptor in (MASTER, LOOP, TABLE):
         os.set_inheritable(descriptor, False)
     linux.default_signals()
@@ -48,11 +49,21 @@ def main() -> int:
         master.send(wire.PEER_HEAD.pack(wire.REFUSED, wire.VERSION) + text)
         return 111
     loop = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, LOOP))
-    launcher = Launcher(master, loop, table, signalfd)
+    launcher = Launcher(master, loop, table, signalfd, ProgramLimit(orders.nofile))
     launcher.take_over(orders.orphans)
     master.send(wire.PEER_HEAD.pack(wire.READY, wire.VERSION))
     launcher.run()
     return 0
+
+
+def _close_inherited() -> None:
+    """Close what the daemon itself was started with beyond 0, 1 and 2: programs would get it.
+
+    A number may be above the limits, which can have been lowered since, so the kernel is asked.
+    """
+    for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - pathlib is heavy for a launcher
+        if descriptor > TABLE:
+            os.closerange(descriptor, descriptor + 1)  # ignores that the listing's own is closed already
 
 
 if __name__ == "__main__":

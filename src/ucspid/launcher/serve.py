@@ -8,6 +8,7 @@ import errno
 import os
 import select
 
+from ucspid.descriptors import ProgramLimit
 from ucspid.errors import WireError
 from ucspid.launcher.programs import Program
 from ucspid.launcher.table import Table
@@ -22,12 +23,15 @@ _NO_TAG = bytes(wire.TAG_SIZE)
 class Launcher:
     """The state of one launcher process."""
 
-    def __init__(self, master: Channel, loop: Channel, table: Table, signalfd: int) -> None:
-        """Serve the master and the loop over their channels; signalfd says SIGCHLD."""
+    def __init__(
+        self, master: Channel, loop: Channel, table: Table, signalfd: int, limit: ProgramLimit
+    ) -> None:
+        """Serve the master and the loop over their channels; signalfd says SIGCHLD, limit is for programs."""
         self._master = master
         self._loop = loop
         self._table = table
         self._signalfd = signalfd
+        self._limit = limit
         self._programs: dict[int, Program] = {}
         self._running: dict[int, int] = {}
         self._orphans: set[int] = set()
@@ -109,7 +113,9 @@ class Launcher:
         slot = None
         try:
             slot = self._table.claim(connection, service, tag)
-            process = self._programs[service].start(descriptors[0], packet[wire.START_HEAD.size :])
+            program = self._programs[service]
+            with self._limit:
+                process = program.start(descriptors[0], packet[wire.START_HEAD.size :])
         except (OSError, OverflowError, LookupError, ValueError, WireError) as problem:
             reason = problem.errno if isinstance(problem, OSError) else errno.EINVAL
             self._reports.append(_report(wire.FAILED, reason or 0, 0, service, connection, tag=tag))

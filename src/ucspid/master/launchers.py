@@ -5,6 +5,7 @@ neither the loop's death nor the launcher's loses what was on its way or what ru
 """
 
 import os
+import resource
 import signal
 import socket
 import time
@@ -94,13 +95,15 @@ class Launcher:
 class ProfileLaunchers:
     """All launchers of one profile."""
 
-    def __init__(self, number: int, profile: Profile, poller: Poller, owner: Owner) -> None:
-        """Begin without a launcher."""
+    def __init__(self, number: int, profile: Profile, nofile: int, poller: Poller, owner: Owner) -> None:
+        """Begin without a launcher; nofile is programs' soft limit of descriptors if the profile has none."""
         self.number = number
         self.launchers: dict[int, Launcher] = {}
         self.leaving = False
         self.names = ""
         self._profile = profile
+        limits = {"nofile": nofile, **dict(profile.rlimits)}
+        self._nofile = resource.RLIM_INFINITY if limits["nofile"] is None else limits["nofile"]
         self._programs: dict[int, Program] = {}
         self._poller = poller
         self._owner = owner
@@ -196,7 +199,13 @@ class ProfileLaunchers:
         no_new_privs = profile.pop("no_new_privs")
         title = f"ucspid: launcher {self.names}"
         channel.send(
-            Orders(title, no_new_privs=no_new_privs, orphans=launcher.orphans, profile=profile).pack()
+            Orders(
+                title,
+                no_new_privs=no_new_privs,
+                nofile=self._nofile,
+                orphans=launcher.orphans,
+                profile=profile,
+            ).pack()
         )
         self._tell_programs(launcher, list(self._programs.values()))
 

@@ -16,18 +16,16 @@ from ucspid.errors import ResourceError, WireError
 from ucspid.master import roles
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers, how_it_died
 from ucspid.master.poller import Poller
-from ucspid.master.state import Holdings, settings_for_loop
-from ucspid.plan import Service
+from ucspid.master.state import Holdings
+from ucspid.plan import Plan, Service
 from ucspid.wire import messages as wire
-from ucspid.wire.channel import Channel, pair
+from ucspid.wire.channel import MAX_DESCRIPTORS, Channel, pair
 
 MAX_HELD_EVENTS = 1000
 """Events of the master that wait while there is no loop to log them."""
 
 MAX_FALSE_STARTS = 5
 """Deaths of the loop before it has ever taken a plan, after which the daemon gives up."""
-
-_CHUNK = 200
 
 
 class Owner(Protocol):
@@ -122,7 +120,6 @@ class LoopLink:
         plan = self._held.plan
         assert plan is not None
         self._tell_first()
-        self._tell("begin", max_connections=plan.max_connections, level=plan.log.level)
         for profile, launcher in self._held.all_launchers():
             if launcher.introduced:
                 self.tell_launcher(profile, launcher)
@@ -130,8 +127,8 @@ class LoopLink:
             if self._introduce("stderr", name):
                 self._tell("stderr", (reading,), service=name)
         for service in plan.services:
-            self._tell_service(service)
-        self._tell("commit", generation=self.generation)
+            self._tell_listeners(service)
+        self._tell_services(plan)
         if self.draining:
             self.drain(at_once=False)
 
@@ -200,23 +197,29 @@ class LoopLink:
                 self._tell("log", **event)
             self._events.clear()
 
-    def _tell_service(self, service: Service) -> None:
-        listeners = self._held.listeners_of(service)
-        new = [item for item in listeners if self._introduce("listener", item.number)]
-        for start in range(0, len(new), _CHUNK):
-            some = new[start : start + _CHUNK]
-            self._tell(
-                "listeners",
-                tuple(item.sock.fileno() for item in some),
-                numbers=[item.number for item in some],
-            )
-        self._tell(
-            "service",
-            number=self._held.number(service.name),
-            profile=self._held.profiles[service.profile].number,
-            settings=settings_for_loop(service),
-            listeners=[item.number for item in listeners],
-        )
+    def _tell_listeners(self, service: Service) -> None:
+        new = [item for item in self._held.listeners_of(service) if self._introduce("listener", item.number)]
+        for start in range(0, len(new), MAX_DESCRIPTORS):
+            some = new[start : start + MAX_DESCRIPTORS]
+            descriptors = tuple(item.sock.fileno() for item in some)
+            self._tell("listeners", descriptors, numbers=[item.number for item in some])
+
+    def _tell_services(self, plan: Plan) -> None:
+        """Tell everything that fits no packet, in memory that is passed: the services of the plan."""
+        services = [
+            {
+                "number": self._held.number(service.name),
+                "profile": self._held.profiles[service.profile].number,
+                "settings": _settings(service),
+                "listeners": [item.number for item in self._held.listeners_of(service)],
+            }
+            for service in plan.services
+        ]
+        text = json.dumps({"max_connections": plan.max_connections, "services": services})
+        with os.fdopen(os.memfd_create("ucspid-plan", os.MFD_CLOEXEC), "wb") as memory:
+            memory.write(text.encode())
+            memory.flush()
+            self._tell("plan", (memory.fileno(),), generation=self.generation, level=plan.log.level)
 
     def _introduce(self, kind: str, which: int | str) -> bool:
         if (kind, which) in self._introduced:
@@ -254,3 +257,8 @@ class LoopLink:
         if kind == wire.NOTE_TAKEN:
             self.taken = True
         self._owner.loop_note(kind, number, token)
+
+
+def _settings(service: Service) -> dict[str, Any]:
+    """Return what the loop is told of a service: not its program and environment."""
+    return asdict(service) | {"executable": "", "argv": (), "env": ()}

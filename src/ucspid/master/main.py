@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ucspid import linux
 from ucspid.changes import changes
+from ucspid.descriptors import raise_limit
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers, Program, adopted
 from ucspid.master.looplink import LoopLink
@@ -41,7 +42,7 @@ def run(config: str, ready_fd: int | None) -> int:
     signalfd = linux.open_signalfd(SIGNALS)
     linux.set_title("ucspid: master")
     linux.become_subreaper()
-    return Master(str(Path(config).absolute()), ready_fd, signalfd).run()
+    return Master(str(Path(config).absolute()), ready_fd, signalfd, raise_limit()).run()
 
 
 def _open_standard_descriptors() -> None:
@@ -54,11 +55,12 @@ def _open_standard_descriptors() -> None:
 class Master:
     """The daemon as a whole."""
 
-    def __init__(self, config: str, ready_fd: int | None, signalfd: int) -> None:
-        """Hold nothing yet."""
+    def __init__(self, config: str, ready_fd: int | None, signalfd: int, nofile: int) -> None:
+        """Hold nothing yet; nofile is the soft limit of descriptors that the daemon was started with."""
         self._config = config
         self._ready_fd = ready_fd
         self._signalfd = signalfd
+        self._nofile = nofile
         self._poller = Poller()
         self._held = Holdings()
         self._loop = LoopLink(config, self._held, self._poller, self)
@@ -193,7 +195,8 @@ class Master:
                 self._read(problem)
 
     def _start_profile(self, profile: Profile, programs: list[Program], names: str) -> ProfileLaunchers:
-        launchers = ProfileLaunchers(next(self._profile_numbers), profile, self._poller, self)
+        number = next(self._profile_numbers)
+        launchers = ProfileLaunchers(number, profile, self._nofile, self._poller, self)
         launchers.set_programs(programs, names)
         launchers.add(next(self._launcher_numbers))
         return launchers
@@ -217,20 +220,28 @@ class Master:
         self._held.go_over(plan, acquired)
         self._loop.generation += 1
         if old is not None and _loop_settings(old) != _loop_settings(plan):
+            self._answer_clients()
             self._loop.leave()
         else:
             self._loop.tell_plan()
+
+    def _answer_clients(self) -> None:
+        """Answer before the loop leaves: those who wait are its clients, the next one does not know them."""
+        assert self._answer is not None
+        tokens, lines = self._answer
+        self._answer = [], lines
+        for token in tokens:
+            self._loop.reloaded(token, ok=True, changes=lines)
 
     def _plan_taken(self) -> None:
         """The loop serves the new plan: let go of what only the old one had."""
         if self._answer is None:
             return
-        tokens, lines = self._answer
-        self._answer = None
         self._held.release_old()
+        _tokens, lines = self._answer
         self.log("info", "reloaded" if self._loop.generation > 1 else "started", changes=lines)
-        for token in tokens:
-            self._loop.reloaded(token, ok=True, changes=lines)
+        self._answer_clients()
+        self._answer = None
         if self._ready_fd is not None:
             os.write(self._ready_fd, b"\n")
             os.close(self._ready_fd)

@@ -1,18 +1,14 @@
 """What the master holds for the plan in force, and what a new plan needs beyond it."""
 
-import json
 import os
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ucspid.errors import ResourceError
 from ucspid.master.launchers import Launcher, ProfileLaunchers, Program, program
 from ucspid.master.sockets import Key, Listening, keys, open_control, open_listener
 from ucspid.plan import Plan, Profile, Service
-from ucspid.wire.messages import MAX_PACKET
 
 StartProfile = Callable[[Profile, list[Program], str], ProfileLaunchers]
 """Starts a profile's first launcher, given the programs and a name for ps(1)."""
@@ -76,7 +72,6 @@ class Holdings:
     def acquire(self, plan: Plan, acquired: Acquired, start: StartProfile) -> None:
         """Bind what the plan listens on, and start launchers for new profiles. Raises ResourceError."""
         for service in plan.services:
-            _check_size(service)
             for key in keys(service):
                 if key not in self.listeners:
                     acquired.listeners[key] = open_listener(service, key[0])
@@ -147,13 +142,3 @@ class Holdings:
         if service.name not in self.stderr:
             self.stderr[service.name] = os.pipe()
         return self.stderr[service.name][1]
-
-
-def settings_for_loop(service: Service) -> dict[str, Any]:
-    """Return what the loop is told of a service: not its program and environment."""
-    return asdict(service) | {"executable": "", "argv": (), "env": ()}
-
-
-def _check_size(service: Service) -> None:
-    if len(json.dumps(settings_for_loop(service))) > MAX_PACKET // 2:
-        raise ResourceError(f"{service.name}: its settings are too long (its exempt list, most likely)")

@@ -48,11 +48,11 @@ def parse_network(text: str) -> Network:
 
 
 def network_of(packed: bytes, length: int) -> Network:
-    """Return the network of the first length bits of pack()'s 16 bytes."""
+    """Return the network of the first length bits of pack()'s 16 bytes; the others have to be 0."""
     bits = int.from_bytes(packed) >> (IPV6 - length)
-    first = length - (IPV6 - IPV4)
-    if first >= 0 and packed.startswith(MAPPED):
-        return Network(IPV4, first, bits & ((1 << first) - 1))
+    if packed.startswith(MAPPED):
+        length -= IPV6 - IPV4
+        return Network(IPV4, length, bits & ((1 << length) - 1))
     return Network(IPV6, length, bits)
 
 

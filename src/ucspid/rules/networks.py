@@ -6,31 +6,14 @@ how many different prefix lengths there are, not on the number of rules.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ucspid.errors import ConfigError
-from ucspid.plan import Rate
+from ucspid.plan import RuleSpec
 from ucspid.rules.addresses import Network, parse_address
 from ucspid.rules.keys import suffixes
 from ucspid.rules.patterns import Pattern, parse_pattern
 from ucspid.rules.prefixes import PrefixIndex
 from ucspid.rules.rule import Environment, Rule, Verdict
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleSpec:
-    """A rule as it stands in the file: patterns as in ucspid.rules.patterns, where as FILE:LINE.
-
-    None means that the rule says nothing of it.
-    """
-
-    from_: tuple[str, ...]
-    verdict: Verdict
-    env: tuple[tuple[str, str], ...]
-    max_per_ip: int | None
-    rate_per_ip: Rate | None
-    message: str | None
-    where: str
 
 
 class YamlRules:

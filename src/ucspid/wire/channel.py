@@ -9,6 +9,7 @@ import collections
 import os
 import socket
 import struct
+from collections.abc import Iterable
 
 from ucspid.errors import WireError
 from ucspid.wire.messages import MAX_PACKET
@@ -46,28 +47,29 @@ class Channel:
         return bool(self._waiting)
 
     def send(self, packet: bytes, descriptors: tuple[int, ...] = ()) -> None:
-        """Send, or keep until flush(). The descriptors must stay open until then.
+        """Send, or keep until flush(); the descriptors may be closed when this returns.
 
         A peer that is gone takes nothing and raises nothing: its end is seen when receiving.
         """
-        self._waiting.append((packet, descriptors))
-        self.flush()
+        if self._waiting or not self._send(packet, descriptors):
+            self._waiting.append((packet, tuple(os.dup(descriptor) for descriptor in descriptors)))
 
     def flush(self) -> None:
         """Send what waits, as far as the kernel takes it."""
-        while self._waiting:
-            packet, descriptors = self._waiting[0]
-            ancillary = [
-                (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(descriptors)}i", *descriptors))
-            ]
-            try:
-                self.sock.sendmsg([packet], ancillary if descriptors else [], _SEND)
-            except BlockingIOError:
-                return
-            except (BrokenPipeError, ConnectionResetError):
-                self._waiting.clear()
-                return
-            self._waiting.popleft()
+        while self._waiting and self._send(*self._waiting[0]):
+            close_all(self._waiting.popleft()[1])
+
+    def _send(self, packet: bytes, descriptors: tuple[int, ...]) -> bool:
+        """Return False if the kernel takes nothing now."""
+        rights = struct.pack(f"{len(descriptors)}i", *descriptors)
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
+        try:
+            self.sock.sendmsg([packet], ancillary, _SEND)
+        except BlockingIOError:
+            return False
+        except (BrokenPipeError, ConnectionResetError):
+            return True
+        return True
 
     def receive(self) -> tuple[bytes, list[int]] | None:
         """Return a packet and its descriptors, or None if there is none now.
@@ -90,7 +92,7 @@ class Channel:
         return packet, descriptors
 
 
-def close_all(descriptors: list[int]) -> None:
+def close_all(descriptors: Iterable[int]) -> None:
     """Close descriptors that nobody wants."""
     for descriptor in descriptors:
         os.close(descriptor)

@@ -4,24 +4,31 @@ from ucspid.errors import WireError
 from ucspid.wire.messages import PEER_HEAD, PRIVILEGES, VERSION, Reader, pack_strings, unpack
 
 _NONE = b"-"
-_FIELDS = 9
+_FIELDS = 10
 
 
 class Orders:
     """What a launcher is to be.
 
-    profile holds the keyword arguments of launcher.privileges.take(); orphans are the
-    processes of a predecessor that still run.
+    profile holds the keyword arguments of launcher.privileges.take(); nofile is the soft limit
+    of descriptors for programs; orphans are the processes of a predecessor that still run.
     """
 
-    __slots__ = ("no_new_privs", "orphans", "profile", "title")
+    __slots__ = ("no_new_privs", "nofile", "orphans", "profile", "title")
 
     def __init__(
-        self, title: str, *, no_new_privs: bool, orphans: set[int], profile: dict[str, object]
+        self,
+        title: str,
+        *,
+        no_new_privs: bool,
+        nofile: int,
+        orphans: set[int],
+        profile: dict[str, object],
     ) -> None:
         """Keep the orders."""
         self.title = title
         self.no_new_privs = no_new_privs
+        self.nofile = nofile
         self.orphans = orphans
         self.profile = profile
 
@@ -31,6 +38,7 @@ class Orders:
         fields = [
             self.title.encode(),
             b"1" if self.no_new_privs else b"0",
+            b"%d" % self.nofile,
             *(_pack(profile[name]) for name in ("uid", "gid", "umask", "nice", "cwd", "root")),
             _pack_list(profile["groups"]),
         ]
@@ -51,7 +59,7 @@ class Orders:
         reader.end()
         if len(fields) != _FIELDS:
             raise WireError(f"{len(fields)} fields in orders")
-        title, no_new_privs, *numbers, cwd, root, groups = fields
+        title, no_new_privs, nofile, *numbers, cwd, root, groups = fields
         uid, gid, umask, nice = (_number(item) for item in numbers)
         profile: dict[str, object] = {
             "uid": uid,
@@ -69,6 +77,7 @@ class Orders:
         return cls(
             title.decode(),
             no_new_privs=no_new_privs == b"1",
+            nofile=int(nofile),
             orphans={int(pid) for pid in orphans},
             profile=profile,
         )

@@ -1,0 +1,43 @@
+"""Programs of others that tests compare with and talk to; without them tests are skipped, and say why."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+REQUIRED = os.environ.get("UCSPID_REQUIRE_PEERS") == "1"
+"""Whether a missing peer fails the tests that need it, as it does in CI."""
+
+PACKAGES = {
+    "pop3front-auth": "mailfront",
+    "pop3front-maildir": "mailfront",
+    "qmtpfront-echo": "mailfront",
+    "smtpfront-echo": "mailfront",
+    "swaks": "swaks",
+    "tcprules": "ucspi-tcp",
+    "tcprulescheck": "ucspi-tcp",
+    "tcpserver": "ucspi-tcp",
+}
+"""The Debian package that has each peer."""
+
+_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+def require(name: str) -> str:
+    """Return the path of a peer; skip the test that needs it, or fail it, where it is not installed.
+
+    Called at the top of a module it is about all tests of the module.
+    """
+    path = shutil.which(name, path=_PATH)
+    if path is None:
+        lacking(f"{name} is not installed (Debian package: {PACKAGES[name]})")
+    return str(Path(path).absolute())
+
+
+def lacking(reason: str) -> NoReturn:
+    """Skip the test for want of something to compare with, or fail it where peers are required."""
+    if REQUIRED:
+        pytest.fail(f"UCSPID_REQUIRE_PEERS=1 and {reason}", pytrace=False)
+    pytest.skip(reason, allow_module_level=True)

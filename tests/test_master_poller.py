@@ -1,0 +1,108 @@
+"""The master's poller, on real descriptors and real (short) times."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from ucspid.master.poller import Poller
+
+Pipe = tuple[int, int]
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def test_a_readable_descriptor_is_called_back_until_it_is_read(pipe: Pipe) -> None:
+    poller, calls = Poller(), []
+    poller.watch(pipe[0], lambda: calls.append("read"))
+    os.write(pipe[1], b"x")
+    poller.run_once()
+    poller.run_once()
+    assert calls == ["read", "read"]
+
+
+def test_watching_again_replaces_the_callback(pipe: Pipe) -> None:
+    poller, calls = Poller(), []
+    poller.watch(pipe[0], lambda: calls.append("old"))
+    poller.watch(pipe[0], lambda: calls.append("new"))
+    os.write(pipe[1], b"x")
+    poller.run_once()
+    assert calls == ["new"]
+
+
+def test_writing_is_waited_for_only_when_asked(pipe: Pipe) -> None:
+    poller, calls = Poller(), []
+    poller.watch(pipe[1], lambda: calls.append("writable"))
+    poller.call_in(0.0, lambda: None)
+    poller.run_once()
+    assert calls == []
+    poller.watch(pipe[1], lambda: calls.append("writable"), write=True)
+    poller.run_once()
+    assert calls == ["writable"]
+
+
+def test_a_forgotten_descriptor_is_not_called_back(pipe: Pipe) -> None:
+    poller, calls = Poller(), []
+    poller.watch(pipe[0], lambda: calls.append("read"))
+    os.write(pipe[1], b"x")
+    poller.forget(pipe[0])
+    poller.call_in(0.0, lambda: calls.append("time"))
+    poller.run_once()
+    assert calls == ["time"]
+
+
+def test_one_forgotten_by_another_in_the_same_round_is_not_called_back() -> None:
+    poller = Poller()
+    calls: list[int] = []
+    pipes = {reading: writing for reading, writing in (os.pipe() for _ in range(2))}
+
+    def called(reading: int) -> None:
+        calls.append(reading)
+        for other in pipes.keys() - {reading}:
+            poller.forget(other)
+
+    for reading, writing in pipes.items():
+        poller.watch(reading, lambda reading=reading: called(reading))  # type: ignore[misc]
+        os.write(writing, b"x")
+    poller.run_once()
+    assert len(calls) == 1
+    for descriptor in (*pipes, *pipes.values()):
+        os.close(descriptor)
+
+
+def test_timers_fire_in_the_order_of_their_times_and_once() -> None:
+    poller = Poller()
+    calls: list[str] = []
+    poller.call_in(0.002, lambda: calls.append("later"))
+    poller.call_in(0.001, lambda: calls.append("sooner"))
+    poller.call_in(0.001, lambda: calls.append("next"))
+    while len(calls) < 3:
+        poller.run_once()
+    poller.call_in(0.0, lambda: calls.append("end"))
+    poller.run_once()
+    assert calls == ["sooner", "next", "later", "end"]
+
+
+def test_a_cancelled_timer_neither_fires_nor_wakes() -> None:
+    poller = Poller()
+    calls: list[str] = []
+    timer = poller.call_in(0.0, lambda: calls.append("cancelled"))
+    timer.cancel()
+    poller.call_in(0.005, lambda: calls.append("fired"))
+    poller.run_once()
+    assert calls == ["fired"]
+
+
+def test_a_timer_may_set_a_timer() -> None:
+    poller = Poller()
+    calls: list[str] = []
+    poller.call_in(0.0, lambda: poller.call_in(0.0, lambda: calls.append("second")) and None)
+    while not calls:
+        poller.run_once()
+    assert calls == ["second"]

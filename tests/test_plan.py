@@ -1,0 +1,59 @@
+"""The plan: through JSON and back unchanged, addresses as people write them."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plans import plan, service
+
+from ucspid.plan import Address, Family, Plan, Profile, Rate, Service, retired, service_from
+
+plans = st.builds(
+    Plan,
+    services=st.lists(st.from_type(Service), max_size=3).map(tuple),
+)
+
+
+@given(plans)
+def test_a_plan_is_the_same_after_json(plan: Plan) -> None:
+    assert Plan.from_json(plan.to_json()) == plan
+    assert hash(Plan.from_json(plan.to_json().encode())) == hash(plan)
+
+
+def test_a_plan_is_one_line() -> None:
+    text = plan(service("a", env=(("X", "a\nb"),))).to_json()
+    assert "\n" not in text
+    assert json.loads(text)["services"][0]["env"] == [["X", "a\nb"]]
+
+
+def test_a_service_is_the_same_after_json() -> None:
+    before = service("a", rate=Rate(count=1, seconds=2.0, burst=3), exempt=("::1/128",))
+    data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(before)))
+    assert service_from(data) == before
+
+
+@pytest.mark.parametrize(
+    ("family", "host", "text"),
+    [("dual", "", "*:25"), ("inet", "127.0.0.1", "127.0.0.1:25"), ("inet6", "::1", "[::1]:25")],
+)
+def test_an_address_reads_as_in_the_file(family: Family, host: str, text: str) -> None:
+    assert str(Address(family=family, host=host, port=25)) == text
+
+
+def test_a_retired_service_listens_nowhere_and_takes_nobody() -> None:
+    gone = retired("smtp")
+    assert (gone.name, gone.listen, gone.max_connections) == ("smtp", (), 0)
+
+
+def test_profiles_are_told_apart_by_every_privilege() -> None:
+    profile = service("a").profile
+    others: dict[str, object] = {
+        "uid": 7, "gid": 7, "groups": (7,), "umask": 7, "cwd": "/x", "root": "/y", "nice": 7,
+        "rlimits": (("cpu", 7),), "no_new_privs": True,
+    }  # fmt: skip
+    assert set(others) == {field.name for field in dataclasses.fields(Profile)}
+    changed = {dataclasses.replace(profile, **{name: value}) for name, value in others.items()}  # type: ignore[arg-type]
+    assert len(changed | {profile}) == len(others) + 1

@@ -1,0 +1,194 @@
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ucspid.errors import ConfigError
+from ucspid.plan import Rate, RuleSpec
+from ucspid.rules.networks import YamlRules
+from ucspid.rules.patterns import parse_pattern
+from ucspid.rules.rule import Rule, Rules, Verdict
+
+IPS = ["192.0.2.7", "192.0.2.200", "2001:db8::1", "2001:db8:9::1"]
+HOSTS = [b"", b"a.b.example", b"A.B.Example", b"b.example", b"example", b".b.example", b"new"]
+INFOS = [b"", b"u", b"v"]
+PLACES = [
+    *("*", "192.0.2.7", "192.0.2.0/25", "192.0.2.0/24", "0.0.0.0/0", "::/0", "2001:db8::1", "2001:db8::/32"),
+    *("a.b.example", "B.example", ".b.example", ".example"),
+]
+PATTERN = st.sampled_from(PLACES) | st.sampled_from(PLACES).map("u@{}".format)
+SPECS = st.lists(st.lists(PATTERN, max_size=3).map(tuple), max_size=6)
+CLIENT = st.tuples(
+    st.sampled_from(IPS), st.none() | st.sampled_from(HOSTS), st.none() | st.sampled_from(INFOS)
+)
+
+
+def spec(*from_: str, verdict: Verdict = "deny", where: str = "f:1") -> RuleSpec:
+    return RuleSpec(
+        from_=from_, verdict=verdict, env=(), max_per_ip=None, rate_per_ip=None, message=None, where=where
+    )
+
+
+def rules_of(patterns: list[tuple[str, ...]]) -> Rules:
+    return YamlRules([spec(*texts, where=f"f:{line}") for line, texts in enumerate(patterns)], "allow")
+
+
+def naive_match(text: str, ip: str, host: bytes | None, info: bytes | None) -> bool:
+    user, at, place = text.rpartition("@")
+    if at and (info is None or info.decode() != user):
+        return False
+    if place == "*":
+        return True
+    if "/" in place or place in IPS:
+        return ip_address(ip) in ip_network(place)
+    name = None if host is None else host.decode().lower()
+    place = place.lower()
+    return name is not None and (name.endswith(place) if place.startswith(".") else name == place)
+
+
+@given(SPECS, CLIENT)
+def test_the_first_rule_that_matches_decides(
+    patterns: list[tuple[str, ...]], client: tuple[str, bytes | None, bytes | None]
+) -> None:
+    lines = (line for line, texts in enumerate(patterns) if any(naive_match(text, *client) for text in texts))
+    first = next(lines, None)
+    rule = rules_of(patterns).match(*client)
+    assert rule.where == ("default" if first is None else f"f:{first}")
+    assert rule.verdict == ("allow" if first is None else "deny")
+
+
+@given(SPECS, st.sampled_from(IPS))
+def test_a_client_is_decided_early_if_and_only_if_names_cannot_change_the_rule(
+    patterns: list[tuple[str, ...]], ip: str
+) -> None:
+    rules = rules_of(patterns)
+    possible = {rules.match(ip, host, info) for host in (None, *HOSTS) for info in (None, *INFOS)}
+    early = rules.decide_early(ip)
+    assert {early} == possible if len(possible) == 1 else early is None
+
+
+@pytest.mark.parametrize(
+    ("patterns", "host", "info"),
+    [
+        ([], False, False),
+        (["*", "192.0.2.7", "::/0"], False, False),
+        (["a.example"], True, False),
+        ([".example"], True, False),
+        (["u@192.0.2.7"], False, True),
+        (["u@a.example"], True, True),
+    ],
+)
+def test_lookups_are_needed_only_for_rules_that_depend_on_them(
+    patterns: list[str], *, host: bool, info: bool
+) -> None:
+    rules = YamlRules([spec("192.0.2.9"), spec(*patterns)], "allow")
+    assert (rules.needs_host, rules.needs_info) == (host, info)
+
+
+def test_the_case_of_a_name_does_not_count() -> None:
+    rules = YamlRules([spec("MAIL.example", ".Example.org")], "allow")
+    for host in (b"mail.example", b"Mail.Example", b"a.EXAMPLE.org"):
+        assert rules.match("192.0.2.7", host).verdict == "deny"
+
+
+def test_a_mapped_address_and_a_scope_do_not_count() -> None:
+    rules = YamlRules([spec("192.0.2.0/24", "fe80::1")], "allow")
+    assert rules.match("::ffff:192.0.2.7").verdict == rules.match("fe80::1%eth0").verdict == "deny"
+
+
+def test_a_rule_hands_on_everything_it_says() -> None:
+    rate = Rate(count=5, seconds=60.0, burst=5)
+    full = RuleSpec(
+        from_=("*",),
+        verdict="deny",
+        env=(("A", "é"), ("B", "")),
+        max_per_ip=3,
+        rate_per_ip=rate,
+        message="421 no\r\n",
+        where="f:7",
+    )
+    assert YamlRules([full], "allow").match("192.0.2.7") == Rule(
+        verdict="deny",
+        env=((b"A", "é".encode()), (b"B", b"")),
+        where="f:7",
+        max_per_ip=3,
+        rate_per_ip=rate,
+        message="421 no\r\n",
+    )
+
+
+@pytest.mark.parametrize("default", ["allow", "deny"])
+def test_the_default_is_for_whom_no_rule_matches(default: Verdict) -> None:
+    rules = YamlRules([spec("192.0.2.7")], default)
+    assert rules.match("192.0.2.8") == Rule(verdict=default, env=(), where="default")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "neither an address, a network, a host name nor a .domain"),
+        (".", "neither an address"),
+        ("..example", "neither an address"),
+        ("a..example", "neither an address"),
+        ("=a.example", "neither an address"),
+        ("a b", "neither an address"),
+        ("b\u00fccher.example", "neither an address"),
+        ("x" * 64 + ".example", "neither an address"),
+        ("abcdefgh." * 29, "neither an address"),
+        ("192.0.2.", "not an IP address: '192.0.2.'"),
+        ("192.0.2.7.", "not an IP address"),
+        ("192.0.2", "not an IP address"),
+        ("192.0.2.256", "not an IP address"),
+        ("2001:db8:", "not an IP address"),
+        ("[::1]", "not an IP address"),
+        ("192.0.2.7/24", "192.0.2.7/24 has bits set after its first 24: 192.0.2.0/24 or 192.0.2.7?"),
+        ("192.0.2.0/33", "prefix length 33 is over 32"),
+        ("@192.0.2.7", "a user name is wanted before the @"),
+        ("*@192.0.2.7", "a user name is wanted before the @"),
+        ("u@", "neither an address"),
+    ],
+)
+def test_a_pattern_that_is_wrong_is_named_with_the_reason(text: str, why: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        YamlRules([spec("*"), spec("192.0.2.7", text, where="f:7")], "allow")
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"f:7: from: {text!r}: ")
+    assert why in problem
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    wrong = RuleSpec(
+        from_=("a b", "c d"),
+        verdict="allow",
+        env=(("", "x"), ("A=B", "x"), ("A", "\0"), ("C", "\ud800"), ("D", "=")),
+        max_per_ip=None,
+        rate_per_ip=None,
+        message=None,
+        where="f:2",
+    )
+    with pytest.raises(ConfigError) as caught:
+        YamlRules([spec("e f"), wrong], "allow")
+    assert [problem.split(": ")[:3] for problem in caught.value.problems] == [
+        ["f:1", "from", "'e f'"],
+        ["f:2", "env", "''"],
+        ["f:2", "env", "'A=B'"],
+        ["f:2", "env", "'A'"],
+        ["f:2", "env", "'C'"],
+        ["f:2", "from", "'a b'"],
+        ["f:2", "from", "'c d'"],
+    ]
+
+
+@given(st.text(alphabet="0123456789abz:./@*-_% \u212a\0") | st.text())
+def test_any_text_is_a_pattern_or_a_value_error(text: str) -> None:
+    try:
+        pattern = parse_pattern(text)
+    except ValueError:
+        return
+    assert pattern.where
+
+
+def test_a_trailing_dot_of_a_name_does_not_count() -> None:
+    assert parse_pattern("A.Example.") == parse_pattern("a.example")
+    assert parse_pattern(".Example.") == parse_pattern(".example")
