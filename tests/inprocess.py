@@ -181,6 +181,11 @@ class Rig:
         """Return a service of the server's."""
         return next(item for item in self.server.all_services() if item.name == name)
 
+    @property
+    def accepted(self) -> int:
+        """How many connections all services have accepted."""
+        return sum(service.accepted for service in self.server.all_services())
+
     def connect(self, name: str, source: str = "127.0.0.1", listener: int = 0) -> socket.socket:
         """Connect a client; the kernel does that without the server."""
         client = socket.create_connection(self.addresses[name][listener], TIMEOUT, (source, 0))

@@ -111,6 +111,15 @@ def test_a_peer_that_dies_with_unread_packets_is_seen_as_the_end(ends: Ends) -> 
     assert here.receive() == (b"", [])
 
 
+def test_the_last_words_of_a_peer_that_has_not_read_all_are_received(ends: Ends) -> None:
+    here, there = ends
+    there.send(b"never read")
+    here.send(b"I give up: ")
+    here.send(b"no such directory")
+    here.sock.close()
+    assert [there.receive() for _ in range(3)] == [(b"I give up: ", []), (b"no such directory", []), (b"", [])]
+
+
 def test_a_packet_too_long_is_refused_and_leaks_no_descriptor(ends: Ends) -> None:
     here, there = ends
     reading, writing = os.pipe()
@@ -129,7 +138,9 @@ def test_descriptors_for_which_there_is_no_room_are_refused_and_none_leaks(ends:
     here.send(b"many", 20 * (writing,))
     before = pipes_open()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 5, hard))
+    used = set(map(int, os.listdir("/proc/self/fd")))
+    with_room_for_five = [number for number in range(soft) if number not in used][5]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (with_room_for_five, hard))
     try:
         with pytest.raises(WireError):
             there.receive()

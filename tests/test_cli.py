@@ -78,8 +78,8 @@ STATUS: dict[str, Any] = {
         "max_connections": 1000,
         "accepted": 1212451,
         "served": 1198991,
-        "refused": 13400,
-        "failed": 23,
+        "refused": {"rate": 1400, "max_per_ip": 12000},
+        "failed": {"ENOENT": 23},
     },
 }
 

@@ -65,7 +65,7 @@ class Tables(RuleBasedStateMachine):
 
 
 TestTables = Tables.TestCase
-TestTables.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestTables.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
 
 
 def test_a_table_is_full_at_its_capacity_and_a_slot_released_is_the_next_taken() -> None:

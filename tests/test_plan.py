@@ -11,16 +11,14 @@ from plans import plan, service
 
 from ucspid.plan import Address, Family, Plan, Profile, Rate, Service, retired, service_from
 
-plans = st.builds(
-    Plan,
-    services=st.lists(st.from_type(Service), max_size=3).map(tuple),
-)
+plans = st.builds(Plan, services=st.lists(st.from_type(Service), max_size=3).map(tuple))
 
 
 @given(plans)
 def test_a_plan_is_the_same_after_json(plan: Plan) -> None:
-    assert Plan.from_json(plan.to_json()) == plan
-    assert hash(Plan.from_json(plan.to_json().encode())) == hash(plan)
+    again = Plan.from_json(plan.to_json().encode())
+    assert repr(again) == repr(plan)  # not ==, for which NaN is never the same
+    hash(again)
 
 
 def test_a_plan_is_one_line() -> None:

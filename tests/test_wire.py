@@ -49,6 +49,7 @@ orders = st.builds(
     Orders,
     st.text(st.characters(exclude_categories=["Cs"])),
     no_new_privs=st.booleans(),
+    nofile=st.integers(-1, 2**31),
     orphans=st.sets(st.integers(1, 2**22)),
     profile=profiles,
 )
@@ -101,8 +102,8 @@ def test_strings_of_any_bytes_are_what_they_say_or_refused(data: bytes, start: i
 @given(orders)
 def test_orders_are_read_back(sent: Orders) -> None:
     got = Orders.unpack(sent.pack())
-    assert (got.title, got.no_new_privs, got.orphans) == (sent.title, sent.no_new_privs, sent.orphans)
-    assert got.profile == sent.profile
+    assert (got.title, got.no_new_privs, got.nofile) == (sent.title, sent.no_new_privs, sent.nofile)
+    assert (got.orphans, got.profile) == (sent.orphans, sent.profile)
 
 
 @given(st.binary())
@@ -112,7 +113,7 @@ def test_orders_of_any_bytes_are_refused(packet: bytes) -> None:
             Orders.unpack(garbage)
 
 
-@given(st.lists(st.binary(max_size=4), min_size=9, max_size=9), *2 * [st.lists(st.binary(max_size=9), max_size=3)])
+@given(st.lists(st.binary(max_size=4), min_size=10, max_size=10), *2 * [st.lists(st.binary(max_size=9), max_size=3)])
 def test_orders_of_any_fields_are_values_or_refused(
     fields: list[bytes], limits: list[bytes], orphans: list[bytes]
 ) -> None:

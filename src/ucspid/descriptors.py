@@ -5,6 +5,7 @@ limit that the daemon was started with: select(2) cannot go past 1024, and some 
 descriptor up to the limit. Imported by launchers.
 """
 
+import os
 import resource
 
 
@@ -16,18 +17,37 @@ def raise_limit() -> int:
 
 
 class ProgramLimit:
-    """The soft limit that programs get: in force inside a with statement, around their start.
+    """The soft limit that programs get: in force inside a with statement, around a start.
 
     Costs two system calls where it is not the launcher's own, and none where it is.
     """
 
-    __slots__ = ("_differs", "_own", "_programs")
+    __slots__ = ("_copied", "_differs", "_own", "_places", "_programs")
 
     def __init__(self, soft: int) -> None:
-        """Keep this process's limits, and the soft one for programs, which is within the hard one."""
+        """Keep this process's limits, and the soft one for programs, which is within the hard one.
+
+        Two descriptors of low numbers are kept for below(), so this comes before many are open.
+        """
         self._own = own = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._programs = (soft, own[1])
         self._differs = self._own != self._programs
+        self._places = [os.dup(0), os.dup(0)]
+        self._copied = False
+
+    def below(self, descriptors: list[int]) -> list[int]:
+        """Return at most two descriptors, as copies of low numbers where they are not below the limit.
+
+        glibc's posix_spawn(3) takes no others, open as they are. The copies are there until the with
+        statement ends.
+        """
+        if not self._differs or max(descriptors) < self._programs[0]:
+            return descriptors
+        self._copied = True
+        return [
+            os.dup2(descriptor, place, inheritable=False)
+            for descriptor, place in zip(descriptors, self._places, strict=False)
+        ]
 
     def __enter__(self) -> None:
         """Go over to the programs' limit."""
@@ -35,6 +55,10 @@ class ProgramLimit:
             resource.setrlimit(resource.RLIMIT_NOFILE, self._programs)
 
     def __exit__(self, *_: object) -> None:
-        """Take the launcher's own limit back."""
+        """Take the launcher's own limit back, and let go of copies: a client must see its program end."""
         if self._differs:
             resource.setrlimit(resource.RLIMIT_NOFILE, self._own)
+        if self._copied:
+            self._copied = False
+            for place in self._places:
+                os.dup2(0, place, inheritable=False)

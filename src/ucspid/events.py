@@ -81,6 +81,16 @@ def session_found(log: Logger, session: Session, pid: int) -> None:
     log.info("session_found", **_who(session), pid=pid)
 
 
+def rules_taken(log: Logger, path: str, rules: int) -> None:
+    """A rules file was read, for the first time or because it has changed."""
+    log.info("rules_taken", path=path, rules=rules)
+
+
+def rules_broken(log: Logger, path: str, reason: str) -> None:
+    """A rules file cannot be used: the rules of before stay, or nobody is let in if there are none."""
+    log.error("rules_broken", path=path, reason=reason)
+
+
 def service_throttled(log: Logger, service: str, pause: float) -> None:
     """A service's program keeps failing at once: nothing is accepted for it during the pause."""
     log.warning("service_throttled", service=service, pause=pause)

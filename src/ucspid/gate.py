@@ -80,6 +80,9 @@ class Serving(Protocol):
     def arrived(self, sock: socket.socket, ip: str, port: int, listener: Listener) -> None:
         """Take an accepted connection."""
 
+    def start_ready(self) -> None:
+        """Begin sessions of connections that are in already and wait for a slot."""
+
     def dropped(self, remote: str, reason: str) -> None:
         """Count a connection that was accepted only to be closed."""
 
@@ -116,6 +119,7 @@ class Gate:
             return
         self.held = None
         self._cancel_timer()
+        self._service.start_ready()
         for _ in range(len(self.listeners)):
             self.listeners.rotate(-1)
             if not self._accept(self.listeners[-1]):
@@ -125,6 +129,11 @@ class Gate:
             if not listener.armed:
                 listener.armed = True
                 loop.add_reader(listener.sock, self._accept, listener)
+
+    def check(self) -> None:
+        """Hold the service now if another connection could not come in: it need not come to be so."""
+        if self.held is None:
+            self._must_wait()
 
     def _accept(self, listener: Listener) -> bool:
         """Accept what waits, a batch at most; return False if the service is held now."""

@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 
+from ucspid.address import plain
 from ucspid.environ import local_variables
 
 _POLITE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
@@ -28,10 +29,12 @@ class Listener:
 
     def local(self, sock: socket.socket) -> bytes:
         """Return the variables that say at which address a connection came in."""
-        if self._local is not None:
-            return self._local
+        return self._local or local_variables(*self.endpoint(sock))
+
+    def endpoint(self, sock: socket.socket) -> tuple[str, int]:
+        """Return the address and port at which a connection came in."""
         ip, port = sock.getsockname()[:2]
-        return local_variables(ip.removeprefix("::ffff:") if "." in ip else ip, port)
+        return plain(ip), port
 
 
 class Reserve:

@@ -66,6 +66,10 @@ class MasterLink:
         """Ask for a launcher to be replaced."""
         self._note(wire.NOTE_BROKEN, number)
 
+    def reload_for_rules(self) -> None:
+        """Ask for a reload that nobody waits for."""
+        self._note(wire.NOTE_RELOAD)
+
     def drained(self) -> None:
         """Finish: the last session has ended."""
         self._finished()

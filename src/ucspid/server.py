@@ -5,6 +5,7 @@ stops. Decides nothing about files or addresses.
 """
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import Iterable
@@ -16,9 +17,11 @@ from structlog.typing import FilteringBoundLogger
 
 from ucspid import events, plan, tags
 from ucspid.errors import WireError
+from ucspid.followed import Followed
 from ucspid.gate import Hold, Turns
 from ucspid.limits import Limits
 from ucspid.listener import Listener, Reserve
+from ucspid.lookup.names import Names
 from ucspid.service import Service, Shared
 from ucspid.session import Session
 from ucspid.spawn import STUCK_AFTER, Launcher, Pool
@@ -42,6 +45,9 @@ class Master(Protocol):
     def broken_launcher(self, number: int) -> None:
         """Ask for a launcher to be replaced: it does not answer, or sends garbage."""
 
+    def reload_for_rules(self) -> None:
+        """Ask for a reload: a rules file sets variables that launchers do not know of yet."""
+
     def drained(self) -> None:
         """Say that the last session has ended."""
 
@@ -64,6 +70,7 @@ class Server:
         self.services: dict[int, Service] = {}
         self.launchers: dict[int, Launcher] = {}
         self.listeners: dict[int, Listener] = {}
+        self.draining = False
         self.limits = Limits(0)
         self._log = log
         self._master = master
@@ -71,13 +78,26 @@ class Server:
         self._turns = Turns(Hold.DAEMON_FULL, lambda: not self.limits.full)
         self._connection = int(time.time()) << _SEQUENCE_BITS
         self._shared = Shared(
-            log, self.limits, self._turns, Reserve(), self._next_connection, self._watch, self._session_ended
+            log=log,
+            limits=self.limits,
+            turns=self._turns,
+            reserve=Reserve(),
+            names=Names(),
+            follow=self._follow,
+            next_connection=self._next_connection,
+            handed_over=self._watch,
+            session_ended=self._session_ended,
         )
+        self._followed: dict[plan.RulesFile, Followed] = {}
         self._retired: dict[str, Service] = {}
         self._watching = False
         self._begun = False
         self._settled = False
-        self.draining = False
+
+    @property
+    def live(self) -> int:
+        """How many connections there are: sessions, and those on their way to be one."""
+        return sum(service.limits.live for service in self.all_services())
 
     def all_services(self) -> Iterable[Service]:
         """Return the services of the plan, and those that only have sessions left."""
@@ -89,6 +109,7 @@ class Server:
         """Go over to a plan: its listeners are in self.listeners, its launchers known."""
         self.limits.max_connections = max_connections
         served = self._served()
+        self._allow_variables([item.settings for item in planned])
         staying = {item.number for item in planned}
         for number in self.services.keys() - staying:
             self._retire(self.services.pop(number))
@@ -103,6 +124,25 @@ class Server:
             service.gate.serve([self.listeners[number] for number in item.listeners])
         self._release_launchers({item.profile for item in planned})
         self._tell_listeners(served)
+
+    def _allow_variables(self, services: list[plan.Service]) -> None:
+        """Let rules files set what the launchers of all services that name them know of."""
+        files: dict[plan.RulesFile, list[frozenset[bytes]]] = {}
+        for service in services:
+            if isinstance(service.rules, plan.RulesFile):
+                names = frozenset(os.fsencode(name) for name in service.rule_env)
+                files.setdefault(service.rules, []).append(names)
+        for file in self._followed.keys() - files:
+            del self._followed[file]
+        for file, allowed in files.items():
+            followed = self._follow(file)
+            followed.allow(frozenset.intersection(*allowed))
+
+    def _follow(self, file: plan.RulesFile) -> Followed:
+        """Return the rules of a file, the same for all services that name it."""
+        if file not in self._followed:
+            self._followed[file] = Followed(file, self._log, self._master.reload_for_rules)
+        return self._followed[file]
 
     def _served(self) -> dict[int, str]:
         return {
@@ -202,7 +242,7 @@ class Server:
         if self._settled:
             return
         self._settled = True
-        events.loop_started(self._log, self.limits.live)
+        events.loop_started(self._log, self.live)
         for service in self.all_services():
             service.all_found()
         for pool, turns in self._pools.values():
@@ -242,7 +282,7 @@ class Server:
         self._turns.go_on()
         for name in [name for name, service in self._retired.items() if not service.sessions]:
             del self._retired[name]
-        if self.draining and not self.limits.live:
+        if self.draining and not self.live:
             self._finish()
 
     def _watch(self) -> None:
@@ -271,7 +311,7 @@ class Server:
         """
         if not self.draining:
             self.draining = True
-            events.draining(self._log, self.limits.live)
+            events.draining(self._log, self.live)
             served = self._served()
             for service in self.all_services():
                 service.gate.serve([])
@@ -281,7 +321,7 @@ class Server:
                 service.end_sessions()
             elif deadline:
                 asyncio.get_running_loop().call_later(service.settings.drain_timeout, service.end_sessions)
-        if not self.limits.live:
+        if not self.live:
             self._finish()
 
     def _finish(self) -> None:

@@ -13,10 +13,14 @@ from structlog.typing import FilteringBoundLogger
 from ucspid import events, tags
 from ucspid.address import plain
 from ucspid.backoff import GRACE, Pause, Throttle
+from ucspid.entrance import Arrival, Entrance
 from ucspid.environ import variables
+from ucspid.followed import Followed
 from ucspid.gate import Gate, Hold, Turns
-from ucspid.limits import Limits, Refusal, ServiceLimits
-from ucspid.listener import Listener, Reserve, endpoint, send_away
+from ucspid.limits import Limits, ServiceLimits, Slot
+from ucspid.listener import Listener, Reserve, send_away
+from ucspid.lookup.names import Names
+from ucspid.plan import RulesFile
 from ucspid.plan import Service as Settings
 from ucspid.refusals import WINDOW, Refusals
 from ucspid.session import Session
@@ -41,6 +45,8 @@ class Shared:
     limits: Limits
     turns: Turns
     reserve: Reserve
+    names: Names
+    follow: Callable[[RulesFile], Followed]
     next_connection: Callable[[], int]
     handed_over: Callable[[], None]
     session_ended: Callable[[], None]
@@ -60,6 +66,7 @@ class Service:
         self.limits = ServiceLimits(shared.limits, settings)
         self.throttle = Throttle()
         self.gate = Gate(self, shared.limits, shared.turns, shared.reserve, shared.log)
+        self.entrance = Entrance(self, shared.names)
         self.sessions: dict[int, Session] = {}
         self.accepted = 0
         self.served = 0
@@ -68,8 +75,8 @@ class Service:
         self._shared = shared
         self._log = shared.log
         self._refusals = Refusals()
-        self._message = settings.refuse_message.encode()
         self._lifetime: asyncio.TimerHandle | None = None
+        self._follow_rules()
 
     @property
     def name(self) -> str:
@@ -81,42 +88,51 @@ class Service:
         self.settings = settings
         self.pool = pool
         self.pool_turns = pool_turns
-        self._message = settings.refuse_message.encode()
         self.limits.change(settings)
+        self._follow_rules()
         if self._lifetime is not None:
             self._lifetime.cancel()
             self._lifetime = None
         self._watch_lifetime()
 
+    def _follow_rules(self) -> None:
+        rules = self.settings.rules
+        self.entrance.change(self._shared.follow(rules) if isinstance(rules, RulesFile) else None)
+
     # Connections in
 
     def arrived(self, sock: socket.socket, ip: str, port: int, listener: Listener) -> None:
-        """Take an accepted connection: refuse it, or hand it to a launcher."""
-        now = time.monotonic()
-        ip = plain(ip)
+        """Take an accepted connection: it enters, or is refused on the way."""
         self.accepted += 1
-        slot = self.limits.admit(ip, now)
-        if isinstance(slot, Refusal):
-            send_away(sock, self._message)
-            self._refuse(slot.value, endpoint(ip, port), now)
-            return
-        session = Session(self, self._shared.next_connection(), ip, port, now)
-        session.slot = slot
-        self.sessions[session.connection] = session
-        self._hand_over(session, sock, listener)
+        self.entrance.arrived(Arrival(sock, plain(ip), port, listener, time.monotonic()))
 
-    def _hand_over(self, session: Session, sock: socket.socket, listener: Listener) -> None:
+    def start_ready(self) -> None:
+        """Begin sessions that only waited for a slot."""
+        self.entrance.start_ready()
+
+    def waits(self) -> None:
+        """Have the gate held while connections that are in already wait for a slot."""
+        self.gate.check()
+
+    def begin(self, arrival: Arrival) -> None:
+        """Begin the session of a connection that has all it needs: hand it to a launcher."""
+        assert arrival.slot is not None
+        session = Session(self, self._shared.next_connection(), arrival.ip, arrival.port, arrival.began)
+        session.slot = arrival.slot
+        self.sessions[session.connection] = session
         head = START_HEAD.pack(
             START,
             self.number,
             session.connection,
             tags.pack(session.began, session.ip, session.port, self.name),
         )
-        told = variables(listener.local(sock), session.ip, session.port, session.connection)
+        told = variables(
+            arrival.listener.local(arrival.sock), session.ip, session.port, session.connection
+        ) + b"".join(b"\0%s=%s" % variable for variable in arrival.env)
         if self.throttle.starting(session.began):
             events.service_recovered(self._log, self.name)
-        reason = self._start(session, head + told, sock)
-        sock.close()
+        reason = self._start(session, head + told, arrival.sock)
+        arrival.sock.close()
         if reason:
             # Not at once: the slot that it gives back may let in the next, and so on without end.
             asyncio.get_running_loop().call_soon(session.start_failed, reason)
@@ -140,12 +156,17 @@ class Service:
         self.failed["descriptors"] += 1
         events.connection_dropped(self._log, self.name, remote, reason)
 
-    def _refuse(self, reason: str, remote: str, now: float) -> None:
+    def refuse(self, arrival: Arrival, reason: str, message: str) -> None:
+        """Send a client away; a slot that it has is free again."""
+        now = time.monotonic()
         self.refused[reason] += 1
+        send_away(arrival.sock, message.encode())
         if self._refusals.note(reason, now):
-            events.connection_refused(self._log, self.name, remote, reason)
+            events.connection_refused(self._log, self.name, arrival.remote, reason)
         elif self._refusals.untold == 1:
             asyncio.get_running_loop().call_later(self._refusals.ends - now, self.summarise)
+        if arrival.slot is not None:
+            self._release(arrival.slot)
 
     def summarise(self) -> None:
         """Log how many refusals were not logged one by one, unless that is done already."""
@@ -202,7 +223,10 @@ class Service:
     def _count_out(self, session: Session) -> None:
         """Give a session's slots back: the one place where that happens."""
         del self.sessions[session.connection]
-        self.limits.release(session.slot)
+        self._release(session.slot)
+
+    def _release(self, slot: Slot) -> None:
+        self.limits.release(slot)
         self.gate.resume(Hold.FULL)
         self.gate.resume(Hold.THROTTLED)
         self._shared.session_ended()

@@ -183,11 +183,10 @@ class Launcher:
 
         Raises WireError for what no launcher sends.
         """
-        received = self._channel.receive()
+        packet = self._channel.receive_packet()
         self._channel.flush()
-        if received is None:
+        if packet is None:
             return True
-        packet, _ = received
         if not packet:
             return False
         if len(packet) % wire.REPORT.size:
@@ -219,6 +218,8 @@ class Launcher:
     # Reports
 
     def _started(self, _status: int, pid: int, service: int, connection: int, *rest: Any) -> None:
+        if connection in self.running:
+            raise WireError(f"launcher {self.number} started connection {connection:x} twice")
         process = self.in_flight.pop(connection, None)
         if process is None:
             process = self._meet(service, connection, rest[-1])
@@ -228,16 +229,25 @@ class Launcher:
         self.running[connection] = process
         process.protocol.connection_made(process)
 
-    def _failed(self, status: int, _pid: int, _service: int, connection: int, *_rest: Any) -> None:
+    def _failed(self, status: int, _pid: int, service: int, connection: int, *rest: Any) -> None:
         self._oldest = 0
         self.stuck = False
         process = self.in_flight.pop(connection, None)
+        if process is None and not self.synced:
+            process = self._meet(service, connection, rest[-1])
         if process is not None:
             process.protocol.start_failed(status)
 
     def _exited(self, status: int, pid: int, service: int, connection: int, *rest: Any) -> None:
+        """Take a program's end; before the first list is complete, also of one that nobody here has met.
+
+        It ended when there was no loop to be told. Afterwards it is one whose end a launcher
+        has reported twice, because it died before it had noted that it had.
+        """
+        if status != wire.STATUS_UNKNOWN and not (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
+            raise WireError(f"launcher {self.number} sent a wait status of {status:#x}")
         if connection not in self.running:
-            if connection not in self.in_flight:
+            if connection not in self.in_flight and self.synced:
                 return
             self._started(0, pid, service, connection, *rest)
         user, system, max_rss, _tag = rest
@@ -258,6 +268,8 @@ class Launcher:
             raise WireError(f"launcher {self.number} speaks version {version}")
         self.pid = pid
         self._list()
+        if self.leaving:
+            self._channel.send(bytes([wire.LEAVE]))
 
     def _list(self) -> None:
         """Ask what runs; the answer settles what a death may have left open."""

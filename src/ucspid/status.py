@@ -37,7 +37,7 @@ def _processes(server: Server) -> list[dict[str, Any]]:
     user = str(os.geteuid())
     processes = [
         {"role": "master", "pid": os.getppid(), "services": [], "user": "", "running": 0, "draining": False},
-        {"role": "loop", "pid": os.getpid(), "services": [], "user": user, "running": server.limits.live,
+        {"role": "loop", "pid": os.getpid(), "services": [], "user": user, "running": server.live,
          "draining": server.draining},
     ]  # fmt: skip
     for launcher in server.launchers.values():
@@ -75,7 +75,7 @@ def _totals(server: Server, services: list[dict[str, Any]]) -> dict[str, Any]:
         refused.update(service["refused"])
         failed.update(service["failed"])
     return {
-        "live": server.limits.live,
+        "live": server.live,
         "max_connections": server.limits.max_connections,
         "accepted": sum(service["accepted"] for service in services),
         "served": sum(service["served"] for service in services),

@@ -68,7 +68,7 @@ class StderrLog:
         if not data:
             self._loop.remove_reader(self.descriptor)
         self._idle = False
-        for line in self._lines.feed(data):
+        for line in self._lines.feed(data) if data else self._lines.flush():
             self._tell(line)
         self._count_seconds()
 

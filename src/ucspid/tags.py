@@ -1,8 +1,10 @@
 """What the loop has a launcher keep with each session, so that a new loop can take it over."""
 
+import math
 import struct
 
 from ucspid import inet
+from ucspid.errors import WireError
 from ucspid.wire.messages import TAG_SIZE
 
 _LAYOUT = struct.Struct("<d16sHxx32s4x")
@@ -16,6 +18,12 @@ def pack(began: float, ip: str, port: int, service: str) -> bytes:
 
 
 def unpack(tag: bytes) -> tuple[float, str, int, str]:
-    """Return what pack() was given."""
+    """Return what pack() was given. Raises WireError for what it cannot have been given."""
     began, packed, port, service = _LAYOUT.unpack(tag)
-    return began, inet.unpack(packed), port, service.rstrip(b"\0").decode()
+    try:
+        name = service.rstrip(b"\0").decode()
+    except UnicodeDecodeError:
+        raise WireError("a session of a service whose name is no text") from None
+    if not math.isfinite(began):
+        raise WireError("a session that began at no time")
+    return began, inet.unpack(packed), port, name

@@ -7,6 +7,7 @@ command, and keeps for good what was imported before it.
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -19,6 +20,7 @@ DEFAULT_CONFIG = "/etc/ucspid/ucspid.yaml"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command on argv (sys.argv without its first word, if None); return the exit code."""
     options = parser().parse_args(argv)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignored it would hide children's ends
     try:
         code: int = importlib.import_module(f"ucspid.cli.{options.verb}").main(options)
         print(end="", flush=True)

@@ -19,7 +19,8 @@ def _summary(status: dict[str, Any]) -> list[str]:
     totals = status["totals"]
     daemon = f"ucspid {status['version']}, up {duration(status['uptime'])}, {status['config']}"
     live = f"{totals['live']} of {totals['max_connections']}"
-    counts = ", ".join(f"{totals[outcome]} {outcome}" for outcome in ("served", "refused", "failed"))
+    refused, failed = (sum(totals[outcome].values()) for outcome in ("refused", "failed"))
+    counts = f"{totals['served']} served, {refused} refused, {failed} failed"
     return [
         f"{daemon} (generation {status['generation']})",
         f"{live} connections live; {totals['accepted']} accepted: {counts}",

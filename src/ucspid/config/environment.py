@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_BYTES = 96 << 10
 """What arguments and environment of one service may take together: one message to a launcher."""
+_LENGTH = 4
+"""Bytes that such a message takes for each text besides the text."""
 
 
 def fixed_environment(
@@ -15,10 +17,14 @@ def fixed_environment(
     return {"PATH": DEFAULT_PATH, **inherited, **own}
 
 
-def too_long(argv: Sequence[str], env: Mapping[str, str]) -> str | None:
-    """Return why arguments and environment are too long; None if they are not."""
-    texts = [*argv, *(f"{name}={value}" for name, value in env.items())]
-    length = sum(len(text.encode("utf-8", "surrogateescape")) + 1 for text in texts)
+def too_long(argv: Sequence[str], env: Sequence[tuple[str, str]], rule_env: Sequence[str]) -> str | None:
+    """Return why what a launcher is told of a service is too long for a message; None if it is not.
+
+    rule_env are the names of the variables that rules may set.
+    """
+    texts = [*argv, *(f"{name}={value}" for name, value in env), *rule_env]
+    length = sum(len(text.encode("utf-8", "surrogateescape")) + _LENGTH for text in texts)
     if length <= MAX_BYTES:
         return None
-    return f"arguments and environment take {length} bytes together, at most {MAX_BYTES} are allowed"
+    names = ", with the names of the variables that rules set," if rule_env else ""
+    return f"arguments and environment{names} take {length} bytes together, at most {MAX_BYTES} are allowed"

@@ -43,6 +43,10 @@ class Form:
         """Return the value that the scalar of the file stands for. Raises Misfit."""
         raise NotImplementedError
 
+    def written(self) -> str | bool:
+        """Return the value as the file writes it: defaults are shown so."""
+        return str(self)
+
 
 class Text(Form, str):
     """Text; a whole number stands for its digits."""
@@ -184,6 +188,7 @@ class Duration(Form, float):
         ]
     }
     least: ClassVar[float] = 0.0
+    most: ClassVar[float] = MAX_TIME
 
     @classmethod
     def parse(cls, value: Scalar) -> Self:
@@ -192,7 +197,7 @@ class Duration(Form, float):
         if found is None:
             raise Misfit
         seconds = float(found[1]) * _SECONDS[found[2] or "s"]
-        if not cls.least <= seconds <= MAX_TIME:
+        if not cls.least <= seconds <= cls.most:
             raise Misfit
         return cls(seconds)
 

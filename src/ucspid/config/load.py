@@ -25,16 +25,16 @@ def load(path: str | os.PathLike[str]) -> Plan:
     except OSError as error:
         raise ConfigError([f"{file}: {error.strerror}"]) from error
     problems = Problems()
-    plan = _plan(data, Path(file).absolute().parent, problems)
+    plan = _plan(data, file, problems)
     if lines := problems.lines(file):
         raise ConfigError(lines)
     assert plan is not None
     return plan
 
 
-def _plan(data: bytes, base: Path, problems: Problems) -> Plan | None:
+def _plan(data: bytes, file: str, problems: Problems) -> Plan | None:
     root = read(data, problems)
     if root is None:
         return None
     values = record(schema.File).convert(root, "", problems)
-    return None if values is WRONG else resolve(values, base, os.environ, problems)
+    return None if values is WRONG else resolve(values, file, os.environ, problems)

@@ -1,4 +1,4 @@
-"""Looking for programs with exactly the rights that a service will have.
+"""Looking at programs and files with exactly the rights that a service or the event loop will have.
 
 A child is forked for each privilege profile, takes it with the launcher's own function and
 looks at the files. The reader has no threads, so forking it is safe. Limits are tried in a
@@ -26,12 +26,12 @@ LEFT_ALONE: dict[str, Any] = {
     "nice": None,
     "rlimits": [],
 }
-_REASONS = {
+REASONS = {
     errno.ENOENT: "no such file",
     errno.EACCES: "permission denied",
     errno.ENOTDIR: "a part of the path is not a directory",
 }
-_LOST = "the child that looked died"
+LOST = "the child that looked died"
 
 
 class Refused(Exception):  # noqa: N818
@@ -49,17 +49,17 @@ def find(profile: Profile, searches: Sequence[Sequence[str]]) -> list[tuple[str 
     Raises Refused where the profile cannot be taken, OSError where no child can be made.
     """
     if profile.rlimits:
-        _check(_in_child(lambda: _refused(_limit_steps(profile)), lost=None))
-    answer = _in_child(
-        lambda: _refused(_other_steps(profile)) or [_first(each) for each in searches], lost=_LOST
+        _check(in_child(lambda: _refused(_limit_steps(profile)), lost=None))
+    answer = in_child(
+        lambda: _refused(_other_steps(profile)) or [_first(each) for each in searches], lost=LOST
     )
     _check(answer)
     return [(path, why) for path, why in answer]
 
 
 def _check(answer: Any) -> None:
-    if answer == _LOST:
-        raise Refused("program", _LOST)
+    if answer == LOST:
+        raise Refused("program", LOST)
     if isinstance(answer, dict):
         raise Refused(answer["key"], answer["text"])
 
@@ -97,7 +97,7 @@ def _first(candidates: Sequence[str]) -> tuple[str | None, str]:
         why = _obstacle(path)
         if why is None:
             return path, ""
-        if why != _REASONS[errno.ENOENT] or len(candidates) == 1:
+        if why != REASONS[errno.ENOENT] or len(candidates) == 1:
             whys.append(f"{path}: {why}")
     return None, "; ".join(whys) or f"{Path(candidates[0]).name}: not found in PATH"
 
@@ -107,7 +107,7 @@ def _obstacle(path: str) -> str | None:
     try:
         mode = Path(path).stat().st_mode
     except OSError as error:
-        return _REASONS.get(error.errno or 0, error.strerror)
+        return REASONS.get(error.errno or 0, error.strerror)
     except ValueError as error:
         return str(error)
     if not stat.S_ISREG(mode):
@@ -115,7 +115,7 @@ def _obstacle(path: str) -> str | None:
     return None if os.access(path, os.X_OK, effective_ids=True) else "not executable"
 
 
-def _in_child(work: Callable[[], Any], *, lost: Any) -> Any:
+def in_child(work: Callable[[], Any], *, lost: Any) -> Any:
     """Return what work returns in a forked child, through JSON; lost if the child dies over it."""
     reader, writer = os.pipe()
     pid = os.fork()

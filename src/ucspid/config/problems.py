@@ -7,6 +7,7 @@ keys of other characters than letters, digits, _ and - are quoted in it.
 
 import json
 import re
+from collections.abc import Iterable
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+|<<")
 _LAST_STEP = re.compile(r'(?:\[[0-9]+\]|(?:^|\.)(?:"(?:[^"\\]|\\.)*"|[^."\[\]]+))$')
@@ -28,6 +29,7 @@ class Problems:
         """Start with no mistakes and no keys."""
         self.places: dict[str, tuple[int, int]] = {}
         self._found: set[tuple[int, int, str]] = set()
+        self._elsewhere: list[str] = []
         self._wrong: set[str] = set()
 
     def given(self, path: str) -> bool:
@@ -50,8 +52,12 @@ class Problems:
 
     def add_at(self, line: int, column: int, text: str) -> None:
         """Add a mistake at a place that is no key's."""
-        shown = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
-        self._found.add((line, column, "".join(map(_printable, shown))))
+        self._found.add((line, column, _shown(text)))
+
+    def add_elsewhere(self, path: str, lines: Iterable[str]) -> None:
+        """Add mistakes in another file, which a key names; the lines say where in it they are."""
+        self.distrust(path)
+        self._elsewhere.extend(map(_shown, lines))
 
     def distrust(self, path: str) -> None:
         """Count a key and what holds it as wrong, without a mistake of its own."""
@@ -60,8 +66,14 @@ class Problems:
             path = _LAST_STEP.sub("", path)
 
     def lines(self, file: str) -> list[str]:
-        """Return the mistakes in the order of the file, FILE:LINE:COLUMN: TEXT."""
-        return [f"{file}:{line}:{column}: {text}" for line, column, text in sorted(self._found)]
+        """Return the mistakes in the order of the file, FILE:LINE:COLUMN: TEXT, then those elsewhere."""
+        own = [f"{file}:{line}:{column}: {text}" for line, column, text in sorted(self._found)]
+        return own + self._elsewhere
+
+
+def _shown(text: str) -> str:
+    shown = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+    return "".join(map(_printable, shown))
 
 
 def _printable(character: str) -> str:

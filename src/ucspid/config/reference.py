@@ -12,8 +12,21 @@ import msgspec
 
 from ucspid.config import schema
 from ucspid.config.environment import DEFAULT_PATH, MAX_BYTES
+from ucspid.config.forms import Form
 from ucspid.config.positions import MAX_DEPTH, MAX_NODES
-from ucspid.config.shapes import Field, Formed, Leaf, Mapping, Optional, Record, Sequence, Shape, record
+from ucspid.config.ruleforms import Said
+from ucspid.config.shapes import (
+    Field,
+    Formed,
+    Leaf,
+    ListOr,
+    Mapping,
+    Optional,
+    Record,
+    Sequence,
+    Shape,
+    record,
+)
 from ucspid.errors import EXIT_USAGE
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -88,6 +101,8 @@ _SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("## log", schema.Log),
     ("## limits", schema.Limits),
     ("## services.NAME", schema.Service),
+    ("## rules", schema.Rule),
+    ("## lookup", schema.Lookup),
     ("## defaults", schema.Settings),
     ("## rlimits", schema.Rlimits),
 )
@@ -101,7 +116,7 @@ def schema_json() -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def _schema(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:
+def _schema(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:  # noqa: PLR0911 - one each
     match shape:
         case Leaf():
             return msgspec.json.schema(shape.annotation)
@@ -113,6 +128,8 @@ def _schema(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:
             items = _schema(shape.item, definitions)
             array = {"type": "array", "items": items, "minItems": shape.least}
             return {"anyOf": [array, items]} if shape.single else array
+        case ListOr():
+            return {"anyOf": [_schema(shape.items, definitions), _schema(shape.alone, definitions)]}
         case Mapping():
             return {
                 "type": "object",
@@ -126,25 +143,32 @@ def _schema(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def _define(shape: Record, definitions: dict[str, Any]) -> None:
-    definitions[shape.struct.__name__] = {
+    definition = {
         "type": "object",
         "description": _text(shape),
         "properties": {field.key: _property(field, definitions) for field in shape.fields.values()},
         "required": [field.key for field in shape.fields.values() if field.required],
         "additionalProperties": False,
     }
+    if shape.either:
+        definition["oneOf"] = [{"required": [key]} for key in shape.either]
+    definitions[shape.struct.__name__] = definition
 
 
 def _property(field: Field, definitions: dict[str, Any]) -> dict[str, Any]:
     result = {"description": field.description, **_schema(field.shape, definitions)}
-    if not field.required and not isinstance(field.shape, Record):
+    if _has_default(field):
         result["default"] = _default(field)
     return result
 
 
+def _has_default(field: Field) -> bool:
+    return not field.required and not isinstance(field.default(), Said | msgspec.Struct)
+
+
 def _default(field: Field) -> Any:
     value = field.default()
-    return value if value is None or type(value) in {bool, int, list, dict} else str(value)
+    return value.written() if isinstance(value, Form) else value
 
 
 def _text(shape: Record) -> str:
@@ -191,7 +215,7 @@ def _value(shape: Shape) -> str:
 def _shown_default(field: Field) -> str:
     if field.required:
         return "required"
-    if isinstance(field.shape, Record):
+    if not _has_default(field):
         return ""
     value = _default(field)
     if value is None:

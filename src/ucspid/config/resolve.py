@@ -1,19 +1,20 @@
 """From the file's values to a Plan: names to numbers, defaults filled in, one key against another."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ucspid.config import schema
+from ucspid.config.access import Access, rule_names
 from ucspid.config.environment import fixed_environment, too_long
-from ucspid.config.identities import Identities
+from ucspid.config.identities import Identities, Numbers
 from ucspid.config.listeners import Listeners
 from ucspid.config.problems import Problems
 from ucspid.config.profiles import Profiles
 from ucspid.config.programs import Programs, Wanted, candidates
 from ucspid.config.settings import Place, Settings
-from ucspid.plan import Address, Log, Lookup, Plan, Service
+from ucspid.plan import Address, Log, Plan, RulesFile, Service
 
 MAX_SOCKET_PATH = 107
 """Bytes that the path of a socket may have, unix(7)."""
@@ -23,16 +24,18 @@ _SEARCHED_WITH = (
 )  # fmt: skip
 
 
-def resolve(file: schema.File, base: Path, environ: Mapping[str, str], problems: Problems) -> Plan:
+def resolve(file: schema.File, name: str, environ: Mapping[str, str], problems: Problems) -> Plan:
     """Return the plan; it is worth nothing if problems were added.
 
-    base is the directory that relative paths start from, environ the daemon's environment.
-    Raises OSError if no process can be made to look for programs.
+    name is the file's; relative paths start from its directory. environ is the daemon's environment.
+    Raises OSError if no process can be made to look for programs and into files of rules.
     """
-    resolver = _Resolver(file, base, environ, problems)
+    base = Path(name).absolute().parent
+    resolver = _Resolver(file, name, environ, problems)
     loop = resolver.identities.loop(file.user, file.group)
     services = [resolver.service(str(name), given) for name, given in file.services.items()]
     found = resolver.programs.find()
+    services = resolver.with_rule_env(services, loop)
     return Plan(
         uid=loop.uid,
         gid=loop.gid,
@@ -56,7 +59,9 @@ def _control(file: schema.File, base: Path, problems: Problems) -> str | None:
 class _Resolver:
     """What the services of one file share while they are resolved."""
 
-    def __init__(self, file: schema.File, base: Path, environ: Mapping[str, str], problems: Problems) -> None:
+    def __init__(self, file: schema.File, name: str, environ: Mapping[str, str], problems: Problems) -> None:
+        base = Path(name).absolute().parent
+        self.file = file
         self.environ = environ
         self.problems = problems
         self.identities = Identities(problems, is_root=os.geteuid() == 0)
@@ -64,6 +69,7 @@ class _Resolver:
         self.settings = Settings(file, problems)
         self.listeners = Listeners()
         self.programs = Programs(problems)
+        self.access = Access(name, base, problems)
 
     def service(self, name: str, given: schema.Service) -> Service:
         """Return the service, without its executable, which is looked for when all services are known."""
@@ -72,7 +78,7 @@ class _Resolver:
         own = {str(variable): str(value) for variable, value in entry.env.items()}
         env = fixed_environment([str(variable) for variable in entry.inherit_env], own, self.environ)
         profile = self.profiles.of(entry, place)
-        self._check(entry, env, place)
+        self._check(entry, place)
         if entry.program and place.right(_SEARCHED_WITH) and not self._user_is_wrong(entry):
             files = candidates(entry.program[0], env["PATH"])
             user = self.identities.label(self.profiles.user(entry))
@@ -100,23 +106,33 @@ class _Resolver:
             drain_timeout=float(entry.drain_timeout),
             kill_timeout=float(entry.kill_timeout),
             max_lifetime=None if entry.max_lifetime is None else float(entry.max_lifetime),
-            rules=None,
-            default="allow",
+            rules=self.access.rules(name, entry, place),
+            default=entry.default,
             rule_env=(),
-            lookup=Lookup(
-                remote_host=False, paranoid=False, local_host=None, local_ptr=False, ident=False, timeout=5.0
-            ),
-            environment="tcp",
+            lookup=self.access.lookup(entry, place),
+            environment=entry.environment,
         )
+
+    def with_rule_env(self, services: Sequence[Service], loop: Numbers) -> list[Service]:
+        """Return the services with the variables that their rules set, files of rules having been read."""
+        found: dict[RulesFile, tuple[str, ...]] = {}
+        if not any(self.problems.wrong(key) for key in ("user", "group")):
+            found = self.access.read_files(loop, self.identities.label(self.file.user))
+        done = []
+        for service in services:
+            rules = service.rules
+            names = found.get(rules, ()) if isinstance(rules, RulesFile) else rule_names(rules or ())
+            if why := too_long(service.argv, service.env, names):
+                self.problems.add(Place(service.name, self.problems)("program"), why)
+            done.append(replace(service, rule_env=names))
+        return done
 
     def _user_is_wrong(self, entry: schema.Service) -> bool:
         return entry.user is None and any(self.problems.wrong(key) for key in ("user", "group"))
 
-    def _check(self, entry: schema.Service, env: Mapping[str, str], place: Place) -> None:
+    def _check(self, entry: schema.Service, place: Place) -> None:
         if entry.burst is not None and entry.rate_per_ip is None and place.right(("rate_per_ip",)):
             self.problems.add(place("burst"), "has a meaning only together with rate_per_ip")
-        if why := too_long(entry.program, env):
-            self.problems.add(place("program"), why)
         if entry.program and not entry.program[0]:
             self.problems.add(f"{place('program')}[0]", "the name of the program is empty")
 

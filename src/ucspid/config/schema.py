@@ -5,7 +5,7 @@ in docs/configuration.md. A new setting is a field here and its use.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from msgspec import Meta, Struct
 from msgspec import field as key
@@ -29,6 +29,7 @@ from ucspid.config.forms import (
     Text,
     Umask,
 )
+from ucspid.config.ruleforms import ClientPattern, LocalHost, LookupTime, RulesPath, Said
 
 MAX_CONNECTIONS = 65536
 
@@ -94,6 +95,66 @@ class Rlimits(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     sigpending: Annotated[Limit | None, Meta(description="Signals queued for the user.")] = None
     stack: Annotated[StackSize | None, Meta(description="Size of the stack.")] = None
+
+
+class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One access rule: whom it is for, allow or deny, and what else holds for these clients.
+
+    The first rule that matches a client decides. docs/rules.md has examples.
+    """
+
+    either: ClassVar[tuple[str, ...]] = ("allow", "deny")
+
+    from_: Annotated[
+        list[ClientPattern],
+        Meta(
+            min_length=1,
+            extra={"single": True},
+            description="Whom the rule is for: any of these. Without it everyone.",
+        ),
+    ] = key(default_factory=lambda: [ClientPattern.parse("*")], name="from")
+    allow: Annotated[Said, Meta(description="Let these clients in.")] = key(
+        default_factory=_made(Said(said=False))
+    )
+    deny: Annotated[Said, Meta(description="Refuse these clients.")] = key(
+        default_factory=_made(Said(said=False))
+    )
+    env: Annotated[
+        dict[EnvName, Text], Meta(description="Variables for the program; they win over all others.")
+    ] = key(default_factory=dict)
+    max_per_ip: Annotated[
+        Count | None, Meta(description="Connections at once of one client, in place of the service's.")
+    ] = None
+    rate_per_ip: Annotated[
+        Frequency | None, Meta(description="New connections of one client, in place of the service's.")
+    ] = None
+    burst: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_RATE)] | None,
+        Meta(description="How many of this rate_per_ip may come at once. Without it the count of the rate."),
+    ] = None
+    message: Annotated[
+        Message | None,
+        Meta(description="What clients that this rule refuses are sent, in place of refuse_message."),
+    ] = None
+
+
+class Lookup(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which names are looked up for each connection that the rules may allow."""
+
+    remote_host: Annotated[bool, Meta(description="The client's name in the DNS: TCPREMOTEHOST.")] = False
+    paranoid: Annotated[
+        bool, Meta(description="Drop a client's name unless it has the client's address; needs remote_host.")
+    ] = False
+    local_host: Annotated[
+        LocalHost,
+        Meta(description="TCPLOCALHOST: this name, or with yes what the DNS says of the local address."),
+    ] = key(default_factory=_made(LocalHost(None, look_up=False)))
+    ident: Annotated[
+        bool, Meta(description="Whom the client's ident server names (RFC 1413): TCPREMOTEINFO.")
+    ] = False
+    timeout: Annotated[
+        LookupTime, Meta(description="Time for all of them together; what is not known then is not told.")
+    ] = key(default_factory=_made(LookupTime(5)))
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -177,6 +238,21 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     refuse_message: Annotated[
         Message, Meta(description="What a refused client is sent; in double quotes \\r\\n ends a line.")
     ] = key(default_factory=_made(Message("")))
+    rules: Annotated[
+        list[Rule] | RulesPath | None,
+        Meta(
+            description="Access rules: here, or in a tcprules file, compiled if its name ends in .cdb. "
+            "Its path is relative to the file's directory."
+        ),
+    ] = None
+    default: Annotated[
+        Literal["allow", "deny"], Meta(description="What holds for clients that no rule matches.")
+    ] = "allow"
+    lookup: Annotated[Lookup, Meta(description="Names to look up.")] = key(default_factory=Lookup)
+    environment: Annotated[
+        Literal["tcp", "tcp6", "systemd"],
+        Meta(description="The dialect of the variables that tell programs of the connection."),
+    ] = "tcp"
     nodelay: Annotated[bool, Meta(description="Send small writes at once, tcp(7) TCP_NODELAY.")] = False
     keepalive: Annotated[bool, Meta(description="Probe silent clients, socket(7) SO_KEEPALIVE.")] = False
     backlog: Annotated[

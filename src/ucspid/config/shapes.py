@@ -110,6 +110,24 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True)
+class ListOr:
+    """A list, or in its place a scalar that means something else."""
+
+    items: Sequence
+    alone: Formed
+
+    @property
+    def expects(self) -> str:
+        """Return the words for what may be written: the scalar's speak for both."""
+        return self.alone.expects
+
+    def convert(self, node: Node, path: str, problems: Problems) -> Any:
+        """Return a list of the items that are right, or the scalar's value."""
+        shape = self.items if isinstance(node.value, list) else self.alone
+        return shape.convert(node, path, problems)
+
+
+@dataclass(frozen=True, slots=True)
 class Mapping:
     """A mapping from names to values of one shape."""
 
@@ -149,10 +167,14 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A mapping with fixed keys. A wrong or missing value becomes the key's default."""
+    """A mapping with fixed keys. A wrong or missing value becomes the key's default.
+
+    Of the keys in either exactly one must be given.
+    """
 
     struct: type[msgspec.Struct]
     fields: dict[str, Field]
+    either: tuple[str, ...] = ()
     expects: str = "a mapping"
 
     def convert(self, node: Node, path: str, problems: Problems) -> Any:
@@ -174,6 +196,8 @@ class Record:
                 problems.add(under(path, field.key), "required, but not given")
             if field.name not in found:
                 found[field.name] = field.default()
+        if self.either and sum(key in node.value for key in self.either) != 1:
+            problems.add(path, f"exactly one of {' and '.join(self.either)} is required")
         return self.struct(**found)
 
     def _unknown(self, key: str, path: str, problems: Problems) -> None:
@@ -199,7 +223,7 @@ class Optional:
         return None if node.value is None else self.inner.convert(node, path, problems)
 
 
-Shape = Leaf | Formed | Sequence | Mapping | Record | Optional
+Shape = Leaf | Formed | Sequence | ListOr | Mapping | Record | Optional
 
 
 def mismatch(expects: str, node: Node, path: str, problems: Problems, *, hint: str = "") -> Any:
@@ -224,6 +248,7 @@ def record(struct: type[msgspec.Struct]) -> Record:
     return Record(
         struct,
         {field.encode_name: _field(field, hints[field.name]) for field in msgspec.structs.fields(struct)},
+        getattr(struct, "either", ()),
     )
 
 
@@ -252,8 +277,7 @@ def _shape(annotation: Any) -> Shape:
     origin, arguments = get_origin(base), get_args(base)
     least = max((meta.min_length or 0 for meta in metas), default=0)
     if origin in {Union, UnionType}:
-        (inner,) = (argument for argument in arguments if argument is not NoneType)
-        return Optional(_shape(inner))
+        return Optional(_one_of([_shape(argument) for argument in arguments if argument is not NoneType]))
     if origin is list:
         single = any((meta.extra or {}).get("single") for meta in metas)
         return Sequence(_shape(arguments[0]), least, single)
@@ -264,6 +288,15 @@ def _shape(annotation: Any) -> Shape:
     if issubclass(base, msgspec.Struct):
         return record(base)
     return Formed(base) if issubclass(base, Form) else Leaf(annotation, _range(base, metas))
+
+
+def _one_of(shapes: list[Shape]) -> Shape:
+    if len(shapes) == 1:
+        return shapes[0]
+    items, alone = shapes
+    assert isinstance(items, Sequence)
+    assert isinstance(alone, Formed)
+    return ListOr(items, alone)
 
 
 def _range(base: type, metas: tuple[Any, ...]) -> str:

@@ -15,6 +15,7 @@ sys.path.insert(0, __file__[: -len("/ucspid/launcher/__main__.py")])
 
 from ucspid import linux
 from ucspid.descriptors import ProgramLimit
+from ucspid.errors import EXIT_SYSTEM, WireError
 from ucspid.launcher import privileges
 from ucspid.launcher.serve import Launcher
 from ucspid.launcher.table import Table
@@ -47,12 +48,16 @@ def main() -> int:
     except (OSError, ValueError) as problem:
         text = wire.pack_strings([str(problem).encode(errors="replace")])
         master.send(wire.PEER_HEAD.pack(wire.REFUSED, wire.VERSION) + text)
-        return 111
+        return EXIT_SYSTEM
     loop = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, LOOP))
     launcher = Launcher(master, loop, table, signalfd, ProgramLimit(orders.nofile))
     launcher.take_over(orders.orphans)
     master.send(wire.PEER_HEAD.pack(wire.READY, wire.VERSION))
-    launcher.run()
+    try:
+        launcher.run()
+    except WireError as problem:
+        sys.stderr.write(f"ucspid: launcher: {problem}\n")
+        return EXIT_SYSTEM
     return 0
 
 

@@ -7,6 +7,7 @@ and a connection's variables, never a program; only the master can say what a se
 import errno
 import os
 import select
+from collections.abc import Callable
 
 from ucspid.descriptors import ProgramLimit
 from ucspid.errors import WireError
@@ -18,6 +19,9 @@ from ucspid.wire.channel import Channel, close_all
 
 _REPORTS_IN_A_PACKET = 256
 _NO_TAG = bytes(wire.TAG_SIZE)
+
+Handler = Callable[[bytes, list[int]], None]
+"""Takes a message and the descriptors that came with it."""
 
 
 class Launcher:
@@ -40,13 +44,14 @@ class Launcher:
         self._leaving = False
         self._loop_gone = False
         self._poll = select.poll()
-        self._handlers = {
-            wire.SERVICE: self._set_program,
-            wire.ORPHAN_EXIT: self._orphan_exited,
-            wire.START: self._start,
-            wire.SIGNAL: self._signal,
-            wire.LIST: self._list,
-            wire.LEAVE: self._leave,
+        self._handlers: dict[Channel, dict[int, Handler]] = {
+            master: {wire.SERVICE: self._set_program, wire.ORPHAN_EXIT: self._orphan_exited},
+            loop: {
+                wire.START: self._start,
+                wire.SIGNAL: self._signal,
+                wire.LIST: self._list,
+                wire.LEAVE: self._leave,
+            },
         }
 
     def take_over(self, orphans: set[int]) -> None:
@@ -73,7 +78,11 @@ class Launcher:
                 self._end(slot, wire.STATUS_UNKNOWN, (0, 0, 0))
 
     def run(self) -> None:
-        """Serve until told to leave and the last program has ended, or nobody is left to serve."""
+        """Serve until told to leave and the last program has ended, or nobody is left to serve.
+
+        Raises WireError for what neither the master nor the loop sends. The programs are not
+        harmed by it: they go on, and the launcher's successor takes them over.
+        """
         ends = {self._master.fileno(): self._master, self._loop.fileno(): self._loop}
         for descriptor in (*ends, self._signalfd):
             self._poll.register(descriptor, select.POLLIN)
@@ -97,7 +106,10 @@ class Launcher:
             return
         packet, descriptors = received
         if packet:
-            self._handlers[packet[0]](packet, descriptors)
+            handler = self._handlers[channel].get(packet[0])
+            if handler is None:
+                raise WireError(f"a message of kind {packet[0]} from one that may not send it")
+            handler(packet, descriptors)
             return
         self._poll.unregister(channel.fileno())
         if channel is self._loop:
@@ -113,9 +125,8 @@ class Launcher:
         slot = None
         try:
             slot = self._table.claim(connection, service, tag)
-            program = self._programs[service]
-            with self._limit:
-                process = program.start(descriptors[0], packet[wire.START_HEAD.size :])
+            variables = packet[wire.START_HEAD.size :]
+            process = self._programs[service].start(descriptors[0], variables, self._limit)
         except (OSError, OverflowError, LookupError, ValueError, WireError) as problem:
             reason = problem.errno if isinstance(problem, OSError) else errno.EINVAL
             self._reports.append(_report(wire.FAILED, reason or 0, 0, service, connection, tag=tag))

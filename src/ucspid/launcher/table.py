@@ -5,6 +5,7 @@ memory is a memfd made by the master, sparse: a page costs nothing until a sessi
 """
 
 import mmap
+import os
 import struct
 from collections.abc import Iterator
 
@@ -30,7 +31,7 @@ class Table:
     def __init__(self, descriptor: int) -> None:
         """Map the memory and find what a predecessor left in it."""
         self._memory = mmap.mmap(descriptor, SIZE)
-        left = [slot for slot, (connection, *_) in enumerate(self._slots()) if connection]
+        left = [slot for slot in range(_extent(descriptor)) if self.read(slot)[0]]
         self._used = max(left, default=-1) + 1
         self._free = sorted(set(range(self._used)) - set(left), reverse=True)
 
@@ -70,5 +71,14 @@ class Table:
             if self.read(slot)[0]:
                 yield slot
 
-    def _slots(self) -> Iterator[tuple[int, ...]]:
-        return _SLOT.iter_unpack(self._memory)
+
+def processes(descriptor: int) -> set[int]:
+    """Return the processes of all sessions in a table: for the master, after a launcher's death."""
+    content = os.pread(descriptor, _extent(descriptor) * _SLOT.size, 0)
+    return {process for connection, process, _service, _tag in _SLOT.iter_unpack(content) if connection}
+
+
+def _extent(descriptor: int) -> int:
+    """Return how many slots lie in memory that was ever written: what follows is a hole in the file."""
+    end = min(os.lseek(descriptor, 0, os.SEEK_HOLE), SIZE)
+    return end // _SLOT.size

@@ -56,7 +56,7 @@ def program(number: int, service: Service, stderr: int | None) -> Program:
         [os.fsencode(service.executable)],
         [os.fsencode(item) for item in service.argv],
         [os.fsencode(f"{name}={value}") for name, value in service.env],
-        _NAMES,
+        _NAMES + [os.fsencode(name) for name in service.rule_env],
     ]
     packet = wire.PEER_HEAD.pack(wire.SERVICE, number) + b"".join(wire.pack_strings(item) for item in strings)
     return Program(number, packet, stderr)
@@ -89,6 +89,7 @@ class Launcher:
     ready: bool = False
     introduced: bool = False
     orphans: set[int] = field(default_factory=set)
+    late: dict[int, bytes] = field(default_factory=dict)
     backoff: Backoff = field(default_factory=lambda: Backoff(0.02, 5.0, 10.0))
 
 
@@ -160,12 +161,13 @@ class ProfileLaunchers:
         for launcher in self.launchers.values():
             if exit_.pid in launcher.orphans:
                 launcher.orphans.discard(exit_.pid)
-                if launcher.channel is not None:
-                    launcher.channel.send(
-                        wire.ORPHAN_HEAD.pack(
-                            wire.ORPHAN_EXIT, exit_.pid, exit_.status, exit_.user, exit_.system, exit_.max_rss
-                        )
-                    )
+                packet = wire.ORPHAN_HEAD.pack(
+                    wire.ORPHAN_EXIT, exit_.pid, exit_.status, exit_.user, exit_.system, exit_.max_rss
+                )
+                if launcher.channel is None:
+                    launcher.late[exit_.pid] = packet
+                else:
+                    launcher.channel.send(packet)
                     self._watch(launcher)
                 return True
         return False
@@ -203,10 +205,13 @@ class ProfileLaunchers:
                 title,
                 no_new_privs=no_new_privs,
                 nofile=self._nofile,
-                orphans=launcher.orphans,
+                orphans=launcher.orphans | launcher.late.keys(),
                 profile=profile,
             ).pack()
         )
+        for packet in launcher.late.values():
+            channel.send(packet)
+        launcher.late.clear()
         self._tell_programs(launcher, list(self._programs.values()))
 
     def _tell_programs(self, launcher: Launcher, programs: list[Program]) -> None:
@@ -226,14 +231,14 @@ class ProfileLaunchers:
         assert launcher.channel is not None
         launcher.channel.flush()
         try:
-            received = launcher.channel.receive()
-            if received is not None and received[0]:
-                self._take(launcher, received[0])
+            packet = launcher.channel.receive_packet()
+            if packet:
+                self._take(launcher, packet)
         except WireError as problem:
             self._owner.log("error", "launcher_broken", launcher=launcher.number, reason=str(problem))
             self.kill(launcher)
         else:
-            if received is not None and not received[0]:
+            if packet == b"":
                 self._forget_channel(launcher)
                 return
         self._watch(launcher)

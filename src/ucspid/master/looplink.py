@@ -84,6 +84,7 @@ class LoopLink:
         self._poller.forget(self._channel.fileno())
         self._channel.sock.close()
         self._channel = None
+        self._told_first = False
         self.pid = 0
         if self.draining and exit_.status == 0:
             return
@@ -243,9 +244,9 @@ class LoopLink:
         assert self._channel is not None
         self._channel.flush()
         try:
-            received = self._channel.receive()
-            if received is not None and received[0]:
-                self._take(received[0])
+            packet = self._channel.receive_packet()
+            if packet:
+                self._take(packet)
         except WireError as problem:
             self.log("error", "loop_broken", reason=str(problem))
             self.kill()

@@ -15,6 +15,7 @@ from ucspid import linux
 from ucspid.changes import changes
 from ucspid.descriptors import raise_limit
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError
+from ucspid.launcher import table
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers, Program, adopted
 from ucspid.master.looplink import LoopLink
 from ucspid.master.notify import notify, reloading
@@ -117,18 +118,25 @@ class Master:
             return True
         for profile, launcher in self._all_launchers():
             if launcher.pid == exit_.pid:
-                profile.died(launcher, exit_, self._orphans(ended))
+                profile.died(launcher, exit_, self._orphans(launcher, ended))
                 if launcher.number not in profile.launchers:
                     self._loop.launcher_gone(launcher.number)
                 return True
         return False
 
-    def _orphans(self, ended: set[int]) -> set[int]:
-        """Return processes that may be programs of a launcher that has just died."""
-        own = {self._loop.pid}
+    def _orphans(self, dead: Launcher, ended: set[int]) -> set[int]:
+        """Return the programs of a launcher that has just died, among all children and those that ended.
+
+        Its table names them, but for one that it may have been starting: that can be any child
+        that no launcher's table names.
+        """
+        children = adopted() | ended
+        others = {self._loop.pid}
         for _profile, launcher in self._all_launchers():
-            own |= {launcher.pid, *launcher.orphans}
-        return (adopted() | ended) - own
+            others.add(launcher.pid)
+            if launcher is not dead:
+                others |= table.processes(launcher.memory)
+        return children - others
 
     def _all_launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
         new = [] if self._reload is None else self._reload.new_launchers()

@@ -88,17 +88,24 @@ def open_control(path: str) -> socket.socket:
     """
     try:
         _remove_stale(path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        mask = os.umask(0o777 & ~CONTROL_MODE)
-        try:
-            sock.bind(path)
-        finally:
-            os.umask(mask)
-        sock.listen(16)
+        return _bound_control(path)
     except OSError as problem:
         raise ResourceError(
             f"cannot listen on control socket {path}: {problem.strerror or problem}"
         ) from None
+
+
+def _bound_control(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    mask = os.umask(0o777 & ~CONTROL_MODE)
+    try:
+        sock.bind(path)
+        sock.listen(16)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(mask)
     return sock
 
 

@@ -11,7 +11,7 @@ from ucspid.master.sockets import Key, Listening, keys, open_control, open_liste
 from ucspid.plan import Plan, Profile, Service
 
 StartProfile = Callable[[Profile, list[Program], str], ProfileLaunchers]
-"""Starts a profile's first launcher, given the programs and a name for ps(1)."""
+"""Starts a profile's first launcher, given the programs and the names of its services for ps(1)."""
 
 
 @dataclass(slots=True)
@@ -80,7 +80,9 @@ class Holdings:
         for service in plan.services:
             profile = service.profile
             if profile not in self.profiles and profile not in acquired.profiles:
-                acquired.profiles[profile] = start(profile, self.programs(plan, profile), service.name)
+                acquired.profiles[profile] = start(
+                    profile, self.programs(plan, profile), _names(plan, profile)
+                )
 
     def programs(self, plan: Plan, profile: Profile) -> list[Program]:
         """Return the programs of a profile's services."""
@@ -104,8 +106,7 @@ class Holdings:
             leaving.leaving = True
             self.leaving.append(leaving)
         for profile, launchers in self.profiles.items():
-            names = [service.name for service in plan.services if service.profile == profile]
-            launchers.set_programs(self.programs(plan, profile), ",".join(names))
+            launchers.set_programs(self.programs(plan, profile), _names(plan, profile))
         for service in plan.services:
             for key in keys(service):
                 self.listeners[key].set_up(service)
@@ -142,3 +143,7 @@ class Holdings:
         if service.name not in self.stderr:
             self.stderr[service.name] = os.pipe()
         return self.stderr[service.name][1]
+
+
+def _names(plan: Plan, profile: Profile) -> str:
+    return ",".join(service.name for service in plan.services if service.profile == profile)

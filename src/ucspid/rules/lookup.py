@@ -64,6 +64,14 @@ class RuleTable:
         if b"@" in key:
             self._info_addresses.add(key.rpartition(b"@")[2])
 
+    def __len__(self) -> int:
+        """Return the number of rules."""
+        return len(self._keys)
+
+    def variables(self) -> frozenset[bytes]:
+        """Return the names of all variables that rules set."""
+        return frozenset(name for _verdict, env in self._known.values() for name, _value in env)
+
     @property
     def needs_host(self) -> bool:
         """Whether there is a rule that depends on the client's name."""

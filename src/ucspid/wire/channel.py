@@ -77,18 +77,32 @@ class Channel:
         An empty packet is the end: the peer is gone. Raises WireError for a packet that was
         cut off; the descriptors that came with it are closed.
         """
+        return self._receive(_SPACE)
+
+    def receive_packet(self) -> bytes | None:
+        """Receive from a peer that is not trusted and has no descriptors to give, and take none from it.
+
+        Returns as receive() does. Raises WireError also where descriptors came; the kernel
+        has closed them.
+        """
+        received = self._receive(0)
+        return None if received is None else received[0]
+
+    def _receive(self, space: int) -> tuple[bytes, list[int]] | None:
         try:
-            packet, ancillary, flags, _ = self.sock.recvmsg(MAX_PACKET, _SPACE, _RECEIVE)
+            packet, ancillary, flags, _ = self.sock.recvmsg(MAX_PACKET, space, _RECEIVE)
         except BlockingIOError:
             return None
         except ConnectionResetError:
-            return b"", []
+            # The peer went without reading all that it was sent. The kernel says so once, and
+            # before it gives what the peer had said.
+            return self._receive(space)
         descriptors: list[int] = []
         for _level, _kind, data in ancillary:
             descriptors += struct.unpack(f"{len(data) // 4}i", data)
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             close_all(descriptors)
-            raise WireError("a packet was cut off: too long, or descriptors ran out")
+            raise WireError("a packet was cut off: too long, or with descriptors for which there was no room")
         return packet, descriptors
 
 

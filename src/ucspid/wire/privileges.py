@@ -51,6 +51,13 @@ class Orders:
     @classmethod
     def unpack(cls, packet: bytes) -> "Orders":
         """Read the message; raises WireError."""
+        try:
+            return cls._read(packet)
+        except ValueError as problem:
+            raise WireError(f"orders that cannot be read: {problem}") from None
+
+    @classmethod
+    def _read(cls, packet: bytes) -> "Orders":
         kind, version = unpack(PEER_HEAD, packet, exact=False)
         if (kind, version) != (PRIVILEGES, VERSION):
             raise WireError(f"message {kind} of version {version} where orders were due")

@@ -1,0 +1,161 @@
+"""The access rules of all services: lists as they stand in the file, and files that hold rules."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ucspid.config import schema
+from ucspid.config.identities import Numbers
+from ucspid.config.problems import Problems
+from ucspid.config.rulefiles import Trouble, examine_as, kind_of, too_large
+from ucspid.config.settings import Place
+from ucspid.plan import Lookup, RulesFile, RuleSpec
+
+MAX_BYTES = 32 << 20
+"""What the lists of rules of all services may take in a plan, a shared one for each service."""
+
+_AROUND = 150
+"""Bytes that a rule takes in a plan besides its texts, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """A list of rules: the path of the first pattern that needs a client's name, and an ident user."""
+
+    specs: tuple[RuleSpec, ...]
+    name_at: str | None
+    user_at: str | None
+    size: int
+
+
+@dataclass(slots=True)
+class Access:
+    """Collects the rules of services; name is the configuration file's, base its directory."""
+
+    name: str
+    base: Path
+    problems: Problems
+    _lists: dict[str, _List] = field(default_factory=dict)
+    _files: dict[RulesFile, str] = field(default_factory=dict)
+    _size: int = 0
+
+    def rules(
+        self, service: str, given: schema.Service, place: Place
+    ) -> tuple[RuleSpec, ...] | RulesFile | None:
+        """Return the rules of a service: None where they decide nothing."""
+        path = place("rules")
+        if isinstance(given.rules, str):
+            file = RulesFile(path=str(self.base / given.rules), kind=kind_of(given.rules))
+            self._files.setdefault(file, path)
+            return file
+        if self.problems.wrong(path):
+            return None
+        if not given.rules:
+            return () if given.default == "deny" else None
+        if path not in self._lists:
+            self._lists[path] = self._list(path, given.rules)
+        rules = self._lists[path]
+        if place.right(("lookup",)):
+            self._check_lookups(service, rules, given.lookup)
+        self._check_size(path, rules)
+        return rules.specs
+
+    def lookup(self, given: schema.Service, place: Place) -> Lookup:
+        """Return which names a service has looked up."""
+        wanted = given.lookup
+        if wanted.paranoid and not wanted.remote_host and place.right(("lookup",)):
+            self.problems.add(
+                f"{place('lookup')}.paranoid", "has a meaning only together with remote_host: yes"
+            )
+        return Lookup(
+            remote_host=wanted.remote_host,
+            paranoid=wanted.paranoid,
+            local_host=wanted.local_host.name,
+            local_ptr=wanted.local_host.look_up,
+            ident=wanted.ident,
+            timeout=float(wanted.timeout),
+        )
+
+    def read_files(self, loop: Numbers, label: str) -> dict[RulesFile, tuple[str, ...]]:
+        """Return the variables that each file's rules set, and report what is wrong in the files.
+
+        They are read as the event loop will read them, each once; label names its user.
+        Raises OSError where no child can be made to do it.
+        """
+        found = {}
+        answers = examine_as(loop, list(self._files)) if self._files else []
+        for (file, path), answer in zip(self._files.items(), answers, strict=True):
+            if not isinstance(answer, Trouble):
+                found[file] = answer.names
+            elif answer.problems:
+                self.problems.add_elsewhere(path, answer.problems)
+            else:
+                self.problems.add(path, f"{file.path}: {answer.why} (read as {label})")
+        return found
+
+    def _list(self, path: str, given: Sequence[schema.Rule]) -> _List:
+        specs = tuple(self._spec(f"{path}[{index}]", rule) for index, rule in enumerate(given))
+        return _List(
+            specs,
+            _first_pattern(path, given, "names"),
+            _first_pattern(path, given, "users"),
+            sum(map(_size, specs)),
+        )
+
+    def _spec(self, path: str, rule: schema.Rule) -> RuleSpec:
+        env = tuple((str(name), str(value)) for name, value in rule.env.items())
+        if why := too_large((name.encode(), value.encode()) for name, value in env):
+            self.problems.add(f"{path}.env", why)
+        if rule.burst is not None and rule.rate_per_ip is None:
+            self.problems.add(f"{path}.burst", "has a meaning only together with rate_per_ip")
+        if rule.deny.said:
+            for key in ("env", "max_per_ip", "rate_per_ip"):
+                if getattr(rule, key):
+                    self.problems.add(f"{path}.{key}", "has no meaning in a rule that denies")
+        line, _column = self.problems.places[path]
+        return RuleSpec(
+            from_=tuple(str(pattern) for pattern in rule.from_),
+            verdict="deny" if rule.deny.said else "allow",
+            env=env,
+            max_per_ip=rule.max_per_ip,
+            rate_per_ip=None if rule.rate_per_ip is None else rule.rate_per_ip.bucket(rule.burst),
+            message=None if rule.message is None else str(rule.message),
+            where=f"{self.name}:{line}",
+        )
+
+    def _check_lookups(self, service: str, rules: _List, lookup: schema.Lookup) -> None:
+        """Report rules that can never match, as what they depend on is not looked up."""
+        if rules.name_at and not lookup.remote_host:
+            self._never(rules.name_at, "a host name", service, "remote_host")
+        if rules.user_at and not lookup.ident:
+            self._never(rules.user_at, "a user", service, "ident")
+
+    def _never(self, path: str, what: str, service: str, key: str) -> None:
+        self.problems.add(path, f"{what} matches nobody: service {service} needs lookup.{key}: yes for it")
+
+    def _check_size(self, path: str, rules: _List) -> None:
+        before, self._size = self._size, self._size + rules.size
+        if before <= MAX_BYTES < self._size:
+            self.problems.add(
+                path,
+                f"the rules of all services take over {MAX_BYTES} bytes together: put shared ones into a file",
+            )
+
+
+def rule_names(specs: Sequence[RuleSpec]) -> tuple[str, ...]:
+    """Return the variables that rules set, sorted."""
+    return tuple(sorted({name for spec in specs for name, _ in spec.env}))
+
+
+def _first_pattern(path: str, given: Sequence[schema.Rule], trait: str) -> str | None:
+    """Return the path of the first pattern that has the trait."""
+    for index, rule in enumerate(given):
+        for item, pattern in enumerate(rule.from_):
+            if getattr(pattern, trait):
+                return f"{path}[{index}].from[{item}]"
+    return None
+
+
+def _size(spec: RuleSpec) -> int:
+    return _AROUND + len(json.dumps([spec.from_, spec.env, spec.message, spec.where]))

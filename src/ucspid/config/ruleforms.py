@@ -1,0 +1,111 @@
+"""What access rules and lookups write in forms of their own."""
+
+import re
+from typing import Any, ClassVar, Self
+
+from ucspid.config.forms import Duration, Form, Misfit, Path
+from ucspid.config.positions import Scalar
+from ucspid.rules.patterns import parse_pattern
+
+MAX_LOOKUP_TIME = 60
+MAX_NAME = 253
+"""Characters of the longest host name as text (RFC 1035, 2.3.4)."""
+
+_NAME = re.compile(rf"[!-~]{{1,{MAX_NAME}}}")
+
+
+class ClientPattern(Form, str):
+    """Whom a rule is for; names and users tell whether it depends on the client's name or ident."""
+
+    __slots__ = ("names", "users")
+    names: bool
+    users: bool
+    expects = "an address, a network, a host name, a .domain or *, each possibly after user@"
+    json_schema: ClassVar[dict[str, Any]] = {"type": "string", "minLength": 1}
+
+    @classmethod
+    def parse(cls, value: Scalar) -> Self:
+        """Return the pattern."""
+        if not isinstance(value, str):
+            raise Misfit
+        try:
+            parsed = parse_pattern(value)
+        except ValueError as error:
+            raise Misfit(f'"{value}": {error}') from None
+        pattern = cls(value)
+        pattern.names = isinstance(parsed.where, bytes)
+        pattern.users = parsed.user is not None
+        return pattern
+
+
+class RulesPath(Path):
+    """The path of a file of rules, where a list of rules may stand too."""
+
+    expects = "a list of rules or the path of a tcprules file"
+
+
+class Said(Form):
+    """A word that is there or not: alone in braces, or with yes after it."""
+
+    expects = "nothing after it, or yes"
+    json_schema: ClassVar[dict[str, Any]] = {"enum": [True, None]}
+
+    def __init__(self, *, said: bool) -> None:
+        """Keep whether the word is there."""
+        self.said = said
+
+    @classmethod
+    def parse(cls, value: Scalar) -> Self:
+        """Return that the word is there; what else is written after it is a mistake."""
+        if isinstance(value, str):
+            raise Misfit("takes only yes, or nothing at all; clients belong to from")
+        if value is False:
+            raise Misfit("takes only yes: the opposite of allow is deny")
+        if value not in {None, True}:
+            raise Misfit
+        return cls(said=True)
+
+
+class LocalHost(Form):
+    """The name of the local host that programs are told: one given, one looked up, or none."""
+
+    expects = "a name, yes (look it up) or no"
+    json_schema: ClassVar[dict[str, Any]] = {
+        "anyOf": [
+            {"type": "boolean"},
+            {"type": "integer", "minimum": 0},
+            {"type": "string", "pattern": f"^{_NAME.pattern}$"},
+        ]
+    }
+
+    def __init__(self, name: str | None, *, look_up: bool) -> None:
+        """Keep the name, or whether to look it up."""
+        self.name = name
+        self.look_up = look_up
+
+    @classmethod
+    def parse(cls, value: Scalar) -> Self:
+        """Return the name; 0 is one too: tcpserver -l0 is what many have."""
+        if isinstance(value, bool):
+            return cls(None, look_up=value)
+        if not isinstance(value, str | int) or not _NAME.fullmatch(str(value)):
+            raise Misfit
+        return cls(str(value), look_up=False)
+
+    def written(self) -> str | bool:
+        """Return the form that the file uses."""
+        return self.look_up if self.name is None else self.name
+
+
+class LookupTime(Duration):
+    """The time that all lookups for a connection have together."""
+
+    expects = "a time from 100ms to 60s such as 500ms or 5s (a bare number is seconds)"
+    json_schema: ClassVar[dict[str, Any]] = {
+        "anyOf": [
+            {"type": "number", "minimum": 0.1, "maximum": MAX_LOOKUP_TIME},
+            Duration.json_schema["anyOf"][1],
+        ]
+    }
+    least = 0.1
+    most = MAX_LOOKUP_TIME

@@ -1,0 +1,226 @@
+"""From accept to a session: rules, names, a slot; for services that have rules or look names up.
+
+In this order, so that what costs least comes first: rules that need no name, the client's
+limits, names (within one deadline, and without a session's slot, so that a dead resolver
+fills nothing), rules that needed a name, and a slot. One that finds none free waits for it.
+"""
+
+import asyncio
+import collections
+import socket
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Protocol
+
+from ucspid.followed import Followed
+from ucspid.limits import ClientLimits, Refusal, ServiceLimits, Slot
+from ucspid.listener import Listener, endpoint
+from ucspid.lookup.names import NOTHING, Found, Names
+from ucspid.plan import Service as Settings
+from ucspid.rules.networks import YamlRules
+from ucspid.rules.rule import Environment, Rule, Rules
+
+DENIED = "denied"
+NO_RULES = "no_rules"
+"""Reasons of refusals: a rule, or a rules file that could never be read."""
+
+
+DEFAULT = "default"
+_OPEN = Rule(verdict="allow", env=(), where="open")
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """A connection that is not a session yet."""
+
+    sock: socket.socket
+    ip: str
+    port: int
+    listener: Listener
+    began: float
+    found: Found = NOTHING
+    env: Environment = ()
+    slot: Slot | None = None
+
+    @property
+    def remote(self) -> str:
+        """Return the client's address and port as logs show them."""
+        return endpoint(self.ip, self.port)
+
+
+class Entering(Protocol):
+    """What an entrance does to its service."""
+
+    settings: Settings
+    limits: ServiceLimits
+
+    def refuse(self, arrival: Arrival, reason: str, message: str) -> None:
+        """Send a client away; its slot, if it has one, is free again."""
+
+    def begin(self, arrival: Arrival) -> None:
+        """Begin the session of an arrival that has a session's slot."""
+
+    def waits(self) -> None:
+        """Have the gate look again whether it is to be held."""
+
+
+class Entrance:
+    """The way into one service."""
+
+    def __init__(self, service: Entering, names: Names) -> None:
+        """Begin with nobody on the way; change() says what applies."""
+        self._service = service
+        self._names = names
+        self._followed: Followed | None = None
+        self._rules: Rules | None = None
+        self._looks_up = False
+        self._loosest: ClientLimits | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ready: collections.deque[Arrival] = collections.deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many arrivals are on their way."""
+        return len(self._tasks) + len(self._ready)
+
+    def change(self, followed: Followed | None) -> None:
+        """Apply the settings of the service; followed are the rules of its file, if it names one.
+
+        Who is on the way goes on under the rules that it met.
+        """
+        settings = self._service.settings
+        lookup = settings.lookup
+        self._followed = followed
+        self._rules = (
+            YamlRules(settings.rules, settings.default) if isinstance(settings.rules, tuple) else None
+        )
+        self._looks_up = bool(lookup.remote_host or lookup.local_ptr or lookup.ident or lookup.local_host)
+        self._loosest = _loosest(settings)
+
+    def arrived(self, arrival: Arrival) -> None:
+        """Take an accepted connection on its way: at once, if nothing must be waited for."""
+        if self._followed is None or self._followed.fresh:
+            self._admit(arrival)
+        else:
+            self._in_task(self._refresh(arrival, self._followed))
+
+    def start_ready(self) -> None:
+        """Begin the sessions of arrivals that wait for a slot, as far as there are slots."""
+        while self._ready and self._begin(self._ready[0]):
+            self._ready.popleft()
+
+    async def _refresh(self, arrival: Arrival, followed: Followed) -> None:
+        await followed.refresh()
+        self._admit(arrival)
+
+    def _admit(self, arrival: Arrival) -> None:
+        """Apply the rules that need no name, and the client's limits."""
+        service = self._service
+        rules = self._rules if self._followed is None else self._followed.rules
+        if rules is None and self._followed is not None:
+            service.refuse(arrival, NO_RULES, "")
+            return
+        early = _OPEN if rules is None else rules.decide_early(arrival.ip)
+        if early is not None and self._denied(early):
+            service.refuse(arrival, DENIED, early.message or "")
+            return
+        limits = self._loosest if early is None else _limits(early, service.settings)
+        slot = service.limits.admit(arrival.ip, arrival.began, limits, session=not self._looks_up)
+        if isinstance(slot, Refusal):
+            self._refuse(arrival, slot, early)
+            return
+        arrival.slot = slot
+        self._find(arrival, rules, early)
+
+    def _find(self, arrival: Arrival, rules: Rules | None, early: Rule | None) -> None:
+        """Look names up, if the service does; in a task only if they are not known already."""
+        if not self._looks_up:
+            self._decide(arrival, rules, early)
+            return
+        local, remote = arrival.listener.endpoint(arrival.sock), (arrival.ip, arrival.port)
+        found = self._names.cached(self._service.settings.lookup, local, remote)
+        if found is None:
+            self._in_task(self._look_up(arrival, rules, early, local))
+        else:
+            arrival.found = found
+            self._decide(arrival, rules, early)
+
+    async def _look_up(
+        self, arrival: Arrival, rules: Rules | None, early: Rule | None, local: tuple[str, int]
+    ) -> None:
+        lookup = self._service.settings.lookup
+        arrival.found = await self._names.find(lookup, local, (arrival.ip, arrival.port))
+        self._decide(arrival, rules, early)
+
+    def _decide(self, arrival: Arrival, rules: Rules | None, early: Rule | None) -> None:
+        """Apply the rules that needed a name, and go on to the session."""
+        rule = early
+        if rule is None:
+            assert rules is not None
+            assert arrival.slot is not None
+            rule = rules.match(arrival.ip, arrival.found.remote_host, arrival.found.info)
+            if self._denied(rule):
+                self._service.refuse(arrival, DENIED, rule.message or "")
+                return
+            refusal = self._check(arrival.slot, rule)
+            if refusal is not None:
+                self._refuse(arrival, refusal, rule)
+                return
+        arrival.env = rule.env
+        if not self._ready and self._begin(arrival):
+            return
+        if self._service.settings.on_full == "refuse":
+            self._refuse(arrival, Refusal.FULL, rule)
+            return
+        self._ready.append(arrival)
+        self._service.waits()
+
+    def _check(self, slot: Slot, rule: Rule) -> Refusal | None:
+        """Apply the limits of a rule that was not known when the client was admitted."""
+        if self._loosest is None:
+            return None
+        limits = _limits(rule, self._service.settings)
+        return self._service.limits.check(slot, limits, time.monotonic())
+
+    def _begin(self, arrival: Arrival) -> bool:
+        slot = arrival.slot
+        assert slot is not None
+        if not slot.session and not self._service.limits.begin(slot):
+            return False
+        self._service.begin(arrival)
+        return True
+
+    def _refuse(self, arrival: Arrival, refusal: Refusal, rule: Rule | None) -> None:
+        message = None if rule is None else rule.message
+        self._service.refuse(arrival, refusal.value, message or self._service.settings.refuse_message)
+
+    def _denied(self, rule: Rule) -> bool:
+        default = rule.where == DEFAULT
+        return (self._service.settings.default if default else rule.verdict) == "deny"
+
+    def _in_task(self, way: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(way)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _limits(rule: Rule, settings: Settings) -> ClientLimits:
+    """Return a client's limits: the rule's, where it sets them, else the service's."""
+    return ClientLimits(
+        settings.max_per_ip if rule.max_per_ip is None else rule.max_per_ip,
+        settings.rate_per_ip if rule.rate_per_ip is None else rule.rate_per_ip,
+    )
+
+
+def _loosest(settings: Settings) -> ClientLimits | None:
+    """Return what holds while a client's rule is not known: as many as any rule allows, no rate.
+
+    None if no rule sets limits: then the service's own are known to hold.
+    """
+    rules = settings.rules if isinstance(settings.rules, tuple) else ()
+    if all(spec.max_per_ip is None and spec.rate_per_ip is None for spec in rules):
+        return None
+    if settings.max_per_ip is None:
+        return ClientLimits(None, None)
+    return ClientLimits(max(settings.max_per_ip, *(spec.max_per_ip or 0 for spec in rules)), None)

@@ -1,0 +1,1 @@
+"""Names of clients: DNS, ident, within a deadline."""

@@ -1,0 +1,26 @@
+"""under.py CONDITIONS COMMAND...: becomes the command, with descriptors and signals as JSON conditions say.
+
+open, close: numbers of descriptors; ignore, block: names of signals; nofile: a soft limit.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+
+conditions = json.loads(sys.argv[1])
+for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them
+    signal.signal(signal.Signals[name], signal.SIG_DFL)
+for name in conditions.get("ignore", []):
+    signal.signal(signal.Signals[name], signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_SETMASK, [signal.Signals[name] for name in conditions.get("block", [])])
+null = os.open(os.devnull, os.O_RDWR)
+for number in conditions.get("open", []):
+    os.dup2(null, number)
+if "nofile" in conditions:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (conditions["nofile"], hard))
+for number in conditions.get("close", []):
+    os.close(number)
+os.execv(sys.argv[2], sys.argv[2:])

@@ -1,0 +1,320 @@
+"""The limits of services and of the daemon, the throttling, and what programs write, end to end."""
+
+import os
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon import Daemon, exchange, receive_all, running
+from ucspid.backoff import THRESHOLD
+from ucspid.refusals import SINGLE
+from ucspid.stderrlog import MAX_LINES
+
+BUSY = b"421 too many connections, try again later\r\n"
+DEBUG = {"format": "json", "level": "debug"}
+
+
+def service(program: list[str] | None = None, **settings: Any) -> dict[str, Any]:
+    return {"listen": "127.0.0.1:0", "program": program or ["cat"], **settings}
+
+
+SERVICES = {
+    "queue": service(max_connections=2),
+    "refuse": service(max_connections=1, on_full="refuse", refuse_message=BUSY.decode()),
+    "per_ip": service(max_per_ip=2, refuse_message=BUSY.decode()),
+    "dual": service(listen=0, max_per_ip=1),
+    "prefix": service(max_per_ip=1, ipv4_prefix=24),
+    "rate_per_ip": service(rate_per_ip="1/h", burst=3),
+    "rate": service(rate="10/s"),
+    "rate_refuse": service(rate="2/h", on_full="refuse", refuse_message=BUSY.decode()),
+    "exempt": service(max_per_ip=1, rate_per_ip="1/h", exempt=["127.0.0.8/29"]),
+    "lifetime": service(max_lifetime="1s"),
+    "stubborn": service(["sh", "-c", "trap '' TERM; exec cat"], max_lifetime="1s", kill_timeout="100ms"),
+    "stderr": service(["sh", "-c", "echo one >&2; echo two >&2"]),
+    "unended": service(["sh", "-c", "printf 'no end' >&2"]),
+    "noisy": service(["sh", "-c", "seq 100000 >&2"]),
+    "crash": service(["sh", "-c", "kill -SEGV $$"]),
+}
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with running(tmp_path_factory.mktemp("limits"), {"services": SERVICES, "log": DEBUG}) as it:
+        yield it
+
+
+def hold(daemon: Daemon, name: str, source: str = "127.0.0.1") -> socket.socket:
+    """Return a connection whose program runs: it has answered."""
+    sock = daemon.connect(name, source)
+    sock.sendall(b"?")
+    assert sock.recv(1) == b"?", name
+    return sock
+
+
+def refused(daemon: Daemon, name: str, source: str = "127.0.0.1") -> bytes:
+    """Return all that a refused client gets, to the end in order."""
+    with daemon.connect(name, source) as sock:
+        return receive_all(sock)
+
+
+def end(daemon: Daemon, *socks: socket.socket) -> None:
+    """Close connections, and wait until their sessions have ended."""
+    remotes = ["{}:{}".format(*sock.getsockname()) for sock in socks]
+    for sock in socks:
+        sock.close()
+    for remote in remotes:
+        daemon.wait_event("connection_served", remote=remote)
+
+
+def test_a_client_over_the_limit_waits_and_is_served_when_one_ends(daemon: Daemon) -> None:
+    first, second = hold(daemon, "queue"), hold(daemon, "queue")
+    with daemon.connect("queue") as third:
+        third.sendall(b"!")
+        status = daemon.service("queue")
+        assert (status["state"], status["live"], status["accepted"]) == ("full", 2, 2)
+        end(daemon, first)
+        assert third.recv(1) == b"!"
+        end(daemon, second, third)
+    status = daemon.service("queue")
+    assert (status["state"], status["live"], status["accepted"], status["served"]) == ("listening", 0, 3, 3)
+    assert status["refused"] == {}
+
+
+@pytest.mark.parametrize("sent", [b"", b"EHLO me\r\n"])
+def test_a_client_over_the_limit_is_refused_with_the_message(daemon: Daemon, sent: bytes) -> None:
+    before = daemon.service("refuse")["refused"].get("full", 0)
+    first = hold(daemon, "refuse")
+    with daemon.connect("refuse") as second:
+        second.sendall(sent)
+        assert receive_all(second) == BUSY
+        remote = "{}:{}".format(*second.getsockname())
+    event = daemon.wait_event("connection_refused", remote=remote)
+    assert (event["service"], event["reason"]) == ("refuse", "full")
+    end(daemon, first)
+    assert daemon.service("refuse")["refused"] == {"full": before + 1}
+    assert daemon.talk("refuse", b"now") == b"now"
+
+
+def test_one_client_has_its_limit_and_others_theirs(daemon: Daemon) -> None:
+    mine = [hold(daemon, "per_ip"), hold(daemon, "per_ip")]
+    assert refused(daemon, "per_ip") == BUSY
+    theirs = [hold(daemon, "per_ip", "127.0.0.2"), hold(daemon, "per_ip", "127.0.0.2")]
+    assert refused(daemon, "per_ip", "127.0.0.2") == BUSY
+    end(daemon, mine.pop())
+    mine.append(hold(daemon, "per_ip"))
+    end(daemon, *mine, *theirs)
+    assert daemon.service("per_ip")["refused"] == {"per_ip": 2}
+
+
+def test_ipv4_clients_of_a_listener_for_both_count_as_ipv4(daemon: Daemon) -> None:
+    mapped = [hold(daemon, "dual", f"127.0.0.{host}") for host in (1, 2, 3)]
+    assert refused(daemon, "dual", "127.0.0.2") == b""
+    end(daemon, *mapped)
+    assert daemon.service("dual")["refused"] == {"per_ip": 1}
+
+
+def test_a_prefix_makes_one_client_of_a_network(daemon: Daemon) -> None:
+    first, other = hold(daemon, "prefix", "127.0.1.1"), hold(daemon, "prefix", "127.0.2.1")
+    assert refused(daemon, "prefix", "127.0.1.200") == b""
+    end(daemon, first, other)
+    assert daemon.talk("prefix", b"x", "127.0.1.200") == b"x"
+
+
+def test_a_client_has_its_burst_and_others_theirs(daemon: Daemon) -> None:
+    for _ in range(3):
+        assert daemon.talk("rate_per_ip", b"x") == b"x"
+    assert refused(daemon, "rate_per_ip") == b""
+    assert daemon.talk("rate_per_ip", b"x", "127.0.0.2") == b"x"
+    assert daemon.service("rate_per_ip")["refused"] == {"rate_per_ip": 1}
+
+
+def test_a_rate_delays_clients_and_loses_none(daemon: Daemon) -> None:
+    address = daemon.address("rate")
+    began = time.monotonic()
+    socks = [socket.create_connection(address) for _ in range(14)]
+    assert [exchange(sock, b"x") for sock in socks] == [b"x"] * 14
+    assert time.monotonic() - began > 0.35
+    end(daemon, *socks)
+    status = daemon.service("rate")
+    assert (status["served"], status["refused"]) == (14, {})
+
+
+def test_over_a_rate_clients_are_refused_where_that_is_wanted(daemon: Daemon) -> None:
+    assert [daemon.talk("rate_refuse", b"x", f"127.0.0.{host}") for host in (1, 2)] == [b"x"] * 2
+    assert [refused(daemon, "rate_refuse", f"127.0.0.{host}") for host in (1, 3)] == [BUSY] * 2
+    assert daemon.service("rate_refuse")["refused"] == {"rate": 2}
+
+
+def test_clients_that_are_exempt_have_no_limits_of_their_own(daemon: Daemon) -> None:
+    exempt = [hold(daemon, "exempt", "127.0.0.9") for _ in range(4)]
+    mine = hold(daemon, "exempt")
+    assert refused(daemon, "exempt") == b""
+    end(daemon, mine, *exempt)
+    assert refused(daemon, "exempt") == b""
+    assert daemon.service("exempt")["refused"] == {"per_ip": 1, "rate_per_ip": 1}
+
+
+def test_a_session_that_has_lived_too_long_is_told_to_end(daemon: Daemon) -> None:
+    began = time.monotonic()
+    with daemon.connect("lifetime") as sock:
+        assert receive_all(sock) == b""
+    assert time.monotonic() - began > 0.9
+    ended = daemon.wait_event("connection_served", service="lifetime")
+    assert ended["signal"] == "SIGTERM"
+    assert ended["duration"] < 1.9
+    assert daemon.wait_event("lifetime_exceeded", service="lifetime")["conn"] == ended["conn"]
+
+
+def test_a_session_that_does_not_want_to_end_is_killed(daemon: Daemon) -> None:
+    with daemon.connect("stubborn") as sock:
+        assert receive_all(sock) == b""
+    ended = daemon.wait_event("connection_served", service="stubborn")
+    assert ended["signal"] == "SIGKILL"
+    assert 1.05 < ended["duration"] < 3
+
+
+def test_lines_that_a_program_writes_are_events_of_its_service(daemon: Daemon) -> None:
+    daemon.talk("stderr")
+    lines = daemon.wait_events(2, "program_stderr", service="stderr")
+    assert [item["line"] for item in lines] == ["one", "two"]
+
+
+def test_a_line_that_is_not_ended_is_an_event_of_its_own(daemon: Daemon) -> None:
+    daemon.talk("unended")
+    daemon.wait_event("program_stderr", service="unended", line="no end")
+
+
+def test_a_program_that_writes_without_end_is_bounded(daemon: Daemon) -> None:
+    began = time.monotonic()
+    daemon.talk("noisy")
+    seconds = time.monotonic() - began
+    dropped = daemon.wait_event("program_stderr_dropped", service="noisy")["lines"]
+    logged = len(daemon.wait_events(MAX_LINES, "program_stderr", service="noisy"))
+    assert logged <= MAX_LINES * (seconds + 2)
+    assert dropped > 50_000
+
+
+def test_one_client_alone_cannot_have_a_service_throttled(daemon: Daemon) -> None:
+    for _ in range(2 * THRESHOLD):
+        assert daemon.talk("crash") == b""
+    daemon.wait_events(2 * THRESHOLD, "connection_served", service="crash", signal="SIGSEGV")
+    status = daemon.service("crash")
+    assert (status["state"], status["live"]) == ("listening", 0)
+
+
+def test_services_that_wait_for_a_slot_of_the_daemon_take_turns(tmp_path: Path) -> None:
+    names = ("a", "b", "c")
+    config = {"services": dict.fromkeys(names, service()), "limits": {"max_connections": 2}, "log": DEBUG}
+    with running(tmp_path, config) as daemon:
+        addresses = {name: daemon.address(name) for name in names}
+        held = [hold(daemon, "a"), hold(daemon, "a")]
+        waiting = [socket.create_connection(addresses[name]) for name in names * 2]
+        assert daemon.status()["totals"]["live"] == 2
+        for sock in waiting:
+            sock.sendall(b"x")
+            sock.shutdown(socket.SHUT_WR)
+        end(daemon, held[0])
+        assert [receive_all(sock) for sock in waiting] == [b"x"] * 6
+        served = [item["service"] for item in daemon.wait_events(8, "connection_started")][2:]
+        assert sorted(served[:3]) == sorted(served[3:]) == [*names]
+        end(daemon, held[1], *waiting)
+
+
+def test_a_flood_that_is_refused_delays_nobody_else_and_is_logged_in_summary(tmp_path: Path) -> None:
+    flood = 400
+    config = {"services": {"flooded": service(max_per_ip=1)}, "log": DEBUG}
+    with running(tmp_path, config) as daemon:
+        address = daemon.address("flooded")
+        held = hold(daemon, "flooded")
+        slowest = 0.0
+        for _ in range(20):
+            socks = [socket.create_connection(address) for _ in range(flood // 20)]
+            began = time.monotonic()
+            assert daemon.talk("flooded", b"x", "127.0.0.2") == b"x"
+            slowest = max(slowest, time.monotonic() - began)
+            assert [receive_all(sock) for sock in socks] == [b""] * len(socks)
+            for sock in socks:
+                sock.close()
+        assert slowest < 1.0
+        end(daemon, held)
+        daemon.wait_events(21, "connection_served")
+        status = daemon.service("flooded")
+        assert (status["accepted"], status["served"]) == (flood + 21, 21)
+        assert status["refused"] == {"per_ip": flood}
+    summary = daemon.wait_event("connections_refused")
+    assert summary["reasons"] == {"per_ip": flood - SINGLE}
+    assert summary["count"] == flood - SINGLE
+    assert 0 < summary["seconds"] <= 11
+    assert len(daemon.wait_events(SINGLE, "connection_refused")) == SINGLE
+
+
+def test_a_service_whose_program_keeps_failing_pauses_longer_and_longer_and_recovers(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    tmp_path.chmod(0o755)
+    program.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    program.chmod(0o755)
+    missing = tmp_path / "missing"
+    missing.write_text("#!/bin/sh\nexec cat\n")
+    missing.chmod(0o755)
+    services = {"crash": service([str(program)]), "missing": service([str(missing)]), "good": service()}
+    with running(tmp_path, {"services": services, "log": DEBUG}) as daemon:
+        missing.rename(tmp_path / "elsewhere")
+        for host in range(1, THRESHOLD + 1):
+            assert daemon.talk("missing") == b""
+            assert daemon.talk("crash", b"", f"127.0.0.{host}") == b""
+        assert daemon.wait_event("service_throttled", service="missing")["pause"] == 1.0
+        assert daemon.wait_event("service_throttled", service="crash")["pause"] == 1.0
+        assert daemon.service("missing")["failed"] == {"ENOENT": THRESHOLD}
+        assert {daemon.service(name)["state"] for name in ("missing", "crash")} == {"throttled"}
+        assert daemon.talk("good", b"x") == b"x"
+        (tmp_path / "elsewhere").rename(missing)
+        with daemon.connect("missing") as waiting:
+            assert daemon.talk("crash") == b""
+            assert daemon.wait_events(2, "service_throttled", service="crash")[1]["pause"] == 2.0
+            assert exchange(waiting, b"x") == b"x"
+        replacement = tmp_path / "replacement"
+        replacement.write_text("#!/bin/sh\nexec cat\n")
+        replacement.chmod(0o755)
+        replacement.rename(program)
+        assert daemon.talk("crash", b"x") == b"x"
+        for name in ("missing", "crash"):
+            daemon.wait_event("service_recovered", service=name)
+            assert daemon.service(name)["live"] == 0
+            assert daemon.service(name)["state"] == "listening"
+
+
+def test_a_service_without_processes_left_pauses(tmp_path: Path) -> None:
+    services = {"forbidden": service(rlimits={"nproc": 0})}
+    with running(tmp_path, {"services": services}) as daemon:
+        for _ in range(THRESHOLD):
+            assert daemon.talk("forbidden") == b""
+        daemon.wait_event("service_throttled", service="forbidden")
+        assert daemon.service("forbidden")["failed"] == {"EAGAIN": THRESHOLD}
+
+
+def test_a_loop_without_descriptors_recovers(tmp_path: Path) -> None:
+    with running(tmp_path, {"services": {"echo": service()}, "log": DEBUG}) as daemon:
+        address = daemon.address("echo")
+        loop = daemon.processes("loop")[0]["pid"]
+        soft, hard = resource.prlimit(loop, resource.RLIMIT_NOFILE)
+        lowest_free = min(set(range(1000)) - {int(name) for name in os.listdir(f"/proc/{loop}/fd")})
+        resource.prlimit(loop, resource.RLIMIT_NOFILE, (lowest_free, hard))
+        clients = [socket.create_connection(address) for _ in range(3)]
+        failed = daemon.wait_events(2, "accept_failed")
+        assert [item["pause"] for item in failed] == [0.1, 0.2]
+        resource.prlimit(loop, resource.RLIMIT_NOFILE, (soft, hard))
+        away, waited = clients[:2], clients[2]
+        assert [receive_all(sock) for sock in away] == [b"", b""]
+        assert exchange(waited, b"x") == b"x"
+        end(daemon, waited)
+        assert [item["remote"] for item in daemon.wait_events(2, "connection_dropped")] == [
+            "{}:{}".format(*sock.getsockname()) for sock in away
+        ]
+        assert daemon.service("echo")["failed"] == {"descriptors": 2}
+        for sock in away:
+            sock.close()
