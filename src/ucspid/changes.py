@@ -5,6 +5,17 @@ from dataclasses import fields
 from ucspid.plan import Plan, Service
 
 
+_TOO_LONG = {
+    "profile": "privileges changed",
+    "env": "environment changed",
+    "rules": "rules changed",
+    "rule_env": "variables that rules set changed",
+    "lookup": "lookups changed",
+    "exempt": "exempt networks changed",
+}
+"""What is said of fields whose values would not fit a line."""
+
+
 def changes(old: Plan | None, new: Plan) -> list[str]:
     """Return a line for each service added, removed or changed, and for the rest of the file."""
     before = {service.name: service for service in old.services} if old else {}
@@ -32,8 +43,8 @@ def _difference(old: Service, new: Service) -> str:
             continue
         if field.name == "listen":
             parts.append(f"listen {_listen(old)} -> {_listen(new)}")
-        elif field.name in ("profile", "env"):
-            parts.append({"profile": "privileges changed", "env": "environment changed"}[field.name])
+        elif field.name in _TOO_LONG:
+            parts.append(_TOO_LONG[field.name])
         else:
             parts.append(f"{field.name} {_show(before)} -> {_show(after)}")
     return ", ".join(parts)

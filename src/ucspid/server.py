@@ -71,6 +71,8 @@ class Server:
         self.launchers: dict[int, Launcher] = {}
         self.listeners: dict[int, Listener] = {}
         self.draining = False
+        self.known = asyncio.Event()
+        """Set when all sessions of an earlier loop are counted."""
         self.limits = Limits(0)
         self._log = log
         self._master = master
@@ -242,6 +244,7 @@ class Server:
         if self._settled:
             return
         self._settled = True
+        self.known.set()
         events.loop_started(self._log, self.live)
         for service in self.all_services():
             service.all_found()

@@ -1,6 +1,8 @@
 """What `ucspid status` shows: the loop's books as plain values."""
 
+import asyncio
 import collections
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -8,14 +10,20 @@ from typing import TYPE_CHECKING, Any
 from ucspid import __version__
 from ucspid.server import Server
 from ucspid.service import Service
+from ucspid.spawn import STUCK_AFTER
 
 if TYPE_CHECKING:
     from ucspid.masterlink import MasterLink
 
 
 async def status(link: "MasterLink", config: str, began: float) -> dict[str, Any]:
-    """Return the reply to the control verb status; docs/protocol-control.md describes it."""
+    """Return the reply to the control verb status; docs/protocol-control.md describes it.
+
+    A new loop knows the sessions of before in a moment, and answers only then, unless it takes long.
+    """
     server = link.server
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(server.known.wait(), STUCK_AFTER)
     services = [_service(service) for service in server.all_services()]
     return {
         "version": __version__,

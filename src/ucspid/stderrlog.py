@@ -17,6 +17,9 @@ MAX_LINE = 1000
 MAX_LINES = 200
 """Lines of a service that are logged in each second; more are counted, and the count is logged."""
 
+QUIET = 0.5
+"""Seconds after which a line that was begun and not ended is logged as it is."""
+
 _READ = 65536
 
 
@@ -54,8 +57,8 @@ class StderrLog:
         self._lines = Lines()
         self._logged = 0
         self._dropped = 0
-        self._idle = True
         self._loop = asyncio.get_running_loop()
+        self._read_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         os.set_blocking(descriptor, False)
         self._loop.add_reader(descriptor, self._read)
@@ -67,7 +70,7 @@ class StderrLog:
             return
         if not data:
             self._loop.remove_reader(self.descriptor)
-        self._idle = False
+        self._read_at = self._loop.time()
         for line in self._lines.feed(data) if data else self._lines.flush():
             self._tell(line)
         self._count_seconds()
@@ -84,15 +87,14 @@ class StderrLog:
             self._dropped += 1
 
     def _next_second(self) -> None:
-        """Begin to count anew; a line that nobody has gone on with for a second is not going to end."""
+        """Begin to count anew; a line that nobody goes on with is not going to end."""
         self._timer = None
         self._logged = 0
-        if self._idle:
+        if self._loop.time() - self._read_at < QUIET:
+            self._count_seconds()
+        else:
             for line in self._lines.flush():
                 self._tell(line)
-        else:
-            self._idle = True
-            self._count_seconds()
         if self._dropped:
             events.program_stderr_dropped(self._log, self._service, self._dropped)
             self._dropped = 0

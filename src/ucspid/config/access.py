@@ -132,6 +132,8 @@ class Access:
             self._never(rules.user_at, "a user", service, "ident")
 
     def _never(self, path: str, what: str, service: str, key: str) -> None:
+        if not self.problems.given(path):  # a pattern by itself, not in a list
+            path = path.removesuffix("[0]")
         self.problems.add(path, f"{what} matches nobody: service {service} needs lookup.{key}: yes for it")
 
     def _check_size(self, path: str, rules: _List) -> None:
@@ -139,7 +141,7 @@ class Access:
         if before <= MAX_BYTES < self._size:
             self.problems.add(
                 path,
-                f"the rules of all services take over {MAX_BYTES} bytes together: put shared ones into a file",
+                f"the rules of all services take over {MAX_BYTES} bytes: put those that they share into a file",
             )
 
 

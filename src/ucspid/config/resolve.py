@@ -30,17 +30,16 @@ def resolve(file: schema.File, name: str, environ: Mapping[str, str], problems: 
     name is the file's; relative paths start from its directory. environ is the daemon's environment.
     Raises OSError if no process can be made to look for programs and into files of rules.
     """
-    base = Path(name).absolute().parent
     resolver = _Resolver(file, name, environ, problems)
     loop = resolver.identities.loop(file.user, file.group)
-    services = [resolver.service(str(name), given) for name, given in file.services.items()]
+    services = [resolver.service(str(service), given) for service, given in file.services.items()]
     found = resolver.programs.find()
     services = resolver.with_rule_env(services, loop)
     return Plan(
         uid=loop.uid,
         gid=loop.gid,
         groups=loop.groups,
-        control=_control(file, base, problems),
+        control=_control(file, resolver.base, problems),
         log=Log(format=file.log.format, level=file.log.level),
         max_connections=file.limits.max_connections,
         services=tuple(replace(service, executable=found.get(service.name, "")) for service in services),
@@ -60,16 +59,16 @@ class _Resolver:
     """What the services of one file share while they are resolved."""
 
     def __init__(self, file: schema.File, name: str, environ: Mapping[str, str], problems: Problems) -> None:
-        base = Path(name).absolute().parent
+        self.base = Path(name).absolute().parent
         self.file = file
         self.environ = environ
         self.problems = problems
         self.identities = Identities(problems, is_root=os.geteuid() == 0)
-        self.profiles = Profiles(file, base, self.identities, problems)
+        self.profiles = Profiles(file, self.base, self.identities, problems)
         self.settings = Settings(file, problems)
         self.listeners = Listeners()
         self.programs = Programs(problems)
-        self.access = Access(name, base, problems)
+        self.access = Access(name, self.base, problems)
 
     def service(self, name: str, given: schema.Service) -> Service:
         """Return the service, without its executable, which is looked for when all services are known."""

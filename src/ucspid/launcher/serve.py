@@ -18,6 +18,8 @@ from ucspid.wire import messages as wire
 from ucspid.wire.channel import Channel, close_all
 
 _REPORTS_IN_A_PACKET = 256
+_PATIENCE = 1000
+"""Milliseconds to wait for the master to tell a program that the loop asks for."""
 _NO_TAG = bytes(wire.TAG_SIZE)
 
 Handler = Callable[[bytes, list[int]], None]
@@ -43,6 +45,7 @@ class Launcher:
         self._reports: list[bytes] = []
         self._leaving = False
         self._loop_gone = False
+        self._masterless = False
         self._poll = select.poll()
         self._handlers: dict[Channel, dict[int, Handler]] = {
             master: {wire.SERVICE: self._set_program, wire.ORPHAN_EXIT: self._orphan_exited},
@@ -124,6 +127,7 @@ class Launcher:
         _kind, service, connection, tag = wire.unpack(wire.START_HEAD, packet, exact=False)
         slot = None
         try:
+            self._await_program(service)
             slot = self._table.claim(connection, service, tag)
             variables = packet[wire.START_HEAD.size :]
             process = self._programs[service].start(descriptors[0], variables, self._limit)
@@ -138,6 +142,16 @@ class Launcher:
             self._reports.append(_report(wire.STARTED, 0, process, service, connection, tag=tag))
         finally:
             close_all(descriptors)
+
+    def _await_program(self, service: int) -> None:
+        """Hear the master out on programs, should the loop have heard of a service before us.
+
+        The master tells us first, but over another channel.
+        """
+        master = select.poll()
+        master.register(self._master.fileno(), select.POLLIN)
+        while service not in self._programs and not self._masterless and master.poll(_PATIENCE):
+            self._receive(self._master)
 
     def _signal(self, packet: bytes, _descriptors: list[int]) -> None:
         _kind, number, process, connection = wire.unpack(wire.SIGNAL_HEAD, packet)
@@ -179,6 +193,7 @@ class Launcher:
 
     def _master_gone(self) -> None:
         """Count the orphans out: nobody will say when they end."""
+        self._masterless = True
         for process in self._orphans:
             self._end(self._running.pop(process), wire.STATUS_UNKNOWN, (0, 0, 0))
         self._orphans.clear()

@@ -1,1 +1,1 @@
-"""Names of clients: DNS, ident, within a deadline."""
+"""What is looked up about a connection before its program starts: names in the DNS, and ident users."""

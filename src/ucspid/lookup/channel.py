@@ -1,0 +1,75 @@
+"""Questions to the DNS, through c-ares.
+
+c-ares keeps a thread that waits for answers and for changes of /etc/resolv.conf, and that
+sleeps otherwise. It also keeps each answer in a cache of its own, for up to an hour and without a bound, and
+there is no way to tell it not to. As clients choose what is asked, that would let them fill the memory:
+so a channel is given up for a new one after so many records, together with its cache.
+"""
+
+from collections.abc import Sequence
+
+import aiodns
+from pycares import DNSResult
+
+TIMEOUT = 2.0
+"""Seconds until a question is sent again, to the next server if there is one; then it may take twice as long."""
+TRIES = 2
+"""How often each server is asked."""
+MOST_RECORDS = 10_000
+"""Of the answers of one channel, counting each answer as one record more."""
+
+
+class _Channel:
+    __slots__ = ("records", "resolver", "waiting")
+
+    def __init__(self, nameservers: Sequence[str] | None) -> None:
+        self.resolver = aiodns.DNSResolver(nameservers, timeout=TIMEOUT, tries=TRIES)
+        self.records = 0
+        self.waiting = 0
+
+
+class Channels:
+    """The channel that is in use, and those before it that still wait for answers."""
+
+    def __init__(self, nameservers: Sequence[str] | None, most_records: int = MOST_RECORDS) -> None:
+        """Take the name servers of /etc/resolv.conf, or others: IP, IP:PORT or [IP]:PORT.
+
+        The first question opens a channel; until then there is no thread, and nothing is read.
+        """
+        self._nameservers = nameservers
+        self._most_records = most_records
+        self._channels: set[_Channel] = set()
+        self._current: _Channel | None = None
+
+    async def query(self, name: str, kind: str) -> DNSResult:
+        """Ask for records of a kind. Raises aiodns.error.DNSError."""
+        channel = self._current or self._open()
+        channel.waiting += 1
+        try:
+            result: DNSResult = await channel.resolver.query_dns(name, kind)
+            channel.records += len(result.answer) + len(result.authority) + len(result.additional)
+        finally:
+            channel.waiting -= 1
+            channel.records += 1
+            await self._tidy(channel)
+        return result
+
+    async def close(self) -> None:
+        """Give up all channels; what is asked fails."""
+        self._current = None
+        for channel in self._channels:
+            await channel.resolver.close()
+        self._channels.clear()
+
+    def _open(self) -> _Channel:
+        channel = self._current = _Channel(self._nameservers)
+        self._channels.add(channel)
+        return channel
+
+    async def _tidy(self, channel: _Channel) -> None:
+        """Give up a channel that has had its share, as soon as nothing waits for it any more."""
+        if channel.records >= self._most_records and self._current is channel:
+            self._current = None
+        if not channel.waiting and self._current is not channel and channel in self._channels:
+            self._channels.discard(channel)
+            await channel.resolver.close()
