@@ -17,6 +17,9 @@ import structlog
 
 from ucspid import plan
 from ucspid.listener import Listener
+from ucspid.lookup.dns import Resolver
+from ucspid.lookup.ident import Ident
+from ucspid.lookup.names import Names
 from ucspid.server import Planned, Server
 from ucspid.service import Service
 from ucspid.wire import messages as wire
@@ -119,7 +122,7 @@ class Rig:
             processors=[self._keep],
             wrapper_class=structlog.make_filtering_bound_logger("debug"),
         )
-        self.server = Server(logger, self)
+        self.server = Server(logger, self, Names(Resolver(), Ident()))
 
     def _keep(self, _logger: Any, level: str, fields: Any) -> Any:
         self.events.append({"level": level, **fields})
@@ -131,6 +134,10 @@ class Rig:
         self._news.set()
 
     # What the server asks its master
+
+    def reload_for_rules(self) -> None:
+        """Note that a reload was asked for."""
+        self.asked.append("reload")
 
     def more_launchers(self, _profile: int) -> None:
         """Note the wish."""

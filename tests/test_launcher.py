@@ -88,7 +88,7 @@ class Peers:
     def set_program(self, *argv: str, service: int = SERVICE, env: dict[str, str] | None = None) -> None:
         fixed = [f"{name}={value}".encode() for name, value in (env or {}).items()]
         strings = [
-            [argv[0].encode()], [item.encode() for item in argv], fixed, [name.encode() for name in NAMES],
+            [argv[0].encode()], [item.encode() for item in argv], fixed, [name.encode() for name in NAMES["tcp"]],
         ]  # fmt: skip
         self.programs[service] = wire.PEER_HEAD.pack(wire.SERVICE, service) + b"".join(
             wire.pack_strings(item) for item in strings

@@ -52,13 +52,16 @@ class Rig:
         ours, theirs = pair()
         self.peer = Channel(theirs)
         self.met: dict[int, Session] = {}
+        self.all_met: list[Session] = []
         self.changes = 0
         self.launcher = Launcher(NUMBER, ours, self._found, self._changed)
 
     def _found(self, service: int, connection: int, tag: bytes) -> Session:
         assert service == SERVICE
         tags.unpack(tag)
-        return self.met.setdefault(connection, Session())
+        session = self.met[connection] = Session()
+        self.all_met.append(session)
+        return session
 
     def _changed(self) -> None:
         self.changes += 1
@@ -368,7 +371,7 @@ async def test_any_reports_are_taken_or_refused(packets: list[bytes]) -> None:
         for packet in packets:
             with contextlib.suppress(WireError):
                 assert rig.say(packet)
-        for session in [*sessions, *rig.met.values()]:
+        for session in [*sessions, *rig.all_met]:
             assert session.failed is None or not session.exited
             if session.process is not None:
                 session.process.get_returncode()

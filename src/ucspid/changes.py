@@ -4,7 +4,6 @@ from dataclasses import fields
 
 from ucspid.plan import Plan, Service
 
-
 _TOO_LONG = {
     "profile": "privileges changed",
     "env": "environment changed",

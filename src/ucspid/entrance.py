@@ -16,7 +16,8 @@ from typing import Protocol
 from ucspid.followed import Followed
 from ucspid.limits import ClientLimits, Refusal, ServiceLimits, Slot
 from ucspid.listener import Listener, endpoint
-from ucspid.lookup.names import NOTHING, Found, Names
+from ucspid.lookup.found import NOTHING, Found
+from ucspid.lookup.names import Names
 from ucspid.plan import Service as Settings
 from ucspid.rules.networks import YamlRules
 from ucspid.rules.rule import Environment, Rule, Rules
@@ -138,7 +139,7 @@ class Entrance:
         if not self._looks_up:
             self._decide(arrival, rules, early)
             return
-        local, remote = arrival.listener.endpoint(arrival.sock), (arrival.ip, arrival.port)
+        local, remote = arrival.listener.end(arrival.sock), (arrival.ip, arrival.port)
         found = self._names.cached(self._service.settings.lookup, local, remote)
         if found is None:
             self._in_task(self._look_up(arrival, rules, early, local))

@@ -5,16 +5,15 @@ import os
 import socket
 
 from ucspid.address import plain
-from ucspid.environ import local_variables
 
 _POLITE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _DRAIN = 4096
 
 
 class Listener:
-    """A listening socket with what is the same for all connections it accepts."""
+    """A listening socket, with what is the same for all connections that it accepts."""
 
-    __slots__ = ("_local", "armed", "number", "sock", "text")
+    __slots__ = ("_end", "armed", "number", "sock", "text")
 
     def __init__(self, number: int, descriptor: int) -> None:
         """Own the descriptor of a listening TCP socket; number is the master's name for it."""
@@ -23,16 +22,14 @@ class Listener:
         self.armed = False
         ip, port = self.sock.getsockname()[:2]
         wildcard = ip in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
-        self._local = None if wildcard else local_variables(ip, port)
+        self._end = None if wildcard else (ip, port)
         dual = wildcard and ":" in ip and not self.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
         self.text = f"*:{port}" if dual else endpoint(ip, port)
 
-    def local(self, sock: socket.socket) -> bytes:
-        """Return the variables that say at which address a connection came in."""
-        return self._local or local_variables(*self.endpoint(sock))
-
-    def endpoint(self, sock: socket.socket) -> tuple[str, int]:
+    def end(self, sock: socket.socket) -> tuple[str, int]:
         """Return the address and port at which a connection came in."""
+        if self._end is not None:
+            return self._end
         ip, port = sock.getsockname()[:2]
         return plain(ip), port
 

@@ -17,6 +17,9 @@ from ucspid import events, plan
 from ucspid.errors import ConfigError, ResourceError
 from ucspid.listener import Listener
 from ucspid.log import Log
+from ucspid.lookup.dns import Resolver
+from ucspid.lookup.ident import Ident
+from ucspid.lookup.names import Names
 from ucspid.server import Planned, Server
 from ucspid.stderrlog import StderrLog
 from ucspid.wire import messages as wire
@@ -34,7 +37,7 @@ class MasterLink:
         finished() is called when the loop has nothing more to do, alone() when the master is gone.
         """
         self.generation = 0
-        self.server = Server(output.logger, self)
+        self.server = Server(output.logger, self, Names(Resolver(), Ident()))
         self._channel = channel
         self._output = output
         self._log = output.logger

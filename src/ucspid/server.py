@@ -65,7 +65,7 @@ class Planned:
 class Server:
     """The services of the event loop."""
 
-    def __init__(self, log: FilteringBoundLogger, master: Master) -> None:
+    def __init__(self, log: FilteringBoundLogger, master: Master, names: Names) -> None:
         """Begin with nothing; plans and launchers come from the master."""
         self.services: dict[int, Service] = {}
         self.launchers: dict[int, Launcher] = {}
@@ -84,7 +84,7 @@ class Server:
             limits=self.limits,
             turns=self._turns,
             reserve=Reserve(),
-            names=Names(),
+            names=names,
             follow=self._follow,
             next_connection=self._next_connection,
             handed_over=self._watch,

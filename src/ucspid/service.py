@@ -14,7 +14,7 @@ from ucspid import events, tags
 from ucspid.address import plain
 from ucspid.backoff import GRACE, Pause, Throttle
 from ucspid.entrance import Arrival, Entrance
-from ucspid.environ import variables
+from ucspid.environ import local_variables, variables
 from ucspid.followed import Followed
 from ucspid.gate import Gate, Hold, Turns
 from ucspid.limits import Limits, ServiceLimits, Slot
@@ -127,8 +127,14 @@ class Service:
             tags.pack(session.began, session.ip, session.port, self.name),
         )
         told = variables(
-            arrival.listener.local(arrival.sock), session.ip, session.port, session.connection
-        ) + b"".join(b"\0%s=%s" % variable for variable in arrival.env)
+            local_variables(*arrival.listener.end(arrival.sock), self.settings.environment),
+            session.ip,
+            session.port,
+            session.connection,
+            self.settings.environment,
+            arrival.found,
+            arrival.env,
+        )
         if self.throttle.starting(session.began):
             events.service_recovered(self._log, self.name)
         reason = self._start(session, head + told, arrival.sock)

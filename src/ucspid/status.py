@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ucspid import __version__
+from ucspid.gate import Hold
 from ucspid.server import Server
 from ucspid.service import Service
 from ucspid.spawn import STUCK_AFTER
@@ -72,8 +73,15 @@ def _service(service: Service) -> dict[str, Any]:
         "served": service.served,
         "refused": dict(service.refused),
         "failed": dict(service.failed),
-        "state": service.gate.held or "listening",
+        "state": _state(service),
     }
+
+
+def _state(service: Service) -> str:
+    """Return why a service accepts nothing now; a throttled one's gate only sees it when a client comes."""
+    if service.gate.held is None and service.throttle.throttled:
+        return Hold.THROTTLED
+    return service.gate.held or "listening"
 
 
 def _totals(server: Server, services: list[dict[str, Any]]) -> dict[str, Any]:

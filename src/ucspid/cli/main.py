@@ -55,6 +55,8 @@ def parser() -> Parser:
     _add_config(
         verbs.add_parser("check", help="check a configuration file: exit 0 if it is right, 100 if not")
     )
+    _add_explain(verbs.add_parser("explain", help="show what a service's rules say to a client"))
+    _add_rules(verbs.add_parser("rules", help="compile or check a file of access rules"))
     verbs.add_parser("schema", help="print the JSON Schema of the configuration file")
     verbs.add_parser("version", help="print the version")
     status = verbs.add_parser("status", help="show the running daemon's processes, services and counts")
@@ -63,6 +65,26 @@ def parser() -> Parser:
     reload = verbs.add_parser("reload", help="make the running daemon read its configuration file again")
     _add_daemon(reload)
     return top
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser)
+    parser.add_argument("service", metavar="SERVICE", help="name of the service")
+    parser.add_argument("ip", metavar="IP", help="the client's address")
+    parser.add_argument("--host", metavar="NAME", help="the client's name, as if it had been looked up")
+    parser.add_argument("--info", metavar="USER", help="the ident server's answer, as if it had been asked")
+    parser.add_argument(
+        "--tcprulescheck", action="store_true", help="print what tcprulescheck would: for a tcprules file"
+    )
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    compile_ = actions.add_parser("compile", help="make a cdb of a text, as tcprules does")
+    compile_.add_argument("text", metavar="TEXT", help="file of rules")
+    compile_.add_argument("cdb", metavar="CDB", help="file to write, or to replace at once")
+    check = actions.add_parser("check", help="check a file of rules: exit 0 if it is right, 100 if not")
+    check.add_argument("file", metavar="FILE", help="a text, or a cdb if its name ends in .cdb")
 
 
 def _add_config(parser: argparse._ActionsContainer) -> None:

@@ -15,6 +15,9 @@ from ucspid.plan import Lookup, RulesFile, RuleSpec
 MAX_BYTES = 32 << 20
 """What the lists of rules of all services may take in a plan, a shared one for each service."""
 
+MAX_RATES = 16
+"""Different rates that the rules of a service may have: each takes memory for many clients."""
+
 _AROUND = 150
 """Bytes that a rule takes in a plan besides its texts, at most."""
 
@@ -49,11 +52,11 @@ class Access:
             file = RulesFile(path=str(self.base / given.rules), kind=kind_of(given.rules))
             self._files.setdefault(file, path)
             return file
-        if self.problems.wrong(path):
-            return None
         if not given.rules:
             return () if given.default == "deny" else None
         if path not in self._lists:
+            if self.problems.wrong(path):
+                return None
             self._lists[path] = self._list(path, given.rules)
         rules = self._lists[path]
         if place.right(("lookup",)):
@@ -96,6 +99,8 @@ class Access:
 
     def _list(self, path: str, given: Sequence[schema.Rule]) -> _List:
         specs = tuple(self._spec(f"{path}[{index}]", rule) for index, rule in enumerate(given))
+        if len({spec.rate_per_ip for spec in specs} - {None}) > MAX_RATES:
+            self.problems.add(path, f"more than {MAX_RATES} different rates")
         return _List(
             specs,
             _first_pattern(path, given, "names"),
@@ -141,7 +146,7 @@ class Access:
         if before <= MAX_BYTES < self._size:
             self.problems.add(
                 path,
-                f"the rules of all services take over {MAX_BYTES} bytes: put those that they share into a file",
+                f"the rules of all services take over {MAX_BYTES} bytes: put what they share into a file",
             )
 
 

@@ -61,7 +61,7 @@ class Said(Form):
             raise Misfit("takes only yes, or nothing at all; clients belong to from")
         if value is False:
             raise Misfit("takes only yes: the opposite of allow is deny")
-        if value not in {None, True}:
+        if value is not None and value is not True:
             raise Misfit
         return cls(said=True)
 

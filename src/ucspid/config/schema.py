@@ -134,7 +134,10 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     message: Annotated[
         Message | None,
-        Meta(description="What clients that this rule refuses are sent, in place of refuse_message."),
+        Meta(
+            description="What is sent to clients that the rule denies; or that are over a limit, in place of "
+            "refuse_message."
+        ),
     ] = None
 
 

@@ -1,12 +1,14 @@
 """A launcher process: `python -I -S PATH_OF_THIS_FILE`, with its channels where the master puts them.
 
 Descriptor 3 is the channel of the master, 4 the launcher's end of the loop's, 5 the table.
-The first packet of the master says which privileges to take; READY or REFUSED answers it.
+The master tells the programs first and then which privileges to take, so that no start comes
+before its program; READY or REFUSED answers.
 A limit on CPU time that is meant for programs holds for the launcher too; its SIGXCPU is blocked
 here and reset for programs.
 """
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -35,7 +37,11 @@ def main() -> int:
     linux.default_signals()
     signalfd = linux.open_signalfd({signal.SIGCHLD, signal.SIGXCPU})
     master = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, MASTER))
-    packet = master.sock.recv(wire.MAX_PACKET)
+    programs: list[tuple[bytes, list[int]]] = []
+    packet, descriptors = _next(master)
+    while packet and packet[0] == wire.SERVICE:
+        programs.append((packet, descriptors))
+        packet, descriptors = _next(master)
     if not packet:
         return 0
     orders = Orders.unpack(packet)
@@ -51,6 +57,8 @@ def main() -> int:
         return EXIT_SYSTEM
     loop = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, LOOP))
     launcher = Launcher(master, loop, table, signalfd, ProgramLimit(orders.nofile))
+    for packet, descriptors in programs:
+        launcher.set_program(packet, descriptors)
     launcher.take_over(orders.orphans)
     master.send(wire.PEER_HEAD.pack(wire.READY, wire.VERSION))
     try:
@@ -59,6 +67,17 @@ def main() -> int:
         sys.stderr.write(f"ucspid: launcher: {problem}\n")
         return EXIT_SYSTEM
     return 0
+
+
+def _next(master: Channel) -> tuple[bytes, list[int]]:
+    """Wait for a packet of the master's."""
+    waiting = select.poll()
+    waiting.register(master.fileno(), select.POLLIN)
+    while True:
+        received = master.receive()
+        if received is not None:
+            return received
+        waiting.poll()
 
 
 def _close_inherited() -> None:

@@ -18,8 +18,6 @@ from ucspid.wire import messages as wire
 from ucspid.wire.channel import Channel, close_all
 
 _REPORTS_IN_A_PACKET = 256
-_PATIENCE = 1000
-"""Milliseconds to wait for the master to tell a program that the loop asks for."""
 _NO_TAG = bytes(wire.TAG_SIZE)
 
 Handler = Callable[[bytes, list[int]], None]
@@ -48,7 +46,7 @@ class Launcher:
         self._masterless = False
         self._poll = select.poll()
         self._handlers: dict[Channel, dict[int, Handler]] = {
-            master: {wire.SERVICE: self._set_program, wire.ORPHAN_EXIT: self._orphan_exited},
+            master: {wire.SERVICE: self.set_program, wire.ORPHAN_EXIT: self._orphan_exited},
             loop: {
                 wire.START: self._start,
                 wire.SIGNAL: self._signal,
@@ -105,9 +103,10 @@ class Launcher:
 
     def _receive(self, channel: Channel) -> None:
         received = channel.receive()
-        if received is None:
-            return
-        packet, descriptors = received
+        if received is not None:
+            self._take(channel, *received)
+
+    def _take(self, channel: Channel, packet: bytes, descriptors: list[int]) -> None:
         if packet:
             handler = self._handlers[channel].get(packet[0])
             if handler is None:
@@ -127,7 +126,8 @@ class Launcher:
         _kind, service, connection, tag = wire.unpack(wire.START_HEAD, packet, exact=False)
         slot = None
         try:
-            self._await_program(service)
+            if service not in self._programs:
+                self._hear_master_out()
             slot = self._table.claim(connection, service, tag)
             variables = packet[wire.START_HEAD.size :]
             process = self._programs[service].start(descriptors[0], variables, self._limit)
@@ -143,15 +143,10 @@ class Launcher:
         finally:
             close_all(descriptors)
 
-    def _await_program(self, service: int) -> None:
-        """Hear the master out on programs, should the loop have heard of a service before us.
-
-        The master tells us first, but over another channel.
-        """
-        master = select.poll()
-        master.register(self._master.fileno(), select.POLLIN)
-        while service not in self._programs and not self._masterless and master.poll(_PATIENCE):
-            self._receive(self._master)
+    def _hear_master_out(self) -> None:
+        """Take what the master has told: it does so before the loop can know, but over another channel."""
+        while not self._masterless and (received := self._master.receive()) is not None:
+            self._take(self._master, *received)
 
     def _signal(self, packet: bytes, _descriptors: list[int]) -> None:
         _kind, number, process, connection = wire.unpack(wire.SIGNAL_HEAD, packet)
@@ -177,7 +172,8 @@ class Launcher:
 
     # What the master tells
 
-    def _set_program(self, packet: bytes, descriptors: list[int]) -> None:
+    def set_program(self, packet: bytes, descriptors: list[int]) -> None:
+        """Learn a service's program, or another one for a service that has one."""
         _kind, service = wire.unpack(wire.PEER_HEAD, packet, exact=False)
         before = self._programs.get(service)
         self._programs[service] = Program(packet, descriptors)

@@ -1,18 +1,19 @@
 """Questions to the DNS, through c-ares.
 
-c-ares keeps a thread that waits for answers and for changes of /etc/resolv.conf, and that
-sleeps otherwise. It also keeps each answer in a cache of its own, for up to an hour and without a bound, and
-there is no way to tell it not to. As clients choose what is asked, that would let them fill the memory:
-so a channel is given up for a new one after so many records, together with its cache.
+A channel of c-ares has a thread that waits for answers and for changes of /etc/resolv.conf, and
+sleeps otherwise. It also keeps all answers in a cache of its own, for up to an hour and without
+a bound, and cannot be told not to. Clients have a say in what is asked, and could fill the
+memory: so a channel is given up for a new one after so many records, and its cache with it.
 """
 
 from collections.abc import Sequence
 
 import aiodns
+from aiodns import error
 from pycares import DNSResult
 
 TIMEOUT = 2.0
-"""Seconds until a question is sent again, to the next server if there is one; then it may take twice as long."""
+"""Seconds until a question goes to the next server; in the second round up to twice as long."""
 TRIES = 2
 """How often each server is asked."""
 MOST_RECORDS = 10_000
@@ -40,9 +41,12 @@ class Channels:
         self._most_records = most_records
         self._channels: set[_Channel] = set()
         self._current: _Channel | None = None
+        self._closed = False
 
     async def query(self, name: str, kind: str) -> DNSResult:
-        """Ask for records of a kind. Raises aiodns.error.DNSError."""
+        """Ask for records of a kind: PTR, A or AAAA. Raises aiodns.error.DNSError."""
+        if self._closed:
+            raise error.DNSError(error.ARES_EDESTRUCTION, "closed")
         channel = self._current or self._open()
         channel.waiting += 1
         try:
@@ -55,11 +59,11 @@ class Channels:
         return result
 
     async def close(self) -> None:
-        """Give up all channels; what is asked fails."""
+        """Give up all channels; what is asked, or will be, fails."""
+        self._closed = True
         self._current = None
-        for channel in self._channels:
-            await channel.resolver.close()
-        self._channels.clear()
+        while self._channels:
+            await self._channels.pop().resolver.close()
 
     def _open(self) -> _Channel:
         channel = self._current = _Channel(self._nameservers)
@@ -70,6 +74,6 @@ class Channels:
         """Give up a channel that has had its share, as soon as nothing waits for it any more."""
         if channel.records >= self._most_records and self._current is channel:
             self._current = None
-        if not channel.waiting and self._current is not channel and channel in self._channels:
-            self._channels.discard(channel)
+        if channel is not self._current and not channel.waiting and channel in self._channels:
+            self._channels.remove(channel)
             await channel.resolver.close()

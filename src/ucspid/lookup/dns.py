@@ -1,7 +1,7 @@
 """Host names of addresses, and whether a name has an address: asked of the DNS, and kept.
 
-Only the DNS is asked, as tcpserver does, not /etc/hosts. A resolver that answers is trusted; it is the one of
-/etc/resolv.conf, followed as that changes.
+Only the DNS is asked, as by tcpserver, not /etc/hosts; the resolver is trusted. It is the one
+of /etc/resolv.conf, whose changes are followed.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from aiodns import error
 from pycares import AAAARecordData, ARecordData, DNSResult, PTRRecordData
 
 from ucspid.inet import pack
-from ucspid.lookup.cache import FAILED, LONGEST, NEGATIVE, Breaker, Cache, lifetime
+from ucspid.lookup.cache import FAILED, NEGATIVE, Breaker, Cache, lifetime
 from ucspid.lookup.channel import MOST_RECORDS, Channels
 from ucspid.lookup.hostname import hostname
 
@@ -28,14 +28,15 @@ TEST_TIMEOUT = 2.0
 """Seconds in which a resolver that is alive answers a question about a name that cannot exist."""
 
 _NOTHING_THERE = frozenset({error.ARES_ENOTFOUND, error.ARES_ENODATA, error.ARES_EBADNAME})
+_ADDRESSES = (ARecordData, AAAARecordData)
 _SILENCE = frozenset({error.ARES_ETIMEOUT, error.ARES_ECONNREFUSED})
-_NEVER_SENT = frozenset(
+_NOT_HEARD = frozenset(
     {error.ARES_EBADNAME, error.ARES_ECANCELLED, error.ARES_EDESTRUCTION, error.ARES_EFILE, error.ARES_ENOMEM}
 )
 
 
 class Question(NamedTuple):
-    """Without a name: which name does ip have? With one: does name have the address ip?
+    """Which name an address has, or, where there is a name, whether it has the address.
 
     ip is an IPv4 address, or an IPv6 address that is not IPv4-mapped; name is an Answer's.
     """
@@ -67,8 +68,8 @@ class Bounds:
 class Resolver:
     """Asks the DNS, each question once at a time, and keeps what it answers.
 
-    A dead resolver is not waited for (see Breaker), and no more questions are asked at a time than the
-    bound allows: such questions fail at once, and that is not kept.
+    While the name server is dead (see Breaker), or as many questions wait as may, others fail at
+    once; that is not kept.
     """
 
     def __init__(self, nameservers: Sequence[str] | None = None, bounds: Bounds | None = None) -> None:
@@ -78,14 +79,18 @@ class Resolver:
         self._cache: Cache[Question, Answer] = Cache(self._bounds.capacity)
         self._breaker = Breaker()
         self._asked: dict[Question, asyncio.Task[Answer]] = {}
-        self._test: asyncio.Task[None] | None = None
+        self._tests: set[asyncio.Task[None]] = set()
 
     def known(self, question: Question) -> Answer | None:
         """Return the answer if it needs no waiting, None otherwise."""
-        return self._cache.get(question, time.monotonic())
+        answer = self._cache.get(question, time.monotonic())
+        if answer is None and self._breaker.dead:
+            self._test_if_due()
+            return _FAILURE
+        return answer
 
     async def ask(self, question: Question) -> Answer:
-        """Return the answer, after seconds perhaps; never raises.
+        """Return the answer, after some seconds perhaps.
 
         Whoever gives up waiting does not stop the question: its answer is kept for the next.
         """
@@ -94,8 +99,7 @@ class Resolver:
             return known
         task = self._asked.get(question)
         if task is None:
-            self._test_if_due()
-            if self._breaker.dead or len(self._asked) >= self._bounds.most_asked:
+            if len(self._asked) >= self._bounds.most_asked:
                 return _FAILURE
             task = self._asked[question] = asyncio.create_task(self._find(question))
         return await asyncio.shield(task)
@@ -103,6 +107,71 @@ class Resolver:
     async def close(self) -> None:
         """Stop asking; whoever waits gets a failure."""
         await self._channels.close()
-        if self._test is not None:
-            await self._test
-        await asyncio.gather(*self._asked.values())
+        tasks = [*self._asked.values(), *self._tests]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _find(self, question: Question) -> Answer:
+        answer, seconds = _FAILURE, FAILED
+        try:
+            answer, seconds = _read(question, await self._channels.query(*_in_dns(question)))
+            self._breaker.answered()
+        except error.DNSError as problem:
+            code = problem.args[0]
+            if code in _NOTHING_THERE:
+                answer, seconds = Answer(None), NEGATIVE
+            self._note_problem(code)
+        finally:
+            del self._asked[question]
+        self._cache.put(question, answer, seconds, time.monotonic())
+        return answer
+
+    def _note_problem(self, code: int) -> None:
+        if code in _SILENCE:
+            self._breaker.timed_out()
+            self._test_if_due()
+        elif code not in _NOT_HEARD:
+            self._breaker.answered()
+
+    def _test_if_due(self) -> None:
+        if self._breaker.test_is_due(time.monotonic()):
+            task = asyncio.create_task(self._test())
+            self._tests.add(task)
+            task.add_done_callback(self._tests.discard)
+
+    async def _test(self) -> None:
+        """Ask about a name that nobody has asked about before: no cache on the way can answer."""
+        answered = True
+        try:
+            async with asyncio.timeout(self._bounds.test_timeout):
+                await self._channels.query(f"{secrets.token_hex(8)}.invalid", "A")
+        except TimeoutError:
+            answered = False
+        except error.DNSError as problem:
+            answered = problem.args[0] not in _SILENCE | _NOT_HEARD
+        self._breaker.test_ended(time.monotonic(), answered=answered)
+
+
+def _in_dns(question: Question) -> tuple[str, str]:
+    """Return which name is to be looked up, and which records of it."""
+    if question.name is None:
+        return ipaddress.ip_address(question.ip).reverse_pointer, "PTR"
+    return question.name.decode(), "AAAA" if ":" in question.ip else "A"
+
+
+def _read(question: Question, result: DNSResult) -> tuple[Answer, float]:
+    """Return what was found, and for how many seconds it is to be kept.
+
+    The resolver has followed aliases (RFC 2317): where they lead stands in the same answer. Of
+    several names the first is taken.
+    """
+    found = None
+    if question.name is None:
+        names = (record.data.dname for record in result.answer if isinstance(record.data, PTRRecordData))
+        found = hostname(next(names, ""))
+    else:
+        wanted = pack(question.ip)
+        addresses = (record.data.addr for record in result.answer if isinstance(record.data, _ADDRESSES))
+        if any(pack(address) == wanted for address in addresses):
+            found = question.name
+    seconds = lifetime(min((record.ttl for record in result.answer), default=0))
+    return Answer(found), seconds if found else min(seconds, NEGATIVE)

@@ -8,7 +8,7 @@ inside a label is thus told from one between labels, and no byte is left that co
 import re
 
 LONGEST = 255
-"""Bytes of a name in a DNS message, with a length before each label and one for the root (RFC 1035, 2.3.4)."""
+"""Bytes of a name in a DNS message: a length before each label, and one for the root (RFC 1035, 2.3.4)."""
 
 _PLAIN = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _PIECE = re.compile(r"\\([0-9]{3})|\\(.)|(.)", re.DOTALL)

@@ -1,29 +1,81 @@
-"""The names of one connection, found together within one deadline."""
+"""All that a service wants to know of the two ends of a connection, looked up at the same time.
 
-from dataclasses import dataclass
+Addresses are the text that accept(2) and getsockname(2) give, without IPv4 mapping and scope id.
+"""
 
+import asyncio
+from collections.abc import Coroutine
+
+from ucspid.lookup.dns import Answer, Question, Resolver
+from ucspid.lookup.found import Found
+from ucspid.lookup.ident import Ident
 from ucspid.plan import Lookup
 
+End = tuple[str, int]
+"""An address and a port."""
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What was found; None is what was not."""
-
-    remote_host: bytes | None
-    local_host: bytes | None
-    info: bytes | None
-
-
-NOTHING = Found(None, None, None)
+_NONE = Answer(None)
 
 
 class Names:
-    """Finds names."""
+    """Looks up the names of connections' ends, and their ident users."""
 
-    def cached(self, lookup: Lookup, local: tuple[str, int], remote: tuple[str, int]) -> Found | None:
-        """Return what is known without asking anybody, None if something must be asked."""
-        return NOTHING
+    def __init__(self, resolver: Resolver, ident: Ident) -> None:
+        """Take who is asked."""
+        self._resolver = resolver
+        self._ident = ident
 
-    async def find(self, lookup: Lookup, local: tuple[str, int], remote: tuple[str, int]) -> Found:
-        """Return what can be found within the deadline."""
-        return NOTHING
+    def cached(self, lookup: Lookup, local: End, remote: End) -> Found | None:
+        """Return what find() would return, if that can be told at once; None otherwise."""
+        if lookup.ident:
+            return None
+        remote_host = self._known(remote[0], lookup.paranoid) if lookup.remote_host else _NONE
+        local_host = self._known(local[0]) if lookup.local_ptr else _NONE
+        if remote_host is None or local_host is None:
+            return None
+        return Found(remote_host.found, _given(lookup) or local_host.found)
+
+    async def find(self, lookup: Lookup, local: End, remote: End) -> Found:
+        """Return what is found out within lookup.timeout seconds; what takes longer is left out."""
+        parts: dict[str, Coroutine[None, None, bytes | None]] = {}
+        if lookup.remote_host:
+            parts["remote_host"] = self._name(remote[0], lookup.paranoid)
+        if lookup.local_ptr:
+            parts["local_host"] = self._name(local[0])
+        if lookup.ident:
+            parts["info"] = self._ident.ask(local[0], remote[0], local[1], remote[1])
+        found = Found(local_host=_given(lookup))
+        return found._replace(**await _finished(parts, lookup.timeout)) if parts else found
+
+    def _known(self, ip: str, paranoid: bool = False) -> Answer | None:
+        answer = self._resolver.known(Question(ip))
+        if not paranoid or answer is None or answer.found is None:
+            return answer
+        return self._resolver.known(Question(ip, answer.found))
+
+    async def _name(self, ip: str, paranoid: bool = False) -> bytes | None:
+        """Return the name of ip; if paranoid, only one that has the address ip."""
+        answer = await self._resolver.ask(Question(ip))
+        if not paranoid or answer.found is None:
+            return answer.found
+        return (await self._resolver.ask(Question(ip, answer.found))).found
+
+
+def _given(lookup: Lookup) -> bytes | None:
+    """Return the local host name that the file gives."""
+    return None if lookup.local_host is None else lookup.local_host.encode("utf-8", "surrogateescape")
+
+
+async def _finished(
+    parts: dict[str, Coroutine[None, None, bytes | None]], seconds: float
+) -> dict[str, bytes | None]:
+    """Return the results that are there after so many seconds at most; the others are cancelled."""
+    tasks = {asyncio.create_task(part): name for name, part in parts.items()}
+    try:
+        done, late = await asyncio.wait(tasks, timeout=seconds)
+    finally:
+        for task in tasks:
+            task.cancel()
+    if late:
+        await asyncio.wait(late)
+    return {tasks[task]: task.result() for task in done}

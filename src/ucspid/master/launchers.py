@@ -27,8 +27,6 @@ from ucspid.wire.privileges import Orders
 MOST_LAUNCHERS = 2 * (len(os.sched_getaffinity(0)) + 1)
 """Of a profile: the loop asks for one more than there are cores, and for others when some are stuck."""
 
-_NAMES = [name.encode() for name in NAMES]
-
 
 @dataclass(frozen=True, slots=True)
 class Exit:
@@ -56,7 +54,7 @@ def program(number: int, service: Service, stderr: int | None) -> Program:
         [os.fsencode(service.executable)],
         [os.fsencode(item) for item in service.argv],
         [os.fsencode(f"{name}={value}") for name, value in service.env],
-        _NAMES + [os.fsencode(name) for name in service.rule_env],
+        [os.fsencode(name) for name in (*NAMES[service.environment], *service.rule_env)],
     ]
     packet = wire.PEER_HEAD.pack(wire.SERVICE, number) + b"".join(wire.pack_strings(item) for item in strings)
     return Program(number, packet, stderr)
@@ -200,6 +198,7 @@ class ProfileLaunchers:
         profile = asdict(self._profile)
         no_new_privs = profile.pop("no_new_privs")
         title = f"ucspid: launcher {self.names}"
+        self._tell_programs(launcher, list(self._programs.values()))
         channel.send(
             Orders(
                 title,
@@ -212,7 +211,7 @@ class ProfileLaunchers:
         for packet in launcher.late.values():
             channel.send(packet)
         launcher.late.clear()
-        self._tell_programs(launcher, list(self._programs.values()))
+        self._watch(launcher)
 
     def _tell_programs(self, launcher: Launcher, programs: list[Program]) -> None:
         if launcher.channel is None:

@@ -8,8 +8,10 @@ been meant: a NUL byte in a rule and a variable without a name are refused; an a
 slash, which for tcprules matches nobody, is a network, and refused if it is not one.
 """
 
+import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -71,11 +73,14 @@ def install(content: bytes, path: str) -> None:
     """Put a file in place at once, so that a reader sees the old one or the new one. Raises OSError.
 
     It is on the disk before it gets its name; whatever goes wrong leaves the old file as it was.
+    It has the permissions of the old file, and its owner and group as far as the system allows:
+    who could read the rules still can, and nobody else.
     """
     temporary = f"{path}.{os.getpid()}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            _take_after(path, descriptor)
             file.write(content)
             file.flush()
             os.fsync(descriptor)
@@ -83,6 +88,18 @@ def install(content: bytes, path: str) -> None:
     except BaseException:
         Path(temporary).unlink()
         raise
+
+
+def _take_after(path: str, descriptor: int) -> None:
+    """Give the file that is being written the owner, group and permissions of the one it replaces."""
+    try:
+        old = Path(path).stat()
+    except FileNotFoundError:
+        return
+    for owner, group in ((-1, old.st_gid), (old.st_uid, -1)):
+        with contextlib.suppress(PermissionError):
+            os.fchown(descriptor, owner, group)
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode) & 0o777)
 
 
 def _parse_line(line: bytes, number: int) -> Iterator[Record]:

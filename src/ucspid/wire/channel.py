@@ -19,6 +19,8 @@ MAX_DESCRIPTORS = 250
 
 _SEND = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _RECEIVE = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+_BUFFER = memoryview(bytearray(MAX_PACKET))
+"""For receiving, whatever the channel: no process of the daemon receives in two threads."""
 _SPACE = socket.CMSG_SPACE(4 * MAX_DESCRIPTORS)
 
 
@@ -90,7 +92,7 @@ class Channel:
 
     def _receive(self, space: int) -> tuple[bytes, list[int]] | None:
         try:
-            packet, ancillary, flags, _ = self.sock.recvmsg(MAX_PACKET, space, _RECEIVE)
+            size, ancillary, flags, _ = self.sock.recvmsg_into([_BUFFER], space, _RECEIVE)
         except BlockingIOError:
             return None
         except ConnectionResetError:
@@ -103,7 +105,7 @@ class Channel:
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             close_all(descriptors)
             raise WireError("a packet was cut off: too long, or with descriptors for which there was no room")
-        return packet, descriptors
+        return bytes(_BUFFER[:size]), descriptors
 
 
 def close_all(descriptors: Iterable[int]) -> None:

@@ -1,0 +1,1 @@
+"""The bench: ucspid side by side with the servers that it replaces. See bench/README.md."""

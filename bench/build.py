@@ -1,0 +1,47 @@
+"""Compiling the bench's C programs, each time anew into a folder of the run: that takes a second."""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+SOURCES = Path(__file__).parent
+_FLAGS = ["-O2", "-Wall", "-Wextra"]
+_BARE = ["-static", "-nostdlib", "-DBARE"]
+"""For a program without the C library; machines that program.c does not know get one with it."""
+
+
+class CannotBuildError(Exception):
+    """There is no C compiler, or it fails."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Paths of what was compiled."""
+
+    load: str
+    floor: str
+    trivial: str
+    hold: str
+
+
+def build(folder: Path) -> Programs:
+    """Compile everything into a folder. Raises CannotBuildError."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise CannotBuildError("there is no C compiler: the load generator and the floor are in C")
+    for name in ("load", "floor"):
+        _compile(compiler, folder / name, f"{name}.c", [])
+    for name, flags in (("trivial", []), ("hold", ["-DHOLD"])):
+        try:
+            _compile(compiler, folder / name, "program.c", [*_BARE, *flags])
+        except CannotBuildError:
+            _compile(compiler, folder / name, "program.c", ["-static", *flags])
+    return Programs(*(str(folder / name) for name in ("load", "floor", "trivial", "hold")))
+
+
+def _compile(compiler: str, output: Path, source: str, flags: list[str]) -> None:
+    command = [compiler, *_FLAGS, *flags, "-o", str(output), str(SOURCES / source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CannotBuildError(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -1,0 +1,126 @@
+"""ucspid as a server to be measured."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench import measure
+from bench.server import BACKLOG, LOOPBACK, CannotStartError, Server, Workload
+from ucspid.cli import client
+
+TIMEOUT = 60.0
+
+
+class Ucspid(Server):
+    """A running daemon."""
+
+    def __init__(self, process: subprocess.Popen[Any], control: Path, started_in: float) -> None:
+        """Ask it what it listens on; started_in are the seconds until it was ready."""
+        self.control = control
+        self.started_in = started_in
+        status = self.status()
+        addresses = {item["service"]: item["address"] for item in status["listeners"]}
+        super().__init__(process, [int(addresses[name].rpartition(":")[2]) for name in sorted(addresses)])
+
+    def status(self) -> dict[str, Any]:
+        """Return what `ucspid status --json` prints."""
+        return client.call(self.control, "status", {}, TIMEOUT)
+
+    def reload(self) -> None:
+        """Have it read its file again, and wait until that is done."""
+        client.call(self.control, "reload", {}, TIMEOUT)
+
+    def pids(self) -> list[int]:
+        """Return master, loop and launchers; launchers come as they are needed."""
+        return [self.process.pid, *(pid for pid in _children(self.process.pid) if _is_ours(pid))]
+
+    def loop(self) -> int:
+        """Return the process of the event loop."""
+        pid: int = next(item["pid"] for item in self.status()["processes"] if item["role"] == "loop")
+        return pid
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().startswith("ucspid: ")
+    except OSError:
+        return False
+
+
+class UcspidPeer:
+    """How ucspid is started; config is added to its file, service to each of its services."""
+
+    def __init__(
+        self,
+        name: str = "ucspid",
+        *,
+        config: dict[str, Any] | None = None,
+        service: dict[str, Any] | None = None,
+    ) -> None:
+        """Take what differs from a plain configuration."""
+        self.name = name
+        self._config = config or {}
+        self._service = service or {}
+
+    def absent(self) -> str | None:
+        """Return None."""
+        return None
+
+    def start(self, workload: Workload) -> Ucspid:
+        """Start it and wait for its readiness message."""
+        folder = workload.files / f"{self.name.replace(' ', '-')}-{time.monotonic_ns()}"
+        folder.mkdir(mode=0o755)
+        path = folder / "ucspid.yaml"
+        path.write_text(yaml.safe_dump(self._file(workload, folder), sort_keys=False))
+        reading, writing = os.pipe()
+        began = time.monotonic()
+        with (folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ucspid", "run", "-c", str(path), "--ready-fd", str(writing)],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                pass_fds=(writing,),
+            )
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            if pipe.read() != b"\n":
+                raise CannotStartError((folder / "log").read_text() or f"exit {process.wait()}")
+        return Ucspid(process, folder / "control", time.monotonic() - began)
+
+    def _file(self, workload: Workload, folder: Path) -> dict[str, Any]:
+        limits = {"max_connections": workload.max_connections, "max_per_ip": workload.max_per_ip}
+        service: dict[str, Any] = {
+            "listen": f"{LOOPBACK}:0",
+            "program": list(workload.program),
+            "env": dict(workload.env),
+            "backlog": BACKLOG,
+            "rate_per_ip": workload.rate_per_ip,
+            "kill_timeout": 1,
+            "drain_timeout": 1,
+            **limits,
+            **self._service,
+        }
+        if workload.deny:
+            service["default"] = "deny"
+        names = [f"bench{number:05}" for number in range(workload.services)]
+        return {
+            "control": str(folder / "control"),
+            "log": {"format": "json", "level": "info" if workload.logs else "warning"},
+            "limits": {"max_connections": workload.max_connections},
+            "services": dict.fromkeys(names, service),
+            **self._config,
+        }
+
+
+def memory(server: Server) -> float:
+    """Return the memory of all of a server's own processes in bytes."""
+    return measure.pss_of(server.pids())

@@ -1,0 +1,135 @@
+"""A server that is measured: a process of ours that listens, with those below it."""
+
+import os
+import select
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from bench import measure
+
+LOOPBACK = "127.0.0.1"
+BACKLOG = 1024
+"""Connections that wait in the kernel, for every server that can be told: no client is to try again."""
+
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 30.0
+_LOOK_AGAIN = 5
+"""Milliseconds between attempts to connect, for servers that do not say when they listen."""
+
+
+class CannotStartError(Exception):
+    """A server did not come to listen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What a server is asked to do: the same for all that are compared.
+
+    files is a folder for what the server needs. deny refuses every client by an access rule.
+    The limits per client are None where there are none; message is what refused clients get.
+    """
+
+    program: tuple[str, ...]
+    files: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    max_connections: int = 400
+    max_per_ip: int | None = None
+    rate_per_ip: str | None = None
+    logs: bool = False
+    deny: bool = False
+    services: int = 1
+
+
+class Server:
+    """A running server; a context manager that ends it."""
+
+    def __init__(self, process: subprocess.Popen[Any], ports: Sequence[int]) -> None:
+        """Take over a process that listens on the ports, one for each service."""
+        self.process = process
+        self.ports = list(ports)
+        self._own = set(measure.descendants(process.pid))
+
+    @property
+    def port(self) -> int:
+        """Return the port of the first service."""
+        return self.ports[0]
+
+    def pids(self) -> list[int]:
+        """Return the processes of the server itself, without the programs it runs."""
+        return sorted(self._own)
+
+    def stop(self) -> None:
+        """End it, and whatever it started: by process id."""
+        below = measure.descendants(self.process.pid)[1:]
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for pid in below:
+            _kill(pid)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+
+class Peer(Protocol):
+    """A kind of server."""
+
+    name: str
+
+    def absent(self) -> str | None:
+        """Return why it cannot be measured on this machine, or None if it can."""
+
+    def start(self, workload: Workload) -> Server:
+        """Start it and wait until it listens. Raises CannotStartError."""
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now, for servers that cannot choose one themselves."""
+    with socket.socket() as sock:
+        sock.bind((LOOPBACK, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def wait_until_listening(process: subprocess.Popen[Any], port: int) -> None:
+    """Wait until a process accepts connections on a port. Raises CannotStartError if it ends."""
+    deadline = time.monotonic() + START_TIMEOUT
+    with os.fdopen(os.pidfd_open(process.pid), "rb") as pidfd:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        while time.monotonic() < deadline:
+            with socket.socket() as sock:
+                if sock.connect_ex((LOOPBACK, port)) == 0:
+                    sock.shutdown(socket.SHUT_WR)
+                    while sock.recv(4096):
+                        pass
+                    return
+            if poll.poll(_LOOK_AGAIN):
+                raise CannotStartError(f"{process.args} ended: exit {process.wait()}")
+    process.kill()
+    process.wait()
+    raise CannotStartError(f"{process.args} does not listen on {port}")
+
+
+def _kill(pid: int) -> None:
+    """Kill a process that the server left behind; most have ended by themselves."""
+    try:
+        os.kill(pid, 9)
+    except ProcessLookupError:
+        return

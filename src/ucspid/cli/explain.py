@@ -1,0 +1,75 @@
+"""ucspid explain: what the rules of a service say to a client, and what its program would get."""
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+
+from ucspid.cli.explanation import Client, explanation
+from ucspid.config.load import load
+from ucspid.errors import ConfigError
+from ucspid.inet import pack, unpack
+from ucspid.plan import Plan, RulesFile, Service
+from ucspid.rules.lookup import read_cdb, read_text
+from ucspid.rules.networks import YamlRules
+from ucspid.rules.rule import Rule, Rules
+
+_READ = {"text": read_text, "cdb": read_cdb}
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the explanation. Raises ConfigError for a wrong file, service or address, OSError."""
+    service = _service(load(options.config), options)
+    client = _client(options)
+    rules = rules_of(service)
+    rule = answer(service, rules, client)
+    if options.tcprulescheck:
+        if not isinstance(service.rules, RulesFile):
+            raise ConfigError([f"--tcprulescheck: the rules of {service.name} are not in a tcprules file"])
+        sys.stdout.buffer.write(as_tcprulescheck(rule))
+    else:
+        early = rules.decide_early(client.ip) is not None
+        print("\n".join(explanation(service, client, rule, early=early)))
+    return 0
+
+
+def rules_of(service: Service) -> Rules:
+    """Return the rules of a service, read anew if they are in a file. Raises OSError, ConfigError."""
+    if isinstance(service.rules, RulesFile):
+        return _READ[service.rules.kind](service.rules.path)
+    return YamlRules(service.rules or (), service.default)
+
+
+def answer(service: Service, rules: Rules, client: Client) -> Rule:
+    """Return the rule for a client, with the service's default where none matches."""
+    rule = rules.match(client.ip, client.host, client.info)
+    return replace(rule, verdict=service.default) if rule.where == "default" else rule
+
+
+def as_tcprulescheck(rule: Rule) -> bytes:
+    """Return the words of tcprulescheck(1) for what a tcprules file says to a client."""
+    first = b"default:\n" if rule.key is None else b"rule " + rule.key + b":\n"
+    if rule.verdict == "deny":
+        return first + b"deny connection\n"
+    variables = [b"set environment variable %s=%s\n" % variable for variable in rule.env]
+    return b"".join((first, *variables, b"allow connection\n"))
+
+
+def _service(plan: Plan, options: argparse.Namespace) -> Service:
+    for service in plan.services:
+        if service.name == options.service:
+            return service
+    names = ", ".join(service.name for service in plan.services)
+    raise ConfigError([f"{options.config}: there is no service {options.service}, only {names}"])
+
+
+def _client(options: argparse.Namespace) -> Client:
+    try:
+        ip = unpack(pack(options.ip))
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
+    return Client(ip, _bytes(options.host), _bytes(options.info))
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else os.fsencode(text)

@@ -1,0 +1,62 @@
+"""A daemon that has nothing to do does nothing: no process of it wakes up."""
+
+import os
+import select
+from pathlib import Path
+
+from daemon import Daemon, running
+
+IDLE = 3.0
+"""Seconds for which nothing may wake up."""
+
+SETTLE = 8.0
+"""Seconds that it may take until the last timer of the traffic before has run out."""
+
+
+def wake_ups(daemon: Daemon) -> dict[str, int]:
+    """Return how often each thread of each process has gone to sleep of its own accord."""
+    counts = {}
+    for pid in [daemon.pid, *daemon.processes_left()]:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            fields = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
+            name = f"{pid}/{task.name}/{fields['Name'].strip()}"
+            counts[name] = int(fields["voluntary_ctxt_switches"])
+    return counts
+
+
+def wait_while_alive(pid: int, seconds: float) -> None:
+    """Wait for so long, unless the process ends before."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        assert not poll.poll(1000 * seconds)
+    finally:
+        os.close(pidfd)
+
+
+def test_an_idle_daemon_does_not_wake_up(tmp_path: Path) -> None:
+    services = {
+        "echo": {"listen": "127.0.0.1:0", "program": ["cat"], "max_lifetime": "1s"},
+        "full": {"listen": "127.0.0.1:0", "program": ["cat"], "max_connections": 1, "rate": "10/s"},
+        "refused": {"listen": "127.0.0.1:0", "program": ["cat"], "rate": "1/h", "on_full": "refuse"},
+        "noisy": {"listen": "127.0.0.1:0", "program": ["sh", "-c", "seq 1000 >&2; printf end >&2"]},
+    }
+    with running(tmp_path, {"services": services}) as daemon:
+        for name in services:
+            for _ in range(3):
+                daemon.talk(name)
+        daemon.wait_event("program_stderr_dropped")
+        with daemon.connect("full") as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+            seconds = 0.0
+            before = wake_ups(daemon)
+            while (waited := wake_ups(daemon)) and seconds < SETTLE:
+                wait_while_alive(daemon.pid, IDLE)
+                seconds += IDLE
+                before, waited = waited, wake_ups(daemon)
+                if before == waited:
+                    break
+            woken = {name: count - before.get(name, 0) for name, count in waited.items()}
+            assert set(woken.values()) == {0}, woken
