@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-from bench import measure
 from bench.server import BACKLOG, LOOPBACK, CannotStartError, Server, Workload
 from ucspid.cli import client
 
@@ -80,7 +79,7 @@ class UcspidPeer:
         folder = workload.files / f"{self.name.replace(' ', '-')}-{time.monotonic_ns()}"
         folder.mkdir(mode=0o755)
         path = folder / "ucspid.yaml"
-        path.write_text(yaml.safe_dump(self._file(workload, folder), sort_keys=False))
+        path.write_text(yaml.dump(self._file(workload, folder), Dumper=_Plain, sort_keys=False))
         reading, writing = os.pipe()
         began = time.monotonic()
         with (folder / "log").open("ab") as log:
@@ -92,8 +91,9 @@ class UcspidPeer:
             )
         os.close(writing)
         with os.fdopen(reading, "rb") as pipe:
-            if pipe.read() != b"\n":
-                raise CannotStartError((folder / "log").read_text() or f"exit {process.wait()}")
+            said = pipe.read()
+        if said != b"\n":
+            raise CannotStartError((folder / "log").read_text() or f"exit {process.wait()}")
         return Ucspid(process, folder / "control", time.monotonic() - began)
 
     def _file(self, workload: Workload, folder: Path) -> dict[str, Any]:
@@ -121,6 +121,9 @@ class UcspidPeer:
         }
 
 
-def memory(server: Server) -> float:
-    """Return the memory of all of a server's own processes in bytes."""
-    return measure.pss_of(server.pids())
+class _Plain(yaml.SafeDumper):
+    """Writes every service in full, as people do."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Say that nothing is written as a reference."""
+        return data is not None or super().ignore_aliases(data)

@@ -30,7 +30,8 @@ async def run(program: list[str], client: socket.socket) -> None:
     """Run the program on a connection to its end."""
     client.setblocking(True)
     with client:
-        process = await asyncio.create_subprocess_exec(*program, stdin=client, stdout=client)
+        descriptor = client.fileno()
+        process = await asyncio.create_subprocess_exec(*program, stdin=descriptor, stdout=descriptor)
     await process.wait()
 
 

@@ -55,7 +55,7 @@ def port_said(process: subprocess.Popen[bytes]) -> int:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise CannotStartError(f"{process.args} ended: exit {process.wait()}")
+        raise CannotStartError(f"{process.args!r} ended: exit {process.wait()}")
     return int(line)
 
 

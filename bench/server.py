@@ -53,7 +53,6 @@ class Server:
         """Take over a process that listens on the ports, one for each service."""
         self.process = process
         self.ports = list(ports)
-        self._own = set(measure.descendants(process.pid))
 
     @property
     def port(self) -> int:
@@ -62,7 +61,7 @@ class Server:
 
     def pids(self) -> list[int]:
         """Return the processes of the server itself, without the programs it runs."""
-        return sorted(self._own)
+        return [self.process.pid]
 
     def stop(self) -> None:
         """End it, and whatever it started: by process id."""
@@ -121,10 +120,10 @@ def wait_until_listening(process: subprocess.Popen[Any], port: int) -> None:
                         pass
                     return
             if poll.poll(_LOOK_AGAIN):
-                raise CannotStartError(f"{process.args} ended: exit {process.wait()}")
+                raise CannotStartError(f"{process.args!r} ended: exit {process.wait()}")
     process.kill()
     process.wait()
-    raise CannotStartError(f"{process.args} does not listen on {port}")
+    raise CannotStartError(f"{process.args!r} does not listen on {port}")
 
 
 def _kill(pid: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from ucspid.config.environment import DEFAULT_PATH
 from ucspid.config.load import load
 from ucspid.errors import ConfigError
-from ucspid.plan import Address, Log, Plan, Profile, Rate
+from ucspid.plan import Address, Log, Lookup, Plan, Profile, Rate
 
 EXAMPLE = Path(__file__).parent / "golden" / "config" / "example" / "ucspid.yaml"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch users")
@@ -76,6 +76,20 @@ def test_every_key_arrives_in_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     assert smtp.rate == Rate(count=500, seconds=1, burst=500)
     assert smtp.exempt == ("127.0.0.0/8", "::1/128")
     assert smtp.refuse_message == "421 too many connections, try again later\r\n"
+    assert isinstance(smtp.rules, tuple)
+    assert [(spec.verdict, spec.from_[0]) for spec in smtp.rules] == [
+        ("allow", "192.0.2.0/24"),
+        ("deny", "2001:db8::1"),
+    ]
+    assert (smtp.default, smtp.rule_env, smtp.environment) == ("deny", ("A",), "tcp6")
+    assert smtp.lookup == Lookup(
+        remote_host=True,
+        paranoid=True,
+        local_host="mx.example.org",
+        local_ptr=False,
+        ident=True,
+        timeout=2,
+    )
     assert (smtp.nodelay, smtp.keepalive, smtp.backlog) == (True, True, 64)
     assert (smtp.drain_timeout, smtp.kill_timeout, smtp.max_lifetime) == (60, 0.5, 3600)
 

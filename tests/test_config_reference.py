@@ -14,7 +14,10 @@ from ucspid.launcher.privileges import RLIMITS
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = Path(__file__).parent / "golden" / "config" / "example" / "ucspid.yaml"
-STRUCTS = [schema.File, schema.Log, schema.Limits, schema.Settings, schema.Service, schema.Rlimits]
+STRUCTS = [
+    *(schema.File, schema.Log, schema.Limits, schema.Settings, schema.Service, schema.Rlimits),
+    *(schema.Rule, schema.Lookup),
+]
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,15 @@ def test_the_schema_accepts_the_example(
         ("services.smtp.env", {"A": True}),
         ("services.smtp.rlimits", {"open": 5}),
         ("services.smtp.rlimits", {"nofile": 5}),
+        ("services.smtp.rules", 7),
+        ("services.smtp.rules", [{"from": "192.0.2.1"}]),
+        ("services.smtp.rules", [{"allow": True, "deny": True}]),
+        ("services.smtp.rules", [{"allow": False}]),
+        ("services.smtp.rules", [{"allow": True, "from": []}]),
+        ("services.smtp.lookup", {"timeout": 61}),
+        ("services.smtp.lookup", {"local_host": ""}),
+        ("services.smtp.environment", "tcp7"),
+        ("services.smtp.default", "maybe"),
         ("services.SMTP", {"listen": 25, "program": ["/bin/sh"]}),
         ("services.pop3", {"listen": 25}),
         ("services", {}),
@@ -108,3 +120,17 @@ def test_the_schema_knows_the_defaults() -> None:
     assert settings["drain_timeout"]["default"] == "30s"
     assert settings["max_connections"]["default"] == 40
     assert settings["max_per_ip"]["default"] is None
+
+
+def test_the_schema_accepts_all_ways_to_write_rules(
+    validator: jsonschema.Draft202012Validator, example: dict[str, Any]
+) -> None:
+    for rules in ("smtp.cdb", [], None, [{"deny": None}, {"allow": True, "from": "*"}]):
+        example["services"]["smtp"]["rules"] = rules
+        validator.validate(example)
+
+
+def test_a_word_that_is_there_or_not_has_no_default() -> None:
+    rule = json.loads(schema_json())["$defs"]["Rule"]["properties"]
+    assert "default" not in rule["allow"]
+    assert "| `allow` | nothing after it, or yes |  | " in reference_markdown()

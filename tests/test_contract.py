@@ -3,13 +3,11 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,9 @@ import contract
 import peers
 import ucspid
 from daemon import Daemon, receive_all, running
+from folders import NOBODY, public_folder
 from ucspid.config.environment import DEFAULT_PATH
 
-NOBODY = 65534
 LIMITS = Path("/proc/self/limits").read_text()
 """Of these tests, and hence those that a daemon is started with."""
 
@@ -189,10 +187,8 @@ def test_an_event_loop_that_takes_over_gives_the_same(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def public() -> Iterator[Path]:
-    """Return a folder that an ordinary user can reach and owns: pytest's are private."""
-    with tempfile.TemporaryDirectory(prefix="ucspid-test-") as name:
-        shutil.chown(name, NOBODY, NOBODY)
-        yield Path(name)
+    with public_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")

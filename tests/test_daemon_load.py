@@ -1,7 +1,6 @@
 """Thousands of sessions at once, held open and then ended: nothing of them may be left."""
 
 import contextlib
-import os
 import resource
 import selectors
 import socket
@@ -16,6 +15,9 @@ from daemon import TIMEOUT, Daemon, running
 
 SESSIONS = 2000
 SERVICES = ("smtp", "pop3", "qmtp", "imap")
+PER_LAUNCHER = 4
+"""Descriptors of the master: its channel, both ends of the loop's, the table."""
+
 MOST_MEMORY = 4096
 """Bytes of the loop's memory for each session at once."""
 
@@ -68,12 +70,15 @@ def wait_for(socks: list[socket.socket], answer: bytes) -> None:
                 selector.unregister(sock)
 
 
-def descriptors(daemon: Daemon) -> dict[int, int]:
-    """Return how many descriptors each process of the daemon has."""
-    return {
-        process["pid"]: len(os.listdir(f"/proc/{process['pid']}/fd"))  # noqa: PTH208
-        for process in daemon.status()["processes"]
-    }
+def descriptors(daemon: Daemon) -> dict[str, dict[int, int]]:
+    """Return how many descriptors the processes of each role have."""
+    processes = daemon.status()["processes"]
+    # When this is answered, the loop has closed the connection that asked for the status.
+    assert daemon.talk("smtp", b"x") == b"x"
+    counts: dict[str, dict[int, int]] = {"master": {}, "loop": {}, "launcher": {}}
+    for process in processes:
+        counts[process["role"]][process["pid"]] = len([*Path(f"/proc/{process['pid']}/fd").iterdir()])
+    return counts
 
 
 def memory(pid: int) -> int:
@@ -95,13 +100,18 @@ def test_thousands_of_sessions_at_once_leave_nothing_behind(tmp_path: Path) -> N
             assert status["totals"]["live"] == SESSIONS
             assert {item["live"] for item in status["services"]} == {SESSIONS // len(SERVICES)}
             assert daemon.talk("smtp", b"one more") == b"one more"
-        served = len(SERVICES) + SESSIONS + 1
+        served = len(SERVICES) + SESSIONS + 2
         daemon.wait_events(served, "connection_served")
         totals = daemon.status()["totals"]
         assert (totals["live"], totals["served"]) == (0, served)
         after = descriptors(daemon)
-        assert {pid: after[pid] for pid in before} == before
-        assert {daemon.pid, *daemon.processes_left()} == after.keys()
+        processes = [pid for pids in after.values() for pid in pids]
+        assert {*processes} == {daemon.pid, *daemon.processes_left()}
+        more = len(after["launcher"]) - len(before["launcher"])
+        assert after["master"] == {daemon.pid: before["master"][daemon.pid] + PER_LAUNCHER * more}
+        assert after["loop"] == {loop: before["loop"][loop] + more}
+        assert len({*after["launcher"].values()}) == 1
+        assert before["launcher"].items() <= after["launcher"].items()
         per_session = (large - small) / SESSIONS
         assert per_session < MOST_MEMORY, f"{per_session:.0f} bytes of the loop's memory for each session"
 

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 import contract
 from daemon import Daemon, running
+from folders import public_folder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give privileges away")
 
@@ -49,10 +49,7 @@ SHOWN = {
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Return a folder that every user can reach: pytest's are private."""
-    with tempfile.TemporaryDirectory(prefix="ucspid-test-") as name:
-        path = Path(name)
-        path.chmod(0o755)
+    with public_folder(owner=0) as path:
         yield path
 
 

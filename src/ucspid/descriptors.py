@@ -22,17 +22,17 @@ class ProgramLimit:
     Costs two system calls where it is not the launcher's own, and none where it is.
     """
 
-    __slots__ = ("_copied", "_differs", "_own", "_places", "_programs")
+    __slots__ = ("_copied", "_differs", "_low", "_own", "_programs")
 
-    def __init__(self, soft: int) -> None:
+    def __init__(self, soft: int, low: list[int]) -> None:
         """Keep this process's limits, and the soft one for programs, which is within the hard one.
 
-        Two descriptors of low numbers are kept for below(), so this comes before many are open.
+        low holds two descriptors with numbers below any limit, for below() to make copies at.
         """
         self._own = own = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._programs = (soft, own[1])
         self._differs = self._own != self._programs
-        self._places = [os.dup(0), os.dup(0)]
+        self._low = low
         self._copied = False
 
     def below(self, descriptors: list[int]) -> list[int]:
@@ -45,8 +45,8 @@ class ProgramLimit:
             return descriptors
         self._copied = True
         return [
-            os.dup2(descriptor, place, inheritable=False)
-            for descriptor, place in zip(descriptors, self._places, strict=False)
+            os.dup2(descriptor, number, inheritable=False)
+            for descriptor, number in zip(descriptors, self._low, strict=False)
         ]
 
     def __enter__(self) -> None:
@@ -60,5 +60,5 @@ class ProgramLimit:
             resource.setrlimit(resource.RLIMIT_NOFILE, self._own)
         if self._copied:
             self._copied = False
-            for place in self._places:
-                os.dup2(0, place, inheritable=False)
+            for number in self._low:
+                os.dup2(0, number, inheritable=False)

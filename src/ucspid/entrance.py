@@ -24,7 +24,8 @@ from ucspid.rules.rule import Environment, Rule, Rules
 
 DENIED = "denied"
 NO_RULES = "no_rules"
-"""Reasons of refusals: a rule, or a rules file that could never be read."""
+BUG = "internal_error"
+"""Reasons of refusals: a rule, a rules file that could never be read, a bug of ours."""
 
 
 DEFAULT = "default"
@@ -104,7 +105,7 @@ class Entrance:
         if self._followed is None or self._followed.fresh:
             self._admit(arrival)
         else:
-            self._in_task(self._refresh(arrival, self._followed))
+            self._in_task(arrival, self._refresh(arrival, self._followed))
 
     def start_ready(self) -> None:
         """Begin the sessions of arrivals that wait for a slot, as far as there are slots."""
@@ -142,7 +143,7 @@ class Entrance:
         local, remote = arrival.listener.end(arrival.sock), (arrival.ip, arrival.port)
         found = self._names.cached(self._service.settings.lookup, local, remote)
         if found is None:
-            self._in_task(self._look_up(arrival, rules, early, local))
+            self._in_task(arrival, self._look_up(arrival, rules, early, local))
         else:
             arrival.found = found
             self._decide(arrival, rules, early)
@@ -200,10 +201,20 @@ class Entrance:
         default = rule.where == DEFAULT
         return (self._service.settings.default if default else rule.verdict) == "deny"
 
-    def _in_task(self, way: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(way)
+    def _in_task(self, arrival: Arrival, way: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._guard(arrival, way))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, arrival: Arrival, way: Coroutine[None, None, None]) -> None:
+        """Let no bug on the way leave a client hanging."""
+        try:
+            await way
+        except Exception as bug:  # noqa: BLE001 - told to the loop's handler, which logs it
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a connection on its way in", "exception": bug}
+            )
+            self._service.refuse(arrival, BUG, "")
 
 
 def _limits(rule: Rule, settings: Settings) -> ClientLimits:

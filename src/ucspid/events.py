@@ -146,6 +146,11 @@ def master_lost(log: Logger) -> None:
     log.critical("master_lost")
 
 
+def internal_error(log: Logger, context: dict[str, Any]) -> None:
+    """A bug of the daemon's: what was being done when it showed, and where."""
+    log.error("internal_error", doing=context.get("message", ""), exc_info=context.get("exception"))
+
+
 def from_master(log: Logger, level: str, event: str, fields: dict[str, Any]) -> None:
     """Log an event of the master's: started, reloaded, reload_failed, process_died, process_started."""
     getattr(log, level)(event, **fields)

@@ -6,6 +6,7 @@ are dropped, and the loop begins. It never forks, has no children, and never wai
 """
 
 import asyncio
+import encodings.idna  # noqa: F401 - uvloop asks for it later, when its file may be out of reach
 import json
 import os
 import resource
@@ -16,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from ucspid import linux, log
+from ucspid import events, linux, log
 from ucspid.control import ControlServer
 from ucspid.launcher import privileges
 from ucspid.masterlink import MasterLink
@@ -73,6 +74,7 @@ def _take_limits(first: dict[str, Any]) -> None:
 
 async def _run(channel: Channel, output: log.Log, first: dict[str, Any], control: int | None) -> None:
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, context: events.internal_error(output.logger, context))
     finished = asyncio.Event()
 
     def alone() -> None:

@@ -34,6 +34,7 @@ def main() -> int:
     _close_inherited()
     for descriptor in (MASTER, LOOP, TABLE):
         os.set_inheritable(descriptor, False)
+    low = [os.dup(0), os.dup(0)]  # before the programs come, each of which may bring a descriptor
     linux.default_signals()
     signalfd = linux.open_signalfd({signal.SIGCHLD, signal.SIGXCPU})
     master = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, MASTER))
@@ -56,7 +57,7 @@ def main() -> int:
         master.send(wire.PEER_HEAD.pack(wire.REFUSED, wire.VERSION) + text)
         return EXIT_SYSTEM
     loop = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, LOOP))
-    launcher = Launcher(master, loop, table, signalfd, ProgramLimit(orders.nofile))
+    launcher = Launcher(master, loop, table, signalfd, ProgramLimit(orders.nofile, low))
     for packet, descriptors in programs:
         launcher.set_program(packet, descriptors)
     launcher.take_over(orders.orphans)

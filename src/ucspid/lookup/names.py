@@ -47,6 +47,10 @@ class Names:
         found = Found(local_host=_given(lookup))
         return found._replace(**await _finished(parts, lookup.timeout)) if parts else found
 
+    async def close(self) -> None:
+        """Stop asking for names; what is still looked up is not found."""
+        await self._resolver.close()
+
     def _known(self, ip: str, paranoid: bool = False) -> Answer | None:
         answer = self._resolver.known(Question(ip))
         if not paranoid or answer is None or answer.found is None:

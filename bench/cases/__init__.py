@@ -1,0 +1,1 @@
+"""The cases of the bench: one module for each question that is asked."""

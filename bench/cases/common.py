@@ -1,0 +1,74 @@
+"""What the cases share: starting those who can be started, one load on one server, what it cost."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from bench import load, measure
+from bench.contest import Measured, Result, Settings, against_first, alternate, latencies
+from bench.load import Clients, Histogram, Load
+from bench.server import Peer, Server, Workload
+
+MICRO = 1e6
+
+Measure = Callable[[Server], tuple[Measured, Load]]
+"""Puts a load on a server."""
+
+
+@contextlib.contextmanager
+def started(peers: Sequence[Peer], workload: Workload, absent: dict[str, str]) -> Iterator[dict[str, Server]]:
+    """Run all peers that this machine has; note why the others are absent."""
+    with contextlib.ExitStack() as stack:
+        servers = {}
+        for peer in peers:
+            reason = peer.absent()
+            if reason is None:
+                servers[peer.name] = stack.enter_context(peer.start(workload))
+            else:
+                absent[peer.name] = reason
+        yield servers
+
+
+def served(settings: Settings, clients: Clients, server: Server) -> tuple[Measured, Load]:
+    """Put a load on a server that has to serve every client."""
+    figures, done = costed(settings, clients, server)
+    done.must_succeed()
+    return figures | latencies("first byte", done.first), done
+
+
+def costed(settings: Settings, clients: Clients, server: Server) -> tuple[Measured, Load]:
+    """Put a load on a server; return its rate and what a connection cost, whatever became of it."""
+    meter = measure.Meter(server.pids())
+    done = load.run(settings.programs.load, server.port, clients)
+    used = meter.used(server.pids())
+    figures = {
+        "connections/s": done.rate,
+        "CPU µs": used.server / done.started * MICRO,
+        "system CPU µs": used.system / done.started * MICRO,
+    }
+    return figures, done
+
+
+def compare(
+    settings: Settings, case: str, about: str, peers: Sequence[Peer], workload: Workload, put: Measure
+) -> Result:
+    """Compare the first peer with all others under one load."""
+    absent: dict[str, str] = {}
+    histograms: dict[str, Histogram] = {}
+
+    def once(name: str, server: Server) -> Measured:
+        figures, done = put(server)
+        histograms.setdefault(name, Histogram()).counts.update(done.first.counts or done.end.counts)
+        return figures
+
+    with started(peers, workload, absent) as servers:
+        measures = {name: partial(once, name, server) for name, server in servers.items()}
+        values = alternate(measures, settings.rounds)
+    return Result(
+        case,
+        about,
+        values,
+        absent,
+        against_first(list(values)),
+        {name: histogram.pairs() for name, histogram in histograms.items()},
+    )

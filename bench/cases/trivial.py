@@ -1,0 +1,42 @@
+"""A program that does next to nothing: what the server itself costs and how fast it is."""
+
+from functools import partial
+
+from bench.cases.common import compare, served
+from bench.contest import Result, Settings
+from bench.daemon import UcspidPeer
+from bench.load import Clients
+from bench.peers import Floor, Tcpserver, all_peers
+from bench.server import Workload
+
+FULL = {1: 1500, 20: 3000, 200: 3000}
+"""Connections in a round by the number of clients at once."""
+
+ARRIVALS = 1000
+"""Connections a second in the case with a fixed rate: well below what the servers manage."""
+
+
+def trivial(settings: Settings, at_once: int) -> Result:
+    """Compare all servers with a fixed number of clients."""
+    clients = Clients(settings.size(FULL[at_once], 5 * at_once if at_once > 1 else 30), at_once)
+    return compare(
+        settings,
+        f"trivial-{at_once}",
+        f"trivial program, {at_once} at once",
+        [UcspidPeer(), *all_peers(settings.programs.floor)],
+        Workload(program=(settings.programs.trivial,), files=settings.files),
+        partial(served, settings, clients),
+    )
+
+
+def arrivals(settings: Settings) -> Result:
+    """Compare latencies where clients come at a fixed rate and do not wait for the server."""
+    clients = Clients(settings.size(3 * ARRIVALS, 100), rate=ARRIVALS)
+    return compare(
+        settings,
+        "arrivals",
+        f"trivial program, {ARRIVALS} clients a second, come what may",
+        [UcspidPeer(), Tcpserver(), Floor(settings.programs.floor)],
+        Workload(program=(settings.programs.trivial,), files=settings.files),
+        partial(served, settings, clients),
+    )

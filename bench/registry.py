@@ -1,0 +1,22 @@
+"""All cases by name, in the order in which they are run."""
+
+from collections.abc import Callable
+from functools import partial
+
+from bench.cases.generator import generator
+from bench.cases.logging import logging
+from bench.cases.mail import mail
+from bench.cases.trivial import arrivals, trivial
+from bench.contest import Result, Settings
+
+Case = Callable[[Settings], Result]
+
+CASES: dict[str, Case] = {
+    "generator": generator,
+    "trivial-1": partial(trivial, at_once=1),
+    "trivial-20": partial(trivial, at_once=20),
+    "trivial-200": partial(trivial, at_once=200),
+    "arrivals": arrivals,
+    "logging": logging,
+    "mail": mail,
+}
