@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.build import Programs
-from bench.load import Histogram
+from bench.load import BadLoadError, Histogram
 
 Measured = dict[str, float]
 """Figures of one contestant in one round, by name."""
@@ -94,16 +94,27 @@ def _ratio(ours: float, theirs: float) -> float:
 
 
 def alternate(
-    measures: Mapping[str, Callable[[], Measured]], rounds: int, *, warm_up: bool = True
+    measures: Mapping[str, Callable[[], Measured]], rounds: int, failed: dict[str, str] | None = None
 ) -> dict[str, list[Measured]]:
-    """Measure A B A B …, after a round that does not count."""
-    if warm_up:
-        for measure in measures.values():
-            measure()
+    """Measure A B A B ..., after a round that does not count.
+
+    A contestant that does not serve its clients is out: failed says why. Without failed, and for
+    the first contestant, BadLoadError is raised.
+    """
+    taking_part = dict(measures)
     values: dict[str, list[Measured]] = {name: [] for name in measures}
-    for _ in range(rounds):
-        for name, measure in measures.items():
-            values[name].append(measure())
+    for turn in range(rounds + 1):
+        for name, measure in list(taking_part.items()):
+            try:
+                measured = measure()
+            except BadLoadError as problem:
+                if failed is None or name == next(iter(measures)):
+                    raise
+                failed[name] = str(problem)
+                del taking_part[name], values[name]
+                continue
+            if turn:
+                values[name].append(measured)
     return values
 
 

@@ -20,6 +20,9 @@ from bench.server import (
 )
 
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+MOST_A_MINUTE = 1_000_000
+"""In inetd.conf: starts of a service in a minute, after which inetd would close it for all."""
+
 _SOCKET_ACTIVATE = "systemd-socket-activate"
 
 
@@ -176,7 +179,9 @@ class OpenbsdInetd:
         user = "root" if os.geteuid() == 0 else str(os.geteuid())
         words = [user, workload.program[0], *workload.program]
         config.write_text(
-            "".join(f"{LOOPBACK}:{port} stream tcp nowait {' '.join(words)}\n" for port in ports)
+            "".join(
+                f"{LOOPBACK}:{port} stream tcp nowait.{MOST_A_MINUTE} {' '.join(words)}\n" for port in ports
+            )
         )
         command = [find("inetd"), "-i", "-R", "0", "-q", str(BACKLOG), str(config)]
         with log_file(workload, self.name) as log:

@@ -4,8 +4,12 @@ from collections.abc import Callable
 from functools import partial
 
 from bench.cases.generator import generator
+from bench.cases.interruptions import reload, restart
 from bench.cases.logging import logging
 from bench.cases.mail import mail
+from bench.cases.refused import refused
+from bench.cases.services import services
+from bench.cases.sessions import live
 from bench.cases.trivial import arrivals, trivial
 from bench.contest import Result, Settings
 
@@ -19,4 +23,9 @@ CASES: dict[str, Case] = {
     "arrivals": arrivals,
     "logging": logging,
     "mail": mail,
+    "refused": refused,
+    "services": services,
+    "live": live,
+    "reload": reload,
+    "loop-kill": restart,
 }

@@ -17,7 +17,7 @@ def markdown(result: Result) -> str:
         ratios = {f"{name} / {to}": result.ratios(name, to) for name, to in result.pairs}
         if ratios:
             lines += ["", *_table("ratio", columns, ratios, spreads=True)]
-    lines += ["", *(f"Absent: {name}: {reason}." for name, reason in result.absent.items())]
+    lines += ["", *(f"Not measured: {name}: {reason}." for name, reason in result.absent.items())]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -33,12 +33,12 @@ def _table(
 
 def _cell(value: Spread, *, spreads: bool) -> str:
     text = _number(value.median)
-    return f"{text} ({_number(value.low)}–{_number(value.high)})" if spreads else text
+    return f"{text} ({_number(value.low)} to {_number(value.high)})" if spreads else text
 
 
 def _number(value: float) -> str:
     if math.isnan(value):
-        return "–"
+        return "n/a"
     if abs(value) >= _HUNDRED:
         return f"{value:.0f}"
     return f"{value:.1f}" if abs(value) >= _TEN else f"{value:.2f}"

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import dns.flags
 import dns.message
@@ -22,6 +24,7 @@ Zone = Mapping[str, list[str] | Behaviour]
 """By "NAME TYPE": records as in a zone file, or how the server misbehaves. A CNAME stands for every type."""
 
 TTL = 300
+EVERYTHING = "*"
 DEADLINE = 10.0
 UDP_SIZE = 512
 
@@ -34,18 +37,20 @@ class DnsServer:
     zone: dict[str, list[str] | Behaviour]
     asked: Counter[str] = field(default_factory=Counter)
 
-    def answer(self, packet: bytes, *, tcp: bool) -> list[bytes]:
-        question = dns.message.from_wire(packet)
+    def answer(self, query: bytes, *, tcp: bool) -> list[bytes]:
+        question = dns.message.from_wire(query)
         name, kind = question.question[0].name, question.question[0].rdtype
         self.asked[f"{text(name)} {dns.rdatatype.to_text(kind)}{' tcp' if tcp else ''}"] += 1
-        behaviour = self.zone.get(f"{text(name)} {dns.rdatatype.to_text(kind)}")
+        behaviour = self.zone.get(f"{text(name)} {dns.rdatatype.to_text(kind)}", self.zone.get(EVERYTHING))
         if callable(behaviour):
             return behaviour(question)
         response = self._look_up(question, name, kind)
-        if not tcp and len(response.to_wire()) > UDP_SIZE:
+        packet = response.to_wire(max_size=65535, want_shuffle=False)
+        if not tcp and len(packet) > UDP_SIZE:
             response.answer.clear()
             response.flags |= dns.flags.TC
-        return [response.to_wire()]
+            packet = response.to_wire()
+        return [packet]
 
     def _look_up(
         self, question: dns.message.Message, name: dns.name.Name, kind: dns.rdatatype.RdataType
@@ -76,6 +81,11 @@ def reply(question: dns.message.Message) -> dns.message.Message:
 
 def records(name: dns.name.Name, kind: dns.rdatatype.RdataType, texts: list[str]) -> dns.rrset.RRset:
     return dns.rrset.from_text_list(name, TTL, dns.rdataclass.IN, kind, texts)
+
+
+def everything(behaviour: Behaviour) -> Zone:
+    """Return a zone in which one behaviour stands for all there is."""
+    return {EVERYTHING: behaviour}
 
 
 def silent(_question: dns.message.Message) -> list[bytes]:
@@ -114,8 +124,7 @@ class _Udp(asyncio.DatagramProtocol):
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         for packet in self._server.answer(data, tcp=False):
@@ -123,12 +132,16 @@ class _Udp(asyncio.DatagramProtocol):
 
 
 async def _serve_tcp(server: DnsServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(asyncio.IncompleteReadError):
+    try:
         while True:
             packet = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
             for answer in server.answer(packet, tcp=True):
                 writer.write(len(answer).to_bytes(2) + answer)
-    writer.close()
+    except asyncio.IncompleteReadError:
+        pass
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 def _sockets() -> tuple[socket.socket, socket.socket]:
@@ -145,7 +158,7 @@ def _sockets() -> tuple[socket.socket, socket.socket]:
 
 
 async def _serve(
-    server: DnsServer, tcp: socket.socket, udp: socket.socket, ready: Callable[[Callable[[], None]], None]
+    server: DnsServer, tcp: socket.socket, udp: socket.socket, ready: Callable[[Callable[[], object]], None]
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -160,7 +173,7 @@ async def _serve(
         connections.discard(task)
 
     listener = await asyncio.start_server(client, sock=tcp)
-    ready(lambda: loop.call_soon_threadsafe(stop.set) and None)
+    ready(functools.partial(loop.call_soon_threadsafe, stop.set))
     await stop.wait()
     transport.close()
     listener.close()
@@ -176,9 +189,9 @@ def serving(zone: Zone) -> Iterator[DnsServer]:
     host, port = tcp.getsockname()
     server = DnsServer(f"{host}:{port}", dict(zone))
     started = threading.Event()
-    stops: list[Callable[[], None]] = []
+    stops: list[Callable[[], object]] = []
 
-    def ready(stop: Callable[[], None]) -> None:
+    def ready(stop: Callable[[], object]) -> None:
         stops.append(stop)
         started.set()
 

@@ -58,7 +58,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         "INHERITED": os.fsdecode(b"\xff=\xe9 \n"),
         "OVERRIDDEN": "by the file",
     }
-    own = {"EMPTY": "", "QUOTED": " a \"b\" 'c' $d = \té ", "OVERRIDDEN": "yes"}
+    own = {"EMPTY": "", "QUOTED": " a \"b\" 'c' $d = \té ", "OVERRIDDEN": "yes", "TCPREMOTEIP": "192.0.2.1"}
     inherit = ["INHERITED", "OVERRIDDEN", "NOT_THERE"]
     services = {
         **contract.services(),
@@ -243,6 +243,11 @@ def test_many_services_leave_programs_the_soft_limit_that_the_daemon_was_started
         assert daemon.talk("first").decode() == limits_with(soft, hard)
         assert daemon.talk("s299").decode() == limits_with(soft, hard)
         assert daemon.talk("limited").decode() == limits_with(128, 128)
+        (launcher,) = (item["pid"] for item in daemon.processes("launcher") if "s299" in item["services"])
+        for pid in (daemon.pid, daemon.processes("loop")[0]["pid"], launcher):
+            assert Path(f"/proc/{pid}/limits").read_text() == limits_with(hard, hard)
+        os.kill(launcher, signal.SIGKILL)
+        assert daemon.talk("s298").decode() == limits_with(soft, hard)
 
 
 def test_a_limit_of_descriptors_that_a_launcher_cannot_live_with_is_a_mistake_in_the_file(

@@ -1,15 +1,69 @@
-"""The daemon end to end: one connection's way through it."""
+"""The daemon end to end: one connection's way through it, and a log that cannot be written."""
 
+import fcntl
+import json
+import os
+import struct
+import sys
+import termios
 from pathlib import Path
 
-from daemon import running
+import pytest
+
+from daemon import Daemon, running
+
+SERVICES = {"services": {"echo": {"listen": "127.0.0.1:0", "program": ["cat"]}}}
+EXPECTED = {"loop_started", "listening", "started", "connection_served"}
+DAEMON = [sys.executable, "-m", "ucspid"]
 
 
 def test_a_program_gets_the_connection(tmp_path: Path) -> None:
-    config = {"services": {"echo": {"listen": "127.0.0.1:0", "program": ["cat"]}}}
-    with running(tmp_path, config) as daemon:
+    with running(tmp_path, SERVICES) as daemon:
         assert daemon.talk("echo", b"hello") == b"hello"
         ended = daemon.wait_event("connection_served", service="echo")
         assert ended["status"] == 0
         assert ended["remote"].startswith("127.0.0.1:")
         assert daemon.service("echo")["served"] == 1
+
+
+def redirected(where: str) -> list[str]:
+    """Return a command that starts the daemon with its standard error somewhere else."""
+    return ["sh", "-c", f'exec "$@" 2>{where}', "sh", *DAEMON]
+
+
+def serve_some(daemon: Daemon, sessions: int) -> None:
+    for _ in range(sessions):
+        assert daemon.talk("echo", b"hello") == b"hello"
+
+
+@pytest.mark.parametrize("where", ["&-", "/dev/full"])
+def test_the_daemon_works_where_its_log_cannot_be_written(tmp_path: Path, where: str) -> None:
+    with running(tmp_path, SERVICES, command=redirected(where)) as daemon:
+        serve_some(daemon, 5)
+        assert daemon.reload({"log": {"level": "debug"}}) != []
+        serve_some(daemon, 5)
+
+
+def test_the_daemon_works_while_nobody_reads_its_log(tmp_path: Path) -> None:
+    fifo = tmp_path / "log"
+    os.mkfifo(fifo)
+    with fifo.open("r+b", buffering=0) as pipe:
+        size = fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
+        with running(tmp_path, SERVICES, command=redirected(str(fifo))) as daemon:
+            serve_some(daemon, 40)
+            assert daemon.service("echo")["accepted"] == 40
+            (waiting,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+            assert size - waiting < 512, "the pipe is not full"
+            log = b""
+            while log.count(b'"connection_served"') < 40:
+                log += pipe.read(size)
+        assert {json.loads(line)["event"] for line in log.splitlines()} <= EXPECTED
+
+
+def test_the_daemon_works_when_whoever_read_its_log_is_gone(tmp_path: Path) -> None:
+    fifo = tmp_path / "log"
+    os.mkfifo(fifo)
+    pipe = fifo.open("r+b", buffering=0)
+    with running(tmp_path, SERVICES, command=redirected(str(fifo))) as daemon:
+        pipe.close()
+        serve_some(daemon, 5)

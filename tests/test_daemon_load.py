@@ -58,25 +58,24 @@ def wait_for(socks: list[socket.socket], answer: bytes) -> None:
     """Wait until all have received an answer; none is the end of the connection."""
     deadline = time.monotonic() + TIMEOUT
     with selectors.DefaultSelector() as selector:
-        for sock in socks:
-            selector.register(sock, selectors.EVENT_READ)
+        for index, sock in enumerate(socks):
+            selector.register(sock, selectors.EVENT_READ, index)
         while selector.get_map():
             ready = selector.select(deadline - time.monotonic())
             assert ready, f"{len(selector.get_map())} sessions have not answered"
             for key, _ in ready:
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
-                assert sock.recv(len(answer) + 1) == answer
-                selector.unregister(sock)
+                assert socks[key.data].recv(len(answer) + 1) == answer
+                selector.unregister(key.fileobj)
 
 
 def descriptors(daemon: Daemon) -> dict[str, dict[int, int]]:
     """Return how many descriptors the processes of each role have."""
-    processes = daemon.status()["processes"]
+    status = daemon.status()
     # When this is answered, the loop has closed the connection that asked for the status.
     assert daemon.talk("smtp", b"x") == b"x"
+    daemon.wait_events(status["totals"]["served"] + 1, "connection_served")
     counts: dict[str, dict[int, int]] = {"master": {}, "loop": {}, "launcher": {}}
-    for process in processes:
+    for process in status["processes"]:
         counts[process["role"]][process["pid"]] = len([*Path(f"/proc/{process['pid']}/fd").iterdir()])
     return counts
 

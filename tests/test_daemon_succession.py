@@ -27,6 +27,7 @@ def test_a_reload_that_replaces_the_loop_is_answered(tmp_path: Path) -> None:
 
 def test_another_daemon_may_begin_while_sessions_of_a_killed_one_live(tmp_path: Path) -> None:
     killed = Daemon(tmp_path, SERVICES).start()
+    left: list[int] = []
     try:
         client = killed.connect("echo")
         client.sendall(b"before")
@@ -44,6 +45,7 @@ def test_another_daemon_may_begin_while_sessions_of_a_killed_one_live(tmp_path: 
             for process in left:
                 wait_gone(process)
     finally:
+        killed.kill()
         for process in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)

@@ -1,9 +1,11 @@
 """Tests that run in uvloop, as the event loop's process does, and must leave nothing behind."""
 
 import asyncio
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, ParamSpec
 
 import uvloop
@@ -35,11 +37,9 @@ async def _checked(test: Coroutine[Any, Any, None]) -> None:
 def descriptors() -> set[tuple[str, str]]:
     """Return the sockets that this process has open, by number and inode."""
     found = set()
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{name}")
-        except FileNotFoundError:
-            continue
-        if target.startswith("socket:"):
-            found.add((name, target))
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            target = os.readlink(path)  # noqa: PTH115 - no path, but what a socket is called
+            if target.startswith("socket:"):
+                found.add((path.name, target))
     return found

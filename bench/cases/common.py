@@ -63,7 +63,7 @@ def compare(
 
     with started(peers, workload, absent) as servers:
         measures = {name: partial(once, name, server) for name, server in servers.items()}
-        values = alternate(measures, settings.rounds)
+        values = alternate(measures, settings.rounds, absent)
     return Result(
         case,
         about,

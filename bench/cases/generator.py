@@ -1,4 +1,4 @@
-"""Whether the load generator is the bottleneck: the same clients against a server that only accepts and closes."""
+"""Whether the load generator is the bottleneck: the same clients against accept and close."""
 
 from functools import partial
 

@@ -24,7 +24,7 @@ def not_listening(log: Logger, service: str, listener: str) -> None:
 
 
 def connection_started(log: Logger, session: Session, pid: int) -> None:
-    """A program runs on a connection."""
+    """A program runs on a connection; a new event loop says so again of those it finds running."""
     log.debug("connection_started", **_who(session), pid=pid)
 
 
@@ -74,11 +74,6 @@ def connection_dropped(log: Logger, service: str, remote: str, reason: str) -> N
 def accept_failed(log: Logger, service: str, listener: str, reason: str, pause: float) -> None:
     """The system let no connection be accepted; the service pauses."""
     log.error("accept_failed", service=service, listener=listener, reason=reason, pause=pause)
-
-
-def session_found(log: Logger, session: Session, pid: int) -> None:
-    """A session of before a restart of the event loop is counted again."""
-    log.info("session_found", **_who(session), pid=pid)
 
 
 def rules_taken(log: Logger, path: str, rules: int) -> None:

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +45,7 @@ class MasterLink:
         self._finished = finished
         self._alone = alone
         self._stderr: list[StderrLog] = []
-        self._tokens = itertools.count(1)
+        self._tokens = itertools.count(time.monotonic_ns())  # none is an earlier loop's
         self._reloads: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._orders: dict[str, Callable[[dict[str, Any], list[int]], None]] = {
             "launcher": self._launcher,
@@ -110,6 +111,8 @@ class MasterLink:
             return
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         events.master_lost(self._log)
+        for token in list(self._reloads):
+            self._reloaded({"token": token, "ok": False, "kind": "system", "error": "the master is gone"}, [])
         self._alone()
         self.server.drain(at_once=False, deadline=False)
 

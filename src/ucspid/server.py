@@ -8,7 +8,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -95,6 +95,8 @@ class Server:
         self._watching = False
         self._begun = False
         self._settled = False
+        self._first: Callable[[], None] | None = None
+        """What to do as soon as all sessions are counted, and before anything is accepted."""
 
     @property
     def live(self) -> int:
@@ -176,8 +178,11 @@ class Server:
     def _release_launchers(self, profiles: set[int]) -> None:
         """Let launchers of profiles that no service has any more leave with their last program."""
         for number in self._pools.keys() - profiles:
-            for launcher in self._pools[number][0].launchers.values():
+            pool, _turns = self._pools[number]
+            for launcher in pool.launchers.values():
                 launcher.leave()
+            if not pool.launchers:
+                del self._pools[number]
 
     # Launchers
 
@@ -248,6 +253,8 @@ class Server:
         events.loop_started(self._log, self.live)
         for service in self.all_services():
             service.all_found()
+        if self._first is not None:
+            self._first()
         for pool, turns in self._pools.values():
             pool.open = True
             turns.go_on()
@@ -310,8 +317,14 @@ class Server:
     def drain(self, *, at_once: bool, deadline: bool = True) -> None:
         """Accept nothing more; let the sessions end, for drain_timeout at most if there is a deadline.
 
-        At once, or after that, programs get SIGTERM, and after kill_timeout SIGKILL.
+        At once, or after that, programs get SIGTERM, and after kill_timeout SIGKILL. While
+        sessions of before are not all counted, it waits until they are.
         """
+        if not self._settled:
+            self._first = partial(self.drain, at_once=at_once, deadline=deadline)
+            if not self._begun:
+                self.begin()
+            return
         if not self.draining:
             self.draining = True
             events.draining(self._log, self.live)

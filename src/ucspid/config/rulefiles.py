@@ -103,9 +103,10 @@ def _found(file: RulesFile) -> dict[str, Any]:
 def _read(path: str) -> bytes:
     # Without O_NONBLOCK a FIFO would be waited for.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ConfigError([f"{path}: not a regular file"])
     with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ConfigError([f"{path}: not a regular file"])
         data = stream.read(MAX_FILE + 1)
     if len(data) > MAX_FILE:
         raise ConfigError([f"{path}: larger than {MAX_FILE} bytes"])

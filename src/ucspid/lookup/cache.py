@@ -63,13 +63,14 @@ class Breaker:
     A question without an answer proves nothing: it may have been about a client's own zone,
     whose servers are slow on purpose. It is a reason to test the resolver with a question of
     our own. If that is not answered either, nor anything else in the meantime, the resolver is
-    dead: it is asked nothing more but the test, every TEST_AGAIN seconds at most and only
-    while there is something to ask. Any answer proves it alive.
+    dead: it is asked nothing more but the test, and that only now and then, and only while
+    there is something to ask. Any answer proves it alive.
     """
 
-    def __init__(self) -> None:
-        """Begin with a resolver that is believed to be alive."""
+    def __init__(self, test_again: float = TEST_AGAIN) -> None:
+        """Begin with a resolver that is believed to be alive; a dead one is tested after so many seconds."""
         self.dead = False
+        self._test_again = test_again
         self._silent = False
         self._testing = False
         self._next_test = -inf
@@ -97,4 +98,4 @@ class Breaker:
             self.answered()
         elif self._silent:
             self.dead = True
-            self._next_test = now + TEST_AGAIN
+            self._next_test = now + self._test_again

@@ -12,19 +12,15 @@ import aiodns
 from aiodns import error
 from pycares import DNSResult
 
-TIMEOUT = 2.0
-"""Seconds until a question goes to the next server; in the second round up to twice as long."""
 TRIES = 2
-"""How often each server is asked."""
-MOST_RECORDS = 10_000
-"""Of the answers of one channel, counting each answer as one record more."""
+"""How often each server is asked: the second time it may take twice as long."""
 
 
 class _Channel:
     __slots__ = ("records", "resolver", "waiting")
 
-    def __init__(self, nameservers: Sequence[str] | None) -> None:
-        self.resolver = aiodns.DNSResolver(nameservers, timeout=TIMEOUT, tries=TRIES)
+    def __init__(self, nameservers: Sequence[str] | None, timeout: float) -> None:
+        self.resolver = aiodns.DNSResolver(nameservers, timeout=timeout, tries=TRIES)
         self.records = 0
         self.waiting = 0
 
@@ -32,12 +28,15 @@ class _Channel:
 class Channels:
     """The channel that is in use, and those before it that still wait for answers."""
 
-    def __init__(self, nameservers: Sequence[str] | None, most_records: int = MOST_RECORDS) -> None:
+    def __init__(self, nameservers: Sequence[str] | None, timeout: float, most_records: int) -> None:
         """Take the name servers of /etc/resolv.conf, or others: IP, IP:PORT or [IP]:PORT.
+
+        timeout is that of the first round in seconds, most_records the size of a channel's cache.
 
         The first question opens a channel; until then there is no thread, and nothing is read.
         """
         self._nameservers = nameservers
+        self._timeout = timeout
         self._most_records = most_records
         self._channels: set[_Channel] = set()
         self._current: _Channel | None = None
@@ -66,7 +65,7 @@ class Channels:
             await self._channels.pop().resolver.close()
 
     def _open(self) -> _Channel:
-        channel = self._current = _Channel(self._nameservers)
+        channel = self._current = _Channel(self._nameservers, self._timeout)
         self._channels.add(channel)
         return channel
 

@@ -16,16 +16,9 @@ from aiodns import error
 from pycares import AAAARecordData, ARecordData, DNSResult, PTRRecordData
 
 from ucspid.inet import pack
-from ucspid.lookup.cache import FAILED, NEGATIVE, Breaker, Cache, lifetime
-from ucspid.lookup.channel import MOST_RECORDS, Channels
+from ucspid.lookup.cache import FAILED, NEGATIVE, TEST_AGAIN, Breaker, Cache, lifetime
+from ucspid.lookup.channel import Channels
 from ucspid.lookup.hostname import hostname
-
-CAPACITY = 4096
-"""Answers that are kept."""
-MOST_ASKED = 512
-"""Questions that may wait for their answers at the same time."""
-TEST_TIMEOUT = 2.0
-"""Seconds in which a resolver that is alive answers a question about a name that cannot exist."""
 
 _NOTHING_THERE = frozenset({error.ARES_ENOTFOUND, error.ARES_ENODATA, error.ARES_EBADNAME})
 _ADDRESSES = (ARecordData, AAAARecordData)
@@ -57,12 +50,17 @@ _FAILURE = Answer(None, failed=True)
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much a resolver keeps and asks."""
+    """How much a resolver keeps and asks, and how many seconds it waits.
 
-    capacity: int = CAPACITY
-    most_asked: int = MOST_ASKED
-    most_records: int = MOST_RECORDS
-    test_timeout: float = TEST_TIMEOUT
+    most_records bounds what c-ares keeps, timeout is for each name server in the first round.
+    """
+
+    capacity: int = 4096
+    most_asked: int = 512
+    most_records: int = 10_000
+    timeout: float = 2.0
+    test_timeout: float = 2.0
+    test_again: float = TEST_AGAIN
 
 
 class Resolver:
@@ -75,9 +73,9 @@ class Resolver:
     def __init__(self, nameservers: Sequence[str] | None = None, bounds: Bounds | None = None) -> None:
         """Take the name servers of /etc/resolv.conf, or others: IP, IP:PORT or [IP]:PORT."""
         self._bounds = bounds or Bounds()
-        self._channels = Channels(nameservers, self._bounds.most_records)
+        self._channels = Channels(nameservers, self._bounds.timeout, self._bounds.most_records)
         self._cache: Cache[Question, Answer] = Cache(self._bounds.capacity)
-        self._breaker = Breaker()
+        self._breaker = Breaker(self._bounds.test_again)
         self._asked: dict[Question, asyncio.Task[Answer]] = {}
         self._tests: set[asyncio.Task[None]] = set()
 

@@ -4,6 +4,7 @@ For each launcher the master holds both ends of its channel to the loop and its 
 neither the loop's death nor the launcher's loses what was on its way or what runs.
 """
 
+import contextlib
 import os
 import resource
 import signal
@@ -252,13 +253,14 @@ class ProfileLaunchers:
             launcher.ready = launcher.introduced = True
             self._owner.launcher_ready(self, launcher)
         elif kind == wire.REFUSED:
-            reader = wire.Reader(packet, wire.PEER_HEAD.size)
-            (reason,) = reader.strings()
+            reason = b" ".join(wire.Reader(packet, wire.PEER_HEAD.size).strings())
             self._owner.launcher_refused(self, reason.decode(errors="replace"))
         elif kind == wire.SIGNAL_ORPHAN:
             _kind, number, pid = wire.unpack(wire.SIGNAL_ORPHAN_HEAD, packet)
             if pid in launcher.orphans and number in (signal.SIGTERM, signal.SIGKILL):
-                os.killpg(pid, number)
+                # A master that is not root may not signal a program that is setuid.
+                with contextlib.suppress(PermissionError):
+                    os.killpg(pid, number)
         else:
             raise WireError(f"it sent a message of kind {kind}")
 

@@ -48,6 +48,7 @@ class LoopLink:
         self.taken = False
         self.draining = False
         self.leaving = False
+        self._at_once = False
         self._config = config
         self._held = held
         self._poller = poller
@@ -86,7 +87,7 @@ class LoopLink:
         self._channel = None
         self._told_first = False
         self.pid = 0
-        if self.draining and exit_.status == 0:
+        if self.draining and exit_.status == 0 and not self.leaving:
             return
         self._false_starts += not self.taken
         if self._false_starts >= MAX_FALSE_STARTS:
@@ -131,7 +132,7 @@ class LoopLink:
             self._tell_listeners(service)
         self._tell_services(plan)
         if self.draining:
-            self.drain(at_once=False)
+            self.drain(at_once=self._at_once)
 
     def tell_launcher(self, profile: ProfileLaunchers, launcher: Launcher) -> None:
         """Tell of a launcher, if the process does not know it."""
@@ -152,6 +153,7 @@ class LoopLink:
     def drain(self, *, at_once: bool) -> None:
         """Have it accept nothing more, and let or make its sessions end."""
         self.draining = True
+        self._at_once = at_once
         if self._told_first:
             self._tell("drain", at_once=at_once)
 

@@ -16,6 +16,7 @@ from ucspid.changes import changes
 from ucspid.descriptors import raise_limit
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError
 from ucspid.launcher import table
+from ucspid.master.beginning import beginning
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers, Program, adopted
 from ucspid.master.looplink import LoopLink
 from ucspid.master.notify import notify, reloading
@@ -121,6 +122,7 @@ class Master:
                 profile.died(launcher, exit_, self._orphans(launcher, ended))
                 if launcher.number not in profile.launchers:
                     self._loop.launcher_gone(launcher.number)
+                    self._held.forget_left()
                 return True
         return False
 
@@ -195,7 +197,8 @@ class Master:
         elif self._reload is not None or self._answer is not None:
             self._again = (self._again or []) + tokens
         else:
-            reloading()
+            if self._held.plan is not None:
+                reloading()
             self._tokens = tokens
             try:
                 self._reload = Reload(self._config, self._held, self._poller, self._start_profile, self._read)
@@ -217,14 +220,14 @@ class Master:
             _say(result)
             self._kill_everything(EXIT_USAGE if isinstance(result, ConfigError) else EXIT_SYSTEM)
         else:
-            self.log("error", "reload_failed", reason=str(result))
+            self.log("error", "reload_failed", reason="\n".join(beginning(str(result).splitlines())))
             self._tell_tokens(self._tokens, result)
             self._reload_ended()
 
     def _go_over(self, plan: Plan, acquired: Acquired) -> None:
         """Nothing can fail from here on: the new plan is in force."""
         old = self._held.plan
-        self._answer = self._tokens, changes(old, plan)
+        self._answer = self._tokens, beginning(changes(old, plan))
         self._held.go_over(plan, acquired)
         self._loop.generation += 1
         if old is not None and _loop_settings(old) != _loop_settings(plan):
@@ -257,20 +260,24 @@ class Master:
         self._reload_ended()
 
     def _reload_ended(self) -> None:
-        notify("READY=1", f"STATUS={len(self._held.plan.services) if self._held.plan else 0} services")
+        if not self._loop.draining:
+            assert self._held.plan is not None
+            notify("READY=1", f"STATUS={len(self._held.plan.services)} services")
         if self._again is not None:
             tokens, self._again = self._again, None
             self._begin_reload(tokens)
 
     def _tell_tokens(self, tokens: list[int], problem: UcspidError) -> None:
         kind = "config" if isinstance(problem, ConfigError) else "system"
+        error = "\n".join(beginning(str(problem).splitlines()))
         for token in tokens:
-            self._loop.reloaded(token, ok=False, kind=kind, error=str(problem))
+            self._loop.reloaded(token, ok=False, kind=kind, error=error)
 
     # The end
 
     def _stop(self) -> None:
         """Drain; told again, be quick about it."""
+        self._cancel_reload()
         if self._held.plan is None:
             self._kill_everything(0)
             return
@@ -279,13 +286,19 @@ class Master:
         if not first:
             return
         notify("STOPPING=1")
-        if self._reload is not None:
-            self._reload.cancel()
         self._held.close_listeners()
         for profile in self._held.all_profiles():
             profile.leaving = True
         longest = max(service.drain_timeout + service.kill_timeout for service in self._held.plan.services)
         self._stop_timer = self._poller.call_in(longest + LAST_RESORT, lambda: self._kill_everything(0))
+
+    def _cancel_reload(self) -> None:
+        """Let go of what was acquired for a plan that will not be."""
+        if self._reload is not None:
+            self._reload.cancel()
+            self._reload = None
+            self._tell_tokens([*self._tokens, *(self._again or [])], ResourceError("the daemon stops"))
+            self._again = None
 
     def _finish_if_done(self) -> None:
         if not self._loop.pid and not self._all_launchers():

@@ -53,7 +53,8 @@ class Reader:
         self._finish()
 
     def kill(self) -> None:
-        """End the reading; done() is told."""
+        """End the reading; done() is told if exited() is."""
+        self._timer.cancel()
         if self._exit is None:
             os.kill(self.pid, signal.SIGKILL)
 

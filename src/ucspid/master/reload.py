@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ucspid.errors import ResourceError, UcspidError
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers
-from ucspid.master.poller import Poller
+from ucspid.master.poller import Poller, Timer
 from ucspid.master.reader import Reader
 from ucspid.master.state import Acquired, Holdings, StartProfile
 from ucspid.plan import Plan
@@ -24,7 +24,6 @@ class Reload:
 
     def __init__(self, config: str, held: Holdings, poller: Poller, start: StartProfile, done: Done) -> None:
         """Begin by reading the file. Raises ResourceError."""
-        self.tokens: list[int] = []
         self._held = held
         self._poller = poller
         self._start = start
@@ -32,6 +31,7 @@ class Reload:
         self._plan: Plan | None = None
         self._acquired = Acquired()
         self._ended = False
+        self._timer: Timer | None = None
         self._reader = Reader(config, poller, self._read)
 
     def exited(self, exit_: Exit) -> bool:
@@ -52,7 +52,7 @@ class Reload:
     def launcher_ready(self) -> None:
         """Go on when all new launchers are ready."""
         if self._plan is not None and not self._ended and self._acquired.ready:
-            self._ended = True
+            self._end()
             self._done((self._plan, self._acquired))
 
     def launcher_refused(self, profile: ProfileLaunchers, reason: str) -> bool:
@@ -63,9 +63,9 @@ class Reload:
         return True
 
     def cancel(self) -> None:
-        """Give up: the daemon stops."""
+        """Give up, without a word to done(): the daemon stops."""
         self._reader.kill()
-        self._fail(ResourceError("the daemon stops"))
+        self._release()
 
     def _read(self, result: Plan | UcspidError) -> None:
         if self._ended:
@@ -79,17 +79,23 @@ class Reload:
         except ResourceError as problem:
             self._fail(problem)
             return
-        self._poller.call_in(LAUNCHER_TIMEOUT, self._too_late)
+        self._timer = self._poller.call_in(LAUNCHER_TIMEOUT, self._too_late)
         self.launcher_ready()
 
     def _too_late(self) -> None:
-        if not self._ended:
-            self._fail(ResourceError(f"a launcher was not ready within {LAUNCHER_TIMEOUT:.0f} s"))
+        self._fail(ResourceError(f"a launcher was not ready within {LAUNCHER_TIMEOUT:.0f} s"))
 
     def _fail(self, problem: UcspidError) -> None:
-        if self._ended:
-            return
-        self._ended = True
+        if not self._ended:
+            self._release()
+            self._done(problem)
+
+    def _release(self) -> None:
+        self._end()
         if self._plan is not None:
             self._acquired.release(self._plan)
-        self._done(problem)
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()

@@ -45,14 +45,19 @@ def keys(service: Service) -> list[Key]:
 def open_listener(service: Service, address: Address) -> Listening:
     """Bind and listen. Raises ResourceError, with the service and the address in it."""
     try:
-        sock = _bind(address)
+        listening = Listening(next(_numbers), _bind(address))
     except OSError as problem:
-        raise ResourceError(
-            f"{service.name}: cannot listen on {address}: {os.strerror(problem.errno or 0)}"
-        ) from None
-    listening = Listening(next(_numbers), sock)
-    listening.set_up(service)
+        raise _cannot_listen(service, address, problem) from None
+    try:
+        listening.set_up(service)
+    except OSError as problem:
+        listening.sock.close()
+        raise _cannot_listen(service, address, problem) from None
     return listening
+
+
+def _cannot_listen(service: Service, address: Address, problem: OSError) -> ResourceError:
+    return ResourceError(f"{service.name}: cannot listen on {address}: {os.strerror(problem.errno or 0)}")
 
 
 def _bind(address: Address) -> socket.socket:

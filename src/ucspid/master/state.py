@@ -111,6 +111,10 @@ class Holdings:
             for key in keys(service):
                 self.listeners[key].set_up(service)
 
+    def forget_left(self) -> None:
+        """Let go of profiles whose last launcher has left."""
+        self.leaving = [profile for profile in self.leaving if profile.launchers]
+
     def release_old(self) -> None:
         """Close the listeners that the plan in force does not have."""
         assert self.plan is not None

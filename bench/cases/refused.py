@@ -1,0 +1,136 @@
+"""Refused clients: what one costs, and what an innocent client feels of a flood of them."""
+
+import contextlib
+from collections.abc import Iterator
+
+from bench import load, measure
+from bench.cases.common import MICRO
+from bench.contest import Measured, Result, Settings, against_first, alternate, latencies
+from bench.daemon import UcspidPeer
+from bench.load import BadLoadError, Clients
+from bench.peers import Tcpserver, Tcpsvd
+from bench.server import Peer, Server, Workload
+
+FLOODER, INNOCENT = "127.0.0.2", "127.0.0.3"
+AT_ONCE = 20
+INNOCENT_RATE = 50
+"""Connections a second of the innocent client during the flood."""
+
+
+class Contestant:
+    """A server that refuses the flooder for a reason; spared says whether it lets others in."""
+
+    def __init__(self, peer: Peer, workload: Workload, *, spared: bool) -> None:
+        """Note how it is started."""
+        self.peer = peer
+        self.workload = workload
+        self.spared = spared
+
+    @contextlib.contextmanager
+    def running(self, settings: Settings) -> Iterator[Server]:
+        """Run it, with one session of the flooder where the limit is that there be no more than one."""
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(self.peer.start(self.workload))
+            if self.workload.max_per_ip is not None:
+                holding = Clients(1, source=FLOODER, hold=True, mark=1, timeout=3600)
+                stack.enter_context(
+                    load.Running(settings.programs.load, server.port, holding)
+                ).wait_for_mark()
+            elif self.workload.rate_per_ip is not None:
+                load.run(
+                    settings.programs.load, server.port, Clients(1, source=FLOODER, close_after_answer=True)
+                )
+            yield server
+
+
+def _contestants(settings: Settings) -> dict[str, Contestant]:
+    def workload(
+        *, max_per_ip: int | None = None, rate_per_ip: str | None = None, deny: bool = False
+    ) -> Workload:
+        return Workload(
+            program=(settings.programs.hold,),
+            files=settings.files,
+            max_per_ip=max_per_ip,
+            rate_per_ip=rate_per_ip,
+            deny=deny,
+        )
+
+    return {
+        "ucspid max_per_ip": Contestant(UcspidPeer("per ip"), workload(max_per_ip=1), spared=True),
+        "ucspid rate_per_ip": Contestant(
+            UcspidPeer("rate", service={"exempt": [f"{INNOCENT}/32"]}),
+            workload(rate_per_ip="1/h"),
+            spared=True,
+        ),
+        "tcpserver deny": Contestant(Tcpserver(), workload(deny=True), spared=False),
+        "tcpsvd -C": Contestant(Tcpsvd(), workload(max_per_ip=1), spared=True),
+    }
+
+
+def refused(settings: Settings) -> Result:
+    """Compare refusals by ucspid's limits with the peers' cheapest."""
+    contestants = _contestants(settings)
+    absent = {name: reason for name, one in contestants.items() if (reason := one.peer.absent())}
+    values = {}
+    with contextlib.ExitStack() as stack:
+        measures = {}
+        for name, contestant in contestants.items():
+            if name not in absent:
+                server = stack.enter_context(contestant.running(settings))
+                measures[name] = _Flood(settings, server, spared=contestant.spared)
+        values = alternate(measures, settings.rounds)
+    ours = [name for name in values if name.startswith("ucspid")]
+    pairs = [(name, other) for name in ours for other in values if other not in ours]
+    about = f"refused clients, {AT_ONCE} at once, and an innocent one {INNOCENT_RATE} times a second"
+    return Result("refused", about, values, absent, pairs)
+
+
+class _Flood:
+    """One round: first the flood alone, for what a refusal costs, then with an innocent client beside it."""
+
+    def __init__(self, settings: Settings, server: Server, *, spared: bool) -> None:
+        self._program = settings.programs.load
+        self._server = server
+        self._flood = Clients(settings.size(5000, 100), AT_ONCE, source=FLOODER)
+        self._innocents = settings.size(100, 5)
+        self._spared = spared
+
+    def __call__(self) -> Measured:
+        server = self._server
+        meter = measure.Meter(server.pids())
+        flood = load.run(self._program, server.port, self._flood)
+        used = meter.used(server.pids())
+        if flood.answered or flood.failed + flood.empty != flood.started:
+            raise BadLoadError(f"of {flood.started} clients to refuse {flood.answered} were answered")
+        figures = {
+            "refusals/s": flood.started / flood.seconds,
+            "CPU µs": used.server / flood.started * MICRO,
+            "system CPU µs": used.system / flood.started * MICRO,
+        }
+        return figures | (self._innocent() if self._spared else {})
+
+    def _innocent(self) -> Measured:
+        endless = Clients(0, AT_ONCE, source=FLOODER, mark=0)
+        innocent = Clients(
+            self._innocents, rate=INNOCENT_RATE, source=INNOCENT, close_after_answer=True, timeout=20
+        )
+        with load.Running(self._program, self._server.port, endless) as flood:
+            done = load.run(self._program, self._server.port, innocent).must_succeed()
+            flood.end()
+        return latencies("innocent", done.first)
+
+
+def denied(settings: Settings) -> Result:
+    """Compare refusals by an access rule."""
+    workload = Workload(program=(settings.programs.trivial,), files=settings.files, deny=True)
+    peers: list[Peer] = [UcspidPeer("ucspid deny"), Tcpserver()]
+    absent = {peer.name: reason for peer in peers if (reason := peer.absent())}
+    with contextlib.ExitStack() as stack:
+        measures = {
+            peer.name: _Flood(settings, stack.enter_context(peer.start(workload)), spared=False)
+            for peer in peers
+            if peer.name not in absent
+        }
+        values = alternate(measures, settings.rounds)
+    about = f"clients that a rule denies, {AT_ONCE} at once"
+    return Result("denied", about, values, absent, against_first(list(values)))

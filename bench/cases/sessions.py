@@ -1,0 +1,71 @@
+"""Sessions that live: what one more costs while many are held, and how much memory they take."""
+
+import contextlib
+from functools import partial
+
+from bench import load, measure
+from bench.cases.common import MICRO
+from bench.contest import Measured, Result, Settings, alternate, latencies
+from bench.daemon import UcspidPeer
+from bench.load import Clients
+from bench.peers import Tcpserver, Uvloop
+from bench.server import Peer, Workload
+
+HOLDING_AT_ONCE = 50
+SOURCES = 50
+SOURCE = "127.0.1.1"
+"""The held clients come from so many addresses from this one on."""
+
+_SPARE = 500
+"""Sessions that a server may have beyond those that are held."""
+
+
+def live(settings: Settings) -> Result:
+    """Compare the cost of a session, start and end, at three numbers of live ones."""
+    counts = [0, 1000, 10_000] if not settings.short else [0, 20]
+    absent = {peer.name: reason for peer in (Tcpserver(),) if (reason := peer.absent())}
+    peers: list[Peer] = [UcspidPeer(), *([] if absent else [Tcpserver()])]
+    measures = {
+        f"{peer.name}, {count} live": partial(_beside, settings, peer, count)
+        for count in counts
+        for peer in peers
+    }
+    # uvloop's cost grows with every live child: the largest number would take hours.
+    measures |= {
+        f"{Uvloop.name}, {count} live": partial(_beside, settings, Uvloop(), count) for count in counts[:2]
+    }
+    values = alternate(measures, settings.rounds)
+    pairs = [
+        (f"{peer.name}, {count} live", f"{peer.name}, 0 live") for peer in peers for count in counts if count
+    ]
+    pairs += [(f"{Uvloop.name}, {counts[1]} live", f"{Uvloop.name}, 0 live")]
+    pairs += [(f"ucspid, {count} live", f"tcpserver, {count} live") for count in counts if not absent]
+    about = "one more session and its end, while many live; memory of the server's own processes"
+    return Result("live", about, values, absent, pairs)
+
+
+def _beside(settings: Settings, peer: Peer, held: int) -> Measured:
+    """Measure one client after the other, with so many sessions held."""
+    workload = Workload(
+        program=(settings.programs.hold,), files=settings.files, max_connections=held + _SPARE
+    )
+    clients = Clients(settings.size(1000, 20), close_after_answer=True)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(peer.start(workload))
+        load.run(settings.programs.load, server.port, clients).must_succeed()
+        before = measure.pss_of(server.pids())
+        if held:
+            holding = Clients(
+                held, HOLDING_AT_ONCE, source=SOURCE, sources=SOURCES, hold=True, mark=held, timeout=600
+            )
+            sessions = stack.enter_context(load.Running(settings.programs.load, server.port, holding))
+            sessions.wait_for_mark()
+        memory = measure.pss_of(server.pids()) - before
+        meter = measure.Meter(server.pids())
+        done = load.run(settings.programs.load, server.port, clients).must_succeed()
+        used = meter.used(server.pids())
+        if held:
+            sessions.end().must_succeed()
+    figures = latencies("first byte", done.first) | latencies("end", done.end)
+    figures |= {"CPU µs": used.server / done.started * MICRO}
+    return figures | ({"bytes per session": memory / held} if held else {})

@@ -1,0 +1,307 @@
+import contextlib
+import io
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reachable import reachable
+from ucspid.cli.explain import answer, as_tcprulescheck, rules_of
+from ucspid.cli.explanation import Client
+from ucspid.cli.main import main
+from ucspid.config.environment import DEFAULT_PATH
+from ucspid.config.load import load
+from ucspid.rules.tcprules import compile_text
+
+CONFIG = """\
+services:
+  smtp:
+    listen: 0
+    program: [/bin/sh, -c, "exit 0"]
+    env: {TCPREMOTEIP: fixed, GREETING: mx}
+    max_per_ip: 20
+    rate_per_ip: 60/min
+    exempt: [127.0.0.0/8]
+    refuse_message: "421 later\\r\\n"
+    lookup: {remote_host: yes, paranoid: yes, local_host: mx.example.org, timeout: 500ms}
+    rules:
+      - from: 192.0.2.0/24
+        allow:
+        env: {RELAYCLIENT: "", TCPREMOTEIP: 10.0.0.1}
+        max_per_ip: 3
+        rate_per_ip: 5/s
+        burst: 9
+        message: "421 three are enough\\r\\n"
+      - {from: 2001:db8::/32, deny, message: "554 no\\r\\n"}
+      - {from: .good.example, allow}
+    default: deny
+  open: {listen: 0, program: [sh]}
+  text: {listen: 0, program: [sh], rules: rules.txt, default: deny}
+  cdb: {listen: 0, program: [sh], rules: rules.cdb, environment: tcp6}
+  unit: {listen: 0, program: [sh], environment: systemd, lookup: {local_host: yes, ident: yes}}
+"""
+RULES = (
+    b'# relays\n192.0.2.:allow,RELAYCLIENT=""\n=a.example:deny\njoe@10.0.0.7:allow,ESC="\x1b[2J"\n=:allow\n'
+)
+AS = "user nobody (65534), group nogroup (65534), groups nogroup (65534)"
+
+Explain = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def configured() -> Iterator[Path]:
+    with reachable() as path:
+        (path / "u.yaml").write_text(CONFIG)
+        (path / "rules.txt").write_bytes(RULES)
+        (path / "rules.cdb").write_bytes(compile_text(RULES, "rules"))
+        yield path
+
+
+@pytest.fixture
+def explain(configured: Path, capsys: pytest.CaptureFixture[str]) -> Explain:
+    def run(*arguments: str, code: int = 0) -> list[str]:
+        assert main(["explain", "-c", str(configured / "u.yaml"), *arguments]) == code
+        out, err = capsys.readouterr()
+        assert (err if code == 0 else out) == ""
+        return (out or err).replace(f"{configured}/", "").splitlines()
+
+    return run
+
+
+def of(label: str, lines: list[str]) -> list[str]:
+    """Return what stands at a label, in further lines too."""
+    found: list[str] = []
+    here = ""
+    for line in lines:
+        here = line[:13].strip() or here
+        if here == label:
+            found.append(line[13:])
+    return found
+
+
+def test_everything_about_a_client_that_a_rule_allows(explain: Explain) -> None:
+    assert explain("smtp", "192.0.2.7", "--host", "a.example") == [
+        "service      smtp",
+        "client       192.0.2.7, name a.example",
+        "rule         u.yaml:12",
+        "verdict      allow",
+        "decided by   the address alone, before any lookup",
+        "names        looked up: remote_host (paranoid), within 0.5s",
+        "max_per_ip   3 (of the rule)",
+        "rate_per_ip  5 in 1s, 9 at once (of the rule)",
+        'over limit   "421 three are enough\\r\\n"',
+        "program      /bin/sh",
+        "arguments    /bin/sh -c 'exit 0'",
+        f"runs as      {AS if os.geteuid() == 0 else 'whoever starts the daemon'}",
+        "directory    /",
+        "environment  GREETING=mx",
+        f"             PATH={DEFAULT_PATH}",
+        "             PROTO=TCP",
+        "             RELAYCLIENT=",
+        "             TCPLOCALHOST=mx.example.org",
+        "             TCPLOCALIP=?",
+        "             TCPLOCALPORT=?",
+        "             TCPREMOTEHOST=a.example",
+        "             TCPREMOTEIP=10.0.0.1",
+        "             TCPREMOTEPORT=?",
+        "             UCSPID_CONN_ID=?",
+    ]
+
+
+def test_a_client_that_is_denied_gets_a_message_and_nothing_else(explain: Explain) -> None:
+    assert explain("smtp", "2001:DB8::7")[1:] == [
+        "client       2001:db8::7",
+        "rule         u.yaml:19",
+        "verdict      deny",
+        "decided by   the address alone, before any lookup",
+        "names        none looked up for this client, else remote_host (paranoid), within 0.5s",
+        'message      "554 no\\r\\n"',
+    ]
+
+
+def test_a_client_that_no_rule_matches(explain: Explain) -> None:
+    assert explain("smtp", "198.51.100.7")[2:] == [
+        "rule         none matches: the service's default",
+        "verdict      deny",
+        "decided by   address and names, if any",
+        "names        looked up: remote_host (paranoid), within 0.5s",
+        "message      no message: the connection is closed",
+    ]
+
+
+def test_a_rule_that_says_nothing_of_limits_leaves_the_services(explain: Explain) -> None:
+    lines = explain("smtp", "198.51.100.7", "--host", "mx.good.example")
+    assert of("rule", lines) == ["u.yaml:20"]
+    assert of("max_per_ip", lines) == ["20 (of the service)"]
+    assert of("rate_per_ip", lines) == ["60 in 60s, 60 at once (of the service)"]
+    assert of("over limit", lines) == ['"421 later\\r\\n"']
+
+
+def test_a_client_that_is_exempt_has_no_limits(explain: Explain) -> None:
+    lines = explain("smtp", "::ffff:127.0.0.1", "--host", "localhost.good.example")
+    assert of("client", lines) == ["127.0.0.1, name localhost.good.example"]
+    assert of("max_per_ip", lines) == of("rate_per_ip", lines) == ["none: the client is exempt"]
+
+
+def test_a_service_without_rules_lets_everyone_in(explain: Explain) -> None:
+    lines = explain("open", "198.51.100.7")
+    assert of("verdict", lines) == ["allow"]
+    assert of("rule", lines) == ["none matches: the service's default"]
+    assert of("names", lines) == ["none looked up"]
+    assert of("max_per_ip", lines) == of("rate_per_ip", lines) == ["no limit"]
+
+
+@pytest.mark.parametrize(
+    ("client", "rule", "verdict"),
+    [
+        (["192.0.2.7"], "2: 192.0.2.", "allow"),
+        (["10.0.0.7", "--host", "a.example"], "3: =a.example", "deny"),
+        (["10.0.0.7", "--host", "a.example", "--info", "joe"], "4: joe@10.0.0.7", "allow"),
+        (["10.0.0.7", "--host", "b.example"], "5: =", "allow"),
+    ],
+)
+def test_the_rule_of_a_tcprules_file_is_shown_with_its_key_and_line(
+    explain: Explain, client: list[str], rule: str, verdict: str
+) -> None:
+    text = explain("text", *client)
+    assert (of("rule", text), of("verdict", text)) == ([f"rules.txt:{rule}"], [verdict])
+    compiled = explain("cdb", *client)
+    key = rule.partition(" ")[2]
+    assert (of("rule", compiled), of("verdict", compiled)) == ([f"rules.cdb: {key}"], [verdict])
+
+
+def test_where_no_rule_of_a_file_matches_the_service_decides(explain: Explain) -> None:
+    assert of("verdict", explain("text", "10.0.0.8")) == ["deny"]
+    assert of("verdict", explain("cdb", "10.0.0.8")) == ["allow"]
+
+
+def test_names_that_are_not_looked_up_are_shown_with_a_note(explain: Explain) -> None:
+    lines = explain("text", "10.0.0.7", "--host", "b.example", "--info", "joe")
+    assert of("note", lines) == [
+        "lookup.remote_host is off: without it what --host says is never known, nor matched by a rule",
+        "lookup.ident is off: without it what --info says is never known, nor matched by a rule",
+    ]
+    assert "TCPREMOTEHOST=b.example" in of("environment", lines)
+    assert of("note", explain("text", "10.0.0.7")) == []
+
+
+def test_what_is_not_printable_is_shown_as_an_escape(explain: Explain) -> None:
+    lines = explain("text", "10.0.0.7", "--info", "joe", "--host", os.fsdecode(b"\x1b\xff\n"))
+    assert of("client", lines) == ["10.0.0.7, name \\x1b\\xff\\n, ident user joe"]
+    assert "ESC=\\x1b[2J" in of("environment", lines)
+
+
+def test_every_dialect_of_the_environment(explain: Explain) -> None:
+    told = of("environment", explain("cdb", "2001:db8::7", "--host", "b.example"))
+    assert {"PROTO=TCP6", "TCP6REMOTEIP=2001:db8::7", "TCPREMOTEIP=2001:db8::7", "TCP6LOCALPORT=?"} < set(
+        told
+    )
+    told = of("environment", explain("unit", "192.0.2.7", "--info", ""))
+    assert {"REMOTE_ADDR=192.0.2.7", "REMOTE_PORT=?", "TCPLOCALHOST=?", "TCPREMOTEINFO="} < set(told)
+    assert not [variable for variable in told if variable.startswith("TCPREMOTEHOST")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["pop3", "192.0.2.7"], "u.yaml: there is no service pop3, only smtp, open, text, cdb, unit"),
+        (["smtp", "192.0.2"], "not an IP address: '192.0.2'"),
+        (["smtp", "mx.example.org"], "not an IP address: 'mx.example.org'"),
+        (
+            ["smtp", "192.0.2.7", "--tcprulescheck"],
+            "--tcprulescheck: the rules of smtp are not in a tcprules file",
+        ),
+    ],
+)
+def test_what_cannot_be_explained_exits_100(explain: Explain, arguments: list[str], problem: str) -> None:
+    assert explain(*arguments, code=100) == [problem]
+
+
+def test_a_wrong_file_is_not_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "u.yaml").write_text("services: {}\n")
+    assert main(["explain", "-c", str(tmp_path / "u.yaml"), "smtp", "192.0.2.7"]) == 100
+    assert capsys.readouterr().err == f"{tmp_path}/u.yaml:1:1: services: at least one is required\n"
+
+
+# In the words of tcprulescheck
+
+
+def checked(*arguments: str) -> bytes:
+    """Return what ucspid explain --tcprulescheck prints."""
+    with io.TextIOWrapper(io.BytesIO()) as out, contextlib.redirect_stdout(out):
+        assert main(["explain", "--tcprulescheck", *arguments]) == 0
+        out.flush()
+        assert isinstance(out.buffer, io.BytesIO)
+        return out.buffer.getvalue()
+
+
+def test_the_words_of_tcprulescheck(configured: Path) -> None:
+    config = ("-c", str(configured / "u.yaml"))
+    relay = b"rule 192.0.2.:\nset environment variable RELAYCLIENT=\nallow connection\n"
+    assert checked(*config, "text", "192.0.2.7") == checked(*config, "cdb", "192.0.2.7") == relay
+    assert checked(*config, "text", "10.0.0.7", "--host", "a.example") == (
+        b"rule =a.example:\ndeny connection\n"
+    )
+    assert checked(*config, "cdb", "10.0.0.8") == b"default:\nallow connection\n"
+    assert checked(*config, "text", "10.0.0.8") == b"default:\ndeny connection\n"
+
+
+IPS = ["1.2.3.4", "1.2.30.4", "10.2.3.4"]
+HOSTS = ["a.b.c", "b.c", ".b.c", "A.b.c", "c", ""]
+INFOS = ["u", "", "=", "-u"]
+KEYS = [
+    *("", "=", "=.c", "=.b.c", "=a.b.c", "=A.b.c", "1.", "1.2.", "1.2.3.", "1.2-40.", "10.2.3.4-9"),
+    *IPS,
+    *(f"{info}@{ip}" for info in INFOS for ip in IPS[:2]),
+    *(f"{info}@={host}" for info in INFOS for host in HOSTS[:2]),
+]
+RULE = st.tuples(
+    st.sampled_from(KEYS),
+    st.sampled_from([":allow", ":deny"]),
+    st.sampled_from(["", ',A="b"', ",A=/b c/,B=::", ',A="",A="c"']),
+).map("".join)
+CLIENT = st.builds(
+    Client,
+    st.sampled_from(IPS),
+    st.none() | st.sampled_from(HOSTS).map(str.encode),
+    st.none() | st.sampled_from(INFOS).map(str.encode),
+)
+
+
+@pytest.mark.skipif(
+    shutil.which("tcprulescheck") is None, reason="tcprulescheck is not installed (Debian: ucspi-tcp)"
+)
+@settings(max_examples=40, deadline=None)
+@given(
+    lines=st.lists(RULE, max_size=20, unique=True),
+    clients=st.lists(CLIENT, min_size=6, max_size=6, unique=True),
+)
+def test_explain_and_tcprulescheck_agree(lines: list[str], clients: list[Client]) -> None:
+    with reachable() as folder:
+        text, cdb, config = folder / "rules", folder / "rules.cdb", folder / "u.yaml"
+        text.write_text("\n".join(lines))
+        assert main(["rules", "compile", str(text), str(cdb)]) == 0
+        config.write_text(
+            "services:\n"
+            "  text: {listen: 0, program: [sh], rules: rules}\n"
+            "  cdb: {listen: 0, program: [sh], rules: rules.cdb}\n"
+        )
+        services = [(service, rules_of(service)) for service in load(config).services]
+        for client in clients:
+            expected = tcprulescheck(cdb, client)
+            for service, rules in services:
+                assert as_tcprulescheck(answer(service, rules, client)) == expected
+
+
+def tcprulescheck(cdb: Path, client: Client) -> bytes:
+    env = {"PATH": os.environ["PATH"], "TCPREMOTEIP": client.ip}
+    if client.host is not None:
+        env["TCPREMOTEHOST"] = client.host.decode()
+    if client.info is not None:
+        env["TCPREMOTEINFO"] = client.info.decode()
+    return subprocess.run(["tcprulescheck", cdb], env=env, capture_output=True, check=True, timeout=10).stdout
