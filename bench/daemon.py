@@ -109,8 +109,8 @@ class UcspidPeer:
             **limits,
             **self._service,
         }
-        if workload.deny:
-            service["default"] = "deny"
+        if workload.rules is not None:
+            service["rules"] = str(workload.rules)
         names = [f"bench{number:05}" for number in range(workload.services)]
         return {
             "control": str(folder / "control"),

@@ -80,18 +80,17 @@ class Tcpserver:
         """Start it with all look-ups off."""
         options = ["-1HRl0", "-v" if workload.logs else "-q"]
         options += ["-c", str(workload.max_connections), "-b", str(BACKLOG)]
-        options += ["-x", _deny_all(workload.files)] if workload.deny else []
+        options += ["-x", _compiled(workload.rules)] if workload.rules else []
         command = [find("tcpserver"), *options, LOOPBACK, "0", *workload.program]
         with log_file(workload, self.name) as log:
             process = launch(command, workload, log, says_port=True)
         return Server(process, [port_said(process)])
 
 
-def _deny_all(files: Path) -> str:
-    compiled = files / "deny.cdb"
-    subprocess.run(
-        [find("tcprules"), str(compiled), str(files / "deny.new")], input=b":deny\n", check=True, timeout=10
-    )
+def _compiled(rules: Path) -> str:
+    compiled, new = rules.with_suffix(".cdb"), rules.with_suffix(".new")
+    with rules.open("rb") as text:
+        subprocess.run([find("tcprules"), str(compiled), str(new)], stdin=text, check=True, timeout=30)
     return str(compiled)
 
 
@@ -157,8 +156,6 @@ def _xinetd_service(workload: Workload, port: int) -> str:
         settings["server_args"] = " ".join(workload.program[1:])
     if workload.env:
         settings["env"] = " ".join(f"{name}={value}" for name, value in workload.env.items())
-    if workload.deny:
-        settings["no_access"] = "0.0.0.0/0"
     lines = [f"\t{key} = {value}\n" for key, value in settings.items()]
     return f"service bench-{port}\n{{\n{''.join(lines)}}}\n"
 

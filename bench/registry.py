@@ -8,6 +8,7 @@ from bench.cases.interruptions import reload, restart
 from bench.cases.logging import logging
 from bench.cases.mail import mail
 from bench.cases.refused import refused
+from bench.cases.rules import rules
 from bench.cases.services import services
 from bench.cases.sessions import live
 from bench.cases.trivial import arrivals, trivial
@@ -24,6 +25,7 @@ CASES: dict[str, Case] = {
     "logging": logging,
     "mail": mail,
     "refused": refused,
+    "rules": rules,
     "services": services,
     "live": live,
     "reload": reload,

@@ -31,7 +31,7 @@ class CannotStartError(Exception):
 class Workload:
     """What a server is asked to do: the same for all that are compared.
 
-    files is a folder for what the server needs. deny refuses every client by an access rule.
+    files is a folder for what the server needs. rules is a text file as tcprules takes it.
     The limits per client are None where there are none; message is what refused clients get.
     """
 
@@ -42,7 +42,7 @@ class Workload:
     max_per_ip: int | None = None
     rate_per_ip: str | None = None
     logs: bool = False
-    deny: bool = False
+    rules: Path | None = None
     services: int = 1
 
 

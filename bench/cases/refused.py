@@ -2,10 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from bench import load, measure
 from bench.cases.common import MICRO
-from bench.contest import Measured, Result, Settings, against_first, alternate, latencies
+from bench.contest import Measured, Result, Settings, alternate, latencies
 from bench.daemon import UcspidPeer
 from bench.load import BadLoadError, Clients
 from bench.peers import Tcpserver, Tcpsvd
@@ -18,13 +19,12 @@ INNOCENT_RATE = 50
 
 
 class Contestant:
-    """A server that refuses the flooder for a reason; spared says whether it lets others in."""
+    """A server that refuses the flooder for one reason."""
 
-    def __init__(self, peer: Peer, workload: Workload, *, spared: bool) -> None:
+    def __init__(self, peer: Peer, workload: Workload) -> None:
         """Note how it is started."""
         self.peer = peer
         self.workload = workload
-        self.spared = spared
 
     @contextlib.contextmanager
     def running(self, settings: Settings) -> Iterator[Server]:
@@ -45,25 +45,27 @@ class Contestant:
 
 def _contestants(settings: Settings) -> dict[str, Contestant]:
     def workload(
-        *, max_per_ip: int | None = None, rate_per_ip: str | None = None, deny: bool = False
+        *, max_per_ip: int | None = None, rate_per_ip: str | None = None, rules: Path | None = None
     ) -> Workload:
         return Workload(
             program=(settings.programs.hold,),
             files=settings.files,
             max_per_ip=max_per_ip,
             rate_per_ip=rate_per_ip,
-            deny=deny,
+            rules=rules,
         )
 
+    rules = settings.files / "refused.rules"
+    rules.write_text(f"{FLOODER}:deny\n:allow\n")
     return {
-        "ucspid max_per_ip": Contestant(UcspidPeer("per ip"), workload(max_per_ip=1), spared=True),
+        "ucspid max_per_ip": Contestant(UcspidPeer("per ip"), workload(max_per_ip=1)),
         "ucspid rate_per_ip": Contestant(
             UcspidPeer("rate", service={"exempt": [f"{INNOCENT}/32"]}),
             workload(rate_per_ip="1/h"),
-            spared=True,
         ),
-        "tcpserver deny": Contestant(Tcpserver(), workload(deny=True), spared=False),
-        "tcpsvd -C": Contestant(Tcpsvd(), workload(max_per_ip=1), spared=True),
+        "ucspid deny": Contestant(UcspidPeer("deny"), workload(rules=rules)),
+        "tcpserver deny": Contestant(Tcpserver(), workload(rules=rules)),
+        "tcpsvd -C": Contestant(Tcpsvd(), workload(max_per_ip=1)),
     }
 
 
@@ -77,7 +79,7 @@ def refused(settings: Settings) -> Result:
         for name, contestant in contestants.items():
             if name not in absent:
                 server = stack.enter_context(contestant.running(settings))
-                measures[name] = _Flood(settings, server, spared=contestant.spared)
+                measures[name] = _Flood(settings, server)
         values = alternate(measures, settings.rounds)
     ours = [name for name in values if name.startswith("ucspid")]
     pairs = [(name, other) for name in ours for other in values if other not in ours]
@@ -88,12 +90,11 @@ def refused(settings: Settings) -> Result:
 class _Flood:
     """One round: first the flood alone, for what a refusal costs, then with an innocent client beside it."""
 
-    def __init__(self, settings: Settings, server: Server, *, spared: bool) -> None:
+    def __init__(self, settings: Settings, server: Server) -> None:
         self._program = settings.programs.load
         self._server = server
         self._flood = Clients(settings.size(5000, 100), AT_ONCE, source=FLOODER)
         self._innocents = settings.size(100, 5)
-        self._spared = spared
 
     def __call__(self) -> Measured:
         server = self._server
@@ -107,7 +108,7 @@ class _Flood:
             "CPU µs": used.server / flood.started * MICRO,
             "system CPU µs": used.system / flood.started * MICRO,
         }
-        return figures | (self._innocent() if self._spared else {})
+        return figures | self._innocent()
 
     def _innocent(self) -> Measured:
         endless = Clients(0, AT_ONCE, source=FLOODER, mark=0)
@@ -118,19 +119,3 @@ class _Flood:
             done = load.run(self._program, self._server.port, innocent).must_succeed()
             flood.end()
         return latencies("innocent", done.first)
-
-
-def denied(settings: Settings) -> Result:
-    """Compare refusals by an access rule."""
-    workload = Workload(program=(settings.programs.trivial,), files=settings.files, deny=True)
-    peers: list[Peer] = [UcspidPeer("ucspid deny"), Tcpserver()]
-    absent = {peer.name: reason for peer in peers if (reason := peer.absent())}
-    with contextlib.ExitStack() as stack:
-        measures = {
-            peer.name: _Flood(settings, stack.enter_context(peer.start(workload)), spared=False)
-            for peer in peers
-            if peer.name not in absent
-        }
-        values = alternate(measures, settings.rounds)
-    about = f"clients that a rule denies, {AT_ONCE} at once"
-    return Result("denied", about, values, absent, against_first(list(values)))

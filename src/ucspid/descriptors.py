@@ -16,6 +16,16 @@ def raise_limit() -> int:
     return soft
 
 
+def close_above(last: int) -> None:
+    """Close every descriptor above last: what the daemon itself was started with is nobody's here.
+
+    A number may be above the limits, which can have been lowered since, so the kernel is asked.
+    """
+    for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - pathlib is heavy for a launcher
+        if descriptor > last:
+            os.closerange(descriptor, descriptor + 1)  # ignores that the listing's own is closed already
+
+
 class ProgramLimit:
     """The soft limit that programs get: in force inside a with statement, around a start.
 

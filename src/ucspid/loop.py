@@ -9,7 +9,6 @@ import asyncio
 import encodings.idna  # noqa: F401 - uvloop asks for it later, when its file may be out of reach
 import json
 import os
-import resource
 import signal
 import socket
 import sys
@@ -19,6 +18,7 @@ import uvloop
 
 from ucspid import events, linux, log
 from ucspid.control import ControlServer
+from ucspid.descriptors import close_above, raise_limit
 from ucspid.launcher import privileges
 from ucspid.masterlink import MasterLink
 from ucspid.status import status
@@ -34,6 +34,7 @@ def main() -> int:
     """Get ready, drop privileges, and run until the master has no more use for the loop."""
     os.setsid()
     linux.set_title("ucspid: loop")
+    close_above(MASTER)
     os.set_inheritable(MASTER, False)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -57,8 +58,7 @@ def main() -> int:
 
 def _take_limits(first: dict[str, Any]) -> None:
     """Take what the work needs of descriptors, and no privilege it does not need."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_limit()
     privileges.take(
         uid=first["uid"],
         gid=first["gid"],

@@ -206,6 +206,8 @@ class Server:
             pool.launchers.pop(number, None)
         launcher.lost()
         launcher.close()
+        if not self._settled:
+            self._settle()
 
     def _pool(self, profile: int) -> tuple[Pool, Turns]:
         if profile not in self._pools:

@@ -5,6 +5,7 @@ import collections
 import contextlib
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ucspid import __version__
@@ -43,25 +44,36 @@ async def status(link: "MasterLink", config: str, began: float) -> dict[str, Any
 
 
 def _processes(server: Server) -> list[dict[str, Any]]:
-    user = str(os.geteuid())
-    processes = [
-        {"role": "master", "pid": os.getppid(), "services": [], "user": "", "running": 0, "draining": False},
-        {"role": "loop", "pid": os.getpid(), "services": [], "user": user, "running": server.live,
-         "draining": server.draining},
-    ]  # fmt: skip
-    for launcher in server.launchers.values():
-        names = sorted(server.served_by(launcher.number))
-        processes.append(
-            {
-                "role": "launcher",
-                "pid": launcher.pid,
-                "services": names,
-                "user": "",
-                "running": len(launcher.running),
-                "draining": launcher.leaving,
-            }
-        )
-    return processes
+    return [
+        _process("master", os.getppid(), [], 0, draining=server.draining),
+        _process("loop", os.getpid(), [], server.live, draining=server.draining),
+        *(
+            _process(
+                "launcher",
+                launcher.pid,
+                sorted(server.served_by(launcher.number)),
+                len(launcher.running),
+                draining=launcher.leaving,
+            )
+            for launcher in server.launchers.values()
+        ),
+    ]
+
+
+def _process(role: str, pid: int, services: list[str], running: int, *, draining: bool) -> dict[str, Any]:
+    """Describe a process; its user is a number, the user database being too slow for an event loop."""
+    try:
+        user = str(Path(f"/proc/{pid}").stat().st_uid)
+    except FileNotFoundError:
+        user = ""
+    return {
+        "role": role,
+        "pid": pid,
+        "services": services,
+        "user": user,
+        "running": running,
+        "draining": draining,
+    }
 
 
 def _service(service: Service) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The daemon's status as text: tables for people, 100 columns wide."""
 
+import pwd
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -66,13 +67,20 @@ def _processes(status: dict[str, Any]) -> list[str]:
         (
             process["role"] + (" (draining)" if process["draining"] else ""),
             process["pid"],
-            process["user"],
+            _user_name(process["user"]),
             process["running"] if process["role"] == "launcher" else "-",
             " ".join(process.get("services", ())) or "-",
         )
         for process in status["processes"]
     ]
     return table(header, rows, right=(1, 3))
+
+
+def _user_name(number: str) -> str:
+    try:
+        return pwd.getpwuid(int(number)).pw_name
+    except (KeyError, ValueError):
+        return number
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[int]) -> list[str]:

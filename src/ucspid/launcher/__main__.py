@@ -16,7 +16,7 @@ import sys
 sys.path.insert(0, __file__[: -len("/ucspid/launcher/__main__.py")])
 
 from ucspid import linux
-from ucspid.descriptors import ProgramLimit
+from ucspid.descriptors import ProgramLimit, close_above
 from ucspid.errors import EXIT_SYSTEM, WireError
 from ucspid.launcher import privileges
 from ucspid.launcher.serve import Launcher
@@ -31,7 +31,7 @@ MASTER, LOOP, TABLE = 3, 4, 5
 def main() -> int:
     """Take the privileges, say so, and serve."""
     os.setsid()
-    _close_inherited()
+    close_above(TABLE)
     for descriptor in (MASTER, LOOP, TABLE):
         os.set_inheritable(descriptor, False)
     low = [os.dup(0), os.dup(0)]  # before the programs come, each of which may bring a descriptor
@@ -79,16 +79,6 @@ def _next(master: Channel) -> tuple[bytes, list[int]]:
         if received is not None:
             return received
         waiting.poll()
-
-
-def _close_inherited() -> None:
-    """Close what the daemon itself was started with beyond 0, 1 and 2: programs would get it.
-
-    A number may be above the limits, which can have been lowered since, so the kernel is asked.
-    """
-    for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - pathlib is heavy for a launcher
-        if descriptor > TABLE:
-            os.closerange(descriptor, descriptor + 1)  # ignores that the listing's own is closed already
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import signal
 import socket
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from ucspid.backoff import Backoff
@@ -90,6 +89,10 @@ class Launcher:
     orphans: set[int] = field(default_factory=set)
     late: dict[int, bytes] = field(default_factory=dict)
     backoff: Backoff = field(default_factory=lambda: Backoff(0.02, 5.0, 10.0))
+
+    def leave(self) -> None:
+        """Tell it in the place of a loop that has left, perhaps before it knew of this launcher."""
+        Channel(self.loop_end).send(bytes([wire.LEAVE]))
 
 
 class ProfileLaunchers:
@@ -286,20 +289,3 @@ def how_it_died(status: int) -> dict[str, object]:
     """Return the fields of an event that say how a process of the daemon ended."""
     code = os.waitstatus_to_exitcode(status)
     return {"status": code} if code >= 0 else {"signal": signal.Signals(-code).name}
-
-
-def adopted() -> set[int]:
-    """Return this process's children that lead a process group.
-
-    A launcher's programs do, and become the master's children when the launcher dies (the
-    master is a child subreaper); strays among their descendants do not, as a rule.
-    """
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return {pid for pid in map(int, children) if _leads(pid)}
-
-
-def _leads(pid: int) -> bool:
-    try:
-        return os.getpgid(pid) == pid
-    except ProcessLookupError:
-        return False

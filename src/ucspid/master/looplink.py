@@ -88,6 +88,8 @@ class LoopLink:
         self._told_first = False
         self.pid = 0
         if self.draining and exit_.status == 0 and not self.leaving:
+            for _profile, launcher in self._held.all_launchers():
+                launcher.leave()
             return
         self._false_starts += not self.taken
         if self._false_starts >= MAX_FALSE_STARTS:
@@ -159,7 +161,7 @@ class LoopLink:
 
     def leave(self) -> None:
         """Have the process end, to be replaced by one with other privileges or another log."""
-        self.leaving = True
+        self.leaving = self._channel is not None
         self._tell("leave")
 
     def reloaded(self, token: int, **answer: Any) -> None:

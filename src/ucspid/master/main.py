@@ -5,6 +5,7 @@ has a hand in: not the clients' sockets, and of the loop's words only fixed layo
 threads and no asyncio; signals arrive as data.
 """
 
+import contextlib
 import itertools
 import os
 import signal
@@ -17,7 +18,8 @@ from ucspid.descriptors import raise_limit
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError
 from ucspid.launcher import table
 from ucspid.master.beginning import beginning
-from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers, Program, adopted
+from ucspid.master.family import adopted, descendants
+from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers, Program
 from ucspid.master.looplink import LoopLink
 from ucspid.master.notify import notify, reloading
 from ucspid.master.poller import Poller, Timer
@@ -289,8 +291,8 @@ class Master:
         self._held.close_listeners()
         for profile in self._held.all_profiles():
             profile.leaving = True
-        longest = max(service.drain_timeout + service.kill_timeout for service in self._held.plan.services)
-        self._stop_timer = self._poller.call_in(longest + LAST_RESORT, lambda: self._kill_everything(0))
+        patience = self._held.longest + LAST_RESORT
+        self._stop_timer = self._poller.call_in(patience, lambda: self._kill_everything(0))
 
     def _cancel_reload(self) -> None:
         """Let go of what was acquired for a plan that will not be."""
@@ -306,9 +308,9 @@ class Master:
 
     def _kill_everything(self, status: int) -> None:
         """End without ceremony: nothing runs that is worth waiting for, or it does not end."""
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        for pid in children:
-            os.kill(int(pid), signal.SIGKILL)
+        for pid in descendants():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._exit = status
 
 

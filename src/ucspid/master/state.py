@@ -48,6 +48,8 @@ class Holdings:
     profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)
     leaving: list[ProfileLaunchers] = field(default_factory=list)
     stderr: dict[str, tuple[int, int]] = field(default_factory=dict)
+    longest: float = 0.0
+    """Seconds that any service so far, with sessions perhaps still, may take to stop."""
     _numbers: dict[str, int] = field(default_factory=dict)
     _null: int = field(default_factory=lambda: os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
@@ -100,6 +102,8 @@ class Holdings:
         self.listeners.update(acquired.listeners)
         self.profiles.update(acquired.profiles)
         self.plan = plan
+        for service in plan.services:
+            self.longest = max(self.longest, service.drain_timeout + service.kill_timeout)
         wanted = {service.profile for service in plan.services}
         for profile in self.profiles.keys() - wanted:
             leaving = self.profiles.pop(profile)
