@@ -25,6 +25,7 @@ def plan(*services: Service, **settings: Any) -> Plan:
         "gid": None,
         "groups": None,
         "control": None,
+        "nameservers": (),
         "log": Log(format="json", level="info"),
         "max_connections": 1000,
     }

@@ -55,7 +55,9 @@ def test_privileges() -> None:
     assert changed(profile=profile) == ["a: privileges changed"]
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Service) if field.name != "name"])
+@pytest.mark.parametrize(
+    "field", [field.name for field in dataclasses.fields(Service) if field.name != "name"]
+)
 def test_no_setting_changes_without_a_word(field: str) -> None:
     values: dict[str, object] = {
         "listen": (),

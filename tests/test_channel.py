@@ -23,7 +23,9 @@ def ends() -> Iterator[Ends]:
 
 
 def open_descriptors() -> set[str]:
-    return {os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if _exists(number)}
+    return {
+        os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if _exists(number)
+    }
 
 
 def _exists(number: str) -> bool:
@@ -117,7 +119,11 @@ def test_the_last_words_of_a_peer_that_has_not_read_all_are_received(ends: Ends)
     here.send(b"I give up: ")
     here.send(b"no such directory")
     here.sock.close()
-    assert [there.receive() for _ in range(3)] == [(b"I give up: ", []), (b"no such directory", []), (b"", [])]
+    assert [there.receive() for _ in range(3)] == [
+        (b"I give up: ", []),
+        (b"no such directory", []),
+        (b"", []),
+    ]
 
 
 def test_a_packet_too_long_is_refused_and_leaks_no_descriptor(ends: Ends) -> None:

@@ -1,4 +1,5 @@
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ucspid.config.load import load
 from ucspid.config.rulefiles import Contents, Trouble, examine, examine_as
 from ucspid.errors import ConfigError
 from ucspid.plan import Lookup, Plan, Rate, RulesFile, RuleSpec, Service
+from ucspid.rules.lookup import table_from_text
 from ucspid.rules.networks import YamlRules
 from ucspid.rules.tcprules import compile_text
 
@@ -232,6 +234,30 @@ def test_rules_that_are_accepted_can_be_used(folder: Path, rules: list[dict[str,
     assert isinstance(smtp.rules, tuple | None)
     assert YamlRules(smtp.rules or (), "allow").match("192.0.2.7", b"mx.example.org", b"joe").where
     assert Plan.from_json(plan.to_json()) == plan
+
+
+def examples(language: str) -> list[str]:
+    page = (Path(__file__).parent.parent / "docs" / "rules.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+def test_the_examples_of_the_page_are_right(folder: Path, loaded: Callable[..., Plan]) -> None:
+    first, second, _files, lookup = examples("yaml")
+    path = folder / "example.yaml"
+    path.write_text(re.sub(r"\[/var/qmail.*\]", "[/bin/sh]", first + second))
+    smtp, qmtp = load(path).services
+    assert isinstance(smtp.rules, tuple)
+    assert (len(smtp.rules), smtp.rule_env) == (4, ("DATABYTES", "RELAYCLIENT"))
+    assert qmtp.default == "deny"
+    assert loaded(lookup).services[0].lookup.local_host == "mx.example.org"
+
+
+def test_the_example_in_the_format_of_tcprules_is_right() -> None:
+    text = examples("")[0].encode()
+    table = table_from_text(text, "rules")
+    assert len(table) == 18
+    assert table.match("2001:db8:25::7").env == table.match("192.0.2.7").env == ((b"RELAYCLIENT", b""),)
+    assert table.match("198.51.100.19").verdict == table.match("203.0.113.99").verdict == "deny"
 
 
 # Rules in a file of their own

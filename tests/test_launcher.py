@@ -218,7 +218,8 @@ def test_a_variable_that_connections_may_not_set_starts_nothing(running: Peers, 
 
 
 @pytest.mark.parametrize(
-    ("program", "reason"), [("/does/not/exist", errno.ENOENT), ("/etc/passwd", errno.EACCES), ("/", errno.EACCES)]
+    ("program", "reason"),
+    [("/does/not/exist", errno.ENOENT), ("/etc/passwd", errno.EACCES), ("/", errno.EACCES)],
 )
 def test_a_program_that_cannot_run_fails_with_its_errno(running: Peers, program: str, reason: int) -> None:
     running.set_program(program)

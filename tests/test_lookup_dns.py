@@ -273,12 +273,14 @@ async def test_nothing_wakes_up_while_there_is_nothing_to_ask() -> None:
         others = switches().keys()
         await resolver.ask(Question(IP))
         threads = switches().keys() - others
-        await nothing(0.1)  # the thread that had the answer goes to sleep
-        before = switches()
-        await nothing(0.2)
-        after = switches()
         assert threads
-        assert [after[thread] for thread in threads] == [before[thread] for thread in threads]
+        for _ in range(10):  # the machine may be busy, and files in /etc are watched
+            before = switches()
+            await nothing(0.2)
+            after = switches()
+            if all(after[thread] == before[thread] for thread in threads):
+                return
+        pytest.fail("a thread wakes up all the time")
 
 
 async def nothing(seconds: float) -> None:

@@ -67,7 +67,10 @@ def test_options_change_on_a_socket_that_listens() -> None:
 
 @pytest.mark.parametrize(
     ("host", "family", "words"),
-    [("127.0.0.1", "inet", "Address already in use"), ("192.0.2.1", "inet", "Cannot assign requested address")],
+    [
+        ("127.0.0.1", "inet", "Address already in use"),
+        ("192.0.2.1", "inet", "Cannot assign requested address"),
+    ],
 )
 def test_what_cannot_be_bound_is_refused_with_service_and_address(host: str, family: str, words: str) -> None:
     with open_listener(service("a"), V4).sock as taken:

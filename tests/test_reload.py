@@ -243,7 +243,9 @@ def test_a_service_that_comes_back_counts_its_sessions_of_before(daemon: Daemon)
     assert daemon.talk("back", b"x") == b"x"
 
 
-def test_other_privileges_are_another_launcher_and_the_old_one_leaves_with_its_last_program(daemon: Daemon) -> None:
+def test_other_privileges_are_another_launcher_and_the_old_one_leaves_with_its_last_program(
+    daemon: Daemon,
+) -> None:
     def masked(umask: str) -> dict[str, Any]:
         return services(still=ECHO, mask=echo(program=["sh", "-c", "umask; exec cat"], umask=umask))
 
@@ -380,7 +382,9 @@ def test_a_port_that_is_taken_changes_nothing_and_leaves_nothing_behind(daemon: 
     free = free_port()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(ResourceError, match=f"^second: cannot listen on {address}: Address already in use$"):
+        with pytest.raises(
+            ResourceError, match=f"^second: cannot listen on {address}: Address already in use$"
+        ):
             daemon.reload(
                 services(
                     still=say("changed"),

@@ -65,11 +65,14 @@ def pids(daemon: Daemon, role: str) -> list[int]:
 
 
 def turned_away(daemon: Daemon, service: str, source: str) -> bool:
-    """Whether a client is refused; one that is not ends at once."""
+    """Whether a client is refused; one that is not ends at once, and is counted out when this returns."""
     with daemon.connect(service, source) as sock:
-        sock.sendall(b"0\n")
+        host, port = sock.getsockname()
         with contextlib.suppress(ConnectionResetError):
-            return receive_all(sock) == b""
+            sock.sendall(b"0\n")
+            if receive_all(sock) == b"on\n":
+                daemon.wait_event("connection_served", remote=f"{host}:{port}", status=0)
+                return False
         return True
 
 
@@ -121,8 +124,10 @@ def test_the_loop_killed_five_times_loses_nothing(daemon: Daemon, sessions: list
         address = daemon.address("one")
         kill(daemon, loop)
         with socket.create_connection(address, TIMEOUT, source_address=("127.0.0.8", 0)) as meanwhile:
+            host, port = meanwhile.getsockname()
             meanwhile.sendall(b"0\n")
             assert receive_all(meanwhile) == b"on\n"
+            daemon.wait_event("connection_served", remote=f"{host}:{port}")
     assert [event["sessions"] for event in daemon.wait_events(6, "loop_started")] == [0, *5 * [2 * SESSIONS]]
     check_counts(daemon)
     check_ends(daemon, sessions)
@@ -174,7 +179,9 @@ def test_orphans_that_end_while_there_is_no_launcher_have_their_status(
         session.end(number)
 
 
-def test_all_launchers_killed_at_once_keep_their_own_sessions(daemon: Daemon, sessions: list[Session]) -> None:
+def test_all_launchers_killed_at_once_keep_their_own_sessions(
+    daemon: Daemon, sessions: list[Session]
+) -> None:
     launchers = pids(daemon, "launcher")
     os.kill(daemon.pid, signal.SIGSTOP)
     for launcher in launchers:
@@ -225,7 +232,7 @@ def test_loop_and_launchers_killed_at_once_lose_nothing(daemon: Daemon, sessions
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
         for pid in victims:
-            daemon.wait_event("process_died", pid=pid)
+            wait_gone(pid)
     assert not turned_away(daemon, "one", "127.0.0.8")
     check_counts(daemon)
     check_ends(daemon, sessions)

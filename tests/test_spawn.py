@@ -95,7 +95,9 @@ class Rig:
     def answer_list(self, *running: int) -> None:
         """Answer the last LIST."""
         token = max(wire.unpack(wire.LIST_HEAD, item)[1] for item in self.heard() if item[0] == wire.LIST)
-        self.say(*(report(wire.RUNNING, number) for number in running), report(wire.LISTED, token, process=99))
+        self.say(
+            *(report(wire.RUNNING, number) for number in running), report(wire.LISTED, token, process=99)
+        )
 
 
 def report(
@@ -253,7 +255,9 @@ async def test_a_failure_that_no_loop_was_told_of_is_met(rig: Rig) -> None:
 
 async def test_an_end_reported_again_is_not_counted_again(synced: Rig) -> None:
     session = synced.start(1)
-    synced.say(report(wire.STARTED, 1), report(wire.EXITED, 1), report(wire.EXITED, 1), report(wire.FAILED, 1))
+    synced.say(
+        report(wire.STARTED, 1), report(wire.EXITED, 1), report(wire.EXITED, 1), report(wire.FAILED, 1)
+    )
     assert session.exited
     assert not synced.met
 

@@ -94,7 +94,9 @@ def test_clients_in_the_backlog_are_let_go(daemon: Daemon) -> None:
     assert daemon.wait() == 0
 
 
-def test_a_new_daemon_can_have_the_same_ports_and_control_socket_at_once(daemon: Daemon, tmp_path: Path) -> None:
+def test_a_new_daemon_can_have_the_same_ports_and_control_socket_at_once(
+    daemon: Daemon, tmp_path: Path
+) -> None:
     daemon.start()
     port = daemon.address("echo")[1]
     with session(daemon) as sock:
@@ -168,7 +170,16 @@ def test_it_can_be_stopped_while_it_starts(daemon: Daemon) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         reading, writing = os.pipe()
         log = subprocess.Popen(
-            [sys.executable, "-m", "ucspid", "run", "-c", str(daemon.config_path), "--ready-fd", str(writing)],
+            [
+                sys.executable,
+                "-m",
+                "ucspid",
+                "run",
+                "-c",
+                str(daemon.config_path),
+                "--ready-fd",
+                str(writing),
+            ],
             stderr=subprocess.PIPE,
             pass_fds=(writing,),
         )
@@ -199,7 +210,9 @@ def below(pid: int) -> list[int]:
     return [int(item) for item in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.mark.parametrize("change", [{"log": {"format": "console"}}, {"services": {"echo": ECHO, "new": ECHO}}])
+@pytest.mark.parametrize(
+    "change", [{"log": {"format": "console"}}, {"services": {"echo": ECHO, "new": ECHO}}]
+)
 def test_it_can_be_stopped_during_a_reload(daemon: Daemon, change: Mapping[str, Any]) -> None:
     daemon.config["log"] = {"format": "json"}
     daemon.write(config(drain_timeout="1h"))
@@ -244,7 +257,9 @@ def test_a_loop_that_dies_while_it_drains_is_replaced_by_one_that_drains(daemon:
 
 
 def test_a_loop_that_dies_while_it_drains_has_not_forgotten_the_deadline(daemon: Daemon) -> None:
-    daemon.write(config(program=["sh", "-c", "echo on; exec sleep 1000"], drain_timeout="1h", kill_timeout="1h"))
+    daemon.write(
+        config(program=["sh", "-c", "echo on; exec sleep 1000"], drain_timeout="1h", kill_timeout="1h")
+    )
     daemon.start()
     with daemon.connect("echo") as sock:
         assert sock.recv(10) == b"on\n"
@@ -280,7 +295,9 @@ def start(daemon: Daemon) -> tuple[int, list[str]]:
 
 
 def test_a_broken_file_is_exit_100_with_all_that_is_wrong(daemon: Daemon) -> None:
-    daemon.config_path.write_text("services:\n  echo:\n    listen: [127.0.0.1:0]\n    progam: [cat]\nlimit: 7\n")
+    daemon.config_path.write_text(
+        "services:\n  echo:\n    listen: [127.0.0.1:0]\n    progam: [cat]\nlimit: 7\n"
+    )
     status, said = start(daemon)
     assert status == 100
     assert [line.split(": ")[1] for line in said] == [

@@ -30,7 +30,9 @@ KINDS = [
 ]
 
 numbers = st.none() | st.integers(-20, 2**31)
-paths = st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])).map("/".__add__)
+paths = st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])).map(
+    "/".__add__
+)
 profiles = st.fixed_dictionaries(
     {
         "uid": numbers,
@@ -40,9 +42,7 @@ profiles = st.fixed_dictionaries(
         "cwd": paths,
         "root": paths,
         "groups": st.none() | st.lists(st.integers(0, 2**32 - 1)),
-        "rlimits": st.lists(
-            st.tuples(st.sampled_from(["cpu", "nofile"]), st.none() | st.integers(0, 2**63))
-        ),
+        "rlimits": st.lists(st.tuples(st.sampled_from(["cpu", "nofile"]), st.none() | st.integers(0, 2**63))),
     }
 )
 orders = st.builds(
@@ -113,7 +113,10 @@ def test_orders_of_any_bytes_are_refused(packet: bytes) -> None:
             Orders.unpack(garbage)
 
 
-@given(st.lists(st.binary(max_size=4), min_size=10, max_size=10), *2 * [st.lists(st.binary(max_size=9), max_size=3)])
+@given(
+    st.lists(st.binary(max_size=4), min_size=10, max_size=10),
+    *2 * [st.lists(st.binary(max_size=9), max_size=3)],
+)
 def test_orders_of_any_fields_are_values_or_refused(
     fields: list[bytes], limits: list[bytes], orphans: list[bytes]
 ) -> None:

@@ -28,7 +28,7 @@ def changes(old: Plan | None, new: Plan) -> list[str]:
     if old is not None:
         lines += [
             f"{name}: {_show(getattr(old, name))} -> {_show(getattr(new, name))}"
-            for name in ("uid", "gid", "groups", "control", "log", "max_connections")
+            for name in ("uid", "gid", "groups", "control", "nameservers", "log", "max_connections")
             if getattr(old, name) != getattr(new, name)
         ]
     return lines

@@ -20,6 +20,9 @@ from ucspid import events, linux, log
 from ucspid.control import ControlServer
 from ucspid.descriptors import close_above, raise_limit
 from ucspid.launcher import privileges
+from ucspid.lookup.dns import Resolver
+from ucspid.lookup.ident import Ident
+from ucspid.lookup.names import Names
 from ucspid.masterlink import MasterLink
 from ucspid.status import status
 from ucspid.wire import messages as wire
@@ -82,7 +85,8 @@ async def _run(channel: Channel, output: log.Log, first: dict[str, Any], control
         if server is not None:
             server.stop()
 
-    link = MasterLink(channel, output, finished.set, alone)
+    names = Names(Resolver(first["nameservers"] or None), Ident())
+    link = MasterLink(channel, output, names, finished.set, alone)
     verbs = {
         "status": lambda _args: status(link, first["config"], first["began"]),
         "reload": lambda _args: link.reload(),

@@ -18,8 +18,6 @@ from ucspid import events, plan
 from ucspid.errors import ConfigError, ResourceError
 from ucspid.listener import Listener
 from ucspid.log import Log
-from ucspid.lookup.dns import Resolver
-from ucspid.lookup.ident import Ident
 from ucspid.lookup.names import Names
 from ucspid.server import Planned, Server
 from ucspid.stderrlog import StderrLog
@@ -31,14 +29,19 @@ class MasterLink:
     """Carries out what the master says; see server.Master for what it passes on."""
 
     def __init__(
-        self, channel: Channel, output: Log, finished: Callable[[], None], alone: Callable[[], None]
+        self,
+        channel: Channel,
+        output: Log,
+        names: Names,
+        finished: Callable[[], None],
+        alone: Callable[[], None],
     ) -> None:
         """Speak over the channel.
 
         finished() is called when the loop has nothing more to do, alone() when the master is gone.
         """
         self.generation = 0
-        self.server = Server(output.logger, self, Names(Resolver(), Ident()))
+        self.server = Server(output.logger, self, names)
         self._channel = channel
         self._output = output
         self._log = output.logger

@@ -148,12 +148,17 @@ class Log:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A whole configuration file. uid, gid and groups are the event loop's; None leaves them."""
+    """A whole configuration file.
+
+    uid, gid and groups are the event loop's; None leaves them. nameservers are addresses with
+    ports; empty means those of resolv.conf(5).
+    """
 
     uid: int | None
     gid: int | None
     groups: tuple[int, ...] | None
     control: str | None
+    nameservers: tuple[str, ...]
     log: Log
     max_connections: int
     services: tuple[Service, ...]
@@ -167,6 +172,7 @@ class Plan:
         """Return the plan that to_json() wrote."""
         data = json.loads(text)
         data["groups"] = _tuple(data["groups"])
+        data["nameservers"] = tuple(data["nameservers"])
         data["log"] = Log(**data["log"])
         data["services"] = tuple(service_from(item) for item in data["services"])
         return cls(**data)

@@ -253,6 +253,7 @@ class Server:
         self._settled = True
         self.known.set()
         events.loop_started(self._log, self.live)
+        self._forget_retired()
         for service in self.all_services():
             service.all_found()
         if self._first is not None:
@@ -292,10 +293,18 @@ class Server:
 
     def _session_ended(self) -> None:
         self._turns.go_on()
-        for name in [name for name, service in self._retired.items() if not service.sessions]:
-            del self._retired[name]
+        if self._settled:
+            self._forget_retired()
         if self.draining and not self.live:
             self._finish()
+
+    def _forget_retired(self) -> None:
+        """Let go of services that have neither a place in the plan nor sessions.
+
+        Not before a new loop has its plan: until then all are here, with their counts.
+        """
+        for name in [name for name, service in self._retired.items() if not service.sessions]:
+            del self._retired[name]
 
     def _watch(self) -> None:
         """Keep a timer while starts are in flight, to notice launchers that are stuck."""

@@ -65,6 +65,25 @@ class Endpoint(Form):
         return cls(_address(str(value)))
 
 
+class Nameserver(Form, str):
+    """Where a DNS resolver answers, as text."""
+
+    __slots__ = ()
+    expects = 'an address such as 127.0.0.1, or address:port, "[::1]:5353"'
+    json_schema: ClassVar[dict[str, Any]] = {
+        "type": "string",
+        "pattern": r"^(\[[0-9A-Fa-f:.]+\]|[0-9.]+)(:[0-9]+)?$",
+    }
+
+    @classmethod
+    def parse(cls, value: Scalar) -> Self:
+        """Return the address, with port 53 if it has none."""
+        if not isinstance(value, str) or not re.fullmatch(cls.json_schema["pattern"], value.rstrip("\n")):
+            raise Misfit
+        address = _address(value if re.search(r"[\]0-9]:[0-9]+$", value) else f"{value}:53")
+        return cls(address)
+
+
 def _address(text: str) -> Address:
     if found := _BRACKETED.fullmatch(text):
         return Address(family="inet6", host=_v6(found[1]), port=_port(found[2]))

@@ -14,6 +14,7 @@ from ucspid.config import schema
 from ucspid.config.environment import DEFAULT_PATH, MAX_BYTES
 from ucspid.config.forms import Form
 from ucspid.config.positions import MAX_DEPTH, MAX_NODES
+from ucspid.config.rulefiles import MAX_VARIABLES
 from ucspid.config.ruleforms import Said
 from ucspid.config.shapes import (
     Field,
@@ -47,6 +48,7 @@ How YAML is read:
 - Only decimal numbers are numbers. `022`, `0x19`, `1_000`, `60:30` and `2024-01-01` are text.
 - `yes`, `no`, `on` and `off` are booleans; where text is meant, quote them.
 - An IPv6 address is quoted: `"[::1]:25"`. Unquoted, YAML takes the brackets for a list.
+- A `*` that stands alone is quoted: `"*"`, `"*:25"`. Unquoted, YAML takes it for an alias.
 - A key given twice is a mistake. Anchors, aliases and merge keys (`<<`) work. Tags do not.
 - At most 1 MiB, {MAX_DEPTH} levels and {MAX_NODES} values with the aliases written out.
 """
@@ -87,7 +89,11 @@ groups, chroot and working directory.
 
 The environment is `PATH={DEFAULT_PATH}`, then the variables of
 `inherit_env`, then those of `env`; the later wins. What is said of the connection (PROTO, TCPREMOTEIP and the
-like) wins over all of them. Arguments and environment may take {MAX_BYTES} bytes together.
+like) wins over all of them, and what the client's rule sets wins over that. A PATH that a rule sets is for
+the program; the program itself is not searched in it.
+
+Arguments, environment and the names of variables that rules set may take {MAX_BYTES} bytes together, with
+four for each besides. The variables of one rule may take {MAX_VARIABLES}.
 
 ## Resource limits
 

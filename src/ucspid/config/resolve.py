@@ -40,6 +40,7 @@ def resolve(file: schema.File, name: str, environ: Mapping[str, str], problems: 
         gid=loop.gid,
         groups=loop.groups,
         control=_control(file, resolver.base, problems),
+        nameservers=tuple(str(server) for server in file.nameservers),
         log=Log(format=file.log.format, level=file.log.level),
         max_connections=file.limits.max_connections,
         services=tuple(replace(service, executable=found.get(service.name, "")) for service in services),

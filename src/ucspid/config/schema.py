@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from msgspec import Meta, Struct
 from msgspec import field as key
 
-from ucspid.config.endpoints import Endpoint, Network
+from ucspid.config.endpoints import Endpoint, Nameserver, Network
 from ucspid.config.forms import (
     MAX_RATE,
     Account,
@@ -100,7 +100,7 @@ class Rlimits(Struct, frozen=True, forbid_unknown_fields=True):
 class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One access rule: whom it is for, allow or deny, and what else holds for these clients.
 
-    The first rule that matches a client decides. docs/rules.md has examples.
+    The first rule that matches a client decides. Examples are in docs/rules.md.
     """
 
     either: ClassVar[tuple[str, ...]] = ("allow", "deny")
@@ -306,6 +306,10 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     control: Annotated[
         Path | None, Meta(description="Path of the control socket. Relative to the file's directory.")
     ] = None
+    nameservers: Annotated[
+        list[Nameserver],
+        Meta(description="Resolvers to ask for names, in place of those in /etc/resolv.conf."),
+    ] = key(default_factory=list)
     log: Annotated[Log, Meta(description="The log.")] = key(default_factory=Log)
     limits: Annotated[Limits, Meta(description="Limits of the whole daemon.")] = key(default_factory=Limits)
     defaults: Annotated[Settings, Meta(description="What services have that do not say otherwise.")] = key(

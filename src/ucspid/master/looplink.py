@@ -190,6 +190,7 @@ class LoopLink:
             uid=plan.uid,
             gid=plan.gid,
             groups=plan.groups,
+            nameservers=plan.nameservers,
             owner=os.geteuid(),
             config=self._config,
             began=self._began,

@@ -284,11 +284,11 @@ class Master:
             self._kill_everything(0)
             return
         first = not self._loop.draining
+        self._held.close_listeners()
         self._loop.drain(at_once=not first)
         if not first:
             return
         notify("STOPPING=1")
-        self._held.close_listeners()
         for profile in self._held.all_profiles():
             profile.leaving = True
         patience = self._held.longest + LAST_RESORT
@@ -332,4 +332,4 @@ def _reap_one() -> Exit | None:
 
 def _loop_settings(plan: Plan) -> tuple[object, ...]:
     """Return what a process of the loop takes at its start and cannot change."""
-    return plan.uid, plan.gid, plan.groups, plan.control, plan.log.format
+    return plan.uid, plan.gid, plan.groups, plan.control, plan.nameservers, plan.log.format
