@@ -144,15 +144,17 @@ async def _serve_tcp(server: DnsServer, reader: asyncio.StreamReader, writer: as
         await writer.wait_closed()
 
 
-def _sockets() -> tuple[socket.socket, socket.socket]:
-    """Return a listening TCP and a UDP socket with one port."""
+def _sockets(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """Return a listening TCP and a UDP socket with one port, any that is free if port is 0."""
     while True:
-        tcp, udp = socket.create_server(("127.0.0.1", 0)), socket.socket(type=socket.SOCK_DGRAM)
+        tcp, udp = socket.create_server((host, port)), socket.socket(type=socket.SOCK_DGRAM)
         try:
             udp.bind(tcp.getsockname())
         except OSError:
             tcp.close()
             udp.close()
+            if port:
+                raise
         else:
             return tcp, udp
 
@@ -183,9 +185,9 @@ async def _serve(
 
 
 @contextlib.contextmanager
-def serving(zone: Zone) -> Iterator[DnsServer]:
-    """Serve a zone until the end of the block."""
-    tcp, udp = _sockets()
+def serving(zone: Zone, host: str = "127.0.0.1", port: int = 0) -> Iterator[DnsServer]:
+    """Serve a zone until the end of the block. Raises OSError if the port cannot be had."""
+    tcp, udp = _sockets(host, port)
     host, port = tcp.getsockname()
     server = DnsServer(f"{host}:{port}", dict(zone))
     started = threading.Event()

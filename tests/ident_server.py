@@ -17,7 +17,7 @@ class IdentServer:
 
 @contextlib.asynccontextmanager
 async def answering(
-    *pieces: bytes, close: bool = True, host: str = "127.0.0.1"
+    *pieces: bytes, close: bool = True, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[IdentServer]:
     """Answer each question with the pieces, one write each; PORTS in them is replaced by what was asked.
 
@@ -41,7 +41,7 @@ async def answering(
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
 
-    listener = await asyncio.start_server(talk, host, 0)
+    listener = await asyncio.start_server(talk, host, port)
     server.port = listener.sockets[0].getsockname()[1]
     try:
         yield server

@@ -127,7 +127,7 @@ class Naive:
                 bucket.tokens -= 1
 
     def room(self, now: float, *, daemon_full: bool) -> float:
-        if daemon_full or 0 < len(self.waiting) >= self.settings.max_connections:
+        if daemon_full:
             return inf
         if self.settings.on_full == "refuse":
             return 0.0

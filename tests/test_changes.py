@@ -3,8 +3,8 @@
 import dataclasses
 
 import pytest
-from plans import plan, service
 
+from plans import plan, service
 from ucspid.changes import changes
 from ucspid.plan import Address, Rate, Service
 

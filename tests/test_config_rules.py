@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reachable import reachable
-from ucspid.config import rulefiles
 from ucspid.config.identities import UNCHANGED, Numbers
 from ucspid.config.load import load
 from ucspid.config.rulefiles import Contents, Trouble, examine, examine_as
 from ucspid.errors import ConfigError
 from ucspid.plan import Lookup, Plan, Rate, RulesFile, RuleSpec, Service
+from ucspid.rules import bounds
 from ucspid.rules.lookup import table_from_text
 from ucspid.rules.networks import YamlRules
 from ucspid.rules.tcprules import compile_text
@@ -253,9 +253,9 @@ def test_the_examples_of_the_page_are_right(folder: Path, loaded: Callable[..., 
 
 
 def test_the_example_in_the_format_of_tcprules_is_right() -> None:
-    text = examples("")[0].encode()
+    text = examples("text")[0].encode()
     table = table_from_text(text, "rules")
-    assert len(table) == 18
+    assert len(table) == 19
     assert table.match("2001:db8:25::7").env == table.match("192.0.2.7").env == ((b"RELAYCLIENT", b""),)
     assert table.match("198.51.100.19").verdict == table.match("203.0.113.99").verdict == "deny"
 
@@ -334,9 +334,9 @@ def test_a_fifo_is_not_waited_for(folder: Path) -> None:
 def test_the_size_of_a_file_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "r").write_text("#" * 100)
     file = RulesFile(path=str(folder / "r"), kind="text")
-    monkeypatch.setattr(rulefiles, "MAX_FILE", 100)
+    monkeypatch.setattr(bounds, "MAX_FILE", 100)
     assert examine(file) == Contents(0, ())
-    monkeypatch.setattr(rulefiles, "MAX_FILE", 99)
+    monkeypatch.setattr(bounds, "MAX_FILE", 99)
     with pytest.raises(ConfigError, match="larger than 99 bytes"):
         examine(file)
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,16 +20,16 @@ from ucspid.errors import EXIT_SYSTEM
 from ucspid.launcher.table import SIZE, Table
 from ucspid.master import roles
 from ucspid.wire import messages as wire
-from ucspid.wire.channel import Channel, pair
+from ucspid.wire.channel import pair
 from ucspid.wire.privileges import Orders
 
 TIMEOUT = 10.0
 TAG = b"tag of the session".ljust(wire.TAG_SIZE, b"\0")
 SERVICE = 7
 UNCHANGED: dict[str, object] = {
-    **{"uid": None, "gid": None, "groups": None, "umask": None, "cwd": None, "root": None, "nice": None},
+    "uid": None, "gid": None, "groups": None, "umask": None, "cwd": None, "root": None, "nice": None,
     "rlimits": [],
-}
+}  # fmt: skip
 
 
 class Report(NamedTuple):
@@ -87,9 +87,8 @@ class Peers:
 
     def set_program(self, *argv: str, service: int = SERVICE, env: dict[str, str] | None = None) -> None:
         fixed = [f"{name}={value}".encode() for name, value in (env or {}).items()]
-        strings = [
-            [argv[0].encode()], [item.encode() for item in argv], fixed, [name.encode() for name in NAMES["tcp"]],
-        ]  # fmt: skip
+        allowed = [name.encode() for name in NAMES["tcp"]]
+        strings = [[argv[0].encode()], [item.encode() for item in argv], fixed, allowed]
         self.programs[service] = wire.PEER_HEAD.pack(wire.SERVICE, service) + b"".join(
             wire.pack_strings(item) for item in strings
         )
@@ -254,6 +253,15 @@ def test_a_program_changed_is_for_new_connections_only(running: Peers) -> None:
     assert finish(before) == b"old"
 
 
+def test_all_that_the_master_has_told_holds_for_a_start_that_came_after(running: Peers) -> None:
+    os.kill(running.pid, signal.SIGSTOP)
+    for number in range(20):
+        running.set_program("/bin/echo", str(number))
+    client = running.connect(1)
+    os.kill(running.pid, signal.SIGCONT)
+    assert finish(client) == b"19\n"
+
+
 def test_the_client_socket_is_the_programs_alone(running: Peers) -> None:
     """A second program must not keep the first one's connection open."""
     first = running.connect(1)
@@ -370,7 +378,7 @@ def test_privileges_that_cannot_be_taken_are_refused_with_the_reason(peers: Peer
 
 
 def take_over(peers: Peers) -> dict[int, int]:
-    """Kill the launcher, with the sessions 1, 2 and 3 that it has, and start another; return their processes."""
+    """Kill the launcher, which has the sessions 1, 2 and 3; return their processes."""
     for connection in (1, 2, 3):
         peers.connect(connection)
     processes = {connection: peers.wait(wire.STARTED, connection).process for connection in (1, 2, 3)}

@@ -28,14 +28,15 @@ ACTION = {
 }  # fmt: skip
 EXCEPTIONS = {
     ("inet", "socket"),  # inet_pton(3) is there, and ten times as fast as anything else
-    ("rules.lookup", "pathlib"),  # reads a rules file when asked to
+    ("rules.bounds", "os"),  # reads a rules file when asked to
     ("rules.tcprules", "os"),  # compiles one, as tcprules(1) does
     ("rules.tcprules", "pathlib"),
 }
 
 LOOP = {
-    "control", "entrance", "events", "followed", "gate", "listener", "log", "loop", "masterlink", "server", "service", "session",
-    "spawn", "status", "stderrlog", *(name for name in MODULES if name.startswith("lookup.")),
+    "control", "entrance", "events", "followed", "gate", "listener", "log", "loop", "masterlink", "server",
+    "service", "session", "spawn", "status", "stderrlog",
+    *(name for name in MODULES if name.startswith("lookup.")),
 } - POLICY  # fmt: skip
 """What runs in the event loop's process, and nowhere else."""
 
@@ -58,6 +59,7 @@ def imports(module: str) -> Iterator[tuple[str, str]]:
             yield from ((node.module, alias.name) for alias in node.names)
 
 
+@functools.cache
 def own_imports(module: str) -> set[str]:
     """Return the modules of ucspid that a module imports, by their names here."""
     wanted = set()
@@ -68,10 +70,12 @@ def own_imports(module: str) -> set[str]:
     return wanted
 
 
+@functools.cache
 def top_level(module: str) -> set[str]:
     return {name.partition(".")[0] for name, _ in imports(module)}
 
 
+@functools.cache
 def needed(module: str) -> set[str]:
     """Return what is loaded with a module: itself and all that it imports, and they import."""
     seen: set[str] = set()

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from naive_limits import SERVICE, Naive
 from tracing import lines_run
-from ucspid.limits import MAX_CLIENTS, ClientLimits, Limits, Refusal, ServiceLimits, Slot
+from ucspid.limits import MAX_CLIENTS, MAX_LOOKUPS, ClientLimits, Limits, Refusal, ServiceLimits, Slot
 from ucspid.plan import Rate
 
 A, B = "192.0.2.1", "198.51.100.1"
@@ -270,6 +270,23 @@ def test_limits_known_only_later_are_checked_with_the_connection_counted() -> No
     rate = ClientLimits(1, Rate(count=1, seconds=100.0, burst=1))
     assert limits.check(first, rate, 0.0) is None
     assert limits.check(first, rate, 0.0) is Refusal.RATE_PER_IP
+
+
+def test_connections_being_looked_up_take_no_sessions_slot_but_are_bounded() -> None:
+    limits = service(max_connections=1)
+    slots = [limits.admit(A, 0.0, session=False) for _ in range(MAX_LOOKUPS - 1)]
+    assert limits.room(0.0) == 0.0
+    last = limits.admit(A, 0.0, session=False)
+    assert limits.room(0.0) == inf
+    assert isinstance(last, Slot)
+    limits.release(last)
+    assert limits.room(0.0) == 0.0
+    first, second, *_ = slots
+    assert isinstance(first, Slot)
+    assert isinstance(second, Slot)
+    assert limits.begin(first)
+    assert not limits.begin(second)
+    assert limits.room(0.0) == inf
 
 
 def test_limits_known_only_later_do_not_hold_for_exempt_clients() -> None:

@@ -60,7 +60,7 @@ def test_a_forgotten_descriptor_is_not_called_back(pipe: Pipe) -> None:
 def test_one_forgotten_by_another_in_the_same_round_is_not_called_back() -> None:
     poller = Poller()
     calls: list[int] = []
-    pipes = {reading: writing for reading, writing in (os.pipe() for _ in range(2))}
+    pipes = dict(os.pipe() for _ in range(2))
 
     def called(reading: int) -> None:
         calls.append(reading)
@@ -102,7 +102,11 @@ def test_a_cancelled_timer_neither_fires_nor_wakes() -> None:
 def test_a_timer_may_set_a_timer() -> None:
     poller = Poller()
     calls: list[str] = []
-    poller.call_in(0.0, lambda: poller.call_in(0.0, lambda: calls.append("second")) and None)
+
+    def first() -> None:
+        poller.call_in(0.0, lambda: calls.append("second"))
+
+    poller.call_in(0.0, first)
     while not calls:
         poller.run_once()
     assert calls == ["second"]

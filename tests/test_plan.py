@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plans import plan, service
 
+from plans import plan, service
 from ucspid.plan import Address, Family, Plan, Profile, Rate, Service, retired, service_from
 
 plans = st.builds(Plan, services=st.lists(st.from_type(Service), max_size=3).map(tuple))

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
 
+from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
 from ucspid.cli import client
 from ucspid.errors import ConfigError, ResourceError
 from ucspid.wire.control import Request, encode_request

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from daemon import TIMEOUT, Daemon, check_books, receive_all, running, wait_gone
 
 SESSIONS = 15

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
 
+from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
 from ucspid.server import GIVE_UP_AFTER
 
 ECHO: dict[str, Any] = {"listen": "127.0.0.1:0", "program": ["cat"]}

@@ -1,5 +1,6 @@
 """How much Python a call runs: a measure of cost that does not depend on the machine."""
 
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -16,9 +17,13 @@ def lines_run(call: Callable[[], object]) -> int:
         return trace
 
     before = sys.gettrace()
+    collecting = gc.isenabled()
+    gc.disable()  # what others left behind is not this call's
     sys.settrace(trace)
     try:
         call()
     finally:
         sys.settrace(before)
+        if collecting:
+            gc.enable()
     return count

@@ -9,7 +9,7 @@ from bench.load import Clients
 from bench.peers import Floor, Tcpserver, all_peers
 from bench.server import Workload
 
-FULL = {1: 1500, 20: 3000, 200: 3000}
+FULL = {1: 1000, 20: 2000, 200: 2000}
 """Connections in a round by the number of clients at once."""
 
 TIMEOUT = 15.0

@@ -103,7 +103,10 @@ class Entrance:
     def arrived(self, arrival: Arrival) -> None:
         """Take an accepted connection on its way: at once, if nothing must be waited for."""
         if self._followed is None or self._followed.fresh:
-            self._admit(arrival)
+            try:
+                self._admit(arrival)
+            except Exception as bug:  # noqa: BLE001 - told to the loop's handler, which logs it
+                self._give_up(arrival, bug)
         else:
             self._in_task(arrival, self._refresh(arrival, self._followed))
 
@@ -211,10 +214,12 @@ class Entrance:
         try:
             await way
         except Exception as bug:  # noqa: BLE001 - told to the loop's handler, which logs it
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "a connection on its way in", "exception": bug}
-            )
-            self._service.refuse(arrival, BUG, "")
+            self._give_up(arrival, bug)
+
+    def _give_up(self, arrival: Arrival, bug: Exception) -> None:
+        context = {"message": "a connection on its way in", "exception": bug}
+        asyncio.get_running_loop().call_exception_handler(context)
+        self._service.refuse(arrival, BUG, "")
 
 
 def _limits(rule: Rule, settings: Settings) -> ClientLimits:

@@ -190,7 +190,9 @@ class Gate:
             self._disarm(listener)
         self._cancel_timer()
         if seconds is not None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self.resume, reason)
+            # uvloop counts milliseconds: less than half of one would be no time at all, and spin.
+            pause = math.ceil(seconds * 1000) / 1000
+            self._timer = asyncio.get_running_loop().call_later(pause, self.resume, reason)
 
     def _disarm(self, listener: Listener) -> None:
         if listener.armed:

@@ -18,6 +18,10 @@ MAX_CLIENTS = 16_384
 """Of how many clients a service remembers the rate, at most: about 3 MB."""
 
 
+MAX_LOOKUPS = 256
+"""How many connections of a service may be looked up, or wait for a slot after it, at a time."""
+
+
 class Refusal(enum.StrEnum):
     """Why a connection is refused."""
 
@@ -113,10 +117,10 @@ class ServiceLimits:
 
         0.0 is now, infinity is when a slot is released: in the service, or in the daemon if
         that is full. With on_full: refuse only a full daemon delays; admit() refuses the rest.
-        There may be as many connections being looked up as there may be sessions.
+        Connections that are being looked up take no session's slot, so that a dead resolver
+        fills none; there may be MAX_LOOKUPS of them.
         """
-        waiting = len(self._slots) - self._sessions
-        if self._daemon.full or (waiting and waiting >= self._settings.max_connections):
+        if self._daemon.full or len(self._slots) - self._sessions >= MAX_LOOKUPS:
             return inf
         if self._settings.on_full == "refuse":
             return 0.0

@@ -97,6 +97,7 @@ async def _run(channel: Channel, output: log.Log, first: dict[str, Any], control
         server = ControlServer(listening, verbs, frozenset({0, first["owner"]}))
         server.start(loop)
     await finished.wait()
+    await names.close()
     if server is not None:
         await server.close()
 

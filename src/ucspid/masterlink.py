@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ucspid import events, plan
-from ucspid.errors import ConfigError, ResourceError
+from ucspid.errors import ConfigError, ResourceError, WireError
 from ucspid.listener import Listener
 from ucspid.log import Log
 from ucspid.lookup.names import Names
@@ -103,7 +103,13 @@ class MasterLink:
     # What the master says
 
     def _receive(self) -> None:
-        received = self._channel.receive()
+        try:
+            received = self._channel.receive()
+        except WireError as problem:
+            # For want of descriptors, say: another process of the loop is told everything again.
+            events.internal_error(self._log, {"message": "an order of the master", "exception": problem})
+            self._finished()
+            return
         self._channel.flush()
         if received is None:
             return

@@ -8,9 +8,10 @@ from pathlib import Path
 from ucspid.config import schema
 from ucspid.config.identities import Numbers
 from ucspid.config.problems import Problems
-from ucspid.config.rulefiles import Trouble, examine_as, kind_of, too_large
+from ucspid.config.rulefiles import Trouble, examine_as, kind_of
 from ucspid.config.settings import Place
 from ucspid.plan import Lookup, RulesFile, RuleSpec
+from ucspid.rules.bounds import too_large
 
 MAX_BYTES = 32 << 20
 """What the lists of rules of all services may take in a plan, a shared one for each service."""

@@ -14,7 +14,6 @@ from ucspid.config import schema
 from ucspid.config.environment import DEFAULT_PATH, MAX_BYTES
 from ucspid.config.forms import Form
 from ucspid.config.positions import MAX_DEPTH, MAX_NODES
-from ucspid.config.rulefiles import MAX_VARIABLES
 from ucspid.config.ruleforms import Said
 from ucspid.config.shapes import (
     Field,
@@ -29,6 +28,7 @@ from ucspid.config.shapes import (
     record,
 )
 from ucspid.errors import EXIT_USAGE
+from ucspid.rules.bounds import MAX_VARIABLES
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ARGUMENTS = 2

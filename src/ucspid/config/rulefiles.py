@@ -1,8 +1,6 @@
 """Files of access rules, looked into with the rights of the event loop, which follows them later."""
 
-import os
-import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,14 +9,10 @@ from ucspid.config.probe import LEFT_ALONE, LOST, REASONS, in_child
 from ucspid.errors import ConfigError
 from ucspid.launcher import privileges
 from ucspid.plan import RulesFile
+from ucspid.rules.bounds import read, too_large
 from ucspid.rules.cdb import Cdb
 from ucspid.rules.lookup import decode, table_from_cdb
 from ucspid.rules.tcprules import parse_text
-
-MAX_FILE = 64 << 20
-"""Bytes of a file of rules; the event loop holds what it says in memory."""
-MAX_VARIABLES = 64 << 10
-"""Bytes that the variables of one rule may take: they go to a launcher in one message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +38,7 @@ def kind_of(path: str) -> Literal["text", "cdb"]:
 
 def examine(file: RulesFile) -> Contents:
     """Return what is in a file. Raises OSError, and ConfigError with all that is wrong in it."""
-    data = _read(file.path)
+    data = read(file.path)
     names: set[bytes] = set()
     problems = []
     known = set()
@@ -73,14 +67,6 @@ def examine_as(user: Numbers, files: Sequence[RulesFile]) -> list[Contents | Tro
     ]
 
 
-def too_large(env: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return why the variables of a rule are too much; None if they are not."""
-    size = sum(len(name) + len(value) + 2 for name, value in env)
-    if size <= MAX_VARIABLES:
-        return None
-    return f"the variables of the rule take {size} bytes, at most {MAX_VARIABLES} are allowed"
-
-
 def _found_by(user: Numbers, files: Sequence[RulesFile]) -> list[dict[str, Any]]:
     groups = None if user.groups is None else list(user.groups)
     try:
@@ -98,19 +84,6 @@ def _found(file: RulesFile) -> dict[str, Any]:
     except OSError as error:
         return {"why": REASONS.get(error.errno or 0, error.strerror)}
     return {"count": contents.count, "names": contents.names}
-
-
-def _read(path: str) -> bytes:
-    # Without O_NONBLOCK a FIFO would be waited for.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ConfigError([f"{path}: not a regular file"])
-    with os.fdopen(descriptor, "rb") as stream:
-        data = stream.read(MAX_FILE + 1)
-    if len(data) > MAX_FILE:
-        raise ConfigError([f"{path}: larger than {MAX_FILE} bytes"])
-    return data
 
 
 def _rules(data: bytes, file: RulesFile) -> Iterator[tuple[str, bytes]]:

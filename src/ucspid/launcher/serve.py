@@ -84,8 +84,7 @@ class Launcher:
         Raises WireError for what neither the master nor the loop sends. The programs are not
         harmed by it: they go on, and the launcher's successor takes them over.
         """
-        ends = {self._master.fileno(): self._master, self._loop.fileno(): self._loop}
-        for descriptor in (*ends, self._signalfd):
+        for descriptor in (self._master.fileno(), self._loop.fileno(), self._signalfd):
             self._poll.register(descriptor, select.POLLIN)
         self._reports.insert(0, _report(wire.HELLO, wire.VERSION, os.getpid()))
         self._flush()
@@ -96,15 +95,26 @@ class Launcher:
                     continue
                 if events & select.POLLOUT:
                     self._flush()
-                if events & ~select.POLLOUT:
-                    self._receive(ends[descriptor])
+                if descriptor == self._master.fileno():
+                    self._hear_master_out()
+                elif events & ~select.POLLOUT:
+                    self._hear_loop()
             if self._reports:
                 self._flush()
 
-    def _receive(self, channel: Channel) -> None:
-        received = channel.receive()
+    def _hear_master_out(self) -> None:
+        """Take all that the master has told.
+
+        What the loop asks may rest on it: both were there when poll(2) returned, which names the
+        master first, as it was registered first.
+        """
+        while not self._masterless and (received := self._master.receive()) is not None:
+            self._take(self._master, *received)
+
+    def _hear_loop(self) -> None:
+        received = self._loop.receive()
         if received is not None:
-            self._take(channel, *received)
+            self._take(self._loop, *received)
 
     def _take(self, channel: Channel, packet: bytes, descriptors: list[int]) -> None:
         if packet:
@@ -126,8 +136,6 @@ class Launcher:
         _kind, service, connection, tag = wire.unpack(wire.START_HEAD, packet, exact=False)
         slot = None
         try:
-            if service not in self._programs:
-                self._hear_master_out()
             slot = self._table.claim(connection, service, tag)
             variables = packet[wire.START_HEAD.size :]
             process = self._programs[service].start(descriptors[0], variables, self._limit)
@@ -142,11 +150,6 @@ class Launcher:
             self._reports.append(_report(wire.STARTED, 0, process, service, connection, tag=tag))
         finally:
             close_all(descriptors)
-
-    def _hear_master_out(self) -> None:
-        """Take what the master has told: it does so before the loop can know, but over another channel."""
-        while not self._masterless and (received := self._master.receive()) is not None:
-            self._take(self._master, *received)
 
     def _signal(self, packet: bytes, _descriptors: list[int]) -> None:
         _kind, number, process, connection = wire.unpack(wire.SIGNAL_HEAD, packet)

@@ -7,10 +7,11 @@ prefix first), =.SUFFIX (the longest first), = (any host name), the empty key.
 
 from array import array
 from collections.abc import Iterable
-from pathlib import Path
 
 from ucspid.address import plain
+from ucspid.errors import ConfigError
 from ucspid.rules.addresses import Network, parse_address
+from ucspid.rules.bounds import read, too_large
 from ucspid.rules.cdb import Cdb, CdbError
 from ucspid.rules.keys import after_prefixes, before_prefixes, parse
 from ucspid.rules.prefixes import PrefixIndex
@@ -42,10 +43,12 @@ class RuleTable:
         self._known: dict[bytes, _Action] = {}
 
     def add(self, record: Record) -> None:
-        """Add a rule after the others. Raises ValueError if its data is garbage."""
+        """Add a rule after the others. Raises ValueError if its data is garbage or too large."""
         action = self._known.get(record.data)
         if action is None:
             action = self._known[record.data] = decode(record.data)
+            if why := too_large(action[1]):
+                raise ValueError(why)
         number = len(self._keys)
         self._keys.append(record.key)
         self._lines.append(record.line)
@@ -136,7 +139,10 @@ def table_from_text(text: bytes, path: str) -> RuleTable:
     """Return the table of a tcprules text. Raises ConfigError."""
     table = RuleTable(path)
     for record in parse_text(text, path):
-        table.add(record)
+        try:
+            table.add(record)
+        except ValueError as error:
+            raise ConfigError([f"{path}:{record.line}: {error}"]) from None
     return table
 
 
@@ -153,9 +159,9 @@ def table_from_cdb(content: bytes, path: str) -> RuleTable:
 
 def read_text(path: str) -> RuleTable:
     """Read a tcprules text. Raises OSError, ConfigError."""
-    return table_from_text(Path(path).read_bytes(), path)
+    return table_from_text(read(path), path)
 
 
 def read_cdb(path: str) -> RuleTable:
     """Read a compiled file. Raises OSError, CdbError."""
-    return table_from_cdb(Path(path).read_bytes(), path)
+    return table_from_cdb(read(path), path)

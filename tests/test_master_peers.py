@@ -1,0 +1,234 @@
+"""The master against launchers and a loop that were subverted: nothing they send ends or misleads it."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plans import service
+from ucspid.launcher.table import SIZE
+from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers
+from ucspid.master.looplink import LoopLink
+from ucspid.master.poller import Poller
+from ucspid.master.state import Holdings
+from ucspid.wire import messages as wire
+from ucspid.wire.channel import Channel, pair
+
+PROGRAM = ["sleep", "1000"]
+
+
+class Owner:
+    """What the master is told."""
+
+    def __init__(self) -> None:
+        self.ready: list[Launcher] = []
+        self.reasons: list[str] = []
+        self.notes: list[tuple[int, int, int]] = []
+        self.events: list[str] = []
+
+    def launcher_ready(self, _profile: ProfileLaunchers, launcher: Launcher) -> None:
+        self.ready.append(launcher)
+
+    def launcher_refused(self, _profile: ProfileLaunchers, reason: str) -> None:
+        self.reasons.append(reason)
+
+    def loop_note(self, kind: int, number: int, token: int) -> None:
+        self.notes.append((kind, number, token))
+
+    def loop_lost(self, reason: str) -> None:
+        raise AssertionError(reason)
+
+    def log(self, level: str, event: str, **fields: object) -> None:
+        assert (level, bool(fields)) == ("error", True)
+        self.events.append(event)
+
+
+class Hostile:
+    """A profile with one launcher, whose end of the master's channel is the test's."""
+
+    def __init__(self) -> None:
+        self.owner = Owner()
+        self.poller = Poller()
+        self.profile = ProfileLaunchers(1, service("a").profile, 1024, self.poller, self.owner)
+        loop_end, own_end = pair()
+        memory = os.memfd_create("table")
+        os.ftruncate(memory, SIZE)
+        ours, theirs = pair()
+        self.peer = Channel(theirs)
+        self.launcher = Launcher(1, 1, loop_end, own_end, memory, channel=Channel(ours))
+        self.profile.launchers[1] = self.launcher
+        self.profile._watch(self.launcher)
+
+    def say(self, packet: bytes, *descriptors: int) -> None:
+        self.peer.send(packet, descriptors)
+        self.poller.run_once()
+
+    def close(self) -> None:
+        self.profile.dismiss()
+        self.peer.sock.close()
+
+
+@pytest.fixture
+def hostile() -> Iterator[Hostile]:
+    hostile = Hostile()
+    yield hostile
+    hostile.close()
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(PROGRAM, process_group=0) as process:
+        yield process
+        process.kill()
+
+
+def refused(*strings: bytes) -> bytes:
+    return wire.PEER_HEAD.pack(wire.REFUSED, wire.VERSION) + wire.pack_strings(list(strings))
+
+
+def test_a_launcher_is_ready_when_it_says_so(hostile: Hostile) -> None:
+    hostile.say(wire.PEER_HEAD.pack(wire.READY, wire.VERSION))
+    assert hostile.owner.ready == [hostile.launcher]
+
+
+@pytest.mark.parametrize("packet", [refused(), refused(b"no", b"such"), refused(b"\xff")])
+def test_a_refusal_has_a_reason_of_some_kind(hostile: Hostile, packet: bytes) -> None:
+    hostile.say(packet)
+    assert len(hostile.owner.reasons) == 1
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"x",
+        bytes([wire.READY]),
+        wire.PEER_HEAD.pack(wire.READY, wire.VERSION + 1),
+        wire.PEER_HEAD.pack(wire.REFUSED, wire.VERSION) + b"\xff\xff\xff\xff",
+        bytes([wire.SIGNAL_ORPHAN]),
+        bytes([wire.SERVICE]) * 100,
+        bytes(wire.MAX_PACKET + 1),
+    ],
+    ids=lambda packet: packet[:4].hex(),
+)
+def test_a_launcher_that_sends_nonsense_is_killed(
+    hostile: Hostile, process: subprocess.Popen[bytes], packet: bytes
+) -> None:
+    hostile.launcher.pid = process.pid
+    hostile.say(packet)
+    assert process.wait(10) == -signal.SIGKILL
+    assert hostile.owner.events == ["launcher_broken"]
+    hostile.launcher.pid = 0
+
+
+def test_descriptors_from_a_launcher_are_not_taken(hostile: Hostile) -> None:
+    reading, writing = os.pipe()
+    hostile.say(wire.PEER_HEAD.pack(wire.READY, wire.VERSION), writing)
+    os.close(writing)
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+    assert hostile.owner.ready == []
+
+
+def test_a_launcher_may_have_its_own_orphans_ended_and_no_other_process(
+    hostile: Hostile, process: subprocess.Popen[bytes]
+) -> None:
+    def ask(number: int, pid: int) -> None:
+        hostile.say(wire.SIGNAL_ORPHAN_HEAD.pack(wire.SIGNAL_ORPHAN, number, pid))
+
+    ask(signal.SIGKILL, process.pid)
+    ask(signal.SIGKILL, 0)
+    hostile.launcher.orphans = {process.pid}
+    ask(signal.SIGSTOP, process.pid)
+    ask(0xFFFF, process.pid)
+    assert process.poll() is None
+    ask(signal.SIGTERM, process.pid)
+    assert process.wait(10) == -signal.SIGTERM
+
+
+def test_the_end_of_an_orphan_waits_for_a_launcher_to_be_told(hostile: Hostile) -> None:
+    hostile.launcher.orphans = {77}
+    assert hostile.profile.orphan_exited(Exit(77, 0, 1, 2, 3))
+    assert not hostile.profile.orphan_exited(Exit(77, 0, 1, 2, 3))
+    assert hostile.peer.receive_packet() == wire.ORPHAN_HEAD.pack(wire.ORPHAN_EXIT, 77, 0, 1, 2, 3)
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=100) | st.integers(48, 50).map(lambda kind: bytes([kind]) * 8))
+)
+def test_no_bytes_of_a_launcher_end_the_master(packets: list[bytes]) -> None:
+    hostile = Hostile()
+    try:
+        for packet in packets:
+            hostile.say(packet)
+    finally:
+        hostile.close()
+
+
+class HostileLoop:
+    """The master's link to a loop whose end is the test's."""
+
+    def __init__(self) -> None:
+        self.owner = Owner()
+        self.poller = Poller()
+        self.held = Holdings()
+        self.link = LoopLink("file", self.held, self.poller, self.owner)
+        ours, theirs = pair()
+        self.peer = Channel(theirs)
+        self.ours = ours
+        self.link._channel = Channel(ours)
+        self.link._watch()
+
+    def say(self, packet: bytes, *descriptors: int) -> None:
+        self.peer.send(packet, descriptors)
+        self.poller.run_once()
+
+    def close(self) -> None:
+        self.peer.sock.close()
+        self.ours.close()
+        os.close(self.held._null)
+
+
+@pytest.fixture
+def loop() -> Iterator[HostileLoop]:
+    loop = HostileLoop()
+    yield loop
+    loop.close()
+
+
+def test_a_note_is_passed_on(loop: HostileLoop) -> None:
+    loop.say(wire.NOTE_HEAD.pack(wire.NOTE_RELOAD, 1, 2))
+    assert loop.owner.notes == [(wire.NOTE_RELOAD, 1, 2)]
+
+
+@pytest.mark.parametrize("packet", [b"x", wire.NOTE_HEAD.pack(wire.NOTE_TAKEN, 1, 2) + b"x", b'{"do": "x"}'])
+def test_a_loop_that_sends_nonsense_is_killed(
+    loop: HostileLoop, process: subprocess.Popen[bytes], packet: bytes
+) -> None:
+    loop.link.pid = process.pid
+    loop.say(packet)
+    assert process.wait(10) == -signal.SIGKILL
+    assert loop.owner.notes == []
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40)))
+def test_no_bytes_of_a_loop_end_the_master(packets: list[bytes]) -> None:
+    loop = HostileLoop()
+    try:
+        for packet in packets:
+            loop.say(packet)
+    finally:
+        loop.close()
+
+
+def test_events_wait_for_a_loop_in_bounds() -> None:
+    link: Any = LoopLink("file", Holdings(), Poller(), Owner())
+    for number in range(3000):
+        link.log("info", "event", number=number)
+    assert len(link._events) == 1000
+    assert link._events[-1]["fields"] == {"number": 2999}
+    os.close(link._held._null)

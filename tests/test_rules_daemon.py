@@ -1,0 +1,165 @@
+"""Access rules in the daemon: verdicts and environments as tcpserver -x gives them, and what is beyond."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import peers
+from daemon import TIMEOUT, Daemon, receive_all, running
+from folders import public_folder
+
+CLIENTS = ["127.0.0.1", "127.0.0.2", "127.0.1.1", "127.1.2.3", "127.200.1.7"]
+
+RULES = """\
+# A comment
+127.0.0.2:deny
+127.0.1.:allow,RELAYCLIENT="",DATABYTES="1000000"
+127.1.2.1-5:allow,RULE=/range/,TCPREMOTEHOST="from.the.rule"
+127.2.:deny
+127.200.:allow,A="1",A="2",EMPTY=""
+:allow,RULE="default"
+"""
+
+
+@contextlib.contextmanager
+def tcpserver(folder: Path, rules: str) -> Iterator[int]:
+    """Run Debian's tcpserver with these rules on env; yield its port."""
+    text, cdb = folder / "theirs", folder / "theirs.cdb"
+    text.write_text(rules)
+    with text.open("rb") as file:
+        subprocess.run([peers.require("tcprules"), cdb, folder / "theirs.tmp"], stdin=file, check=True)
+    command = [peers.require("tcpserver"), "-1HRl0", "-x", str(cdb), "127.0.0.1", "0", "env"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, env={"PATH": os.defpath})
+    assert server.stdout is not None
+    try:
+        yield int(server.stdout.readline())
+    finally:
+        server.terminate()
+        server.wait()
+        server.stdout.close()
+
+
+def variables(port: int, source: str) -> list[str] | None:
+    """Return what the rules set for a client from this address, or None if it is sent away."""
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT, source_address=(source, 0)) as sock:
+        told = receive_all(sock).decode()
+    if not told:
+        return None
+    kept = [line for line in told.splitlines() if line.partition("=")[0] not in CONNECTIONS_OWN]
+    return sorted(kept)
+
+
+CONNECTIONS_OWN = {
+    "PATH",
+    "TCPLOCALPORT",
+    "TCPREMOTEPORT",
+    "UCSPID_CONN_ID",
+    "TCPLOCALHOST",
+    "PWD",
+    "SHLVL",
+    "_",
+}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with public_folder() as path:
+        yield path
+
+
+@pytest.mark.parametrize("kind", ["text", "cdb"])
+def test_a_tcprules_file_means_what_it_means_to_tcpserver(folder: Path, kind: str) -> None:
+    file = folder / ("rules.cdb" if kind == "cdb" else "rules")
+    if kind == "text":
+        file.write_text(RULES)
+    with tcpserver(folder, RULES) as port:
+        if kind == "cdb":
+            file.write_bytes((folder / "theirs.cdb").read_bytes())
+        theirs = {client: variables(port, client) for client in CLIENTS}
+    config = {"services": {"env": {"listen": "127.0.0.1:0", "program": ["env"], "rules": str(file)}}}
+    with running(folder, config) as daemon:
+        port = daemon.address("env")[1]
+        ours = {client: variables(port, client) for client in CLIENTS}
+        assert daemon.service("env")["refused"] == {"denied": 1}
+    assert ours == theirs
+    assert theirs["127.0.0.2"] is None
+    assert "RELAYCLIENT=" in (theirs["127.0.1.1"] or [])
+
+
+def test_rules_in_the_file_deny_with_a_message_and_set_limits_and_variables(folder: Path) -> None:
+    rules = [
+        {"from": "127.0.0.2", "deny": None, "message": "553 not you\r\n"},
+        {"from": "127.0.0.3", "allow": None, "max_per_ip": 2, "message": "421 two are enough\r\n"},
+        {"from": "127.0.0.0/8", "allow": None, "env": {"WHO": "neighbour", "PROTO": "MINE"}},
+    ]
+    service = {"listen": "127.0.0.1:0", "program": ["sh", "-c", "env; cat"], "max_per_ip": 1, "rules": rules}
+    with running(folder, {"services": {"s": service}}) as daemon:
+        assert daemon.talk("s", b"", "127.0.0.2") == b"553 not you\r\n"
+        told = daemon.talk("s", b"", "127.0.0.1").decode().splitlines()
+        assert {"WHO=neighbour", "PROTO=MINE"} <= set(told)
+        with daemon.connect("s", "127.0.0.3") as first, daemon.connect("s", "127.0.0.3") as second:
+            assert first.recv(1)
+            assert second.recv(1)
+            assert daemon.talk("s", b"", "127.0.0.3") == b"421 two are enough\r\n"
+        assert daemon.service("s")["refused"] == {"denied": 1, "per_ip": 1}
+
+
+def test_the_default_is_for_clients_that_no_rule_matches(folder: Path) -> None:
+    file = folder / "rules"
+    file.write_text("127.0.0.2:allow\n")
+    service = {"listen": "127.0.0.1:0", "program": ["echo", "in"], "rules": str(file), "default": "deny"}
+    with running(folder, {"services": {"s": service}}) as daemon:
+        assert daemon.talk("s", b"", "127.0.0.2") == b"in\n"
+        assert daemon.talk("s", b"", "127.0.0.1") == b""
+
+
+def change(file: Path, text: str) -> None:
+    """Put another rules file in place of the one there, as editors do."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.rename(file)
+
+
+def talk_until(daemon: Daemon, done: Callable[[bytes], bool]) -> None:
+    """Connect until the answer is as it should be: the file is looked at once a second at most."""
+    deadline = time.monotonic() + TIMEOUT
+    while not done(daemon.talk("s")):
+        assert time.monotonic() < deadline
+
+
+def test_a_changed_file_is_taken_up_by_the_next_connection_and_a_broken_one_is_not(folder: Path) -> None:
+    file = folder / "rules"
+    file.write_text(':allow,WHO="one"\n')
+    config = {
+        "services": {"s": {"listen": "127.0.0.1:0", "program": ["printenv", "WHO"], "rules": str(file)}}
+    }
+    with running(folder, config) as daemon:
+        assert daemon.talk("s") == b"one\n"
+        change(file, ':allow,WHO="two"\n')
+        talk_until(daemon, lambda said: said == b"two\n")
+        change(file, ':allow,WHO="three"\n:what\n127.0.0.1:deny,\n')
+        talk_until(daemon, lambda _said: any(event["event"] == "rules_broken" for event in daemon.events))
+        assert f"{file}:3" in daemon.wait_event("rules_broken", path=str(file))["reason"]
+        assert daemon.talk("s") == b"two\n"
+        change(file, ":deny\n")
+        talk_until(daemon, lambda said: said == b"")
+        assert daemon.service("s")["refused"] == {"denied": 1}
+
+
+def test_a_change_that_sets_a_new_variable_reloads_by_itself(folder: Path) -> None:
+    file = folder / "rules"
+    file.write_text(":allow\n")
+    config = {
+        "services": {"s": {"listen": "127.0.0.1:0", "program": ["sh", "-c", "echo $NEW"], "rules": str(file)}}
+    }
+    with running(folder, config) as daemon:
+        assert daemon.talk("s") == b"\n"
+        change(file, ':allow,NEW="there"\n')
+        talk_until(daemon, lambda said: said == b"there\n")
+        assert daemon.wait_event("reloaded")["changes"] == ["s: variables that rules set changed"]
