@@ -10,8 +10,10 @@ from pathlib import Path
 from bench import measure
 from bench.build import CannotBuildError, build
 from bench.contest import Settings
+from bench.load import BadLoadError
 from bench.registry import CASES
 from bench.report import from_json, markdown
+from bench.server import CannotStartError
 
 _ROUNDS = 5
 
@@ -36,7 +38,7 @@ def main() -> int:
         report = _run(settings, options.case or list(CASES))
     if options.output:
         options.output.write_text(json.dumps(report, separators=(",", ":"), ensure_ascii=False) + "\n")
-    return 0
+    return 1 if report["failed"] else 0
 
 
 def _run(settings: Settings, names: list[str]) -> dict[str, object]:
@@ -46,13 +48,19 @@ def _run(settings: Settings, names: list[str]) -> dict[str, object]:
         "short": settings.short,
     }
     results = []
+    failed = {}
     for name in names:
         began = time.monotonic()
-        result = CASES[name](settings)
+        try:
+            result = CASES[name](settings)
+        except (BadLoadError, CannotStartError) as problem:
+            failed[name] = str(problem)
+            sys.stderr.write(f"bench: {name} failed: {problem}\n")
+            continue
         results.append(result.as_json())
         print(markdown(result), flush=True)
         sys.stderr.write(f"bench: {name} took {time.monotonic() - began:.1f} s\n")
-    return report | {"results": results}
+    return report | {"results": results, "failed": failed}
 
 
 def _options() -> argparse.Namespace:

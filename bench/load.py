@@ -29,8 +29,11 @@ class Histogram:
         return float("nan")
 
     def pairs(self) -> list[tuple[int, int]]:
-        """Return what the constructor takes."""
-        return sorted(self.counts.items())
+        """Return what the constructor takes, with bounds of two digits: for plots and small files."""
+        rounded: Counter[int] = Counter()
+        for bound, count in self.counts.items():
+            rounded[round(bound, 2 - len(str(bound)))] += count
+        return sorted(rounded.items())
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ _GUEST = 8
 """From here on the fields of that line are counted in others."""
 _UTIME, _CSTIME = 11, 15
 """Of /proc/PID/stat after the name: utime, stime, cutime, cstime."""
+_START_TIME = 19
 
 
 def descendants(pid: int) -> list[int]:
@@ -29,12 +30,23 @@ def cpu_of(pids: list[int]) -> float:
 
 
 def _cpu(pid: int) -> float:
+    fields = _stat(pid)
+    return sum(map(int, fields[_UTIME:_CSTIME])) / _TICKS if fields else 0.0
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat after the name; none if there is no such process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return 0.0
-    fields = text.rpartition(") ")[2].split()
-    return sum(map(int, fields[_UTIME:_CSTIME])) / _TICKS
+        return []
+    return text.rpartition(") ")[2].split()
+
+
+def start_time(pid: int) -> str:
+    """Return when a process began: it tells it from a later one of its number. "" if it is gone."""
+    fields = _stat(pid)
+    return fields[_START_TIME] if fields else ""
 
 
 def system_cpu() -> float:
@@ -55,17 +67,6 @@ def _pss(pid: int) -> int:
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     line = next(line for line in text.splitlines() if line.startswith("Pss:"))
     return int(line.split()[1]) * 1024
-
-
-def wakeups_of(pids: list[int]) -> int:
-    """Return how often the threads of processes gave the processor up of their own accord."""
-    return sum(
-        int(line.split()[1])
-        for pid in pids
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for line in (task / "status").read_text().splitlines()
-        if line.startswith("voluntary_ctxt_switches")
-    )
 
 
 @dataclass(frozen=True)

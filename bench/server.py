@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -31,8 +32,8 @@ class CannotStartError(Exception):
 class Workload:
     """What a server is asked to do: the same for all that are compared.
 
-    files is a folder for what the server needs. rules is a text file as tcprules takes it.
-    The limits per client are None where there are none; message is what refused clients get.
+    files is a folder for what the server needs. rules is a text file as tcprules takes it. The limits
+    per client are None where there are none.
     """
 
     program: tuple[str, ...]
@@ -65,15 +66,15 @@ class Server:
 
     def stop(self) -> None:
         """End it, and whatever it started: by process id."""
-        below = measure.descendants(self.process.pid)[1:]
+        below = {pid: measure.start_time(pid) for pid in measure.descendants(self.process.pid)[1:]}
         self.process.terminate()
         try:
             self.process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        for pid in below:
-            _kill(pid)
+        for pid, began in below.items():
+            _kill(pid, began)
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -113,12 +114,8 @@ def wait_until_listening(process: subprocess.Popen[Any], port: int) -> None:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         while time.monotonic() < deadline:
-            with socket.socket() as sock:
-                if sock.connect_ex((LOOPBACK, port)) == 0:
-                    sock.shutdown(socket.SHUT_WR)
-                    while sock.recv(4096):
-                        pass
-                    return
+            if _answers(port):
+                return
             if poll.poll(_LOOK_AGAIN):
                 raise CannotStartError(f"{process.args!r} ended: exit {process.wait()}")
     process.kill()
@@ -126,9 +123,24 @@ def wait_until_listening(process: subprocess.Popen[Any], port: int) -> None:
     raise CannotStartError(f"{process.args!r} does not listen on {port}")
 
 
-def _kill(pid: int) -> None:
-    """Kill a process that the server left behind; most have ended by themselves."""
+def _answers(port: int) -> bool:
+    """Return whether somebody else listens on a port; let the program that was started for it end."""
+    with socket.socket() as sock:
+        # A port from which connections are made may be given to this one: then it meets itself.
+        if sock.connect_ex((LOOPBACK, port)) or sock.getsockname() == sock.getpeername():
+            return False
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(4096):
+            """What the program says is of no interest."""
+    return True
+
+
+def _kill(pid: int, began: str) -> None:
+    """Kill a process that the server left behind, and no other that has got its number since."""
     try:
-        os.kill(pid, 9)
+        pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
+    with os.fdopen(pidfd, "rb"):
+        if began and measure.start_time(pid) == began:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)

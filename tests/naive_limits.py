@@ -4,51 +4,11 @@ from collections import Counter
 from ipaddress import ip_address, ip_network
 from math import inf
 
+import plans
 from ucspid.limits import Refusal, Slot
-from ucspid.plan import Lookup, Profile, Rate, Service
+from ucspid.plan import Rate, Service
 
-PROFILE = Profile(
-    uid=None,
-    gid=None,
-    groups=None,
-    umask=None,
-    cwd=None,
-    root=None,
-    nice=None,
-    rlimits=(),
-    no_new_privs=False,
-)
-SERVICE = Service(
-    name="smtp",
-    listen=(),
-    executable="/bin/true",
-    argv=("true",),
-    env=(),
-    profile=PROFILE,
-    stderr="log",
-    max_connections=40,
-    on_full="queue",
-    max_per_ip=None,
-    ipv4_prefix=32,
-    ipv6_prefix=64,
-    rate_per_ip=None,
-    rate=None,
-    exempt=(),
-    refuse_message="",
-    nodelay=True,
-    keepalive=True,
-    backlog=128,
-    drain_timeout=30.0,
-    kill_timeout=5.0,
-    max_lifetime=None,
-    rules=None,
-    default="allow",
-    rule_env=(),
-    lookup=Lookup(
-        remote_host=False, paranoid=False, local_host=None, local_ptr=False, ident=False, timeout=5.0
-    ),
-    environment="tcp",
-)
+SERVICE = plans.service("smtp")
 
 
 class Tokens:

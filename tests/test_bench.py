@@ -126,6 +126,14 @@ def test_histogram_percentiles_are_of_all_values() -> None:
     assert math.isnan(Histogram().percentile(50))
 
 
+def test_histogram_is_written_with_bounds_of_two_digits() -> None:
+    assert Histogram([(1_231_000, 2), (1_189_000, 1), (99_600, 4), (7, 1)]).pairs() == [
+        (7, 1),
+        (100_000, 4),
+        (1_200_000, 3),
+    ]
+
+
 def test_contestants_take_turns_and_the_first_round_does_not_count() -> None:
     order: list[str] = []
 

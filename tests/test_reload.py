@@ -350,17 +350,22 @@ def test_another_user_is_another_loop_with_the_same_sessions(tmp_path: Path) -> 
 # What is wrong changes nothing
 
 
+def state(daemon: Daemon) -> dict[str, Any]:
+    """Return what a reload could change; launchers of other tests that still leave are left out."""
+    status = daemon.status()
+    staying = [item for item in status["processes"] if not item["draining"]]
+    return {key: status[key] for key in ("services", "listeners", "generation")} | {"processes": staying}
+
+
 def test_a_broken_file_changes_nothing_and_says_where(daemon: Daemon) -> None:
-    before = daemon.status()
+    before = state(daemon)
     daemon.config_path.write_text("services:\n  still:\n    listen: 127.0.0.1:0\n    progam: [cat]\n")
     with pytest.raises(ConfigError) as wrong:
         client.call(daemon.control, "reload", {}, TIMEOUT)
     assert f"{daemon.config_path}:4:5: services.still.progam" in str(wrong.value)
     assert "program" in str(wrong.value)
     assert f"{daemon.config_path}:4:5" in daemon.wait_event("reload_failed")["reason"]
-    after = daemon.status()
-    for key in ("services", "listeners", "processes", "generation"):
-        assert after[key] == before[key]
+    assert state(daemon) == before
     assert daemon.talk("still", b"x") == b"x"
     daemon.write()
     assert daemon.reload() == []
@@ -377,7 +382,7 @@ def test_a_file_with_thousands_of_mistakes_is_reported_in_bounds(daemon: Daemon)
 
 
 def test_a_port_that_is_taken_changes_nothing_and_leaves_nothing_behind(daemon: Daemon) -> None:
-    before = daemon.status()
+    before = state(daemon)
     processes = set(daemon.processes_left())
     free = free_port()
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -394,10 +399,8 @@ def test_a_port_that_is_taken_changes_nothing_and_leaves_nothing_behind(daemon: 
             )
     assert address in daemon.wait_event("reload_failed")["reason"]
     assert refused(free)
-    after = daemon.status()
-    for key in ("services", "listeners", "processes", "generation"):
-        assert after[key] == before[key]
-    assert set(daemon.processes_left()) == processes
+    assert state(daemon) == before
+    assert set(daemon.processes_left()) <= processes
     assert daemon.talk("still", b"x") == b"x"
 
 

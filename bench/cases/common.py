@@ -7,7 +7,7 @@ from functools import partial
 from bench import load, measure
 from bench.contest import Measured, Result, Settings, against_first, alternate, latencies
 from bench.load import Clients, Histogram, Load
-from bench.server import Peer, Server, Workload
+from bench.server import CannotStartError, Peer, Server, Workload
 
 MICRO = 1e6
 
@@ -22,10 +22,15 @@ def started(peers: Sequence[Peer], workload: Workload, absent: dict[str, str]) -
         servers = {}
         for peer in peers:
             reason = peer.absent()
-            if reason is None:
-                servers[peer.name] = stack.enter_context(peer.start(workload))
-            else:
+            if reason is not None:
                 absent[peer.name] = reason
+                continue
+            try:
+                servers[peer.name] = stack.enter_context(peer.start(workload))
+            except CannotStartError as problem:
+                if peer is peers[0]:
+                    raise
+                absent[peer.name] = str(problem)
         yield servers
 
 

@@ -11,7 +11,7 @@ from bench.server import Server, Workload
 
 def generator(settings: Settings) -> Result:
     """Measure accept and close, beside accept, vfork and exec."""
-    clients = Clients(settings.size(20_000, 200), 20)
+    clients = Clients(settings.size(10_000, 200), 20)
     return compare(
         settings,
         "generator",

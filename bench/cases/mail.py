@@ -25,7 +25,7 @@ def mail(settings: Settings) -> Result:
     missing = lacking("smtpfront-echo", "mailfront")
     if missing:
         return Result("mail", about, {}, {"smtpfront-echo": missing})
-    clients = Clients(settings.size(1000, 20), settings.size(20, 4), says=DIALOGUE)
+    clients = Clients(settings.size(400, 20), settings.size(20, 4), says=DIALOGUE)
     return compare(
         settings,
         "mail",

@@ -12,10 +12,13 @@ from bench.load import BadLoadError, Clients
 from bench.peers import Tcpserver, Tcpsvd
 from bench.server import Peer, Server, Workload
 
-FLOODER, INNOCENT = "127.0.0.2", "127.0.0.3"
+FLOODER = "127.0.0.2"
+INNOCENT, INNOCENTS, INNOCENT_NETWORK = "127.0.3.1", 200, "127.0.3.0/24"
+"""The innocent come from so many addresses: one at a time from each, or the limit would hold for them too."""
+
 AT_ONCE = 20
 INNOCENT_RATE = 50
-"""Connections a second of the innocent client during the flood."""
+"""Connections a second of the innocent clients during the flood."""
 
 
 class Contestant:
@@ -60,7 +63,7 @@ def _contestants(settings: Settings) -> dict[str, Contestant]:
     return {
         "ucspid max_per_ip": Contestant(UcspidPeer("per ip"), workload(max_per_ip=1)),
         "ucspid rate_per_ip": Contestant(
-            UcspidPeer("rate", service={"exempt": [f"{INNOCENT}/32"]}),
+            UcspidPeer("rate", service={"exempt": [INNOCENT_NETWORK]}),
             workload(rate_per_ip="1/h"),
         ),
         "ucspid deny": Contestant(UcspidPeer("deny"), workload(rules=rules)),
@@ -80,10 +83,10 @@ def refused(settings: Settings) -> Result:
             if name not in absent:
                 server = stack.enter_context(contestant.running(settings))
                 measures[name] = _Flood(settings, server)
-        values = alternate(measures, settings.rounds)
+        values = alternate(measures, settings.rounds, absent)
     ours = [name for name in values if name.startswith("ucspid")]
     pairs = [(name, other) for name in ours for other in values if other not in ours]
-    about = f"refused clients, {AT_ONCE} at once, and an innocent one {INNOCENT_RATE} times a second"
+    about = f"refused clients, {AT_ONCE} at once, and innocent ones, {INNOCENT_RATE} a second"
     return Result("refused", about, values, absent, pairs)
 
 
@@ -113,7 +116,12 @@ class _Flood:
     def _innocent(self) -> Measured:
         endless = Clients(0, AT_ONCE, source=FLOODER, mark=0)
         innocent = Clients(
-            self._innocents, rate=INNOCENT_RATE, source=INNOCENT, close_after_answer=True, timeout=20
+            self._innocents,
+            rate=INNOCENT_RATE,
+            source=INNOCENT,
+            sources=INNOCENTS,
+            close_after_answer=True,
+            timeout=20,
         )
         with load.Running(self._program, self._server.port, endless) as flood:
             done = load.run(self._program, self._server.port, innocent).must_succeed()

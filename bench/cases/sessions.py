@@ -52,7 +52,9 @@ def _beside(settings: Settings, peer: Peer, held: int) -> Measured:
     clients = Clients(settings.size(1000, 20), close_after_answer=True)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(peer.start(workload))
-        load.run(settings.programs.load, server.port, clients).must_succeed()
+        # As many at once as later: ucspid starts its launchers now, and their memory is no session's.
+        warm_up = Clients(clients.count, HOLDING_AT_ONCE, close_after_answer=True)
+        load.run(settings.programs.load, server.port, warm_up).must_succeed()
         before = measure.pss_of(server.pids())
         if held:
             holding = Clients(

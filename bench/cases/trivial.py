@@ -9,10 +9,10 @@ from bench.load import Clients
 from bench.peers import Floor, Tcpserver, all_peers
 from bench.server import Workload
 
-FULL = {1: 1000, 20: 2000, 200: 2000}
+FULL = {1: 800, 20: 1500, 200: 1500}
 """Connections in a round by the number of clients at once."""
 
-TIMEOUT = 15.0
+TIMEOUT = 15, 5
 """Seconds after which clients have been forgotten: xinetd's backlog is 64, and more than that get lost."""
 
 ARRIVALS = 1000
@@ -21,9 +21,8 @@ ARRIVALS = 1000
 
 def trivial(settings: Settings, at_once: int) -> Result:
     """Compare all servers with a fixed number of clients."""
-    clients = Clients(
-        settings.size(FULL[at_once], 5 * at_once if at_once > 1 else 30), at_once, timeout=TIMEOUT
-    )
+    count = settings.size(FULL[at_once], max(30, at_once))
+    clients = Clients(count, at_once, timeout=settings.size(*TIMEOUT))
     return compare(
         settings,
         f"trivial-{at_once}",
@@ -36,7 +35,7 @@ def trivial(settings: Settings, at_once: int) -> Result:
 
 def arrivals(settings: Settings) -> Result:
     """Compare latencies where clients come at a fixed rate and do not wait for the server."""
-    clients = Clients(settings.size(3 * ARRIVALS, 100), rate=ARRIVALS)
+    clients = Clients(settings.size(2 * ARRIVALS, 100), rate=ARRIVALS)
     return compare(
         settings,
         "arrivals",

@@ -163,8 +163,8 @@ class Server:
                 events.listening(self._log, service, self.listeners[number].text)
         for number in self.listeners.keys() - now.keys():
             listener = self.listeners.pop(number)
-            events.not_listening(self._log, before.get(number, ""), listener.text)
             listener.sock.close()
+            events.not_listening(self._log, before.get(number, ""), listener.text)
 
     def _retire(self, service: Service) -> None:
         service.gate.serve([])

@@ -1,25 +1,43 @@
 """One session: a connection handed to a launcher, its program, and its end."""
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from ucspid.connection import Event, State, step
 from ucspid.limits import Slot
+from ucspid.listener import endpoint
+from ucspid.plan import Service as Settings
 from ucspid.spawn import Process
 
-if TYPE_CHECKING:
-    from ucspid.service import Service
+
+class Owner(Protocol):
+    """What a session tells its service, which counts it in and out."""
+
+    settings: Settings
+
+    @property
+    def name(self) -> str:
+        """The service's name."""
+
+    def started(self, session: "Session", pid: int) -> None:
+        """Say that the session's program runs."""
+
+    def session_served(self, session: "Session") -> None:
+        """Say that the session's program has ended."""
+
+    def session_failed(self, session: "Session", reason: int) -> None:
+        """Say that the session's program could not be started: an errno."""
 
 
 class Session(asyncio.SubprocessProtocol):
-    """What is known of a session; its service counts it in and out."""
+    """What is known of a session."""
 
     __slots__ = ("began", "connection", "ending", "ip", "port", "process", "service", "slot", "state")
 
     slot: Slot
     """What it holds in the limits of its service; set by the service."""
 
-    def __init__(self, service: "Service", connection: int, ip: str, port: int, began: float) -> None:
+    def __init__(self, service: Owner, connection: int, ip: str, port: int, began: float) -> None:
         """Begin a session of the service with the client at ip and port, at the monotonic time began."""
         self.service = service
         self.connection = connection
@@ -33,7 +51,7 @@ class Session(asyncio.SubprocessProtocol):
     @property
     def remote(self) -> str:
         """Return the client's address and port as logs show them."""
-        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+        return endpoint(self.ip, self.port)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take note that the program runs."""
