@@ -53,7 +53,7 @@ def test_the_daemon_works_while_nobody_reads_its_log(tmp_path: Path) -> None:
             serve_some(daemon, 40)
             assert daemon.service("echo")["accepted"] == 40
             (waiting,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
-            assert size - waiting < 512, "the pipe is not full"
+            assert size - waiting < 2048, "there is room for the few lines that are written at once"
             log = b""
             while log.count(b'"connection_served"') < 40:
                 log += pipe.read(size)

@@ -66,14 +66,14 @@ def test_a_program_is_told_the_address_that_its_client_connected_to(
     listener = listen(family, bound, v6only=":" in host)
     with connected(listener, host) as (client, accepted):
         port = client.getpeername()[1]
-        assert listener.end(accepted) == (host, port)
+        assert listener.end(accepted.fileno()) == (host, port)
 
 
 @pytest.mark.parametrize("sent", [b"", b"EHLO me\r\n", b"x" * 4096])
 def test_who_is_sent_away_gets_the_message_and_an_end_in_order(sent: bytes) -> None:
     with connected(listen(socket.AF_INET, "127.0.0.1"), "127.0.0.1") as (client, accepted):
         client.sendall(sent)
-        send_away(accepted, b"421 later\r\n")
+        send_away(accepted.detach(), b"421 later\r\n")
         assert everything(client) == b"421 later\r\n"
 
 
@@ -82,7 +82,7 @@ def test_a_client_that_does_not_read_does_not_hold_up_its_being_sent_away() -> N
         with suppress(BlockingIOError):
             while accepted.send(bytes(65536), socket.MSG_DONTWAIT):
                 pass
-        send_away(accepted, b"421 later\r\n")
+        send_away(accepted.detach(), b"421 later\r\n")
         assert accepted.fileno() == -1
 
 
@@ -90,8 +90,8 @@ def test_a_client_that_is_gone_is_sent_away_all_the_same() -> None:
     with connected(listen(socket.AF_INET, "127.0.0.1"), "127.0.0.1") as (client, accepted):
         client.sendall(b"x")
         client.close()
-        send_away(accepted, b"421 later\r\n")
-        send_away(socket.socket(), b"421 later\r\n")
+        send_away(accepted.detach(), b"421 later\r\n")
+        send_away(socket.socket().detach(), b"421 later\r\n")
         assert accepted.fileno() == -1
 
 

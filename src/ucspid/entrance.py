@@ -7,7 +7,6 @@ fills nothing), rules that needed a name, and a slot. One that finds none free w
 
 import asyncio
 import collections
-import socket
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ _OPEN = Rule(verdict="allow", env=(), where="open")
 class Arrival:
     """A connection that is not a session yet."""
 
-    sock: socket.socket
+    descriptor: int
     ip: str
     port: int
     listener: Listener
@@ -143,7 +142,7 @@ class Entrance:
         if not self._looks_up:
             self._decide(arrival, rules, early)
             return
-        local, remote = arrival.listener.end(arrival.sock), (arrival.ip, arrival.port)
+        local, remote = arrival.listener.end(arrival.descriptor), (arrival.ip, arrival.port)
         found = self._names.cached(self._service.settings.lookup, local, remote)
         if found is None:
             self._in_task(arrival, self._look_up(arrival, rules, early, local))

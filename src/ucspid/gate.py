@@ -11,7 +11,6 @@ import enum
 import errno
 import math
 import os
-import socket
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -77,7 +76,7 @@ class Serving(Protocol):
     def name(self) -> str:
         """The service's name."""
 
-    def arrived(self, sock: socket.socket, ip: str, port: int, listener: Listener) -> None:
+    def arrived(self, descriptor: int, ip: str, port: int, listener: Listener) -> None:
         """Take an accepted connection."""
 
     def start_ready(self) -> None:
@@ -141,7 +140,7 @@ class Gate:
             if self._must_wait():
                 return False
             try:
-                sock, address = listener.sock.accept()
+                descriptor, (ip, port) = listener.accept()
             except BlockingIOError:
                 return True
             except OSError as problem:
@@ -149,7 +148,7 @@ class Gate:
                     continue
                 self._cannot_accept(listener, problem)
                 return False
-            self._service.arrived(sock, address[0], address[1], listener)
+            self._service.arrived(descriptor, ip, port, listener)
         return True
 
     def _must_wait(self) -> bool:

@@ -26,11 +26,24 @@ class Listener:
         dual = wildcard and ":" in ip and not self.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
         self.text = f"*:{port}" if dual else endpoint(ip, port)
 
-    def end(self, sock: socket.socket) -> tuple[str, int]:
+    def accept(self) -> tuple[int, tuple[str, int]]:
+        """Accept a connection: return its descriptor, blocking and close-on-exec, and the client's end.
+
+        What the socket module's accept() adds costs more than the system call, and nobody here
+        needs a socket object. Raises OSError.
+        """
+        descriptor, address = self.sock._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+        return descriptor, address[:2]
+
+    def end(self, descriptor: int) -> tuple[str, int]:
         """Return the address and port at which a connection came in."""
         if self._end is not None:
             return self._end
-        ip, port = sock.getsockname()[:2]
+        sock = socket.socket(self.sock.family, self.sock.type, self.sock.proto, descriptor)
+        try:
+            ip, port = sock.getsockname()[:2]
+        finally:
+            sock.detach()
         return plain(ip), port
 
 
@@ -66,19 +79,21 @@ class Reserve:
             self._descriptor = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def send_away(sock: socket.socket, message: bytes) -> None:
-    """Close a client's socket, after the message, if any, without ever waiting.
+def send_away(descriptor: int, message: bytes) -> None:
+    """Close a client's connection, after the message, if any, without ever waiting.
 
     What the client has sent so far is read first: a close with unread data would be a reset,
     and a reset may overtake the message.
     """
-    if message:
+    if not message:
+        os.close(descriptor)
+        return
+    with socket.socket(fileno=descriptor) as sock:
         with contextlib.suppress(OSError):
             sock.recv(_DRAIN, socket.MSG_DONTWAIT)
         with contextlib.suppress(OSError):
             sock.send(message, _POLITE)
             sock.shutdown(socket.SHUT_WR)
-    sock.close()
 
 
 def endpoint(ip: str, port: int) -> str:

@@ -28,6 +28,9 @@ from structlog.typing import FilteringBoundLogger
 CAPACITY = 1 << 20
 """Bytes that may wait to be written, unless configure() is told otherwise."""
 
+GATHER = 0.005
+"""Seconds that a line waits for others: waking the thread for each costs more than making the line."""
+
 _CHUNK = 1 << 16
 _NEWLINE = 0x0A
 _COLOURS = {"debug": "36", "info": "32", "warning": "33", "error": "31", "critical": "31"}
@@ -161,7 +164,7 @@ class Writer:
                 self._dropped += 1
                 self._full = self._size > self._capacity // 2
                 return
-            if not self._lines:
+            if not self._lines or self._size < _CHUNK <= self._size + len(line):
                 self._changed.notify()
             self._lines.append((line, 1))
             self._size += len(line)
@@ -185,6 +188,7 @@ class Writer:
         size = 0
         with self._lock:
             self._changed.wait_for(lambda: self._lines or self._closing)
+            self._changed.wait_for(lambda: self._size >= _CHUNK or self._closing, GATHER)
             while self._lines and size < _CHUNK:
                 chunk.append(self._lines.popleft())
                 size += len(chunk[-1][0])

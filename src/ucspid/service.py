@@ -3,7 +3,7 @@
 import asyncio
 import collections
 import errno
-import socket
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,10 +101,10 @@ class Service:
 
     # Connections in
 
-    def arrived(self, sock: socket.socket, ip: str, port: int, listener: Listener) -> None:
+    def arrived(self, descriptor: int, ip: str, port: int, listener: Listener) -> None:
         """Take an accepted connection: it enters, or is refused on the way."""
         self.accepted += 1
-        self.entrance.arrived(Arrival(sock, plain(ip), port, listener, time.monotonic()))
+        self.entrance.arrived(Arrival(descriptor, plain(ip), port, listener, time.monotonic()))
 
     def start_ready(self) -> None:
         """Begin sessions that only waited for a slot."""
@@ -127,7 +127,7 @@ class Service:
             tags.pack(session.began, session.ip, session.port, self.name),
         )
         told = variables(
-            local_variables(*arrival.listener.end(arrival.sock), self.settings.environment),
+            local_variables(*arrival.listener.end(arrival.descriptor), self.settings.environment),
             session.ip,
             session.port,
             session.connection,
@@ -137,21 +137,21 @@ class Service:
         )
         if self.throttle.starting(session.began):
             events.service_recovered(self._log, self.name)
-        reason = self._start(session, head + told, arrival.sock)
-        arrival.sock.close()
+        reason = self._start(session, head + told, arrival.descriptor)
+        os.close(arrival.descriptor)
         if reason:
             # Not at once: the slot that it gives back may let in the next, and so on without end.
             asyncio.get_running_loop().call_soon(session.start_failed, reason)
         self._watch_lifetime()
         self._shared.handed_over()
 
-    def _start(self, session: Session, packet: bytes, sock: socket.socket) -> int:
+    def _start(self, session: Session, packet: bytes, client: int) -> int:
         """Send the session to a launcher; return 0, or the errno of why it could not be."""
         launcher = self.pool.choose()
         if launcher is None:
             return NOT_TAKEN
         try:
-            taken = launcher.start(session.connection, packet, sock.fileno(), session)
+            taken = launcher.start(session.connection, packet, client, session)
         except OSError as problem:
             return problem.errno or NOT_TAKEN
         return 0 if taken else NOT_TAKEN
@@ -166,7 +166,7 @@ class Service:
         """Send a client away; a slot that it has is free again."""
         now = time.monotonic()
         self.refused[reason] += 1
-        send_away(arrival.sock, message.encode())
+        send_away(arrival.descriptor, message.encode())
         if self._refusals.note(reason, now):
             events.connection_refused(self._log, self.name, arrival.remote, reason)
         elif self._refusals.untold == 1:

@@ -23,11 +23,15 @@ from ucspid.wire.channel import Channel
 IN_FLIGHT = 16
 """Starts that one launcher may have before it; more wait in the kernel's backlog of the listener."""
 
+USUAL_LAUNCHERS = len(os.sched_getaffinity(0)) + 1
+"""Of a profile, when starts queue up: one is suspended for each program that is being executed."""
+
 STUCK_AFTER = 2.0
 """Seconds after which a launcher that has not answered a start is given no more."""
 
 _NO_EXTRA = cast("dict[str, Any]", MappingProxyType({}))
 _RIGHTS = struct.Struct("i")
+_SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 class Starting(Protocol):
@@ -159,7 +163,7 @@ class Launcher:
             return False
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _RIGHTS.pack(client))]
         try:
-            self._channel.sock.sendmsg([head], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            self._channel.sock.sendmsg([head], rights, _SEND)
         except OSError as problem:
             if problem.errno in (errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM):
                 return False
@@ -331,7 +335,7 @@ class Pool:
         for launcher in self.launchers.values():
             if launcher.usable and len(launcher.in_flight) < fewest:
                 best, fewest = launcher, len(launcher.in_flight)
-        if fewest > 1 and not self._asked:
+        if fewest > 1 and not self._asked and len(self.launchers) < USUAL_LAUNCHERS:
             self._asked = True
             self._more()
         return best

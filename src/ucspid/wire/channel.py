@@ -17,8 +17,8 @@ from ucspid.wire.messages import MAX_PACKET
 MAX_DESCRIPTORS = 250
 """Descriptors in one packet; the kernel's SCM_MAX_FD is 253."""
 
-_SEND = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-_RECEIVE = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+_SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_RECEIVE = int(socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
 _BUFFER = memoryview(bytearray(MAX_PACKET))
 """For receiving, whatever the channel: no process of the daemon receives in two threads."""
 _SPACE = socket.CMSG_SPACE(4 * MAX_DESCRIPTORS)
