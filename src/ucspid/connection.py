@@ -7,7 +7,7 @@ and nowhere else. Refused connections end at once and never become a session.
 import enum
 
 
-class State(enum.Enum):
+class State(enum.StrEnum):
     """Where a session stands."""
 
     HANDED = "handed"
@@ -18,7 +18,7 @@ class State(enum.Enum):
     """Counted out: served or failed."""
 
 
-class Event(enum.Enum):
+class Event(enum.StrEnum):
     """What can happen to a session."""
 
     STARTED = "started"

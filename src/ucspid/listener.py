@@ -6,7 +6,7 @@ import socket
 
 from ucspid.address import plain
 
-_POLITE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_POLITE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _DRAIN = 4096
 
 

@@ -17,6 +17,7 @@ from ucspid.wire.messages import MAX_PACKET
 MAX_DESCRIPTORS = 250
 """Descriptors in one packet; the kernel's SCM_MAX_FD is 253."""
 
+_CUT_OFF = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _RECEIVE = int(socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
 _BUFFER = memoryview(bytearray(MAX_PACKET))
@@ -102,7 +103,7 @@ class Channel:
         descriptors: list[int] = []
         for _level, _kind, data in ancillary:
             descriptors += struct.unpack(f"{len(data) // 4}i", data)
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & _CUT_OFF:
             close_all(descriptors)
             raise WireError("a packet was cut off: too long, or with descriptors for which there was no room")
         return bytes(_BUFFER[:size]), descriptors
