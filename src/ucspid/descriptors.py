@@ -26,49 +26,37 @@ def close_above(last: int) -> None:
             os.closerange(descriptor, descriptor + 1)  # ignores that the listing's own is closed already
 
 
-class ProgramLimit:
-    """The soft limit that programs get: in force inside a with statement, around a start.
+class Lending:
+    """What a launcher lends a program for the moment of its start, which inherits it.
 
-    Costs two system calls where it is not the launcher's own, and none where it is.
+    Descriptors 0 and 1 become the client's socket and 2 the service's log, and the soft limit
+    of descriptors the one that the daemon was started with. With nothing for posix_spawn(3) to do
+    about descriptors, it does not matter how high their numbers are, and a start is cheaper.
     """
 
-    __slots__ = ("_copied", "_differs", "_low", "_own", "_programs")
+    __slots__ = ("_differs", "_null", "_own", "_programs", "_stderr")
 
-    def __init__(self, soft: int, low: list[int]) -> None:
-        """Keep this process's limits, and the soft one for programs, which is within the hard one.
-
-        low holds two descriptors with numbers below any limit, for below() to make copies at.
-        """
+    def __init__(self, soft: int) -> None:
+        """Keep what to take back: 0, of which 1 is a copy, 2, and the limits; soft is within the hard one."""
         self._own = own = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._programs = (soft, own[1])
         self._differs = self._own != self._programs
-        self._low = low
-        self._copied = False
+        self._null = os.dup(0)
+        self._stderr = os.dup(2)
 
-    def below(self, descriptors: list[int]) -> list[int]:
-        """Return at most two descriptors, as copies of low numbers where they are not below the limit.
-
-        glibc's posix_spawn(3) takes no others, open as they are. The copies are there until the with
-        statement ends.
-        """
-        if not self._differs or max(descriptors) < self._programs[0]:
-            return descriptors
-        self._copied = True
-        return [
-            os.dup2(descriptor, number, inheritable=False)
-            for descriptor, number in zip(descriptors, self._low, strict=False)
-        ]
-
-    def __enter__(self) -> None:
-        """Go over to the programs' limit."""
+    def lend(self, client: int, stderr: int | None) -> None:
+        """Lend a client's socket, and a descriptor for stderr unless it is the daemon's own."""
+        os.dup2(client, 0)
+        os.dup2(client, 1)
+        if stderr is not None:
+            os.dup2(stderr, 2)
         if self._differs:
             resource.setrlimit(resource.RLIMIT_NOFILE, self._programs)
 
-    def __exit__(self, *_: object) -> None:
-        """Take the launcher's own limit back, and let go of copies: a client must see its program end."""
+    def take_back(self) -> None:
+        """Have everything as before: the client must see its program end."""
         if self._differs:
             resource.setrlimit(resource.RLIMIT_NOFILE, self._own)
-        if self._copied:
-            self._copied = False
-            for number in self._low:
-                os.dup2(0, number, inheritable=False)
+        os.dup2(self._null, 0)
+        os.dup2(self._null, 1)
+        os.dup2(self._stderr, 2)

@@ -16,7 +16,7 @@ import sys
 sys.path.insert(0, __file__[: -len("/ucspid/launcher/__main__.py")])
 
 from ucspid import linux
-from ucspid.descriptors import ProgramLimit, close_above
+from ucspid.descriptors import Lending, close_above
 from ucspid.errors import EXIT_SYSTEM, WireError
 from ucspid.launcher import privileges
 from ucspid.launcher.serve import Launcher
@@ -34,7 +34,6 @@ def main() -> int:
     close_above(TABLE)
     for descriptor in (MASTER, LOOP, TABLE):
         os.set_inheritable(descriptor, False)
-    low = [os.dup(0), os.dup(0)]  # before the programs come, each of which may bring a descriptor
     linux.default_signals()
     signalfd = linux.open_signalfd({signal.SIGCHLD, signal.SIGXCPU})
     master = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, MASTER))
@@ -57,7 +56,7 @@ def main() -> int:
         master.send(wire.PEER_HEAD.pack(wire.REFUSED, wire.VERSION) + text)
         return EXIT_SYSTEM
     loop = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, LOOP))
-    launcher = Launcher(master, loop, table, signalfd, ProgramLimit(orders.nofile, low))
+    launcher = Launcher(master, loop, table, signalfd, Lending(orders.nofile))
     for packet, descriptors in programs:
         launcher.set_program(packet, descriptors)
     launcher.take_over(orders.orphans)

@@ -2,7 +2,7 @@
 
 import os
 
-from ucspid.descriptors import ProgramLimit
+from ucspid.descriptors import Lending
 from ucspid.errors import WireError
 from ucspid.wire.messages import PEER_HEAD, Reader
 
@@ -23,7 +23,7 @@ class Program:
         reader.end()
         self.stderr = descriptors[0] if descriptors else None
 
-    def start(self, client: int, variables: bytes, limit: ProgramLimit) -> int:
+    def start(self, client: int, variables: bytes, lending: Lending) -> int:
         """Start the program with the client's socket as its descriptors 0 and 1; return its process.
 
         It gets a process group of its own and an empty signal mask; all other descriptors of
@@ -36,14 +36,11 @@ class Program:
             if name not in self.allowed:
                 raise WireError(f"variable {name!r} is not a connection's to set")
             environment[name] = value
-        client, *stderr = limit.below([client] if self.stderr is None else [client, self.stderr])
-        actions = [(os.POSIX_SPAWN_DUP2, client, 0), (os.POSIX_SPAWN_DUP2, client, 1)]
-        if stderr:
-            actions.append((os.POSIX_SPAWN_DUP2, stderr[0], 2))
-        with limit:
-            return os.posix_spawn(
-                self.executable, self.argv, environment, file_actions=actions, setpgroup=0, setsigmask=()
-            )
+        lending.lend(client, self.stderr)
+        try:
+            return os.posix_spawn(self.executable, self.argv, environment, setpgroup=0, setsigmask=())
+        finally:
+            lending.take_back()
 
     def close(self) -> None:
         """Let go of the descriptor for stderr."""

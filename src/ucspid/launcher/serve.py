@@ -9,7 +9,7 @@ import os
 import select
 from collections.abc import Callable
 
-from ucspid.descriptors import ProgramLimit
+from ucspid.descriptors import Lending
 from ucspid.errors import WireError
 from ucspid.launcher.programs import Program
 from ucspid.launcher.table import Table
@@ -27,15 +27,13 @@ Handler = Callable[[bytes, list[int]], None]
 class Launcher:
     """The state of one launcher process."""
 
-    def __init__(
-        self, master: Channel, loop: Channel, table: Table, signalfd: int, limit: ProgramLimit
-    ) -> None:
+    def __init__(self, master: Channel, loop: Channel, table: Table, signalfd: int, lending: Lending) -> None:
         """Serve the master and the loop over their channels; signalfd says SIGCHLD, limit is for programs."""
         self._master = master
         self._loop = loop
         self._table = table
         self._signalfd = signalfd
-        self._limit = limit
+        self._lending = lending
         self._programs: dict[int, Program] = {}
         self._running: dict[int, int] = {}
         self._orphans: set[int] = set()
@@ -138,7 +136,7 @@ class Launcher:
         try:
             slot = self._table.claim(connection, service, tag)
             variables = packet[wire.START_HEAD.size :]
-            process = self._programs[service].start(descriptors[0], variables, self._limit)
+            process = self._programs[service].start(descriptors[0], variables, self._lending)
         except (OSError, OverflowError, LookupError, ValueError, WireError) as problem:
             reason = problem.errno if isinstance(problem, OSError) else errno.EINVAL
             self._reports.append(_report(wire.FAILED, reason or 0, 0, service, connection, tag=tag))
