@@ -6,7 +6,7 @@ PEERS = mailfront ucspi-tcp swaks
 # Installs Debian packages where that is possible: as root, with apt.
 APT = test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y
 
-.PHONY: run setup test check format docs peers clean
+.PHONY: run setup test check format docs peers bench bench-short clean
 
 run: setup
 	@mkdir -p var
@@ -46,6 +46,14 @@ format: setup
 
 docs: setup
 	$(BIN)/python -m ucspid.config.reference src/ucspid/config/ucspid.schema.json docs/configuration.md
+
+# Side by side with tcpserver and the others: see bench/README.md.
+bench: setup
+	$(BIN)/python -m bench --output bench/results/latest.json
+
+# The same in small, so that it cannot rot: asserts no timing.
+bench-short: setup
+	$(BIN)/python -m bench --short
 
 clean:
 	rm -rf .venv var build dist src/*.egg-info

@@ -1,4 +1,3 @@
-# ruff: noqa: E402 - see sys.path
 import json
 import math
 import socket
@@ -14,8 +13,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))  # bench is not installed with ucspid, and pytest may be run by its own name
-
 from bench import load
 from bench.build import CannotBuildError, Programs, build
 from bench.contest import Measured, Result, alternate, spread
