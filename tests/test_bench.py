@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
 from bench import load
 from bench.build import CannotBuildError, Programs, build
 from bench.contest import Measured, Result, alternate, spread
 from bench.load import BadLoadError, Clients, Histogram
 from bench.report import from_json, markdown
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
