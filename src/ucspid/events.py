@@ -13,6 +13,10 @@ from structlog.typing import FilteringBoundLogger as Logger
 from ucspid.session import Session
 
 
+DEBUG, INFO = 10, 20
+"""Levels as numbers: what would be filtered is not even put together, where it is once a connection."""
+
+
 def listening(log: Logger, service: str, listener: str) -> None:
     """A listener is served; with port 0 the listener says which port it got."""
     log.info("listening", service=service, listener=listener)
@@ -25,11 +29,14 @@ def not_listening(log: Logger, service: str, listener: str) -> None:
 
 def connection_started(log: Logger, session: Session, pid: int) -> None:
     """A program runs on a connection; a new event loop says so again of those it finds running."""
-    log.debug("connection_started", **_who(session), pid=pid)
+    if log.is_enabled_for(DEBUG):
+        log.debug("connection_started", **_who(session), pid=pid)
 
 
 def connection_served(log: Logger, session: Session, now: float) -> None:
     """A connection's program has ended: how, after how long, and what it used."""
+    if not log.is_enabled_for(INFO):
+        return
     process = session.process
     assert process is not None
     usage = process.usage

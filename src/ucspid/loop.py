@@ -7,6 +7,7 @@ are dropped, and the loop begins. It never forks, has no children, and never wai
 
 import asyncio
 import encodings.idna  # noqa: F401 - uvloop asks for it later, when its file may be out of reach
+import gc
 import json
 import os
 import signal
@@ -52,6 +53,9 @@ def main() -> int:
     control = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else None
     _take_limits(first)
     output = log.configure(2, first["log"]["format"], first["log"]["level"])
+    # What is here now stays, and need not be gone through again each time that garbage is collected.
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 100)
     try:
         uvloop.run(_run(channel, output, first, control))
     finally:
