@@ -12,7 +12,6 @@ from structlog.typing import FilteringBoundLogger as Logger
 
 from ucspid.session import Session
 
-
 DEBUG, INFO = 10, 20
 """Levels as numbers: what would be filtered is not even put together, where it is once a connection."""
 
