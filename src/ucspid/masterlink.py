@@ -144,12 +144,12 @@ class MasterLink:
             Planned(
                 item["number"], item["profile"], plan.service_from(item["settings"]), tuple(item["listeners"])
             )
-            for item in text["services"]
+            for item in text["changed"]
         ]
         first = self.generation == 0
         self.generation = order["generation"]
         self._output.set_level(order["level"])
-        self.server.take(text["max_connections"], planned)
+        self.server.take(text["max_connections"], planned, text["kept"])
         if first:
             self.server.begin()
         self._note(wire.NOTE_TAKEN, self.generation)

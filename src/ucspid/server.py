@@ -90,6 +90,7 @@ class Server:
             handed_over=self._watch,
             session_ended=self._session_ended,
         )
+        self._planned: dict[int, Planned] = {}
         self._followed: dict[plan.RulesFile, Followed] = {}
         self._retired: dict[str, Service] = {}
         self._watching = False
@@ -109,15 +110,19 @@ class Server:
 
     # Plans
 
-    def take(self, max_connections: int, planned: list[Planned]) -> None:
-        """Go over to a plan: its listeners are in self.listeners, its launchers known."""
+    def take(self, max_connections: int, changed: list[Planned], kept: Iterable[int] = ()) -> None:
+        """Go over to a plan: its listeners are in self.listeners, its launchers known.
+
+        The services whose numbers are kept go on untouched, however many they are.
+        """
         self.limits.max_connections = max_connections
         served = self._served()
-        self._allow_variables([item.settings for item in planned])
-        staying = {item.number for item in planned}
-        for number in self.services.keys() - staying:
+        self._planned = {number: self._planned[number] for number in kept}
+        self._planned |= {item.number: item for item in changed}
+        self._allow_variables([item.settings for item in self._planned.values()])
+        for number in self.services.keys() - self._planned:
             self._retire(self.services.pop(number))
-        for item in planned:
+        for item in changed:
             pool, turns = self._pool(item.profile)
             service = self.services.get(item.number) or self._retired.pop(item.settings.name, None)
             if service is None:
@@ -126,7 +131,7 @@ class Server:
                 service.change(item.settings, pool, turns)
             self.services[item.number] = service
             service.gate.serve([self.listeners[number] for number in item.listeners])
-        self._release_launchers({item.profile for item in planned})
+        self._release_launchers({item.profile for item in self._planned.values()})
         self._tell_listeners(served)
 
     def _allow_variables(self, services: list[plan.Service]) -> None:
@@ -168,7 +173,7 @@ class Server:
 
     def _retire(self, service: Service) -> None:
         service.gate.serve([])
-        if service.sessions:
+        if service.limits.live:
             self._retired[service.name] = service
 
     def served_by(self, launcher: int) -> list[str]:
@@ -299,11 +304,11 @@ class Server:
             self._finish()
 
     def _forget_retired(self) -> None:
-        """Let go of services that have neither a place in the plan nor sessions.
+        """Let go of services that have neither a place in the plan nor connections.
 
         Not before a new loop has its plan: until then all are here, with their counts.
         """
-        for name in [name for name, service in self._retired.items() if not service.sessions]:
+        for name in [name for name, service in self._retired.items() if not service.limits.live]:
             del self._retired[name]
 
     def _watch(self) -> None:

@@ -56,6 +56,7 @@ class LoopLink:
         self._began = time.monotonic()
         self._channel: Channel | None = None
         self._introduced: set[tuple[str, int | str]] = set()
+        self._told: dict[int, tuple[Service, int, list[int]]] = {}
         self._told_first = False
         self._events: list[dict[str, Any]] = []
         self._backoff = Backoff(0.01, 5.0, 10.0)
@@ -74,6 +75,7 @@ class LoopLink:
                 raise ResourceError(f"cannot start the event loop: {problem.strerror}") from None
         self._channel = Channel(ours)
         self._introduced.clear()
+        self._told.clear()
         self._told_first = False
         self._watch()
         if self._held.plan is not None:
@@ -211,17 +213,24 @@ class LoopLink:
             self._tell("listeners", descriptors, numbers=[item.number for item in some])
 
     def _tell_services(self, plan: Plan) -> None:
-        """Tell everything that fits no packet, in memory that is passed: the services of the plan."""
-        services = [
-            {
-                "number": self._held.number(service.name),
-                "profile": self._held.profiles[service.profile].number,
-                "settings": _settings(service),
-                "listeners": [item.number for item in self._held.listeners_of(service)],
-            }
-            for service in plan.services
-        ]
-        text = json.dumps({"max_connections": plan.max_connections, "services": services})
+        """Tell everything that fits no packet, in memory that is passed: the services of the plan.
+
+        Of those that the process has as they are, only the number, so that a reload costs the
+        clients of a thousand services no wait.
+        """
+        before, self._told = self._told, {}
+        changed = []
+        for service in plan.services:
+            number, profile = self._held.number(service.name), self._held.profiles[service.profile].number
+            listeners = [item.number for item in self._held.listeners_of(service)]
+            told = self._told[number] = service, profile, listeners
+            if before.get(number) != told:
+                settings = _settings(service)
+                changed.append(
+                    {"number": number, "profile": profile, "settings": settings, "listeners": listeners}
+                )
+        kept = list(self._told.keys() - {item["number"] for item in changed})
+        text = json.dumps({"max_connections": plan.max_connections, "changed": changed, "kept": kept})
         with os.fdopen(os.memfd_create("ucspid-plan", os.MFD_CLOEXEC), "wb") as memory:
             memory.write(text.encode())
             memory.flush()
