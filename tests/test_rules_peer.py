@@ -98,8 +98,8 @@ def test_a_file_of_many_rules_is_the_one_that_tcprules_writes(tmp_path: Path) ->
     assert compile_text(text, "rules") == tcprules(text, tmp_path)
 
 
-@settings(max_examples=60, deadline=None)
-@given(text=TEXT, clients=st.lists(CLIENT, min_size=6, max_size=6, unique=True))
+@settings(max_examples=100, deadline=None)
+@given(text=TEXT, clients=st.lists(CLIENT, min_size=20, max_size=20, unique=True))
 def test_every_client_gets_the_rule_that_tcprulescheck_finds(
     tmp_path_factory: pytest.TempPathFactory,
     text: bytes,
