@@ -29,6 +29,9 @@ from ucspid.spawn import STUCK_AFTER, Launcher, Pool
 _SEQUENCE_BITS = 30
 """Connection ids begin at the loop's start in seconds, shifted: a loop's ids never meet an earlier one's."""
 
+_CLOCK_SLACK = 86_400.0
+"""Seconds by which the clock may have been set back since an earlier loop numbered its connections."""
+
 GIVE_UP_AFTER = 5 * STUCK_AFTER
 """Seconds after which a new loop accepts although a launcher has not said what runs there.
 
@@ -133,6 +136,7 @@ class Server:
             service.gate.serve([self.listeners[number] for number in item.listeners])
         self._release_launchers({item.profile for item in self._planned.values()})
         self._tell_listeners(served)
+        self._turns.go_on()
 
     def _allow_variables(self, services: list[plan.Service]) -> None:
         """Let rules files set what the launchers of all services that name them know of."""
@@ -279,6 +283,8 @@ class Server:
     def _found(self, service: int, connection: int, tag: bytes) -> Session:
         """Count in a session that an earlier loop began."""
         began, ip, port, name = tags.unpack(tag)
+        if connection >> _SEQUENCE_BITS > time.time() + _CLOCK_SLACK:
+            raise WireError(f"connection {connection:x} cannot be yet")
         owner = self.services.get(service)
         if owner is None or owner.name != name:
             owner = self._retired.get(name)
@@ -286,6 +292,8 @@ class Server:
             pool = Pool(lambda: None)
             owner = Service(service, plan.retired(name), pool, self._turns, self._shared)
             self._retired[name] = owner
+        if connection in owner.sessions:
+            raise WireError(f"connection {connection:x} is another launcher's")
         session = owner.found(connection, ip, port, began)
         self._connection = max(self._connection, connection)
         return session

@@ -225,6 +225,10 @@ class Launcher:
         if connection in self.running:
             raise WireError(f"launcher {self.number} started connection {connection:x} twice")
         process = self.in_flight.pop(connection, None)
+        if process is None and self.synced:
+            raise WireError(
+                f"launcher {self.number} started connection {connection:x}, which nobody asked for"
+            )
         if process is None:
             process = self._meet(service, connection, rest[-1])
         self._oldest = 0

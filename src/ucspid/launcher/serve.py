@@ -158,7 +158,7 @@ class Launcher:
             self._master.send(wire.SIGNAL_ORPHAN_HEAD.pack(wire.SIGNAL_ORPHAN, number, process))
             return
         try:
-            os.killpg(process, number)
+            _kill(process, number)
         except PermissionError:
             """The program is setuid: it is not ours to signal. The loop sees that it goes on."""
 
@@ -238,3 +238,11 @@ def _report(
     kind: int, status: int, process: int = 0, service: int = 0, connection: int = 0, *, tag: bytes = _NO_TAG
 ) -> bytes:
     return wire.REPORT.pack(kind, status, process, service, connection, 0, 0, 0, tag)
+
+
+def _kill(process: int, number: int) -> None:
+    """Signal a child's process group, or the child alone if it has left the group that it led."""
+    try:
+        os.killpg(process, number)
+    except ProcessLookupError:
+        os.kill(process, number)

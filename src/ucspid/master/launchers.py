@@ -5,6 +5,7 @@ neither the loop's death nor the launcher's loses what was on its way or what ru
 """
 
 import contextlib
+import fcntl
 import os
 import resource
 import signal
@@ -23,6 +24,9 @@ from ucspid.plan import Profile, Service
 from ucspid.wire import messages as wire
 from ucspid.wire.channel import Channel, pair
 from ucspid.wire.privileges import Orders
+
+MAX_REASON = 1000
+"""Bytes of a launcher's reason for refusing its orders."""
 
 MOST_LAUNCHERS = 2 * (len(os.sched_getaffinity(0)) + 1)
 """Of a profile: the loop asks for one more than there are cores, and for others when some are stuck."""
@@ -133,8 +137,11 @@ class ProfileLaunchers:
         """Start another launcher. Raises ResourceError."""
         try:
             loop_end, own_end = pair()
-            memory = os.memfd_create(f"ucspid-launcher-{number}", os.MFD_CLOEXEC)
+            memory = os.memfd_create(f"ucspid-launcher-{number}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(memory, table.SIZE)
+            fcntl.fcntl(
+                memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+            )
             launcher = Launcher(number, self.number, loop_end, own_end, memory)
             self._start(launcher)
         except OSError as problem:
@@ -256,13 +263,14 @@ class ProfileLaunchers:
             launcher.ready = launcher.introduced = True
             self._owner.launcher_ready(self, launcher)
         elif kind == wire.REFUSED:
-            reason = b" ".join(wire.Reader(packet, wire.PEER_HEAD.size).strings())
+            reason = b" ".join(wire.Reader(packet, wire.PEER_HEAD.size).strings())[:MAX_REASON]
             self._owner.launcher_refused(self, reason.decode(errors="replace"))
         elif kind == wire.SIGNAL_ORPHAN:
             _kind, number, pid = wire.unpack(wire.SIGNAL_ORPHAN_HEAD, packet)
             if pid in launcher.orphans and number in (signal.SIGTERM, signal.SIGKILL):
-                # A master that is not root may not signal a program that is setuid.
-                with contextlib.suppress(PermissionError):
+                # A master that is not root may not signal a program that is setuid, and one that
+                # has left its process group has left none to signal.
+                with contextlib.suppress(PermissionError, ProcessLookupError):
                     os.killpg(pid, number)
         else:
             raise WireError(f"it sent a message of kind {kind}")

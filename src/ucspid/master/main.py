@@ -107,11 +107,16 @@ class Master:
         exits = []
         while (exit_ := _reap_one()) is not None:
             exits.append(exit_)
-        ended = {exit_.pid for exit_ in exits}
+        ended = {exit_.pid for exit_ in exits} - self._roles()
         for exit_ in [exit_ for exit_ in exits if not self._role_exited(exit_, ended)]:
             any(profile.orphan_exited(exit_) for profile in self._held.all_profiles())
         if self._loop.draining:
             self._finish_if_done()
+
+    def _roles(self) -> set[int]:
+        """Return the processes that are no programs."""
+        roles = {self._loop.pid, *(launcher.pid for _profile, launcher in self._all_launchers())}
+        return roles if self._reload is None else roles | {self._reload.reader_pid}
 
     def _role_exited(self, exit_: Exit, ended: set[int]) -> bool:
         if exit_.pid == self._loop.pid:
@@ -256,7 +261,8 @@ class Master:
         self._answer_clients()
         self._answer = None
         if self._ready_fd is not None:
-            os.write(self._ready_fd, b"\n")
+            with contextlib.suppress(OSError):  # whoever waited for it is gone
+                os.write(self._ready_fd, b"\n")
             os.close(self._ready_fd)
             self._ready_fd = None
         self._reload_ended()

@@ -34,6 +34,11 @@ class Reload:
         self._timer: Timer | None = None
         self._reader = Reader(config, poller, self._read)
 
+    @property
+    def reader_pid(self) -> int:
+        """Return the process of the reader."""
+        return self._reader.pid
+
     def exited(self, exit_: Exit) -> bool:
         """Take a child's exit; return whether it was the reader's."""
         if exit_.pid != self._reader.pid:

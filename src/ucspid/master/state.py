@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ucspid.errors import ResourceError
 from ucspid.master.launchers import Launcher, ProfileLaunchers, Program, program
 from ucspid.master.sockets import Key, Listening, keys, open_control, open_listener
 from ucspid.plan import Plan, Profile, Service
@@ -73,6 +74,11 @@ class Holdings:
 
     def acquire(self, plan: Plan, acquired: Acquired, start: StartProfile) -> None:
         """Bind what the plan listens on, and start launchers for new profiles. Raises ResourceError."""
+        try:
+            for service in plan.services:
+                self._stderr(service)
+        except OSError as problem:
+            raise ResourceError(f"{service.name}: no pipe for its log: {problem.strerror}") from None
         for service in plan.services:
             for key in keys(service):
                 if key not in self.listeners:
