@@ -23,8 +23,9 @@ from ucspid.rules.rule import Environment, Rule, Rules
 
 DENIED = "denied"
 NO_RULES = "no_rules"
+CLOSED = "closed"
 BUG = "internal_error"
-"""Reasons of refusals: a rule, a rules file that could never be read, a bug of ours."""
+"""Reasons of refusals: a rule, a rules file that could never be read, a service that goes, a bug of ours."""
 
 
 DEFAULT = "default"
@@ -62,6 +63,12 @@ class Entering(Protocol):
     def begin(self, arrival: Arrival) -> None:
         """Begin the session of an arrival that has a session's slot."""
 
+    def may_start(self) -> bool:
+        """Return whether a launcher can take a start now, and the service is not throttled."""
+
+    def begun(self) -> None:
+        """Say that a connection on its way has become a session: there is room for another on its way."""
+
     def waits(self) -> None:
         """Have the gate look again whether it is to be held."""
 
@@ -77,13 +84,19 @@ class Entrance:
         self._rules: Rules | None = None
         self._looks_up = False
         self._loosest: ClientLimits | None = None
+        self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready: collections.deque[Arrival] = collections.deque()
 
     @property
-    def waiting(self) -> int:
-        """How many arrivals are on their way."""
-        return len(self._tasks) + len(self._ready)
+    def fresh(self) -> bool:
+        """Whether the rules may be used as they are; if not, refresh() looks at their file."""
+        return self._followed is None or self._followed.fresh
+
+    async def refresh(self) -> None:
+        """Look whether the rules file has changed."""
+        if self._followed is not None:
+            await self._followed.refresh()
 
     def change(self, followed: Followed | None) -> None:
         """Apply the settings of the service; followed are the rules of its file, if it names one.
@@ -92,6 +105,7 @@ class Entrance:
         """
         settings = self._service.settings
         lookup = settings.lookup
+        self._closed = False
         self._followed = followed
         self._rules = (
             YamlRules(settings.rules, settings.default) if isinstance(settings.rules, tuple) else None
@@ -101,22 +115,21 @@ class Entrance:
 
     def arrived(self, arrival: Arrival) -> None:
         """Take an accepted connection on its way: at once, if nothing must be waited for."""
-        if self._followed is None or self._followed.fresh:
-            try:
-                self._admit(arrival)
-            except Exception as bug:  # noqa: BLE001 - told to the loop's handler, which logs it
-                self._give_up(arrival, bug)
-        else:
-            self._in_task(arrival, self._refresh(arrival, self._followed))
+        try:
+            self._admit(arrival)
+        except Exception as bug:  # noqa: BLE001 - told to the loop's handler, which logs it
+            self._give_up(arrival, bug)
 
     def start_ready(self) -> None:
-        """Begin the sessions of arrivals that wait for a slot, as far as there are slots."""
-        while self._ready and self._begin(self._ready[0]):
+        """Begin the sessions of arrivals that only wait to start, as far as they may."""
+        while self._ready and not self._closed and self._begin(self._ready[0]):
             self._ready.popleft()
 
-    async def _refresh(self, arrival: Arrival, followed: Followed) -> None:
-        await followed.refresh()
-        self._admit(arrival)
+    def close(self) -> None:
+        """Send away who waits, and who is still being looked up when that is done."""
+        self._closed = True
+        while self._ready:
+            self._service.refuse(self._ready.popleft(), CLOSED, "")
 
     def _admit(self, arrival: Arrival) -> None:
         """Apply the rules that need no name, and the client's limits."""
@@ -172,13 +185,18 @@ class Entrance:
                 self._refuse(arrival, refusal, rule)
                 return
         arrival.env = rule.env
-        if not self._ready and self._begin(arrival):
-            return
-        if self._service.settings.on_full == "refuse":
-            self._refuse(arrival, Refusal.FULL, rule)
+        if self._closed:
+            self._service.refuse(arrival, CLOSED, "")
             return
         self._ready.append(arrival)
-        self._service.waits()
+        self.start_ready()
+        if not self._ready or self._ready[-1] is not arrival:
+            return
+        if self._service.settings.on_full == "refuse" and self._service.limits.full:
+            self._ready.pop()
+            self._refuse(arrival, Refusal.FULL, rule)
+        else:
+            self._service.waits()
 
     def _check(self, slot: Slot, rule: Rule) -> Refusal | None:
         """Apply the limits of a rule that was not known when the client was admitted."""
@@ -190,8 +208,11 @@ class Entrance:
     def _begin(self, arrival: Arrival) -> bool:
         slot = arrival.slot
         assert slot is not None
-        if not slot.session and not self._service.limits.begin(slot):
-            return False
+        if not slot.session:
+            # The gate made sure of all this for those that take a session's slot when they come in.
+            if not self._service.may_start() or not self._service.limits.begin(slot):
+                return False
+            self._service.begun()
         self._service.begin(arrival)
         return True
 

@@ -41,6 +41,7 @@ class Hold(enum.StrEnum):
     RATE = "rate"
     LAUNCHERS = "launchers"
     THROTTLED = "throttled"
+    RULES = "rules"
     ACCEPT = "accept_failed"
 
 
@@ -78,6 +79,13 @@ class Serving(Protocol):
 
     def arrived(self, descriptor: int, ip: str, port: int, listener: Listener) -> None:
         """Take an accepted connection."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether its rules may be used as they are."""
+
+    def refresh(self) -> None:
+        """Look whether the rules have changed, and resume the gate then."""
 
     def start_ready(self) -> None:
         """Begin sessions of connections that are in already and wait for a slot."""
@@ -166,6 +174,9 @@ class Gate:
             self._hold(Hold.FULL)
         elif room > 0:
             self._hold(Hold.RATE, room)
+        elif not service.fresh:
+            self._hold(Hold.RULES)
+            service.refresh()
         elif service.pool.choose() is None:
             self._hold(Hold.LAUNCHERS)
             service.pool_turns.wait(self)

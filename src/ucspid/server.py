@@ -176,7 +176,7 @@ class Server:
             events.not_listening(self._log, before.get(number, ""), listener.text)
 
     def _retire(self, service: Service) -> None:
-        service.gate.serve([])
+        service.close()
         if service.limits.live:
             self._retired[service.name] = service
 
@@ -354,7 +354,7 @@ class Server:
             events.draining(self._log, self.live)
             served = self._served()
             for service in self.all_services():
-                service.gate.serve([])
+                service.close()
             self._tell_listeners(served)
         for service in self.all_services():
             if at_once:

@@ -76,6 +76,7 @@ class Service:
         self._log = shared.log
         self._refusals = Refusals()
         self._lifetime: asyncio.TimerHandle | None = None
+        self._refreshing: asyncio.Task[None] | None = None
         self._follow_rules()
 
     @property
@@ -110,6 +111,36 @@ class Service:
         """Begin sessions that only waited for a slot."""
         self.entrance.start_ready()
 
+    @property
+    def fresh(self) -> bool:
+        """Whether the rules may be used as they are."""
+        return self.entrance.fresh
+
+    def refresh(self) -> None:
+        """Look whether the rules have changed, and go on then."""
+        if self._refreshing is None:
+            self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
+
+    async def _refresh(self) -> None:
+        try:
+            await self.entrance.refresh()
+        finally:
+            self._refreshing = None
+            self.gate.resume(Hold.RULES)
+
+    def may_start(self) -> bool:
+        """Return whether a launcher can take a start now, and the service is not throttled."""
+        return self.throttle.wait(time.monotonic()) == 0.0 and self.pool.choose() is not None
+
+    def begun(self) -> None:
+        """Let the gate open again if it was held because so many were on their way."""
+        asyncio.get_running_loop().call_soon(self.gate.resume, Hold.FULL)
+
+    def close(self) -> None:
+        """Accept nothing more; sessions go on to their end."""
+        self.gate.serve([])
+        self.entrance.close()
+
     def waits(self) -> None:
         """Have the gate held while connections that are in already wait for a slot."""
         self.gate.check()
@@ -119,7 +150,7 @@ class Service:
         assert arrival.slot is not None
         session = Session(self, self._shared.next_connection(), arrival.ip, arrival.port, arrival.began)
         session.slot = arrival.slot
-        self.sessions[session.connection] = session
+        session.handed = time.monotonic()
         head = START_HEAD.pack(
             START,
             self.number,
@@ -135,7 +166,8 @@ class Service:
             arrival.found,
             arrival.env,
         )
-        if self.throttle.starting(session.began):
+        self.sessions[session.connection] = session
+        if self.throttle.starting(session.handed):
             events.service_recovered(self._log, self.name)
         reason = self._start(session, head + told, arrival.descriptor)
         os.close(arrival.descriptor)
@@ -206,10 +238,10 @@ class Service:
         events.connection_served(self._log, session, now)
         assert session.process is not None
         returncode = session.process.get_returncode()
-        if now - session.began < GRACE and (returncode in FAILURES or returncode in CRASHES):
+        if now - session.handed < GRACE and (returncode in FAILURES or returncode in CRASHES):
             # Clients that are exempt have no key, and each counts by its address.
             self._failing(self.throttle.started_badly(session.slot.client or session.ip, now))
-        elif self.throttle.ended_well(session.began):
+        elif self.throttle.ended_well(session.handed):
             events.service_recovered(self._log, self.name)
         self._count_out(session)
 
@@ -233,6 +265,7 @@ class Service:
 
     def _release(self, slot: Slot) -> None:
         self.limits.release(slot)
+        self.entrance.start_ready()
         self.gate.resume(Hold.FULL)
         self.gate.resume(Hold.THROTTLED)
         self._shared.session_ended()
@@ -252,7 +285,7 @@ class Service:
             return
         oldest = next((session for session in self.sessions.values() if not session.ending), None)
         if oldest is not None:
-            wait = max(0.0, oldest.began + limit - time.monotonic())
+            wait = max(0.0, oldest.handed + limit - time.monotonic())
             self._lifetime = asyncio.get_running_loop().call_later(wait, self._end_of_life, limit)
 
     def _end_of_life(self, limit: float) -> None:
@@ -260,7 +293,7 @@ class Service:
         self._lifetime = None
         now = time.monotonic()
         for session in self.sessions.values():
-            if session.began + limit > now:
+            if session.handed + limit > now:
                 break
             if not session.ending:
                 events.lifetime_exceeded(self._log, session, limit)

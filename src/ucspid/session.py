@@ -32,7 +32,18 @@ class Owner(Protocol):
 class Session(asyncio.SubprocessProtocol):
     """What is known of a session."""
 
-    __slots__ = ("began", "connection", "ending", "ip", "port", "process", "service", "slot", "state")
+    __slots__ = (
+        "began",
+        "connection",
+        "ending",
+        "handed",
+        "ip",
+        "port",
+        "process",
+        "service",
+        "slot",
+        "state",
+    )
 
     slot: Slot
     """What it holds in the limits of its service; set by the service."""
@@ -44,6 +55,8 @@ class Session(asyncio.SubprocessProtocol):
         self.ip = ip
         self.port = port
         self.began = began
+        self.handed = began
+        """When it went to a launcher: what its program's time is counted from."""
         self.process: Process | None = None
         self.state = State.HANDED
         self.ending = False
