@@ -334,3 +334,17 @@ def test_a_loop_without_descriptors_recovers(tmp_path: Path) -> None:
         stack.close()
         assert daemon.service("s0")["failed"] == {"descriptors": 1}
         assert daemon.talk("s0", b"x") == b"x"
+
+
+def test_a_raised_limit_of_the_daemon_lets_in_who_waits(tmp_path: Path) -> None:
+    config = {
+        "limits": {"max_connections": 1},
+        "services": {"s": {"listen": "127.0.0.1:0", "program": ["cat"]}},
+    }
+    with running(tmp_path, config) as daemon, daemon.connect("s") as first:
+        first.sendall(b"x")
+        assert first.recv(1) == b"x"
+        with daemon.connect("s") as second:
+            second.sendall(b"y")
+            daemon.reload({"limits": {"max_connections": 2}})
+            assert second.recv(1) == b"y"

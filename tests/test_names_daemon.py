@@ -142,3 +142,44 @@ def test_the_ident_user_is_set_empty_or_unset_as_the_contract_says(tmp_path: Pat
             pytest.skip("port 113 may not be bound here")
         assert told == [{"TCPREMOTEINFO": "joe"}, {"TCPREMOTEINFO": ""}, {}]
         assert names_of(daemon.talk("s")) == {}
+
+
+def slow(**settings: Any) -> dict[str, Any]:
+    return service(lookup={"remote_host": True, "timeout": "1s"}, **settings)
+
+
+def test_lookups_that_end_together_start_no_more_than_launchers_take(tmp_path: Path) -> None:
+    clients = 80
+    with (
+        dns_server.serving(dns_server.everything(dns_server.silent)) as server,
+        running(
+            tmp_path, {"nameservers": [server.address], "services": {"s": slow(max_connections=100)}}
+        ) as daemon,
+    ):
+        waiting = [daemon.connect("s", f"127.0.1.{number + 1}") for number in range(clients)]
+        for sock in waiting:
+            with sock:
+                assert read_all(sock)
+        daemon.wait_events(clients, "connection_served", service="s")
+        assert daemon.service("s")["failed"] == {}
+
+
+def test_who_is_being_looked_up_is_sent_away_when_the_service_goes_and_when_the_daemon_stops(
+    tmp_path: Path,
+) -> None:
+    slowest = service(lookup={"remote_host": True, "timeout": "60s"})
+    with (
+        dns_server.serving(dns_server.everything(dns_server.silent)) as server,
+        running(
+            tmp_path, {"nameservers": [server.address], "services": {"goes": slowest, "stays": slowest}}
+        ) as daemon,
+    ):
+        goes, stays = daemon.connect("goes"), daemon.connect("stays")
+        with goes, stays:
+            while sum(item["live"] for item in daemon.status()["services"]) < 2:
+                pass
+            daemon.reload({"services": {"stays": slowest}})
+            assert daemon.stop() == 0
+            assert read_all(goes) == b""
+            assert read_all(stays) == b""
+        daemon.start()

@@ -10,6 +10,7 @@ import collections
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from ucspid.followed import Followed
@@ -126,8 +127,10 @@ class Entrance:
             self._ready.popleft()
 
     def close(self) -> None:
-        """Send away who waits, and who is still being looked up when that is done."""
+        """Send away who waits, and who is still being looked up."""
         self._closed = True
+        for task in self._tasks:
+            task.cancel()
         while self._ready:
             self._service.refuse(self._ready.popleft(), CLOSED, "")
 
@@ -227,7 +230,14 @@ class Entrance:
     def _in_task(self, arrival: Arrival, way: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(arrival, way))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._left, arrival, way))
+
+    def _left(self, arrival: Arrival, way: Coroutine[None, None, None], task: asyncio.Task[None]) -> None:
+        """Forget a task; one that was cancelled, perhaps before it began, has left its client to us."""
+        self._tasks.discard(task)
+        if task.cancelled():
+            way.close()
+            self._service.refuse(arrival, CLOSED, "")
 
     async def _guard(self, arrival: Arrival, way: Coroutine[None, None, None]) -> None:
         """Let no bug on the way leave a client hanging."""
