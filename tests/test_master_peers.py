@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plans import service
-from ucspid.launcher.table import SIZE
-from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers
+from ucspid.launcher.table import SIZE, processes
+from ucspid.master.launchers import MAX_REASON, Exit, Launcher, ProfileLaunchers
 from ucspid.master.looplink import LoopLink
 from ucspid.master.poller import Poller
 from ucspid.master.state import Holdings
@@ -148,6 +148,29 @@ def test_a_launcher_may_have_its_own_orphans_ended_and_no_other_process(
     assert process.poll() is None
     ask(signal.SIGTERM, process.pid)
     assert process.wait(10) == -signal.SIGTERM
+
+
+def test_a_reason_of_any_length_is_cut_to_one_that_can_be_told(hostile: Hostile) -> None:
+    hostile.say(refused(b"\xff" * 100_000))
+    (reason,) = hostile.owner.reasons
+    assert 0 < len(reason) <= MAX_REASON
+
+
+def test_an_orphan_that_has_left_its_process_group_ends_nobody(hostile: Hostile) -> None:
+    with subprocess.Popen(PROGRAM) as process:
+        hostile.launcher.orphans = {process.pid}
+        hostile.say(wire.SIGNAL_ORPHAN_HEAD.pack(wire.SIGNAL_ORPHAN, signal.SIGTERM, process.pid))
+        assert process.poll() is None
+        process.kill()
+
+
+def test_a_launcher_cannot_cut_its_table_short(hostile: Hostile) -> None:
+    launcher = hostile.profile.add(2)
+    with pytest.raises(PermissionError):
+        os.ftruncate(launcher.memory, 0)
+    assert processes(launcher.memory) == set()
+    hostile.profile.dismiss()
+    os.waitpid(launcher.pid, 0)
 
 
 def test_the_end_of_an_orphan_waits_for_a_launcher_to_be_told(hostile: Hostile) -> None:

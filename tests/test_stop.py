@@ -368,3 +368,15 @@ def test_the_service_manager_is_told_of_start_reload_and_stop(daemon: Daemon, tm
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.recv(4096)
+
+
+def test_a_program_that_has_left_its_process_group_is_ended_all_the_same(tmp_path: Path) -> None:
+    leaves = ["perl", "-e", "setpgrp(0, getppid()) or die; $| = 1; print qq(out\\n); <STDIN>"]
+    settings = {"listen": "127.0.0.1:0", "program": leaves, "drain_timeout": "50ms"}
+    with running(tmp_path, {"services": {"s": settings}}) as daemon, daemon.connect("s") as client:
+        assert client.recv(10) == b"out\n"
+        assert daemon.stop() == 0
+        assert client.recv(10) == b""
+        assert daemon.wait_event("connection_served", service="s")["signal"] == "SIGTERM"
+        assert not [item for item in daemon.events if item["event"] == "process_died"]
+        daemon.start()
