@@ -21,10 +21,18 @@ def test_a_plan_is_the_same_after_json(plan: Plan) -> None:
     hash(again)
 
 
-def test_a_plan_is_one_line() -> None:
-    text = plan(service("a", env=(("X", "a\nb"),))).to_json()
-    assert "\n" not in text
-    assert json.loads(text)["services"][0]["env"] == [["X", "a\nb"]]
+def test_a_plan_is_one_line_and_one_for_each_service() -> None:
+    first, *services = plan(service("a", env=(("X", "a\nb\u2028"),)), service("b")).to_json().splitlines()
+    assert json.loads(first)["services"] == []
+    assert [json.loads(line)["name"] for line in services] == ["a", "b"]
+    assert json.loads(services[0])["env"] == [["X", "a\nb\u2028"]]
+
+
+def test_what_services_have_in_common_is_there_once() -> None:
+    services = (service(name, env=(("A", "B"),)) for name in ("a", "b"))
+    a, b = Plan.from_json(plan(*services).to_json()).services
+    assert a.profile is b.profile
+    assert a.env is b.env
 
 
 def test_a_service_is_the_same_after_json() -> None:

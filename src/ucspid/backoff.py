@@ -83,7 +83,7 @@ class Throttle:
         While one is being tried after a pause, that is until it will have lived through its
         grace; its end is a reason to ask again.
         """
-        if not self.throttled:
+        if self._pause == 0.0:
             return 0.0
         ready = self._until if self._probe is None else self._probe + GRACE
         return max(0.0, ready - now)

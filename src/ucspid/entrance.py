@@ -6,21 +6,22 @@ fills nothing), rules that needed a name, and a slot. One that finds none free w
 """
 
 import asyncio
-import collections
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ucspid.followed import Followed
 from ucspid.limits import ClientLimits, Refusal, ServiceLimits, Slot
 from ucspid.listener import Listener, endpoint
 from ucspid.lookup.found import NOTHING, Found
-from ucspid.lookup.names import Names
 from ucspid.plan import Service as Settings
 from ucspid.rules.networks import YamlRules
 from ucspid.rules.rule import Environment, Rule, Rules
+
+if TYPE_CHECKING:
+    from ucspid.lookup.names import Names
 
 DENIED = "denied"
 NO_RULES = "no_rules"
@@ -77,7 +78,7 @@ class Entering(Protocol):
 class Entrance:
     """The way into one service."""
 
-    def __init__(self, service: Entering, names: Names) -> None:
+    def __init__(self, service: Entering, names: "Names | None") -> None:
         """Begin with nobody on the way; change() says what applies."""
         self._service = service
         self._names = names
@@ -87,7 +88,7 @@ class Entrance:
         self._loosest: ClientLimits | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ready: collections.deque[Arrival] = collections.deque()
+        self._ready: list[Arrival] = []
 
     @property
     def fresh(self) -> bool:
@@ -105,13 +106,12 @@ class Entrance:
         Who is on the way goes on under the rules that it met.
         """
         settings = self._service.settings
-        lookup = settings.lookup
         self._closed = False
         self._followed = followed
         self._rules = (
             YamlRules(settings.rules, settings.default) if isinstance(settings.rules, tuple) else None
         )
-        self._looks_up = bool(lookup.remote_host or lookup.local_ptr or lookup.ident or lookup.local_host)
+        self._looks_up = settings.lookup.wanted
         self._loosest = _loosest(settings)
 
     def arrived(self, arrival: Arrival) -> None:
@@ -124,7 +124,7 @@ class Entrance:
     def start_ready(self) -> None:
         """Begin the sessions of arrivals that only wait to start, as far as they may."""
         while self._ready and not self._closed and self._begin(self._ready[0]):
-            self._ready.popleft()
+            self._ready.pop(0)
 
     def close(self) -> None:
         """Send away who waits, and who is still being looked up."""
@@ -132,7 +132,7 @@ class Entrance:
         for task in self._tasks:
             task.cancel()
         while self._ready:
-            self._service.refuse(self._ready.popleft(), CLOSED, "")
+            self._service.refuse(self._ready.pop(0), CLOSED, "")
 
     def _admit(self, arrival: Arrival) -> None:
         """Apply the rules that need no name, and the client's limits."""
@@ -145,7 +145,9 @@ class Entrance:
         if early is not None and self._denied(early):
             service.refuse(arrival, DENIED, early.message or "")
             return
-        limits = self._loosest if early is None else _limits(early, service.settings)
+        limits = None
+        if rules is not None:
+            limits = self._loosest if early is None else _limits(early, service.settings)
         slot = service.limits.admit(arrival.ip, arrival.began, limits, session=not self._looks_up)
         if isinstance(slot, Refusal):
             self._refuse(arrival, slot, early)
@@ -159,6 +161,7 @@ class Entrance:
             self._decide(arrival, rules, early)
             return
         local, remote = arrival.listener.end(arrival.descriptor), (arrival.ip, arrival.port)
+        assert self._names is not None
         found = self._names.cached(self._service.settings.lookup, local, remote)
         if found is None:
             self._in_task(arrival, self._look_up(arrival, rules, early, local))
@@ -170,6 +173,7 @@ class Entrance:
         self, arrival: Arrival, rules: Rules | None, early: Rule | None, local: tuple[str, int]
     ) -> None:
         lookup = self._service.settings.lookup
+        assert self._names is not None
         arrival.found = await self._names.find(lookup, local, (arrival.ip, arrival.port))
         self._decide(arrival, rules, early)
 
@@ -190,6 +194,8 @@ class Entrance:
         arrival.env = rule.env
         if self._closed:
             self._service.refuse(arrival, CLOSED, "")
+            return
+        if not self._ready and self._begin(arrival):
             return
         self._ready.append(arrival)
         self.start_ready()

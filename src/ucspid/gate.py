@@ -102,7 +102,7 @@ class Gate:
     ) -> None:
         """Begin closed; turns are those of services waiting for a slot of the daemon."""
         self.held: Hold | None = Hold.CLOSED
-        self.listeners: collections.deque[Listener] = collections.deque()
+        self.listeners: list[Listener] = []
         self._service = service
         self._daemon = daemon
         self._turns = turns
@@ -115,7 +115,7 @@ class Gate:
         """Accept on these listeners from now on, and on no others."""
         for listener in self.listeners:
             self._disarm(listener)
-        self.listeners = collections.deque(listeners)
+        self.listeners = listeners
         self.held = Hold.CLOSED
         if listeners:
             self.resume(Hold.CLOSED)
@@ -128,7 +128,7 @@ class Gate:
         self._cancel_timer()
         self._service.start_ready()
         for _ in range(len(self.listeners)):
-            self.listeners.rotate(-1)
+            self.listeners.append(self.listeners.pop(0))  # each is the first in its turn
             if not self._accept(self.listeners[-1]):
                 return
         loop = asyncio.get_running_loop()
@@ -157,6 +157,8 @@ class Gate:
                 self._cannot_accept(listener, problem)
                 return False
             self._service.arrived(descriptor, ip, port, listener)
+            if not listener.waited_for:
+                return True
         return True
 
     def _must_wait(self) -> bool:

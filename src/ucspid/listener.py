@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import socket
 
 from ucspid.address import plain
@@ -13,13 +14,15 @@ _DRAIN = 4096
 class Listener:
     """A listening socket, with what is the same for all connections that it accepts."""
 
-    __slots__ = ("_end", "armed", "number", "sock", "text")
+    __slots__ = ("_end", "_poll", "armed", "number", "sock", "text")
 
     def __init__(self, number: int, descriptor: int) -> None:
         """Own the descriptor of a listening TCP socket; number is the master's name for it."""
         self.number = number
         self.sock = socket.socket(fileno=descriptor)
         self.armed = False
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
         ip, port = self.sock.getsockname()[:2]
         wildcard = ip in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
         self._end = None if wildcard else (ip, port)
@@ -34,6 +37,11 @@ class Listener:
         """
         descriptor, address = self.sock._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - see above
         return descriptor, address[:2]
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether another client waits: a tenth of the price of an accept(2) that finds none."""
+        return bool(self._poll.poll(0))
 
     def end(self, descriptor: int) -> tuple[str, int]:
         """Return the address and port at which a connection came in."""

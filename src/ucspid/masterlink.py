@@ -12,17 +12,19 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ucspid import events, plan
 from ucspid.errors import ConfigError, ResourceError, WireError
 from ucspid.listener import Listener
 from ucspid.log import Log
-from ucspid.lookup.names import Names
 from ucspid.server import Planned, Server
 from ucspid.stderrlog import StderrLog
 from ucspid.wire import messages as wire
 from ucspid.wire.channel import Channel
+
+if TYPE_CHECKING:
+    from ucspid.lookup.names import Names
 
 
 class MasterLink:
@@ -32,7 +34,7 @@ class MasterLink:
         self,
         channel: Channel,
         output: Log,
-        names: Names,
+        names: "Names | None",
         finished: Callable[[], None],
         alone: Callable[[], None],
     ) -> None:
@@ -139,17 +141,12 @@ class MasterLink:
     def _plan(self, order: dict[str, Any], descriptors: list[int]) -> None:
         with os.fdopen(descriptors[0], "rb") as memory:
             memory.seek(0)
-            text = json.load(memory)
-        planned = [
-            Planned(
-                item["number"], item["profile"], plan.service_from(item["settings"]), tuple(item["listeners"])
-            )
-            for item in text["changed"]
-        ]
+            common = json.loads(memory.readline())
+            planned = [_planned(json.loads(line)) for line in memory]
         first = self.generation == 0
         self.generation = order["generation"]
         self._output.set_level(order["level"])
-        self.server.take(text["max_connections"], planned, text["kept"])
+        self.server.take(common["max_connections"], planned, common["kept"])
         if first:
             self.server.begin()
         self._note(wire.NOTE_TAKEN, self.generation)
@@ -170,3 +167,8 @@ class MasterLink:
         future = self._reloads.pop(order["token"], None)
         if future is not None and not future.done():
             future.set_result(order)
+
+
+def _planned(item: dict[str, Any]) -> Planned:
+    settings = plan.service_from(item["settings"])
+    return Planned(item["number"], item["profile"], settings, tuple(item["listeners"]))

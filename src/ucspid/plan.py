@@ -6,7 +6,8 @@ boolean, None or a tuple of these. Defaults live in the schema of the file and n
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 Family = Literal["inet", "inet6", "dual"]
@@ -99,6 +100,11 @@ class Lookup:
     ident: bool
     timeout: float
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to look up, or to tell as it is."""
+        return bool(self.remote_host or self.local_ptr or self.ident or self.local_host)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
@@ -163,30 +169,49 @@ class Plan:
     max_connections: int
     services: tuple[Service, ...]
 
+    @property
+    def looks_up(self) -> bool:
+        """Whether any service looks names up."""
+        return any(service.lookup.wanted for service in self.services)
+
     def to_json(self) -> str:
-        """Return the plan as one line of JSON."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        """Return the plan as lines of JSON, one for each service after one for all else.
+
+        A line at a time needs no memory for a thousand services in pieces.
+        """
+        return "\n".join(map(to_json, (replace(self, services=()), *self.services)))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Plan":
         """Return the plan that to_json() wrote."""
-        data = json.loads(text)
+        first, *services = text.splitlines()
+        data = json.loads(first)
         data["groups"] = _tuple(data["groups"])
         data["nameservers"] = tuple(data["nameservers"])
         data["log"] = Log(**data["log"])
-        data["services"] = tuple(service_from(item) for item in data["services"])
+        data["services"] = tuple(service_from(json.loads(line)) for line in services)
         return cls(**data)
 
 
+def to_json(value: object) -> str:
+    """Return a value with dataclasses of this module in it as one line of JSON."""
+    return json.dumps(value, default=_members, separators=(",", ":"))
+
+
+def _members(value: Any) -> dict[str, Any]:
+    """Return a dataclass as json wants it; asdict() would copy all that is in it."""
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
 def service_from(data: dict[str, Any]) -> Service:
-    """Return the Service whose asdict() went through JSON."""
+    """Return the Service that to_json() wrote."""
     profile = data["profile"]
     profile["groups"] = _tuple(profile["groups"])
     profile["rlimits"] = tuple((name, value) for name, value in profile["rlimits"])
-    data["profile"] = Profile(**profile)
+    data["profile"] = _shared(Profile(**profile))
     data["listen"] = tuple(Address(**item) for item in data["listen"])
     data["argv"] = tuple(data["argv"])
-    data["env"] = tuple((name, value) for name, value in data["env"])
+    data["env"] = _shared(tuple((name, value) for name, value in data["env"]))
     data["exempt"] = tuple(data["exempt"])
     data["rule_env"] = tuple(data["rule_env"])
     data["lookup"] = Lookup(**data["lookup"])
@@ -194,6 +219,12 @@ def service_from(data: dict[str, Any]) -> Service:
     for key in ("rate", "rate_per_ip"):
         data[key] = _rate_from(data[key])
     return Service(**data)
+
+
+@lru_cache(maxsize=256)
+def _shared(value: Any) -> Any:
+    """Return the first of equal values: what a thousand services have in common is there once."""
+    return value
 
 
 def _rules_from(data: Any) -> tuple[RuleSpec, ...] | RulesFile | None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
@@ -21,10 +21,12 @@ from ucspid.followed import Followed
 from ucspid.gate import Hold, Turns
 from ucspid.limits import Limits
 from ucspid.listener import Listener, Reserve
-from ucspid.lookup.names import Names
 from ucspid.service import Service, Shared
 from ucspid.session import Session
 from ucspid.spawn import STUCK_AFTER, Launcher, Pool
+
+if TYPE_CHECKING:
+    from ucspid.lookup.names import Names
 
 _SEQUENCE_BITS = 30
 """Connection ids begin at the loop's start in seconds, shifted: a loop's ids never meet an earlier one's."""
@@ -68,8 +70,11 @@ class Planned:
 class Server:
     """The services of the event loop."""
 
-    def __init__(self, log: FilteringBoundLogger, master: Master, names: Names) -> None:
-        """Begin with nothing; plans and launchers come from the master."""
+    def __init__(self, log: FilteringBoundLogger, master: Master, names: "Names | None") -> None:
+        """Begin with nothing; plans and launchers come from the master.
+
+        Without names no service may want any looked up.
+        """
         self.services: dict[int, Service] = {}
         self.launchers: dict[int, Launcher] = {}
         self.listeners: dict[int, Listener] = {}
@@ -306,7 +311,7 @@ class Server:
 
     def _session_ended(self) -> None:
         self._turns.go_on()
-        if self._settled:
+        if self._retired and self._settled:
             self._forget_retired()
         if self.draining and not self.live:
             self._finish()

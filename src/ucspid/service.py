@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
@@ -19,13 +20,15 @@ from ucspid.followed import Followed
 from ucspid.gate import Gate, Hold, Turns
 from ucspid.limits import Limits, ServiceLimits, Slot
 from ucspid.listener import Listener, Reserve, send_away
-from ucspid.lookup.names import Names
 from ucspid.plan import RulesFile
 from ucspid.plan import Service as Settings
 from ucspid.refusals import WINDOW, Refusals
 from ucspid.session import Session
 from ucspid.spawn import Pool
 from ucspid.wire.messages import START, START_HEAD
+
+if TYPE_CHECKING:
+    from ucspid.lookup.names import Names
 
 FAILURES = frozenset({111, 126, 127})
 """Exit statuses that mean that a program could not do its work: UCSPI's 111, the shell's 126 and 127."""
@@ -45,7 +48,7 @@ class Shared:
     limits: Limits
     turns: Turns
     reserve: Reserve
-    names: Names
+    names: "Names | None"
     follow: Callable[[RulesFile], Followed]
     next_connection: Callable[[], int]
     handed_over: Callable[[], None]

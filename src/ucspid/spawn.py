@@ -337,8 +337,9 @@ class Pool:
         best: Launcher | None = None
         fewest = IN_FLIGHT
         for launcher in self.launchers.values():
-            if launcher.usable and len(launcher.in_flight) < fewest:
-                best, fewest = launcher, len(launcher.in_flight)
+            waiting = len(launcher.in_flight)
+            if waiting < fewest and launcher.usable:
+                best, fewest = launcher, waiting
         if fewest > 1 and not self._asked and len(self.launchers) < USUAL_LAUNCHERS:
             self._asked = True
             self._more()

@@ -6,6 +6,9 @@ from ucspid.descriptors import Lending
 from ucspid.errors import WireError
 from ucspid.wire.messages import PEER_HEAD, Reader
 
+_NAMES: dict[frozenset[bytes], frozenset[bytes]] = {}
+"""Of variables: most services have the same ones, and a set of them takes a kilobyte."""
+
 
 class Program:
     """A service's program: what execve(2) gets, and which variables a connection may set."""
@@ -19,7 +22,8 @@ class Program:
         self.argv = reader.strings()
         fixed = [item.partition(b"=") for item in reader.strings()]
         self.environment = {name: value for name, _, value in fixed}
-        self.allowed = frozenset(reader.strings())
+        allowed = frozenset(reader.strings())
+        self.allowed = _NAMES.setdefault(allowed, allowed)
         reader.end()
         self.stderr = descriptors[0] if descriptors else None
 

@@ -19,6 +19,7 @@ from ucspid.wire.channel import Channel, close_all
 
 _REPORTS_IN_A_PACKET = 256
 _NO_TAG = bytes(wire.TAG_SIZE)
+_READ_AND_WRITE = select.POLLIN | select.POLLOUT
 
 Handler = Callable[[bytes, list[int]], None]
 """Takes a message and the descriptors that came with it."""
@@ -42,6 +43,7 @@ class Launcher:
         self._leaving = False
         self._loop_gone = False
         self._masterless = False
+        self._awaits_room = False
         self._poll = select.poll()
         self._handlers: dict[Channel, dict[int, Handler]] = {
             master: {wire.SERVICE: self.set_program, wire.ORPHAN_EXIT: self._orphan_exited},
@@ -225,13 +227,18 @@ class Launcher:
         for start in range(0, len(self._reports), _REPORTS_IN_A_PACKET):
             self._loop.send(b"".join(self._reports[start : start + _REPORTS_IN_A_PACKET]))
         self._reports.clear()
-        self._loop.flush()
-        if not self._loop_gone:
-            events = select.POLLIN | select.POLLOUT if self._loop.backed_up else select.POLLIN
-            self._poll.modify(self._loop.fileno(), events)
+        if self._loop.backed_up or self._awaits_room:
+            self._loop.flush()
+            self._await_room()
         for slot in self._ended:
             self._table.release(slot)
         self._ended.clear()
+
+    def _await_room(self) -> None:
+        """Have poll(2) say when the loop reads on, for as long as reports wait for that."""
+        self._awaits_room = self._loop.backed_up
+        if not self._loop_gone:
+            self._poll.modify(self._loop, _READ_AND_WRITE if self._awaits_room else select.POLLIN)
 
 
 def _report(

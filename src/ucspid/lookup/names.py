@@ -25,6 +25,11 @@ class Names:
         self._resolver = resolver
         self._ident = ident
 
+    @classmethod
+    def asking(cls, nameservers: list[str]) -> "Names":
+        """Ask these name servers, or those of resolv.conf(5) if there are none, and ident servers."""
+        return cls(Resolver(nameservers or None), Ident())
+
     def cached(self, lookup: Lookup, local: End, remote: End) -> Found | None:
         """Return what find() would return, if that can be told at once; None otherwise."""
         if lookup.ident:

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ucspid.backoff import Backoff
@@ -17,7 +17,7 @@ from ucspid.master import roles
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers, how_it_died
 from ucspid.master.poller import Poller
 from ucspid.master.state import Holdings
-from ucspid.plan import Plan, Service
+from ucspid.plan import Plan, Service, to_json
 from ucspid.wire import messages as wire
 from ucspid.wire.channel import MAX_DESCRIPTORS, Channel, pair
 
@@ -188,11 +188,12 @@ class LoopLink:
         self._tell(
             "first",
             () if control is None else (control.fileno(),),
-            log=asdict(plan.log),
+            log={"format": plan.log.format, "level": plan.log.level},
             uid=plan.uid,
             gid=plan.gid,
             groups=plan.groups,
             nameservers=plan.nameservers,
+            looks_up=plan.looks_up,
             owner=os.geteuid(),
             config=self._config,
             began=self._began,
@@ -230,9 +231,9 @@ class LoopLink:
                     {"number": number, "profile": profile, "settings": settings, "listeners": listeners}
                 )
         kept = list(self._told.keys() - {item["number"] for item in changed})
-        text = json.dumps({"max_connections": plan.max_connections, "changed": changed, "kept": kept})
-        with os.fdopen(os.memfd_create("ucspid-plan", os.MFD_CLOEXEC), "wb") as memory:
-            memory.write(text.encode())
+        with os.fdopen(os.memfd_create("ucspid-plan", os.MFD_CLOEXEC), "w") as memory:
+            for item in ({"max_connections": plan.max_connections, "kept": kept}, *changed):
+                memory.write(to_json(item) + "\n")
             memory.flush()
             self._tell("plan", (memory.fileno(),), generation=self.generation, level=plan.log.level)
 
@@ -274,6 +275,6 @@ class LoopLink:
         self._owner.loop_note(kind, number, token)
 
 
-def _settings(service: Service) -> dict[str, Any]:
+def _settings(service: Service) -> Service:
     """Return what the loop is told of a service: not its program and environment."""
-    return asdict(service) | {"executable": "", "argv": (), "env": ()}
+    return replace(service, executable="", argv=(), env=())

@@ -338,4 +338,6 @@ def _reap_one() -> Exit | None:
 
 def _loop_settings(plan: Plan) -> tuple[object, ...]:
     """Return what a process of the loop takes at its start and cannot change."""
-    return plan.uid, plan.gid, plan.groups, plan.control, plan.nameservers, plan.log.format
+    return (
+        plan.uid, plan.gid, plan.groups, plan.control, plan.log.format, plan.looks_up, plan.nameservers
+    )  # fmt: skip

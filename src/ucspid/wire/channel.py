@@ -64,10 +64,12 @@ class Channel:
 
     def _send(self, packet: bytes, descriptors: tuple[int, ...]) -> bool:
         """Return False if the kernel takes nothing now."""
-        rights = struct.pack(f"{len(descriptors)}i", *descriptors)
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
         try:
-            self.sock.sendmsg([packet], ancillary, _SEND)
+            if descriptors:
+                rights = struct.pack(f"{len(descriptors)}i", *descriptors)
+                self.sock.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], _SEND)
+            else:
+                self.sock.send(packet, _SEND)
         except BlockingIOError:
             return False
         except (BrokenPipeError, ConnectionResetError):
