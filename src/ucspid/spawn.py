@@ -20,8 +20,11 @@ from ucspid.errors import WireError
 from ucspid.wire import messages as wire
 from ucspid.wire.channel import Channel
 
-IN_FLIGHT = 16
-"""Starts that one launcher may have before it; more wait in the kernel's backlog of the listener."""
+IN_FLIGHT = 2
+"""Starts that one launcher may have before it: the one it is at, and the next.
+
+More wait in the kernel's backlog, in order, for whichever launcher is free first, and not behind
+one that is suspended for long. It is also how many clients a launcher that hangs holds up."""
 
 USUAL_LAUNCHERS = len(os.sched_getaffinity(0)) + 1
 """Of a profile, when starts queue up: one is suspended for each program that is being executed."""
