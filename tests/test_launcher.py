@@ -241,6 +241,8 @@ def test_failed_starts_give_their_slots_back(running: Peers) -> None:
     for connection in range(1, 20):
         running.connect(connection, service=99)
         running.wait(wire.FAILED, connection)
+    running.ask(wire.LIST_HEAD, wire.LIST, 7)  # a slot is cleared after its report was sent
+    running.wait(wire.LISTED, 7)
     assert list(Table(running.memory).taken()) == []
 
 

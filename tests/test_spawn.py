@@ -54,9 +54,13 @@ class Rig:
         self.met: dict[int, Session] = {}
         self.all_met: list[Session] = []
         self.changes = 0
-        self.launcher = Launcher(NUMBER, ours, self._found, self._changed)
+        self.ended: set[int] = set()
+        self.launcher = Launcher(NUMBER, ours, self, self._changed)
 
-    def _found(self, service: int, connection: int, tag: bytes) -> Session:
+    def counted_out(self, connection: int) -> bool:
+        return connection in self.ended
+
+    def found(self, service: int, connection: int, tag: bytes) -> Session:
         assert service == SERVICE
         tags.unpack(tag)
         session = self.met[connection] = Session()

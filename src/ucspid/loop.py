@@ -1,8 +1,8 @@
 """The event loop's process: the one that meets the network. `python -I -m ucspid.loop`.
 
 Started by the master with the channel to it as descriptor 3. The first packet says how to log,
-as whom to run, and brings the control socket; then everything is imported and opened, privileges
-are dropped, and the loop begins. It never forks, has no children, and never waits.
+as whom to run, and brings the counts' memory and the control socket; then everything is imported and
+opened, privileges are dropped, and the loop begins. It never forks, has no children, and never waits.
 """
 
 import asyncio
@@ -13,12 +13,14 @@ import os
 import signal
 import socket
 import sys
+from array import array
 from typing import Any
 
 import uvloop
 
 from ucspid import events, linux, log
 from ucspid.control import ControlServer
+from ucspid.counters import Counters
 from ucspid.descriptors import close_above, raise_limit
 from ucspid.launcher import privileges
 from ucspid.lookup.dns import Resolver
@@ -45,19 +47,19 @@ def main() -> int:
     channel = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, MASTER))
     channel.sock.setblocking(True)
     packet, ancillary, _flags, _ = channel.sock.recvmsg(
-        wire.MAX_PACKET, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
+        wire.MAX_PACKET, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC
     )
     if not packet:
         return 0
     first = json.loads(packet)
-    control = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else None
+    counts, *control = array("i", ancillary[0][2])
     _take_limits(first)
     output = log.configure(2, first["log"]["format"], first["log"]["level"])
     # What is here now stays, and need not be gone through again each time that garbage is collected.
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
     try:
-        uvloop.run(_run(channel, output, first, control))
+        uvloop.run(_run(channel, output, first, Counters(counts), control))
     finally:
         output.close(LOG_TIMEOUT)
     return 0
@@ -79,7 +81,9 @@ def _take_limits(first: dict[str, Any]) -> None:
     linux.forbid_new_privileges()
 
 
-async def _run(channel: Channel, output: log.Log, first: dict[str, Any], control: int | None) -> None:
+async def _run(
+    channel: Channel, output: log.Log, first: dict[str, Any], counters: Counters, control: list[int]
+) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _loop, context: events.internal_error(output.logger, context))
     finished = asyncio.Event()
@@ -90,14 +94,14 @@ async def _run(channel: Channel, output: log.Log, first: dict[str, Any], control
             server.stop()
 
     names = Names(Resolver(first["nameservers"] or None), Ident())
-    link = MasterLink(channel, output, names, finished.set, alone)
+    link = MasterLink(channel, output, names, counters, finished.set, alone)
     verbs = {
         "status": lambda _args: status(link, first["config"], first["began"]),
         "reload": lambda _args: link.reload(),
     }
     server: ControlServer | None = None
-    if control is not None:
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control)
+    if control:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control[0])
         server = ControlServer(listening, verbs, frozenset({0, first["owner"]}))
         server.start(loop)
     await finished.wait()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ucspid import events, plan
+from ucspid.counters import Counters
 from ucspid.errors import ConfigError, ResourceError, WireError
 from ucspid.listener import Listener
 from ucspid.log import Log
@@ -33,6 +34,7 @@ class MasterLink:
         channel: Channel,
         output: Log,
         names: Names,
+        counters: Counters,
         finished: Callable[[], None],
         alone: Callable[[], None],
     ) -> None:
@@ -41,7 +43,7 @@ class MasterLink:
         finished() is called when the loop has nothing more to do, alone() when the master is gone.
         """
         self.generation = 0
-        self.server = Server(output.logger, self, names)
+        self.server = Server(output.logger, self, names, counters)
         self._channel = channel
         self._output = output
         self._log = output.logger
@@ -161,6 +163,7 @@ class MasterLink:
         self.server.drain(at_once=order["at_once"])
 
     def _leave(self, _order: dict[str, Any], _descriptors: list[int]) -> None:
+        self.server.close()
         self._finished()
 
     def _log_event(self, order: dict[str, Any], _descriptors: list[int]) -> None:
