@@ -35,7 +35,7 @@ EXCEPTIONS = {
 
 LOOP = {
     "before", "control", "entrance", "events", "followed", "gate", "listener", "log", "loop", "masterlink",
-    "server", "service", "session", "spawn", "status", "stderrlog",
+    "rollcall", "server", "service", "session", "spawn", "status", "stderrlog", "verify",
     *(name for name in MODULES if name.startswith("lookup.")),
 } - POLICY  # fmt: skip
 """What runs in the event loop's process, and nowhere else."""

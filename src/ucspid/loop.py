@@ -28,6 +28,7 @@ from ucspid.lookup.ident import Ident
 from ucspid.lookup.names import Names
 from ucspid.masterlink import MasterLink
 from ucspid.status import status
+from ucspid.verify import Verifier
 from ucspid.wire import messages as wire
 from ucspid.wire.channel import Channel
 
@@ -93,10 +94,15 @@ async def _run(
         if server is not None:
             server.stop()
 
+    def others() -> set[int]:
+        return link.descriptors if server is None else link.descriptors | server.descriptors
+
     names = Names(Resolver(first["nameservers"] or None), Ident())
     link = MasterLink(channel, output, names, counters, finished.set, alone)
+    verifier = Verifier(link.server, names, others)
     verbs = {
         "status": lambda _args: status(link, first["config"], first["began"]),
+        "verify": lambda _args: verifier.verify(),
         "reload": lambda _args: link.reload(),
     }
     server: ControlServer | None = None

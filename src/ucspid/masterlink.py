@@ -65,6 +65,11 @@ class MasterLink:
         }
         asyncio.get_running_loop().add_reader(channel.fileno(), self._receive)
 
+    @property
+    def descriptors(self) -> set[int]:
+        """The reading ends of the pipes for programs' standard error."""
+        return {pipe.descriptor for pipe in self._stderr}
+
     # What the loop says
 
     def more_launchers(self, profile: int) -> None:

@@ -76,12 +76,13 @@ class Server:
         self._pools: dict[int, tuple[Pool, Turns]] = {}
         self._turns = Turns(Hold.DAEMON_FULL, lambda: not self.limits.full)
         self._before = Before(self._owner, counters, log)
+        self.reserve = Reserve()
         self._shared = Shared(
             log=log,
             limits=self.limits,
             counters=counters,
             turns=self._turns,
-            reserve=Reserve(),
+            reserve=self.reserve,
             names=names,
             follow=self._follow,
             next_connection=self._before.next_connection,

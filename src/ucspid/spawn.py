@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 from ucspid.errors import WireError
+from ucspid.rollcall import RollCall
 from ucspid.wire import messages as wire
 from ucspid.wire.channel import Channel
 
@@ -149,6 +150,7 @@ class Launcher:
             wire.LISTED: self._all_listed,
             wire.HELLO: self._hello,
         }
+        self._roll_call = RollCall()
         self._list()
 
     def fileno(self) -> int:
@@ -188,6 +190,12 @@ class Launcher:
             self.leaving = True
             self._channel.send(bytes([wire.LEAVE]))
 
+    def call_roll(self) -> asyncio.Future[list[str]]:
+        """Ask what runs; the answer is how that differs from what is known here."""
+        token, answer = self._roll_call.begin(self.in_flight)
+        self._channel.send(wire.LIST_HEAD.pack(wire.LIST, token))
+        return answer
+
     def receive(self) -> bool:
         """Take the reports that wait; return whether there is still a launcher at the other end.
 
@@ -211,6 +219,7 @@ class Launcher:
 
     def lost(self) -> None:
         """End everything that was here: the launcher is gone and none takes its place."""
+        self._roll_call.gone()
         self._unanswered = set(self.in_flight)
         self._listed = set()
         self._settle()
@@ -269,12 +278,14 @@ class Launcher:
         self._end(self.running.pop(connection), status, Usage(user, system, max_rss))
 
     def _is_running(self, _status: int, pid: int, service: int, connection: int, *rest: Any) -> None:
+        self._roll_call.heard(connection, pid)
         self._listed.add(connection)
-        if connection not in self.running:
+        if connection not in self.running and not (self.synced and self._roll_call.under_way):
             self._started(0, pid, service, connection, *rest)
 
     def _all_listed(self, _status: int, pid: int, _service: int, token: int, *_rest: Any) -> None:
         self.pid = pid
+        self._roll_call.listed(token, self.running, self.in_flight)
         if token == self._token:
             self._settle()
 
@@ -282,6 +293,7 @@ class Launcher:
         if version != wire.VERSION:
             raise WireError(f"launcher {self.number} speaks version {version}")
         self.pid = pid
+        self._roll_call.forget()
         self._list()
         if self.leaving:
             self._channel.send(bytes([wire.LEAVE]))

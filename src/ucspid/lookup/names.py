@@ -25,6 +25,11 @@ class Names:
         self._resolver = resolver
         self._ident = ident
 
+    @property
+    def idle(self) -> bool:
+        """Whether the resolver has nothing open."""
+        return self._resolver.idle
+
     def cached(self, lookup: Lookup, local: End, remote: End) -> Found | None:
         """Return what find() would return, if that can be told at once; None otherwise."""
         if lookup.ident:
