@@ -58,7 +58,8 @@ class FakeLauncher:
     """The other end of a launcher's channel."""
 
     def __init__(self, number: int, news: Callable[[], None]) -> None:
-        """Answer LIST as a launcher that runs nothing, and keep the starts."""
+        """Answer LIST as a launcher that runs nothing, unless it lists, and keep the starts."""
+        self.lists = False
         self.number = number
         self.loop_end, own_end = pair()
         self.starts: dict[int, tuple[int, int]] = {}
@@ -70,6 +71,11 @@ class FakeLauncher:
         self._news = news
         asyncio.get_running_loop().add_reader(own_end.fileno(), self._receive)
         self.report(wire.HELLO, wire.VERSION)
+
+    @property
+    def descriptor(self) -> int:
+        """What it receives on."""
+        return self._channel.fileno()
 
     def _receive(self) -> None:
         received = self._channel.receive()
@@ -83,6 +89,8 @@ class FakeLauncher:
             self.starts[connection] = service, descriptors[0]
             self._tags[connection] = tag
         elif packet[0] == wire.LIST:
+            for connection in self.starts if self.lists else ():
+                self.report(wire.RUNNING, 0, connection, process=connection & 0xFFFF)
             self.report(wire.LISTED, connection=wire.unpack(wire.LIST_HEAD, packet)[1])
         elif packet[0] == wire.SIGNAL:
             _kind, number, _process, connection = wire.unpack(wire.SIGNAL_HEAD, packet)
