@@ -10,7 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ucspid import entrance
+import plans
+from ucspid import counters, entrance
 from ucspid.counters import (
     ACCEPTED,
     DESCRIPTORS,
@@ -26,8 +27,12 @@ from ucspid.counters import (
     Counters,
     failed_column,
 )
+from ucspid.errors import ResourceError
 from ucspid.limits import Refusal
+from ucspid.master.launchers import ProfileLaunchers, Program
 from ucspid.master.memory import sealed_memory
+from ucspid.master.state import Acquired, Holdings
+from ucspid.plan import Profile
 
 
 @pytest.fixture
@@ -43,9 +48,9 @@ def blocks(memory: int) -> int:
 
 
 def test_a_new_memory_counts_nothing(memory: int) -> None:
-    counters = Counters(memory)
-    assert list(counters.used()) == []
-    counts = counters.read(1)
+    counted = Counters(memory)
+    assert list(counted.used()) == []
+    counts = counted.read(1)
     assert (counts.accepted, counts.served, counts.refused, counts.failed, counts.open) == (0, 0, {}, {}, 0)
 
 
@@ -64,9 +69,9 @@ def test_every_reason_of_a_refusal_has_its_column() -> None:
     ],
 )  # fmt: skip
 def test_a_failure_is_counted_by_its_errno(memory: int, reason: int, name: str) -> None:
-    counters = Counters(memory)
-    counters.row(3)[failed_column(reason)] += 1
-    assert counters.read(3).failed == {name: 1}
+    counted = Counters(memory)
+    counted.row(3)[failed_column(reason)] += 1
+    assert counted.read(3).failed == {name: 1}
 
 
 def test_the_next_loop_goes_on_where_the_last_one_stopped(memory: int) -> None:
@@ -86,41 +91,41 @@ def test_the_next_loop_goes_on_where_the_last_one_stopped(memory: int) -> None:
 
 
 def test_services_without_connections_cost_no_memory_to_be_read(memory: int) -> None:
-    counters = Counters(memory)
-    rows = [counters.row(number) for number in range(1, 1000)]
+    counted = Counters(memory)
+    rows = [counted.row(number) for number in range(1, 1000)]
     before = blocks(memory)
-    assert all(counters.read(number).accepted == 0 for number in range(1, 1000))
-    assert list(counters.used()) == []
+    assert all(counted.read(number).accepted == 0 for number in range(1, 1000))
+    assert list(counted.used()) == []
     assert blocks(memory) == before == 0
     for row in rows:
         row[ACCEPTED] += 1
     assert blocks(memory) < 300
-    assert list(counters.used()) == list(range(1, 1000))
+    assert list(counted.used()) == list(range(1, 1000))
 
 
 def test_the_last_row_is_in_the_memory_and_none_is_beyond(memory: int) -> None:
-    counters = Counters(memory)
-    counters.row(ROWS - 1)[-1] += 1
-    assert list(counters.used()) == [ROWS - 1]
-    assert counters.read(ROWS - 1).failed.total() == 1
+    counted = Counters(memory)
+    counted.row(ROWS - 1)[-1] += 1
+    assert list(counted.used()) == [ROWS - 1]
+    assert counted.read(ROWS - 1).failed.total() == 1
     for number in (-1, ROWS):
         with pytest.raises(IndexError):
-            counters.row(number)
+            counted.row(number)
 
 
 def test_what_was_lost_is_counted_as_failed(memory: int) -> None:
-    counters = Counters(memory)
-    counters.row(1)[ACCEPTED] += 5
-    assert counters.settle(1, 3) == 2
-    assert counters.read(1).failed == {LOOP_DIED: 2}
-    assert counters.settle(1, 3) == 0
+    counted = Counters(memory)
+    counted.row(1)[ACCEPTED] += 5
+    assert counted.settle(1, 3) == 2
+    assert counted.read(1).failed == {LOOP_DIED: 2}
+    assert counted.settle(1, 3) == 0
 
 
 def test_what_nobody_has_counted_is_counted_as_accepted(memory: int) -> None:
-    counters = Counters(memory)
-    assert counters.settle(1, 3) == -3
-    assert counters.read(1).accepted == 3
-    assert counters.read(1).open == 3
+    counted = Counters(memory)
+    assert counted.settle(1, 3) == -3
+    assert counted.read(1).accepted == 3
+    assert counted.read(1).open == 3
 
 
 def test_a_session_that_was_counted_out_is_known_until_its_place_is_needed(memory: int) -> None:
@@ -142,6 +147,22 @@ def test_what_no_loop_can_have_counted_is_cleared(memory: int) -> None:
     after = Counters(memory)
     after.row(1)[SERVED] += 1
     assert (after.read(1).served, after.read(2).accepted) == (1, 5)
+
+
+def test_a_plan_with_more_services_than_there_are_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counters, "ROWS", 3)
+    held = Holdings()
+    try:
+        assert [held.number(name) for name in ("a", "b", "a")] == [1, 2, 1]
+        with pytest.raises(ResourceError, match="more than 2 names of services"):
+            held.acquire(plans.plan(plans.service("c")), Acquired(), never)
+    finally:
+        os.close(held.counters)
+        os.close(held._null)
+
+
+def never(_profile: Profile, _programs: list[Program], _names: str) -> ProfileLaunchers:
+    raise AssertionError
 
 
 class Loops(RuleBasedStateMachine):

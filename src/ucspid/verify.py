@@ -2,7 +2,7 @@
 
 The loop's numbers are counted again from scratch and compared with each other, with what launchers run and
 with what the kernel says. Nothing is repaired. Programs begin and end while one looks, so what
-differs is looked at again after a moment, and only what differs both times is told.
+differs is looked at again after a moment, and only what differs each time is told.
 """
 
 import asyncio
@@ -20,6 +20,9 @@ from ucspid.lookup.names import Names
 from ucspid.server import Server
 from ucspid.service import Service
 from ucspid.spawn import STUCK_AFTER, Launcher
+
+LOOKS = 3
+"""How often a difference must be seen."""
 
 AGAIN_AFTER = 0.1
 """Seconds between two looks: an end goes from the kernel over the master and a launcher to the loop."""
@@ -53,7 +56,9 @@ class Verifier:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._server.known.wait(), STUCK_AFTER)
         look = await self._look()
-        if look.differences:
+        for _again in range(LOOKS - 1):
+            if not look.differences:
+                break
             before = set(look.differences)
             await asyncio.sleep(AGAIN_AFTER)  # noqa: TID251 - nobody can tell when all have caught up
             look = await self._look()
