@@ -76,6 +76,12 @@ def test_a_launcher_that_is_not_the_masters_is_seen(launcher: int) -> None:
     assert found == [f"launcher process {launcher}: not a child of the master"]
 
 
+def test_where_processes_are_hidden_none_are_missed(launcher: int) -> None:
+    hidden = subprocess.Popen(["true"])
+    hidden.wait()
+    assert procfs.differences(hidden.pid, {launcher: {}}, set()) == []
+
+
 def test_the_parent_of_a_process_with_any_name() -> None:
     with subprocess.Popen(
         ["sh", "-c", "printf ') 1 2 3' >/proc/$$/comm; echo; read end"],

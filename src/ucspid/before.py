@@ -1,6 +1,7 @@
 """What earlier loops have left behind: sessions that run, numbers that were given, books to be balanced."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from structlog.typing import FilteringBoundLogger
@@ -56,9 +57,12 @@ class Before:
     def balance(self, services: Iterable[Service]) -> None:
         """Count what a loop before this one had accepted and nobody knows of: all launchers were heard."""
         self.balanced = True
-        known = {service.number: service for service in services}
-        for number in {*known, *self._counters.used()}:
-            service = known.get(number)
-            lost = self._counters.settle(number, 0 if service is None else service.limits.live)
+        names = {}
+        live: Counter[int] = Counter()
+        for service in services:
+            names[service.number] = service.name
+            live[service.number] += service.limits.live
+        for number in {*names, *self._counters.used()}:
+            lost = self._counters.settle(number, live[number])
             if lost > 0:
-                events.connections_lost(self._log, str(number) if service is None else service.name, lost)
+                events.connections_lost(self._log, names.get(number, str(number)), lost)

@@ -43,8 +43,11 @@ def differences(master: int, launchers: Mapping[int, Programs], in_flight: Colle
     """Compare the processes of launchers with those that there are; return what differs.
 
     A program is a child of its launcher, or of the master once that launcher has died. Every child of a
-    launcher is a program; those in in_flight may be starting others.
+    launcher is a program; those in in_flight may be starting others. Nothing differs where other users'
+    processes are hidden: hidepid in proc(5).
     """
+    if parent(master) is None:
+        return []
     found = []
     for launcher, programs in launchers.items():
         if parent(launcher) != master:

@@ -75,7 +75,7 @@ class Server:
         self._master = master
         self._pools: dict[int, tuple[Pool, Turns]] = {}
         self._turns = Turns(Hold.DAEMON_FULL, lambda: not self.limits.full)
-        self._before = Before(self._owner, counters, log)
+        self.before = Before(self._owner, counters, log)
         self.reserve = Reserve()
         self._shared = Shared(
             log=log,
@@ -85,13 +85,13 @@ class Server:
             reserve=self.reserve,
             names=names,
             follow=self._follow,
-            next_connection=self._before.next_connection,
+            next_connection=self.before.next_connection,
             handed_over=self._watch,
             session_ended=self._session_ended,
         )
         self._planned: dict[int, Planned] = {}
         self._followed: dict[plan.RulesFile, Followed] = {}
-        self._retired: dict[str, Service] = {}
+        self._retired: dict[tuple[int, str], Service] = {}
         self._watching = False
         self._begun = False
         self._settled = False
@@ -123,7 +123,9 @@ class Server:
             self._retire(self.services.pop(number))
         for item in changed:
             pool, turns = self._pool(item.profile)
-            service = self.services.get(item.number) or self._retired.pop(item.settings.name, None)
+            service = self.services.get(item.number) or self._retired.pop(
+                (item.number, item.settings.name), None
+            )
             if service is None:
                 service = Service(item.number, item.settings, pool, turns, self._shared)
             else:
@@ -174,7 +176,7 @@ class Server:
     def _retire(self, service: Service) -> None:
         service.close()
         if service.limits.live:
-            self._retired[service.name] = service
+            self._retired[service.number, service.name] = service
 
     def served_by(self, launcher: int) -> list[str]:
         """Return the services of a launcher's profile."""
@@ -194,7 +196,7 @@ class Server:
     def add_launcher(self, number: int, profile: int, sock: socket.socket, *, leaving: bool) -> None:
         """Take in a launcher; its sessions of before are found first."""
         pool, turns = self._pool(profile)
-        launcher = Launcher(number, sock, self._before, partial(self._changed, turns))
+        launcher = Launcher(number, sock, self.before, partial(self._changed, turns))
         self.launchers[number] = launcher
         pool.add(launcher)
         if leaving:
@@ -211,7 +213,7 @@ class Server:
             pool.launchers.pop(number, None)
         launcher.lost()
         launcher.close()
-        if not self._before.balanced:
+        if not self.before.balanced:
             self._settle()
 
     def _pool(self, profile: int) -> tuple[Pool, Turns]:
@@ -233,7 +235,7 @@ class Server:
                 self.lose_launcher(launcher.number)
 
     def _changed(self, turns: Turns) -> None:
-        if not self._before.balanced:
+        if not self.before.balanced:
             self._settle()
         turns.go_on()
 
@@ -243,14 +245,14 @@ class Server:
         """Begin to accept as soon as all launchers have said what runs there: the first plan is complete."""
         self._begun = True
         self._settle()
-        if not self._before.balanced:
+        if not self.before.balanced:
             loop = asyncio.get_running_loop()
             loop.call_later(STUCK_AFTER, self._replace_silent)
             loop.call_later(GIVE_UP_AFTER, self._open)
 
     def _settle(self) -> None:
         if self._begun and all(launcher.synced for launcher in self.launchers.values()):
-            self._before.balance(self.all_services())
+            self.before.balance(self.all_services())
             self._open()
 
     def _open(self) -> None:
@@ -279,11 +281,11 @@ class Server:
 
     def _owner(self, number: int, name: str) -> Service:
         """Return the service of a session, as one that has only sessions if the plan has it no more."""
-        owner = self.services.get(number) or self._retired.get(name)
+        owner = self.services.get(number) or self._retired.get((number, name))
         if owner is None and number in range(ROWS):
             owner = Service(number, plan.retired(name), Pool(lambda: None), self._turns, self._shared)
-            self._retired[name] = owner
-        if owner is None or (owner.number, owner.name) != (number, name):
+            self._retired[number, name] = owner
+        if owner is None or owner.name != name:
             raise WireError(f"service {number} is not called {name!r}")
         return owner
 
@@ -301,8 +303,8 @@ class Server:
 
         Not before a new loop has its plan: until then all are here, with their counts.
         """
-        for name in [name for name, service in self._retired.items() if not service.limits.live]:
-            del self._retired[name]
+        for which in [which for which, service in self._retired.items() if not service.limits.live]:
+            del self._retired[which]
 
     def _watch(self) -> None:
         """Keep a timer while starts are in flight, to notice launchers that are stuck."""
