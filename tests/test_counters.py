@@ -144,9 +144,12 @@ def test_what_no_loop_can_have_counted_is_cleared(memory: int) -> None:
     hostile = Counters(memory)
     hostile.row(1)[SERVED] = (1 << 64) - 1
     hostile.row(2)[ACCEPTED] = 5
+    hostile.row(3)[:] = memoryview(b"\xff\xff\xff\xff\xff\xff\0\0" * len(hostile.row(3))).cast("Q")
     after = Counters(memory)
     after.row(1)[SERVED] += 1
     assert (after.read(1).served, after.read(2).accepted) == (1, 5)
+    assert after.settle(3, 0) < 0
+    assert after.read(3).open == 0
 
 
 def test_a_plan_with_more_services_than_there_are_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,8 +46,8 @@ _HEAD = ENDS * _CELL
 SIZE = _HEAD + ROWS * _ROW.size
 """Bytes of the memory, nearly all of which are never touched."""
 
-_MOST = 1 << 62
-"""No loop counts so far. One that was taken over may have left anything."""
+_MOST = 1 << 48
+"""No loop counts so far, and the sum of a row fits a cell. One that was taken over may have left anything."""
 
 
 def failed_column(reason: int) -> int:
