@@ -105,6 +105,11 @@ class Daemon:
         """Return what `ucspid status --json` prints."""
         return client.call(self.control, "status", {}, TIMEOUT)
 
+    def differences(self) -> list[str]:
+        """Return what `ucspid status --verify` finds wrong."""
+        differences: list[str] = client.call(self.control, "verify", {}, TIMEOUT)["differences"]
+        return differences
+
     def reload(self, config: Mapping[str, Any] | None = None) -> list[str]:
         """Take up changes of the configuration and reload; return what changed."""
         if config is not None:
@@ -227,6 +232,7 @@ def running(folder: Path, config: Mapping[str, Any], **start: Any) -> Iterator[D
     try:
         yield daemon
         check_books(daemon.status())
+        assert daemon.differences() == []
         began = time.monotonic()
         children = daemon.processes_left()
         assert daemon.stop() == 0, daemon.stderr

@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import functools
+import mmap
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -16,10 +18,12 @@ from typing import Any
 import structlog
 
 from ucspid import plan
+from ucspid.counters import SIZE, Counters
 from ucspid.listener import Listener
 from ucspid.lookup.dns import Resolver
 from ucspid.lookup.ident import Ident
 from ucspid.lookup.names import Names
+from ucspid.master.memory import sealed_memory
 from ucspid.server import Planned, Server
 from ucspid.service import Service
 from ucspid.wire import messages as wire
@@ -34,11 +38,28 @@ def settings(name: str, **changed: Any) -> plan.Service:
     return dataclasses.replace(plan.retired(name), **{"max_connections": 100, **changed})
 
 
+@functools.cache
+def _descriptor() -> int:
+    return sealed_memory("counters", SIZE)
+
+
+@functools.cache
+def _memory() -> mmap.mmap:
+    return mmap.mmap(_descriptor(), SIZE)
+
+
+@functools.cache
+def _counters() -> Counters:
+    """Return counters for all rigs in turn: tests of a lack of descriptors must gain none by the way."""
+    return Counters(_descriptor())
+
+
 class FakeLauncher:
     """The other end of a launcher's channel."""
 
     def __init__(self, number: int, news: Callable[[], None]) -> None:
-        """Answer LIST as a launcher that runs nothing, and keep the starts."""
+        """Answer LIST as a launcher that runs nothing, unless it lists, and keep the starts."""
+        self.lists = False
         self.number = number
         self.loop_end, own_end = pair()
         self.starts: dict[int, tuple[int, int]] = {}
@@ -50,6 +71,11 @@ class FakeLauncher:
         self._news = news
         asyncio.get_running_loop().add_reader(own_end.fileno(), self._receive)
         self.report(wire.HELLO, wire.VERSION)
+
+    @property
+    def descriptor(self) -> int:
+        """What it receives on."""
+        return self._channel.fileno()
 
     def _receive(self) -> None:
         received = self._channel.receive()
@@ -63,6 +89,8 @@ class FakeLauncher:
             self.starts[connection] = service, descriptors[0]
             self._tags[connection] = tag
         elif packet[0] == wire.LIST:
+            for connection in self.starts if self.lists else ():
+                self.report(wire.RUNNING, 0, connection, process=connection & 0xFFFF)
             self.report(wire.LISTED, connection=wire.unpack(wire.LIST_HEAD, packet)[1])
         elif packet[0] == wire.SIGNAL:
             _kind, number, _process, connection = wire.unpack(wire.SIGNAL_HEAD, packet)
@@ -122,7 +150,9 @@ class Rig:
             processors=[self._keep],
             wrapper_class=structlog.make_filtering_bound_logger("debug"),
         )
-        self.server = Server(logger, self, Names(Resolver(), Ident()))
+        self.counters = _counters()
+        _memory().madvise(mmap.MADV_REMOVE)
+        self.server = Server(logger, self, Names(Resolver(), Ident()), self.counters)
 
     def _keep(self, _logger: Any, level: str, fields: Any) -> Any:
         self.events.append({"level": level, **fields})
@@ -191,7 +221,7 @@ class Rig:
     @property
     def accepted(self) -> int:
         """How many connections all services have accepted."""
-        return sum(service.accepted for service in self.server.all_services())
+        return sum(service.counts.accepted for service in self.server.all_services())
 
     def connect(self, name: str, source: str = "127.0.0.1", listener: int = 0) -> socket.socket:
         """Connect a client; the kernel does that without the server."""
@@ -253,7 +283,6 @@ async def serving(*services: plan.Service, **planned: Any) -> AsyncIterator[Rig]
     finally:
         rig.close()
     for service in rig.server.all_services():
-        refused, failed = service.refused.total(), service.failed.total()
-        assert service.accepted == service.served + refused + failed
+        assert service.counts.open == 0
         assert not service.sessions
     assert rig.server.limits.live == 0

@@ -135,6 +135,24 @@ def test_status_prints_json_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out) == STATUS
 
 
+def test_status_tells_each_difference_of_the_books(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"differences": ["one", "two"], "sessions": 5, "launchers": 2, "processes": 9}
+
+    async def verify(_args: dict[str, Any]) -> dict[str, Any]:
+        return found
+
+    with serving(tmp_path / "control", {"verify": verify}):
+        assert main(["status", "--verify", "--control", str(tmp_path / "control")]) == 1
+        assert capsys.readouterr().out == "one\ntwo\n"
+        assert main(["status", "--verify", "--json", "--control", str(tmp_path / "control")]) == 1
+        assert json.loads(capsys.readouterr().out) == found
+        found["differences"] = []
+        assert main(["status", "--verify", "--control", str(tmp_path / "control")]) == 0
+        assert capsys.readouterr().out == "books agree: 5 sessions, 2 launchers, 9 processes\n"
+
+
 def test_status_of_many_services_stays_within_100_columns() -> None:
     many = dict(STATUS)
     names = [f"service-{number}" for number in range(60)]

@@ -81,9 +81,9 @@ async def test_a_client_over_the_limit_waits_in_the_backlog_until_a_session_ends
         second = rig.connect("a")
         await rig.starts(1)
         assert rig.service("a").gate.held is Hold.FULL
-        assert rig.service("a").accepted == 1
+        assert rig.service("a").counts.accepted == 1
         await end_one(rig)
-        await rig.until(lambda: rig.service("a").accepted == 2)
+        await rig.until(lambda: rig.service("a").counts.accepted == 2)
         assert ports(rig, "a") == [port(second)]
         await end_until(rig, 2)
         assert rig.service("a").gate.held is None
@@ -96,7 +96,7 @@ async def test_a_refused_client_gets_the_message_and_the_end() -> None:
         second = rig.connect("a")
         second.send(b"EHLO me\r\n")
         assert await received(second) == b"421 full\r\n"
-        assert rig.service("a").refused == {"full": 1}
+        assert rig.service("a").counts.refused == {"full": 1}
         await end_until(rig, 2)
 
 
@@ -147,7 +147,7 @@ async def test_a_batch_of_one_listener_lets_another_service_have_its_turn() -> N
         for _ in range(2 * BATCH):
             rig.connect("a")
         rig.connect("b")
-        await rig.until(lambda: rig.service("b").accepted == 1)
+        await rig.until(lambda: rig.service("b").counts.accepted == 1)
         (turn,) = rig.service("b").sessions
         assert sum(connection < turn for connection in rig.service("a").sessions) <= BATCH
         await end_until(rig, 2 * BATCH + 1)
@@ -161,10 +161,10 @@ async def test_services_that_wait_for_launchers_go_on_when_starts_are_answered()
         await rig.starts(IN_FLIGHT)
         held = [service.gate.held for service in rig.server.all_services()]
         assert Hold.LAUNCHERS in held
-        assert sum(service.accepted for service in rig.server.all_services()) == IN_FLIGHT
+        assert sum(service.counts.accepted for service in rig.server.all_services()) == IN_FLIGHT
         assert rig.asked == ["more"]
         await end_until(rig, 2 * IN_FLIGHT)
-        assert {service.accepted for service in rig.server.all_services()} == {IN_FLIGHT}
+        assert {service.counts.accepted for service in rig.server.all_services()} == {IN_FLIGHT}
 
 
 async def test_a_rate_delays_and_loses_nobody() -> None:
@@ -193,8 +193,8 @@ async def test_a_program_that_cannot_be_started_throttles_its_service_only() -> 
         rig.connect("bad")
         rig.connect("good")
         await rig.starts(1)
-        assert rig.service("good").accepted == 1
-        assert rig.service("bad").failed == {"ENOENT": THRESHOLD}
+        assert rig.service("good").counts.accepted == 1
+        assert rig.service("bad").counts.failed == {"ENOENT": THRESHOLD}
         assert len(rig.named("service_throttled")) == 1
         await end_one(rig)
         await rig.until(lambda: not rig.server.limits.live)
@@ -229,7 +229,7 @@ async def test_a_launcher_that_takes_nothing_costs_the_client_its_connection_and
         clients = [rig.connect("a") for _ in range(3)]
         assert [await received(client) for client in clients] == [b""] * 3
         await rig.until(lambda: len(rig.named("connection_failed")) == 3)
-        assert rig.service("a").failed == {"EPIPE": 3}
+        assert rig.service("a").counts.failed == {"EPIPE": 3}
         broken.close()
 
 
@@ -259,9 +259,9 @@ async def test_without_descriptors_one_client_is_sent_away_and_the_rest_wait() -
         assert {item["reason"] for item in rig.named("accept_failed")} == {os.strerror(errno.EMFILE)}
         assert [await received(client) for client in clients[:2]] == [b""] * 2
         assert len(rig.named("connection_dropped")) == 2
-        assert rig.service("a").failed == {"descriptors": 2}
+        assert rig.service("a").counts.failed == {"descriptors": 2}
         await end_until(rig, 3)
-        assert rig.service("a").served == 1
+        assert rig.service("a").counts.served == 1
 
 
 HELD: dict[Hold, dict[str, Any]] = {
@@ -282,7 +282,7 @@ async def test_a_reload_of_a_service_that_is_held_loses_nobody(reason: Hold, way
             rig.connect("a")
         await rig.starts(1)
         assert rig.service("a").gate.held is reason
-        accepted = rig.service("a").accepted
+        accepted = rig.service("a").counts.accepted
         if way == "removed and added":
             rig.plan(planned[1], max_connections=most)
             assert rig.service("a").gate.held is Hold.CLOSED
@@ -295,7 +295,7 @@ async def test_a_reload_of_a_service_that_is_held_loses_nobody(reason: Hold, way
         rig.connect("b")
         await end_until(rig, IN_FLIGHT + 3)
         assert rig.service("a").gate.held in (None, Hold.RATE)
-        assert rig.service("b").served == 1
+        assert rig.service("b").counts.served == 1
 
 
 async def test_a_reload_without_descriptors_loses_nobody_who_waits() -> None:
@@ -307,7 +307,7 @@ async def test_a_reload_without_descriptors_loses_nobody_who_waits() -> None:
             rig.plan(settings("a"))
             assert rig.service("a").gate.held is Hold.ACCEPT
         await end_until(rig, 2)
-        assert len(rig.named("connection_dropped")) == 2 - rig.service("a").served
+        assert len(rig.named("connection_dropped")) == 2 - rig.service("a").counts.served
 
 
 async def test_a_reload_does_not_end_the_pause_of_a_service_that_is_throttled() -> None:
@@ -345,5 +345,5 @@ async def test_a_drain_takes_nobody_in_who_waits() -> None:
         rig.server.drain(at_once=False)
         await end_one(rig)
         await rig.until(lambda: "drained" in rig.asked)
-        assert rig.service("a").accepted == 1
+        assert rig.service("a").counts.accepted == 1
         assert rig.named("drained")

@@ -237,10 +237,28 @@ def test_a_start_without_a_socket_starts_nothing(running: Peers) -> None:
     assert running.wait(wire.FAILED, 5).status == errno.EINVAL
 
 
+def test_ends_that_the_loop_has_not_been_given_are_not_forgotten(running: Peers) -> None:
+    running.set_program("/bin/echo", "here")
+    running.loop_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least there is: a few packets
+    connections = range(1, 31)
+    for connection in connections:
+        with running.connect(connection) as client:
+            assert finish(client) == b"here\n"
+    for connection in (31, 32):  # with the second one's output the launcher has reaped those before the first
+        with running.connect(connection) as client:
+            assert finish(client) == b"here\n"
+    running.kill()
+    running.ready()
+    for connection in connections:
+        running.wait(wire.EXITED, connection)
+
+
 def test_failed_starts_give_their_slots_back(running: Peers) -> None:
     for connection in range(1, 20):
         running.connect(connection, service=99)
         running.wait(wire.FAILED, connection)
+    running.ask(wire.LIST_HEAD, wire.LIST, 7)  # a slot is cleared after its report was sent
+    running.wait(wire.LISTED, 7)
     assert list(Table(running.memory).taken()) == []
 
 

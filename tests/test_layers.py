@@ -34,8 +34,8 @@ EXCEPTIONS = {
 }
 
 LOOP = {
-    "control", "entrance", "events", "followed", "gate", "listener", "log", "loop", "masterlink", "server",
-    "service", "session", "spawn", "status", "stderrlog",
+    "before", "control", "entrance", "events", "followed", "gate", "listener", "log", "loop", "masterlink",
+    "rollcall", "server", "service", "session", "spawn", "status", "stderrlog", "verify",
     *(name for name in MODULES if name.startswith("lookup.")),
 } - POLICY  # fmt: skip
 """What runs in the event loop's process, and nowhere else."""

@@ -133,6 +133,24 @@ def test_the_reason_is_the_clients_own_before_it_is_the_services() -> None:
     assert limits.admit(B, 0.0) is Refusal.RATE
 
 
+def test_numbers_that_are_wrong_are_told() -> None:
+    limits = service(max_per_ip=5)
+    assert isinstance(limits.admit(A, 0.0, session=False), Slot)
+    slot = admitted(limits)
+    assert limits.differences() == []
+    limits._sessions = 2
+    limits._clients = {A: 3, B: 1}
+    assert sorted(limits.differences()) == [
+        f"counts 1 connections of {B!r} where 0 hold slots",
+        "counts 2 sessions where 1 hold slots",
+        f"counts 3 connections of {A!r} where 2 hold slots",
+    ]
+    limits._sessions = 1
+    limits._clients = {A: 2}
+    limits._slots.remove(slot)
+    assert len(limits.differences()) == 2
+
+
 def test_exempt_clients_have_no_limits_of_their_own_but_those_of_the_service() -> None:
     limits = service(
         max_connections=3, max_per_ip=1, rate_per_ip=PER_SECOND, exempt=("192.0.2.0/24",), ipv4_prefix=16
@@ -408,6 +426,8 @@ class TwoServices(RuleBasedStateMachine):
         assert self.daemon.full == self.daemon_full
         for real, naive in zip(self.real, self.naive, strict=True):
             assert real.live == len(naive.sessions) + len(naive.waiting)
+            assert real.sessions == len(naive.sessions)
+            assert real.differences() == []
             assert real.full == naive.full(daemon_full=self.daemon_full)
             assert real.room(self.now) == naive.room(self.now, daemon_full=self.daemon_full)
             counts = Counter(naive.clients())

@@ -214,6 +214,7 @@ class HostileLoop:
         self.peer.sock.close()
         self.ours.close()
         os.close(self.held._null)
+        os.close(self.held.counters)
 
 
 @pytest.fixture
@@ -255,3 +256,4 @@ def test_events_wait_for_a_loop_in_bounds() -> None:
     assert len(link._events) == 1000
     assert link._events[-1]["fields"] == {"number": 2999}
     os.close(link._held._null)
+    os.close(link._held.counters)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ucspid import tags
 from ucspid.errors import WireError
+from ucspid.launcher.table import CAPACITY
 from ucspid.spawn import IN_FLIGHT, Launcher, Pool, Process
 from ucspid.wire import messages as wire
 from ucspid.wire.channel import Channel, pair
@@ -54,9 +55,13 @@ class Rig:
         self.met: dict[int, Session] = {}
         self.all_met: list[Session] = []
         self.changes = 0
-        self.launcher = Launcher(NUMBER, ours, self._found, self._changed)
+        self.ended: set[int] = set()
+        self.launcher = Launcher(NUMBER, ours, self, self._changed)
 
-    def _found(self, service: int, connection: int, tag: bytes) -> Session:
+    def counted_out(self, connection: int) -> bool:
+        return connection in self.ended
+
+    def found(self, service: int, connection: int, tag: bytes) -> Session:
         assert service == SERVICE
         tags.unpack(tag)
         session = self.met[connection] = Session()
@@ -256,6 +261,75 @@ async def test_an_end_that_no_loop_was_told_of_is_met(rig: Rig) -> None:
 async def test_a_failure_that_no_loop_was_told_of_is_met(rig: Rig) -> None:
     rig.say(report(wire.FAILED, 5, status=errno.ENOENT))
     assert rig.met[5].failed == errno.ENOENT
+
+
+@pytest.mark.parametrize("kind", [wire.EXITED, wire.FAILED])
+async def test_an_end_that_was_counted_out_before_a_death_is_not_met(rig: Rig, kind: int) -> None:
+    rig.ended.add(5)
+    rig.say(report(kind, 5))
+    rig.answer_list()
+    assert rig.met == {}
+    assert rig.launcher.running == {}
+
+
+async def called(rig: Rig, *reports: bytes) -> list[str]:
+    """Have the roll called, answered with these reports and then LISTED; return what differs."""
+    answer = rig.launcher.call_roll()
+    (token,) = (wire.unpack(wire.LIST_HEAD, item)[1] for item in rig.heard() if item[0] == wire.LIST)
+    rig.say(*reports, report(wire.LISTED, token))
+    assert answer.done()
+    return sorted(answer.result())
+
+
+async def test_a_roll_call_compares_and_changes_nothing(synced: Rig) -> None:
+    for connection in (1, 2, 3, 4):
+        synced.start(connection)
+    synced.say(*(report(wire.STARTED, connection, process=connection) for connection in (1, 2, 3)))
+    synced.heard()
+    right = [report(wire.RUNNING, connection, process=connection) for connection in (1, 2, 3)]
+    started = report(wire.STARTED, 4, process=4)
+    assert await called(synced, started, *right, report(wire.RUNNING, 4, process=4)) == []
+    unanswered = synced.start(5)
+    synced.heard()
+    wrong = [
+        report(wire.RUNNING, 2, process=7),
+        report(wire.RUNNING, 3, process=3),
+        report(wire.RUNNING, 9, process=9),
+    ]
+    assert await called(synced, *wrong) == [
+        "connection 1: process 1 in the books, and none at its launcher",
+        "connection 2: process 2 in the books, 7 at its launcher",
+        "connection 4: process 4 in the books, and none at its launcher",
+        "connection 5: its launcher has not answered the start",
+        "connection 9: process 9 at a launcher, and none in the books",
+    ]
+    assert sorted(synced.launcher.running) == [1, 2, 3, 4]
+    assert unanswered.failed is None
+    assert synced.met == {}
+
+
+async def test_half_an_answer_of_a_launcher_that_died_counts_for_nothing(synced: Rig) -> None:
+    answer = synced.launcher.call_roll()
+    synced.say(report(wire.RUNNING, 9, process=9))
+    synced.say(report(wire.HELLO, 0, status=wire.VERSION, process=99))
+    asked = [wire.unpack(wire.LIST_HEAD, item)[1] for item in synced.heard()]
+    synced.say(*(report(wire.LISTED, token) for token in sorted(asked, reverse=True)))
+    assert await answer == []
+
+
+async def test_nobody_waits_for_the_answer_of_a_launcher_that_has_left(synced: Rig) -> None:
+    answer = synced.launcher.call_roll()
+    synced.launcher.lost()
+    assert await answer == []
+
+
+async def test_a_launcher_that_lists_more_than_it_can_run_is_refused(synced: Rig) -> None:
+    answer = synced.launcher.call_roll()
+    for start in range(0, CAPACITY, 512):
+        synced.say(*(report(wire.RUNNING, 1 + start + number) for number in range(512)))
+    with pytest.raises(WireError, match="more than"):
+        synced.say(report(wire.RUNNING, CAPACITY + 1))
+    answer.cancel()
 
 
 async def test_an_end_reported_again_is_not_counted_again(synced: Rig) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from ucspid.errors import ConfigError, PeerError, ResourceError, UcspidError
@@ -42,6 +42,7 @@ class ControlServer:
         self._verbs = verbs
         self._allowed = allowed_uids
         self._clients: set[asyncio.Task[None]] = set()
+        self._conns: set[socket.socket] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -50,6 +51,11 @@ class ControlServer:
         self._loop = loop
         self._sock.setblocking(False)
         self._resume()
+
+    @property
+    def descriptors(self) -> set[int]:
+        """The descriptors of the clients that are there."""
+        return {conn.fileno() for conn in self._conns}
 
     def stop(self) -> None:
         """Close the socket, so that another daemon may have its place; clients that are there stay."""
@@ -94,7 +100,11 @@ class ControlServer:
 
     async def _serve(self, conn: socket.socket) -> None:
         buffer = bytearray()
-        with conn, contextlib.suppress(OSError):  # of the client's doing; TimeoutError is one, too
+        with (
+            conn,
+            self._kept(conn),
+            contextlib.suppress(OSError),
+        ):  # of the client's doing; TimeoutError is one, too
             while line := await self._read_line(conn, buffer):
                 try:
                     request = decode_request(line)
@@ -102,6 +112,14 @@ class ControlServer:
                     await self._send(conn, encode_reply(Failure("request", str(error))))
                     break
                 await self._send(conn, await self._answer(request))
+
+    @contextlib.contextmanager
+    def _kept(self, conn: socket.socket) -> Iterator[None]:
+        self._conns.add(conn)
+        try:
+            yield
+        finally:
+            self._conns.discard(conn)
 
     async def _read_line(self, conn: socket.socket, buffer: bytearray) -> bytes:
         """Take the next line out of the buffer, filled from conn; at the end of input, none.

@@ -7,7 +7,7 @@ fills nothing), rules that needed a name, and a slot. One that finds none free w
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -113,6 +113,16 @@ class Entrance:
         )
         self._looks_up = settings.lookup.wanted
         self._loosest = _loosest(settings)
+
+    @property
+    def ready(self) -> Sequence[Arrival]:
+        """Who only waits for a slot, or for a launcher."""
+        return self._ready
+
+    @property
+    def looking_up(self) -> int:
+        """How many are being looked up."""
+        return len(self._tasks)
 
     def arrived(self, arrival: Arrival) -> None:
         """Take an accepted connection on its way: at once, if nothing must be waited for."""

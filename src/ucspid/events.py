@@ -132,6 +132,11 @@ def loop_started(log: Logger, sessions: int) -> None:
     log.info("loop_started", pid=os.getpid(), sessions=sessions)
 
 
+def connections_lost(log: Logger, service: str, count: int) -> None:
+    """A loop that died had accepted so many connections that nobody knows of: they count as failed."""
+    log.error("connections_lost", service=service, count=count)
+
+
 def draining(log: Logger, live: int) -> None:
     """The daemon stops: it accepts nothing more and waits for its sessions."""
     log.info("draining", live=live)

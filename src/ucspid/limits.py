@@ -6,6 +6,7 @@ however many sessions live; only change() may cost in proportion to them.
 """
 
 import enum
+from collections import Counter
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
@@ -88,6 +89,11 @@ class ServiceLimits:
     def live(self) -> int:
         """The number of connections that hold a slot: sessions, and those being looked up."""
         return len(self._slots)
+
+    @property
+    def sessions(self) -> int:
+        """The number of sessions, as they count in the daemon."""
+        return self._sessions
 
     @property
     def full(self) -> bool:
@@ -198,6 +204,19 @@ class ServiceLimits:
             self._daemon.live -= 1
         if slot.client is not None:
             self._uncount(slot.client)
+
+    def differences(self) -> list[str]:
+        """Count what holds a slot from scratch; return in words where the running numbers differ."""
+        found = []
+        sessions = sum(slot.session for slot in self._slots)
+        if sessions != self._sessions:
+            found.append(f"counts {self._sessions} sessions where {sessions} hold slots")
+        held = Counter(slot.client for slot in self._slots if slot.client is not None)
+        for client in held.keys() | self._clients.keys():
+            counted = self._clients.get(client, 0)
+            if counted != held[client]:
+                found.append(f"counts {counted} connections of {client!r} where {held[client]} hold slots")
+        return found
 
     def _client(self, ip: str) -> ClientKey | None:
         if self._exempt is not None and ip in self._exempt:

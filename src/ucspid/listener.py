@@ -60,7 +60,7 @@ class Reserve:
 
     def __init__(self) -> None:
         """Take one."""
-        self._descriptor: int | None = None
+        self.descriptor: int | None = None
         self._take()
 
     def send_one_away(self, listener: socket.socket) -> str | None:
@@ -69,9 +69,9 @@ class Reserve:
         Another process may be quicker to take what is let go here, where the whole system has no
         descriptors left; then there is none in hand until one can be had again.
         """
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
         try:
             sock, address = listener.accept()
         except OSError:
@@ -84,7 +84,7 @@ class Reserve:
 
     def _take(self) -> None:
         with contextlib.suppress(OSError):
-            self._descriptor = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            self.descriptor = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def send_away(descriptor: int, message: bytes) -> None:

@@ -1,8 +1,8 @@
 """The event loop's process: the one that meets the network. `python -I -m ucspid.loop`.
 
 Started by the master with the channel to it as descriptor 3. The first packet says how to log,
-as whom to run, and brings the control socket; then everything is imported and opened, privileges
-are dropped, and the loop begins. It never forks, has no children, and never waits.
+as whom to run, and brings the counts' memory and the control socket; then everything is imported and
+opened, privileges are dropped, and the loop begins. It never forks, has no children, and never waits.
 """
 
 import asyncio
@@ -13,16 +13,19 @@ import os
 import signal
 import socket
 import sys
+from array import array
 from typing import TYPE_CHECKING, Any
 
 import uvloop
 
 from ucspid import events, linux, log
 from ucspid.control import ControlServer
+from ucspid.counters import Counters
 from ucspid.descriptors import close_above, raise_limit
 from ucspid.launcher import privileges
 from ucspid.masterlink import MasterLink
 from ucspid.status import status
+from ucspid.verify import Verifier
 from ucspid.wire import messages as wire
 from ucspid.wire.channel import Channel
 
@@ -45,20 +48,20 @@ def main() -> int:
     channel = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, MASTER))
     channel.sock.setblocking(True)
     packet, ancillary, _flags, _ = channel.sock.recvmsg(
-        wire.MAX_PACKET, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
+        wire.MAX_PACKET, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC
     )
     if not packet:
         return 0
     first = json.loads(packet)
-    control = int.from_bytes(ancillary[0][2], sys.byteorder) if ancillary else None
     new_names = _import_lookup() if first["looks_up"] else None
+    counts, *control = array("i", ancillary[0][2])
     _take_limits(first)
     output = log.configure(2, first["log"]["format"], first["log"]["level"])
     # What is here now stays, and need not be gone through again each time that garbage is collected.
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
     try:
-        uvloop.run(_run(channel, output, first, control, new_names))
+        uvloop.run(_run(channel, output, first, Counters(counts), control, new_names))
     finally:
         output.close(LOG_TIMEOUT)
     return 0
@@ -91,7 +94,8 @@ async def _run(
     channel: Channel,
     output: log.Log,
     first: dict[str, Any],
-    control: int | None,
+    counters: Counters,
+    control: list[int],
     new_names: "type[Names] | None",
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -103,15 +107,20 @@ async def _run(
         if server is not None:
             server.stop()
 
+    def others() -> set[int]:
+        return link.descriptors if server is None else link.descriptors | server.descriptors
+
     names = None if new_names is None else new_names.asking(first["nameservers"])
-    link = MasterLink(channel, output, names, finished.set, alone)
+    link = MasterLink(channel, output, names, counters, finished.set, alone)
+    verifier = Verifier(link.server, names, others)
     verbs = {
         "status": lambda _args: status(link, first["config"], first["began"]),
+        "verify": lambda _args: verifier.verify(),
         "reload": lambda _args: link.reload(),
     }
     server: ControlServer | None = None
-    if control is not None:
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control)
+    if control:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control[0])
         server = ControlServer(listening, verbs, frozenset({0, first["owner"]}))
         server.start(loop)
     await finished.wait()

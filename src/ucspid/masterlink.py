@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ucspid import events, plan
+from ucspid.counters import Counters
 from ucspid.errors import ConfigError, ResourceError, WireError
 from ucspid.listener import Listener
 from ucspid.log import Log
@@ -35,6 +36,7 @@ class MasterLink:
         channel: Channel,
         output: Log,
         names: "Names | None",
+        counters: Counters,
         finished: Callable[[], None],
         alone: Callable[[], None],
     ) -> None:
@@ -43,7 +45,7 @@ class MasterLink:
         finished() is called when the loop has nothing more to do, alone() when the master is gone.
         """
         self.generation = 0
-        self.server = Server(output.logger, self, names)
+        self.server = Server(output.logger, self, names, counters)
         self._channel = channel
         self._output = output
         self._log = output.logger
@@ -64,6 +66,11 @@ class MasterLink:
             "reloaded": self._reloaded,
         }
         asyncio.get_running_loop().add_reader(channel.fileno(), self._receive)
+
+    @property
+    def descriptors(self) -> set[int]:
+        """The reading ends of the pipes for programs' standard error."""
+        return {pipe.descriptor for pipe in self._stderr}
 
     # What the loop says
 
@@ -158,6 +165,7 @@ class MasterLink:
         self.server.drain(at_once=order["at_once"])
 
     def _leave(self, _order: dict[str, Any], _descriptors: list[int]) -> None:
+        self.server.close()
         self._finished()
 
     def _log_event(self, order: dict[str, Any], _descriptors: list[int]) -> None:

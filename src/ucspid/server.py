@@ -7,7 +7,6 @@ stops. Decides nothing about files or addresses.
 import asyncio
 import os
 import socket
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -15,24 +14,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from ucspid import events, plan, tags
+from ucspid import events, plan
+from ucspid.before import Before
+from ucspid.counters import ROWS, Counters
 from ucspid.errors import WireError
 from ucspid.followed import Followed
 from ucspid.gate import Hold, Turns
 from ucspid.limits import Limits
 from ucspid.listener import Listener, Reserve
 from ucspid.service import Service, Shared
-from ucspid.session import Session
 from ucspid.spawn import STUCK_AFTER, Launcher, Pool
 
 if TYPE_CHECKING:
     from ucspid.lookup.names import Names
-
-_SEQUENCE_BITS = 30
-"""Connection ids begin at the loop's start in seconds, shifted: a loop's ids never meet an earlier one's."""
-
-_CLOCK_SLACK = 86_400.0
-"""Seconds by which the clock may have been set back since an earlier loop numbered its connections."""
 
 GIVE_UP_AFTER = 5 * STUCK_AFTER
 """Seconds after which a new loop accepts although a launcher has not said what runs there.
@@ -70,7 +64,9 @@ class Planned:
 class Server:
     """The services of the event loop."""
 
-    def __init__(self, log: FilteringBoundLogger, master: Master, names: "Names | None") -> None:
+    def __init__(
+        self, log: FilteringBoundLogger, master: Master, names: "Names | None", counters: Counters
+    ) -> None:
         """Begin with nothing; plans and launchers come from the master.
 
         Without names no service may want any looked up.
@@ -86,21 +82,23 @@ class Server:
         self._master = master
         self._pools: dict[int, tuple[Pool, Turns]] = {}
         self._turns = Turns(Hold.DAEMON_FULL, lambda: not self.limits.full)
-        self._connection = int(time.time()) << _SEQUENCE_BITS
+        self.before = Before(self._owner, counters, log)
+        self.reserve = Reserve()
         self._shared = Shared(
             log=log,
             limits=self.limits,
+            counters=counters,
             turns=self._turns,
-            reserve=Reserve(),
+            reserve=self.reserve,
             names=names,
             follow=self._follow,
-            next_connection=self._next_connection,
+            next_connection=self.before.next_connection,
             handed_over=self._watch,
             session_ended=self._session_ended,
         )
         self._planned: dict[int, Planned] = {}
         self._followed: dict[plan.RulesFile, Followed] = {}
-        self._retired: dict[str, Service] = {}
+        self._retired: dict[tuple[int, str], Service] = {}
         self._watching = False
         self._begun = False
         self._settled = False
@@ -132,7 +130,9 @@ class Server:
             self._retire(self.services.pop(number))
         for item in changed:
             pool, turns = self._pool(item.profile)
-            service = self.services.get(item.number) or self._retired.pop(item.settings.name, None)
+            service = self.services.get(item.number) or self._retired.pop(
+                (item.number, item.settings.name), None
+            )
             if service is None:
                 service = Service(item.number, item.settings, pool, turns, self._shared)
             else:
@@ -183,7 +183,7 @@ class Server:
     def _retire(self, service: Service) -> None:
         service.close()
         if service.limits.live:
-            self._retired[service.name] = service
+            self._retired[service.number, service.name] = service
 
     def served_by(self, launcher: int) -> list[str]:
         """Return the services of a launcher's profile."""
@@ -203,7 +203,7 @@ class Server:
     def add_launcher(self, number: int, profile: int, sock: socket.socket, *, leaving: bool) -> None:
         """Take in a launcher; its sessions of before are found first."""
         pool, turns = self._pool(profile)
-        launcher = Launcher(number, sock, self._found, partial(self._changed, turns))
+        launcher = Launcher(number, sock, self.before, partial(self._changed, turns))
         self.launchers[number] = launcher
         pool.add(launcher)
         if leaving:
@@ -220,7 +220,7 @@ class Server:
             pool.launchers.pop(number, None)
         launcher.lost()
         launcher.close()
-        if not self._settled:
+        if not self.before.balanced:
             self._settle()
 
     def _pool(self, profile: int) -> tuple[Pool, Turns]:
@@ -242,7 +242,7 @@ class Server:
                 self.lose_launcher(launcher.number)
 
     def _changed(self, turns: Turns) -> None:
-        if not self._settled:
+        if not self.before.balanced:
             self._settle()
         turns.go_on()
 
@@ -252,13 +252,14 @@ class Server:
         """Begin to accept as soon as all launchers have said what runs there: the first plan is complete."""
         self._begun = True
         self._settle()
-        if not self._settled:
+        if not self.before.balanced:
             loop = asyncio.get_running_loop()
             loop.call_later(STUCK_AFTER, self._replace_silent)
             loop.call_later(GIVE_UP_AFTER, self._open)
 
     def _settle(self) -> None:
         if self._begun and all(launcher.synced for launcher in self.launchers.values()):
+            self.before.balance(self.all_services())
             self._open()
 
     def _open(self) -> None:
@@ -285,29 +286,17 @@ class Server:
                 events.launcher_stuck(self._log, launcher.number, launcher.pid)
                 self._master.broken_launcher(launcher.number)
 
-    def _found(self, service: int, connection: int, tag: bytes) -> Session:
-        """Count in a session that an earlier loop began."""
-        began, ip, port, name = tags.unpack(tag)
-        if connection >> _SEQUENCE_BITS > time.time() + _CLOCK_SLACK:
-            raise WireError(f"connection {connection:x} cannot be yet")
-        owner = self.services.get(service)
+    def _owner(self, number: int, name: str) -> Service:
+        """Return the service of a session, as one that has only sessions if the plan has it no more."""
+        owner = self.services.get(number) or self._retired.get((number, name))
+        if owner is None and number in range(ROWS):
+            owner = Service(number, plan.retired(name), Pool(lambda: None), self._turns, self._shared)
+            self._retired[number, name] = owner
         if owner is None or owner.name != name:
-            owner = self._retired.get(name)
-        if owner is None:
-            pool = Pool(lambda: None)
-            owner = Service(service, plan.retired(name), pool, self._turns, self._shared)
-            self._retired[name] = owner
-        if connection in owner.sessions:
-            raise WireError(f"connection {connection:x} is another launcher's")
-        session = owner.found(connection, ip, port, began)
-        self._connection = max(self._connection, connection)
-        return session
+            raise WireError(f"service {number} is not called {name!r}")
+        return owner
 
     # Connections come and go
-
-    def _next_connection(self) -> int:
-        self._connection += 1
-        return self._connection
 
     def _session_ended(self) -> None:
         self._turns.go_on()
@@ -321,8 +310,8 @@ class Server:
 
         Not before a new loop has its plan: until then all are here, with their counts.
         """
-        for name in [name for name, service in self._retired.items() if not service.limits.live]:
-            del self._retired[name]
+        for which in [which for which, service in self._retired.items() if not service.limits.live]:
+            del self._retired[which]
 
     def _watch(self) -> None:
         """Keep a timer while starts are in flight, to notice launchers that are stuck."""
@@ -343,6 +332,11 @@ class Server:
 
     # The end
 
+    def close(self) -> None:
+        """Accept nothing more, and send away who is on the way in; sessions go on without this loop."""
+        for service in self.all_services():
+            service.close()
+
     def drain(self, *, at_once: bool, deadline: bool = True) -> None:
         """Accept nothing more; let the sessions end, for drain_timeout at most if there is a deadline.
 
@@ -358,8 +352,7 @@ class Server:
             self.draining = True
             events.draining(self._log, self.live)
             served = self._served()
-            for service in self.all_services():
-                service.close()
+            self.close()
             self._tell_listeners(served)
         for service in self.all_services():
             if at_once:

@@ -1,7 +1,6 @@
 """One service in the event loop: its sessions and its counts, behind its gate."""
 
 import asyncio
-import collections
 import errno
 import os
 import time
@@ -14,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from ucspid import events, tags
 from ucspid.address import plain
 from ucspid.backoff import GRACE, Pause, Throttle
+from ucspid.counters import ACCEPTED, DESCRIPTORS, FAILED, REFUSED, SERVED, Counters, Counts, failed_column
 from ucspid.entrance import Arrival, Entrance
 from ucspid.environ import local_variables, variables
 from ucspid.followed import Followed
@@ -46,6 +46,7 @@ class Shared:
 
     log: FilteringBoundLogger
     limits: Limits
+    counters: Counters
     turns: Turns
     reserve: Reserve
     names: "Names | None"
@@ -71,10 +72,7 @@ class Service:
         self.gate = Gate(self, shared.limits, shared.turns, shared.reserve, shared.log)
         self.entrance = Entrance(self, shared.names)
         self.sessions: dict[int, Session] = {}
-        self.accepted = 0
-        self.served = 0
-        self.refused: collections.Counter[str] = collections.Counter()
-        self.failed: collections.Counter[str] = collections.Counter()
+        self._counts = shared.counters.row(number)
         self._shared = shared
         self._log = shared.log
         self._refusals = Refusals()
@@ -86,6 +84,11 @@ class Service:
     def name(self) -> str:
         """Return the service's name in the file."""
         return self.settings.name
+
+    @property
+    def counts(self) -> Counts:
+        """Return what became of the service's connections, in this loop and those before it."""
+        return self._shared.counters.read(self.number)
 
     def change(self, settings: Settings, pool: Pool, pool_turns: Turns) -> None:
         """Take new settings. Programs that run keep what they were started with."""
@@ -107,7 +110,7 @@ class Service:
 
     def arrived(self, descriptor: int, ip: str, port: int, listener: Listener) -> None:
         """Take an accepted connection: it enters, or is refused on the way."""
-        self.accepted += 1
+        self._counts[ACCEPTED] += 1
         self.entrance.arrived(Arrival(descriptor, plain(ip), port, listener, time.monotonic()))
 
     def start_ready(self) -> None:
@@ -193,14 +196,14 @@ class Service:
 
     def dropped(self, remote: str, reason: str) -> None:
         """Count a connection that was accepted only to be closed, for want of descriptors."""
-        self.accepted += 1
-        self.failed["descriptors"] += 1
+        self._counts[ACCEPTED] += 1
+        self._counts[FAILED[DESCRIPTORS]] += 1
         events.connection_dropped(self._log, self.name, remote, reason)
 
     def refuse(self, arrival: Arrival, reason: str, message: str) -> None:
         """Send a client away; a slot that it has is free again."""
         now = time.monotonic()
-        self.refused[reason] += 1
+        self._counts[REFUSED[reason]] += 1
         send_away(arrival.descriptor, message.encode())
         if self._refusals.note(reason, now):
             events.connection_refused(self._log, self.name, arrival.remote, reason)
@@ -217,11 +220,12 @@ class Service:
 
     # Sessions' ends
 
-    def found(self, connection: int, ip: str, port: int, began: float) -> Session:
-        """Count in a session that was running before this loop began."""
+    def found(self, connection: int, ip: str, port: int, began: float, *, counted: bool) -> Session:
+        """Take in a session that an earlier loop began; counted: which has counted it as accepted."""
         session = Session(self, connection, ip, port, began)
         session.slot = self.limits.restore(ip)
-        self.accepted += 1
+        if not counted:
+            self._counts[ACCEPTED] += 1
         self.sessions[connection] = session
         return session
 
@@ -237,7 +241,7 @@ class Service:
     def session_served(self, session: Session) -> None:
         """Count out a session whose program has ended."""
         now = time.monotonic()
-        self.served += 1
+        self._shared.counters.count_out(self._counts, SERVED, session.connection)
         events.connection_served(self._log, session, now)
         assert session.process is not None
         returncode = session.process.get_returncode()
@@ -251,7 +255,7 @@ class Service:
     def session_failed(self, session: Session, reason: int) -> None:
         """Count out a session whose program could not be started."""
         now = time.monotonic()
-        self.failed[errno.errorcode.get(reason, str(reason))] += 1
+        self._shared.counters.count_out(self._counts, failed_column(reason), session.connection)
         events.connection_failed(self._log, session, reason, now)
         if reason not in (NOT_TAKEN, errno.EOWNERDEAD):
             self._failing(self.throttle.cannot_start(now))

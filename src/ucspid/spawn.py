@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 from ucspid.errors import WireError
+from ucspid.rollcall import RollCall
 from ucspid.wire import messages as wire
 from ucspid.wire.channel import Channel
 
@@ -112,18 +113,24 @@ class Process(asyncio.SubprocessTransport):
             self.kill()
 
 
-class Found(Protocol):
-    """Makes the protocol of a session that was running before this loop began."""
+class Before(Protocol):
+    """Knows the sessions that earlier loops began."""
 
-    def __call__(self, service: int, connection: int, tag: bytes) -> Starting:
-        """Return the session's protocol; its connection_made() follows."""
+    def found(self, service: int, connection: int, tag: bytes) -> Starting:
+        """Return the protocol of a session that was running before this loop began.
+
+        Its connection_made() follows.
+        """
+
+    def counted_out(self, connection: int) -> bool:
+        """Say whether a session has ended, and was counted out."""
 
 
 class Launcher:
     """The loop's end of a launcher: starts in flight, programs running."""
 
-    def __init__(self, number: int, sock: socket.socket, found: Found, changed: Callable[[], None]) -> None:
-        """Speak over sock; found() meets sessions of before; changed() is called when there is room again."""
+    def __init__(self, number: int, sock: socket.socket, before: Before, changed: Callable[[], None]) -> None:
+        """Speak over sock; before knows sessions of before; changed() is called when there is room again."""
         self.number = number
         self.pid = 0
         self.in_flight: dict[int, Process] = {}
@@ -132,7 +139,7 @@ class Launcher:
         self.stuck = False
         self.leaving = False
         self._channel = Channel(sock)
-        self._found = found
+        self._before = before
         self._changed = changed
         self._token = 0
         self._unanswered: set[int] = set()
@@ -146,6 +153,7 @@ class Launcher:
             wire.LISTED: self._all_listed,
             wire.HELLO: self._hello,
         }
+        self._roll_call = RollCall()
         self._list()
 
     def fileno(self) -> int:
@@ -185,6 +193,12 @@ class Launcher:
             self.leaving = True
             self._channel.send(bytes([wire.LEAVE]))
 
+    def call_roll(self) -> asyncio.Future[list[str]]:
+        """Ask what runs; the answer is how that differs from what is known here."""
+        token, answer = self._roll_call.begin(self.in_flight)
+        self._channel.send(wire.LIST_HEAD.pack(wire.LIST, token))
+        return answer
+
     def receive(self) -> bool:
         """Take the reports that wait; return whether there is still a launcher at the other end.
 
@@ -208,6 +222,7 @@ class Launcher:
 
     def lost(self) -> None:
         """End everything that was here: the launcher is gone and none takes its place."""
+        self._roll_call.gone()
         self._unanswered = set(self.in_flight)
         self._listed = set()
         self._settle()
@@ -244,7 +259,7 @@ class Launcher:
         self._oldest = 0
         self.stuck = False
         process = self.in_flight.pop(connection, None)
-        if process is None and not self.synced:
+        if process is None and not self.synced and not self._before.counted_out(connection):
             process = self._meet(service, connection, rest[-1])
         if process is not None:
             process.protocol.start_failed(status)
@@ -252,25 +267,28 @@ class Launcher:
     def _exited(self, status: int, pid: int, service: int, connection: int, *rest: Any) -> None:
         """Take a program's end; before the first list is complete, also of one that nobody here has met.
 
-        It ended when there was no loop to be told. Afterwards it is one whose end a launcher
-        has reported twice, because it died before it had noted that it had.
+        It ended when there was no loop to be told. Afterwards, or if it was counted out, it is one
+        whose end a launcher has reported twice, because it died before it had noted that it had.
         """
         if status != wire.STATUS_UNKNOWN and not (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
             raise WireError(f"launcher {self.number} sent a wait status of {status:#x}")
         if connection not in self.running:
-            if connection not in self.in_flight and self.synced:
+            known = connection in self.in_flight
+            if not known and (self.synced or self._before.counted_out(connection)):
                 return
             self._started(0, pid, service, connection, *rest)
         user, system, max_rss, _tag = rest
         self._end(self.running.pop(connection), status, Usage(user, system, max_rss))
 
     def _is_running(self, _status: int, pid: int, service: int, connection: int, *rest: Any) -> None:
+        self._roll_call.heard(connection, pid)
         self._listed.add(connection)
-        if connection not in self.running:
+        if connection not in self.running and not (self.synced and self._roll_call.under_way):
             self._started(0, pid, service, connection, *rest)
 
     def _all_listed(self, _status: int, pid: int, _service: int, token: int, *_rest: Any) -> None:
         self.pid = pid
+        self._roll_call.listed(token, self.running, self.in_flight)
         if token == self._token:
             self._settle()
 
@@ -278,6 +296,7 @@ class Launcher:
         if version != wire.VERSION:
             raise WireError(f"launcher {self.number} speaks version {version}")
         self.pid = pid
+        self._roll_call.forget()
         self._list()
         if self.leaving:
             self._channel.send(bytes([wire.LEAVE]))
@@ -299,7 +318,7 @@ class Launcher:
         self.synced = True
 
     def _meet(self, service: int, connection: int, tag: bytes) -> Process:
-        return Process(self, connection, self._found(service, connection, tag))
+        return Process(self, connection, self._before.found(service, connection, tag))
 
     def _end(self, process: Process, status: int, usage: Usage | None) -> None:
         process.status = status

@@ -77,14 +77,15 @@ def _process(role: str, pid: int, services: list[str], running: int, *, draining
 
 
 def _service(service: Service) -> dict[str, Any]:
+    counts = service.counts
     return {
         "name": service.name,
         "live": service.limits.live,
         "max_connections": service.settings.max_connections,
-        "accepted": service.accepted,
-        "served": service.served,
-        "refused": dict(service.refused),
-        "failed": dict(service.failed),
+        "accepted": counts.accepted,
+        "served": counts.served,
+        "refused": dict(counts.refused),
+        "failed": dict(counts.failed),
         "state": _state(service),
     }
 

@@ -62,6 +62,9 @@ def parser() -> Parser:
     status = verbs.add_parser("status", help="show the running daemon's processes, services and counts")
     _add_daemon(status)
     status.add_argument("--json", action="store_true", help="print it as the daemon tells it, as JSON")
+    status.add_argument(
+        "--verify", action="store_true", help="have the daemon check its books: exit 1 if they do not agree"
+    )
     reload = verbs.add_parser("reload", help="make the running daemon read its configuration file again")
     _add_daemon(reload)
     return top

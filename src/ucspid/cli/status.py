@@ -1,4 +1,4 @@
-"""ucspid status: what the running daemon is and does, as tables or as JSON."""
+"""ucspid status: what the running daemon is and does, as tables or as JSON; whether its books are right."""
 
 import argparse
 import json
@@ -11,12 +11,30 @@ from ucspid.errors import PeerError
 TIMEOUT = 10.0
 """Seconds."""
 
+EXIT_DIFFERENT = 1
+"""The daemon's books do not agree."""
+
 
 def main(options: argparse.Namespace) -> int:
     """Print the status. Raises what call() raises; PeerError if the daemon is of another version."""
+    if options.verify:
+        return _verify(options)
     status = call(control_path(options), "status", {}, TIMEOUT)
     try:
         print(json.dumps(status) if options.json else report(status))
     except (KeyError, TypeError, AttributeError) as error:
         raise PeerError(f"the daemon's status is not of this version ({error!r}): --json shows it") from None
     return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    """Have the daemon check its books; return 1 if they do not agree."""
+    found = call(control_path(options), "verify", {}, TIMEOUT)
+    if options.json:
+        print(json.dumps(found))
+    elif found["differences"]:
+        print("\n".join(found["differences"]))
+    else:
+        counts = (f"{found[what]} {what}" for what in ("sessions", "launchers", "processes"))
+        print(f"books agree: {', '.join(counts)}")
+    return EXIT_DIFFERENT if found["differences"] else 0

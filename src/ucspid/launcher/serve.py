@@ -230,9 +230,10 @@ class Launcher:
         if self._loop.backed_up or self._awaits_room:
             self._loop.flush()
             self._await_room()
-        for slot in self._ended:
-            self._table.release(slot)
-        self._ended.clear()
+        if not self._loop.backed_up:
+            for slot in self._ended:
+                self._table.release(slot)
+            self._ended.clear()
 
     def _await_room(self) -> None:
         """Have poll(2) say when the loop reads on, for as long as reports wait for that."""

@@ -42,6 +42,11 @@ class Channels:
         self._current: _Channel | None = None
         self._closed = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether no channel is open."""
+        return not self._channels
+
     async def query(self, name: str, kind: str) -> DNSResult:
         """Ask for records of a kind: PTR, A or AAAA. Raises aiodns.error.DNSError."""
         if self._closed:

@@ -79,6 +79,11 @@ class Resolver:
         self._asked: dict[Question, asyncio.Task[Answer]] = {}
         self._tests: set[asyncio.Task[None]] = set()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is open to ask anybody."""
+        return self._channels.idle
+
     def known(self, question: Question) -> Answer | None:
         """Return the answer if it needs no waiting, None otherwise."""
         answer = self._cache.get(question, time.monotonic())

@@ -30,6 +30,11 @@ class Names:
         """Ask these name servers, or those of resolv.conf(5) if there are none, and ident servers."""
         return cls(Resolver(nameservers or None), Ident())
 
+    @property
+    def idle(self) -> bool:
+        """Whether the resolver has nothing open."""
+        return self._resolver.idle
+
     def cached(self, lookup: Lookup, local: End, remote: End) -> Found | None:
         """Return what find() would return, if that can be told at once; None otherwise."""
         if lookup.ident:

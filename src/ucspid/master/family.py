@@ -13,6 +13,14 @@ def adopted() -> set[int]:
     return {pid for pid in _children(os.getpid()) if _leads(pid)}
 
 
+def in_session(pid: int, leader: int) -> bool:
+    """Say whether a process belongs to a session, as children of a launcher do, which leads one."""
+    try:
+        return os.getsid(pid) == leader
+    except ProcessLookupError:
+        return False
+
+
 def descendants() -> list[int]:
     """Return all processes below this one, parents before their children."""
     found = _children(os.getpid())

@@ -5,7 +5,6 @@ neither the loop's death nor the launcher's loses what was on its way or what ru
 """
 
 import contextlib
-import fcntl
 import os
 import resource
 import signal
@@ -19,6 +18,7 @@ from ucspid.environ import NAMES
 from ucspid.errors import ResourceError, WireError
 from ucspid.launcher import table
 from ucspid.master import roles
+from ucspid.master.memory import sealed_memory
 from ucspid.master.poller import Poller
 from ucspid.plan import Profile, Service
 from ucspid.wire import messages as wire
@@ -137,11 +137,7 @@ class ProfileLaunchers:
         """Start another launcher. Raises ResourceError."""
         try:
             loop_end, own_end = pair()
-            memory = os.memfd_create(f"ucspid-launcher-{number}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            os.ftruncate(memory, table.SIZE)
-            fcntl.fcntl(
-                memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-            )
+            memory = sealed_memory(f"ucspid-launcher-{number}", table.SIZE)
             launcher = Launcher(number, self.number, loop_end, own_end, memory)
             self._start(launcher)
         except OSError as problem:

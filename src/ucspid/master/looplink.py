@@ -187,7 +187,7 @@ class LoopLink:
         self._told_first = True
         self._tell(
             "first",
-            () if control is None else (control.fileno(),),
+            (self._held.counters,) if control is None else (self._held.counters, control.fileno()),
             log={"format": plan.log.format, "level": plan.log.level},
             uid=plan.uid,
             gid=plan.gid,

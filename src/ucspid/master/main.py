@@ -18,7 +18,7 @@ from ucspid.descriptors import raise_limit
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError
 from ucspid.launcher import table
 from ucspid.master.beginning import beginning
-from ucspid.master.family import adopted, descendants
+from ucspid.master.family import adopted, descendants, in_session
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers, Program
 from ucspid.master.looplink import LoopLink
 from ucspid.master.notify import notify, reloading
@@ -136,16 +136,17 @@ class Master:
     def _orphans(self, dead: Launcher, ended: set[int]) -> set[int]:
         """Return the programs of a launcher that has just died, among all children and those that ended.
 
-        Its table names them, but for one that it may have been starting: that can be any child
-        that no launcher's table names.
+        Its table names them, but for one that it may have been starting: that is a child of its
+        session that no launcher's table names. Of one that has ended, the session is not known any more;
+        it is given to one launcher only, since only one is told of its end.
         """
-        children = adopted() | ended
+        known = table.processes(dead.memory) | ended
         others = {self._loop.pid}
         for _profile, launcher in self._all_launchers():
             others.add(launcher.pid)
             if launcher is not dead:
-                others |= table.processes(launcher.memory)
-        return children - others
+                others |= table.processes(launcher.memory) | launcher.orphans
+        return {pid for pid in adopted() | ended if pid in known or in_session(pid, dead.pid)} - others
 
     def _all_launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
         new = [] if self._reload is None else self._reload.new_launchers()

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ucspid import counters
 from ucspid.errors import ResourceError
 from ucspid.master.launchers import Launcher, ProfileLaunchers, Program, program
+from ucspid.master.memory import sealed_memory
 from ucspid.master.sockets import Key, Listening, keys, open_control, open_listener
 from ucspid.plan import Plan, Profile, Service
 
@@ -49,6 +51,8 @@ class Holdings:
     profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)
     leaving: list[ProfileLaunchers] = field(default_factory=list)
     stderr: dict[str, tuple[int, int]] = field(default_factory=dict)
+    counters: int = field(default_factory=lambda: sealed_memory("ucspid-counters", counters.SIZE))
+    """What became of connections, by the numbers of services: the loop counts, see counters.py."""
     longest: float = 0.0
     """Seconds that any service so far, with sessions perhaps still, may take to stop."""
     _numbers: dict[str, int] = field(default_factory=dict)
@@ -74,6 +78,10 @@ class Holdings:
 
     def acquire(self, plan: Plan, acquired: Acquired, start: StartProfile) -> None:
         """Bind what the plan listens on, and start launchers for new profiles. Raises ResourceError."""
+        if len(self._numbers.keys() | {service.name for service in plan.services}) >= counters.ROWS:
+            raise ResourceError(
+                f"more than {counters.ROWS - 1} names of services since the daemon began: restart it"
+            )
         try:
             for service in plan.services:
                 self._stderr(service)

@@ -1,0 +1,68 @@
+"""What earlier loops have left behind: sessions that run, numbers that were given, books to be balanced."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from structlog.typing import FilteringBoundLogger
+
+from ucspid import events, tags
+from ucspid.counters import Counters
+from ucspid.errors import WireError
+from ucspid.service import Service
+from ucspid.session import Session
+
+_SEQUENCE_BITS = 30
+"""Connection ids begin at the loop's start in seconds, shifted: a loop's ids never meet an earlier one's."""
+
+_CLOCK_SLACK = 86_400.0
+"""Seconds by which the clock may have been set back since an earlier loop numbered its connections."""
+
+
+class Before:
+    """Meets the sessions of before as launchers report them."""
+
+    def __init__(
+        self, owner: Callable[[int, str], Service], counters: Counters, log: FilteringBoundLogger
+    ) -> None:
+        """Begin without any; owner() returns the service with a number and a name, or raises WireError."""
+        self.balanced = False
+        """Whether all launchers have been heard, and the books agree with what they run."""
+        self._owner = owner
+        self._counters = counters
+        self._log = log
+        self._connection = int(time.time()) << _SEQUENCE_BITS
+
+    def next_connection(self) -> int:
+        """Return an id that no connection has had."""
+        self._connection += 1
+        return self._connection
+
+    def counted_out(self, connection: int) -> bool:
+        """Say whether a session has ended, and was counted out."""
+        return self._counters.counted_out(connection)
+
+    def found(self, service: int, connection: int, tag: bytes) -> Session:
+        """Take in a session that an earlier loop began. Raises WireError for one that none can have."""
+        began, ip, port, name = tags.unpack(tag)
+        if connection >> _SEQUENCE_BITS > time.time() + _CLOCK_SLACK:
+            raise WireError(f"connection {connection:x} cannot be yet")
+        owner = self._owner(service, name)
+        if connection in owner.sessions:
+            raise WireError(f"connection {connection:x} is another launcher's")
+        session = owner.found(connection, ip, port, began, counted=not self.balanced)
+        self._connection = max(self._connection, connection)
+        return session
+
+    def balance(self, services: Iterable[Service]) -> None:
+        """Count what a loop before this one had accepted and nobody knows of: all launchers were heard."""
+        self.balanced = True
+        names = {}
+        live: Counter[int] = Counter()
+        for service in services:
+            names[service.number] = service.name
+            live[service.number] += service.limits.live
+        for number in {*names, *self._counters.used()}:
+            lost = self._counters.settle(number, live[number])
+            if lost > 0:
+                events.connections_lost(self._log, names.get(number, str(number)), lost)

@@ -1,0 +1,67 @@
+"""What the kernel says of processes and descriptors: proc(5). To be called in a thread, where it is much."""
+
+import contextlib
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+Programs = Mapping[int, str]
+"""Processes, and whose they are."""
+
+
+def parent(pid: int) -> int | None:
+    """Return a process's parent, or None if there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(text.rpartition(b") ")[2].split()[1])
+
+
+def children(pid: int) -> set[int]:
+    """Return the children that a process's first thread has started; none if there is no such process.
+
+    While they come and go, some may be missing.
+    """
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return set()
+    return set(map(int, text.split()))
+
+
+def open_descriptors() -> dict[int, str]:
+    """Return this process's descriptors, and what they are."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, not paths
+        with contextlib.suppress(FileNotFoundError):  # it was the listing's own
+            found[int(name)] = str(Path("/proc/self/fd", name).readlink())
+    return found
+
+
+def differences(master: int, launchers: Mapping[int, Programs], in_flight: Collection[int]) -> list[str]:
+    """Compare the processes of launchers with those that there are; return what differs.
+
+    A program is a child of its launcher, or of the master once that launcher has died. Every child of a
+    launcher is a program; those in in_flight may be starting others. Nothing differs where other users'
+    processes are hidden: hidepid in proc(5).
+    """
+    if parent(master) is None:
+        return []
+    found = []
+    for launcher, programs in launchers.items():
+        if parent(launcher) != master:
+            found.append(f"launcher process {launcher}: not a child of the master")
+        there = children(launcher)
+        if launcher not in in_flight:
+            found += [
+                f"process {pid}: a child of launcher process {launcher}, and in no book"
+                for pid in there - programs.keys()
+            ]
+        for pid in programs.keys() - there:
+            above = parent(pid)
+            if above is None:
+                found.append(f"{programs[pid]}: process {pid} does not exist")
+            elif above not in (launcher, master):
+                found.append(f"{programs[pid]}: process {pid} is a child of process {above}")
+    return found
