@@ -125,6 +125,11 @@ class Daemon:
         """Return the processes of a role in the status."""
         return [item for item in self.status()["processes"] if item["role"] == role]
 
+    def children(self, name: str) -> list[int]:
+        """Return the master's children of a command name, as the kernel cuts it: whatever the loop knows."""
+        text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(pid) for pid in text.split() if _name(pid) == name]
+
     def address(self, service: str) -> tuple[str, int]:
         """Return where a service listens: its first listener, as IPv4 if it takes both."""
         text = next(item["address"] for item in self.status()["listeners"] if item["service"] == service)
@@ -210,6 +215,13 @@ def descendants(pid: int) -> list[int]:
         return []
     children = [int(child) for child in text.split()]
     return children + [below for child in children for below in descendants(child)]
+
+
+def _name(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def wait_gone(pid: int) -> None:

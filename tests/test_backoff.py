@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucspid.backoff import FIRST_PAUSE, GRACE, LONGEST_PAUSE, THRESHOLD, Backoff, Pause, Throttle
+from ucspid.backoff import FIRST_PAUSE, GRACE, LONGEST_PAUSE, THRESHOLD, Backoff, Throttle
 
 
 def test_delays_double_up_to_the_longest() -> None:
@@ -23,11 +23,20 @@ def test_a_calm_time_is_counted_from_the_restart() -> None:
     assert backoff.failed(now + 32.0 + 10.0 + 1.0) == 2.0
 
 
+def test_the_first_failures_are_borne_with_patience() -> None:
+    backoff, now, delays = Backoff(1.0, 8.0, 60.0, patience=3), 100.0, []
+    for _ in range(7):
+        delays.append(backoff.failed(now))
+        now += delays[-1] + 0.5
+    assert delays == [1.0, 1.0, 1.0, 1.0, 2.0, 4.0, 8.0]
+    assert [backoff.failed(now + 60.0 + 8.0 + add) for add in (0.0, 2.0, 4.0, 6.0, 8.0)] == [1.0] * 4 + [2.0]
+
+
 def throttled(now: float = 0.0) -> Throttle:
     """Return a throttle whose first pause began at now."""
     throttle = Throttle()
     pauses = [throttle.cannot_start(now) for _ in range(THRESHOLD)]
-    assert pauses == [None] * (THRESHOLD - 1) + [Pause(FIRST_PAUSE, entering=True)]
+    assert pauses == [None] * (THRESHOLD - 1) + [FIRST_PAUSE]
     return throttle
 
 
@@ -37,7 +46,7 @@ def test_a_streak_of_distinct_clients_pauses() -> None:
         assert throttle.started_badly(client, 10.0) is None
         assert not throttle.throttled
         assert throttle.wait(10.0) == 0.0
-    assert throttle.started_badly("last", 11.0) == Pause(FIRST_PAUSE, entering=True)
+    assert throttle.started_badly("last", 11.0) == FIRST_PAUSE
     assert throttle.throttled
     assert throttle.wait(11.25) == FIRST_PAUSE - 0.25
     assert throttle.wait(11.0 + FIRST_PAUSE) == throttle.wait(99.0) == 0.0
@@ -53,7 +62,7 @@ def test_errors_of_the_system_always_count_and_add_up_with_clients() -> None:
     throttle = Throttle()
     assert throttle.started_badly("a", 0.0) is None
     assert [throttle.cannot_start(1.0) for _ in range(THRESHOLD - 2)] == [None] * (THRESHOLD - 2)
-    assert throttle.started_badly("b", 2.0) == Pause(FIRST_PAUSE, entering=True)
+    assert throttle.started_badly("b", 2.0) == FIRST_PAUSE
 
 
 def test_a_good_end_breaks_the_streak() -> None:
@@ -70,7 +79,7 @@ def test_clients_of_a_broken_streak_count_again() -> None:
     assert throttle.started_badly(0, 1.0) is None
     assert not throttle.ended_well(started=2.0)
     assert all(throttle.started_badly(client, 3.0) is None for client in range(THRESHOLD - 1))
-    assert throttle.started_badly("last", 3.0) == Pause(FIRST_PAUSE, entering=True)
+    assert throttle.started_badly("last", 3.0) == FIRST_PAUSE
 
 
 def test_what_was_started_within_the_streak_breaks_it() -> None:
@@ -102,11 +111,11 @@ def test_each_failed_try_doubles_the_pause_up_to_the_longest() -> None:
         assert not throttle.starting(now)
         now += 0.25
         pause = min(2 * pause, LONGEST_PAUSE)
-        assert throttle.started_badly("same", now) == Pause(pause, entering=False)
+        assert throttle.started_badly("same", now) == pause
         assert throttle.wait(now) == pause
     assert pause == LONGEST_PAUSE
     throttle.starting(now + pause)
-    assert throttle.cannot_start(now + pause) == Pause(LONGEST_PAUSE, entering=False)
+    assert throttle.cannot_start(now + pause) == LONGEST_PAUSE
 
 
 def test_failures_of_connections_under_way_do_not_lengthen_the_pause() -> None:
@@ -154,7 +163,7 @@ def test_a_try_that_lives_through_its_grace_ends_the_throttling_at_the_next_star
 def test_a_late_failure_of_the_try_still_counts() -> None:
     throttle = throttled(0.0)
     throttle.starting(FIRST_PAUSE)
-    assert throttle.cannot_start(FIRST_PAUSE + 2 * GRACE) == Pause(2 * FIRST_PAUSE, entering=False)
+    assert throttle.cannot_start(FIRST_PAUSE + 2 * GRACE) == 2 * FIRST_PAUSE
 
 
 def test_after_the_throttling_all_begins_anew() -> None:
@@ -163,7 +172,7 @@ def test_after_the_throttling_all_begins_anew() -> None:
     throttle.ended_well(started=FIRST_PAUSE)
     for client in range(THRESHOLD - 1):
         assert throttle.started_badly(client, 9.0) is None
-    assert throttle.started_badly("last", 9.0) == Pause(FIRST_PAUSE, entering=True)
+    assert throttle.started_badly("last", 9.0) == FIRST_PAUSE
 
 
 events = st.sampled_from(["a", "b", "c", "d", "cannot start", "good end", "start"])
@@ -185,8 +194,7 @@ def test_pauses_stay_within_bounds_and_always_end(history: list[tuple[str, float
         else:
             pause = throttle.started_badly(event, now)
         assert over == (before and not throttle.throttled)
-        assert pause is None or pause.entering == (throttle.throttled and not before)
-        assert pause is None or FIRST_PAUSE <= pause.seconds <= LONGEST_PAUSE
+        assert pause is None or FIRST_PAUSE <= pause <= LONGEST_PAUSE
         assert 0.0 <= throttle.wait(now) <= LONGEST_PAUSE
         assert throttle.wait(now + LONGEST_PAUSE) == 0.0
         assert len(throttle._clients) <= THRESHOLD

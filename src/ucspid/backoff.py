@@ -5,7 +5,6 @@ Pure policies: times are monotonic seconds, passed in by the caller, who acts an
 
 from collections.abc import Hashable
 from math import inf
-from typing import NamedTuple
 
 THRESHOLD = 5
 """How many failures in a row throttle a service."""
@@ -20,11 +19,16 @@ GRACE = 1.0
 class Backoff:
     """Growing delays between the restarts of a process that keeps ending."""
 
-    def __init__(self, first: float, longest: float, calm: float) -> None:
-        """Take the first and the longest delay, and how long a process must live to be forgiven."""
+    def __init__(self, first: float, longest: float, calm: float, patience: int = 0) -> None:
+        """Take the first and the longest delay, and how long a process must live to be forgiven.
+
+        So many failures as patience says have the first delay before it begins to double.
+        """
         self._first = first
         self._longest = longest
         self._calm = calm
+        self._patience = patience
+        self._failures = 0
         self._delay = first
         self._restart = -inf
 
@@ -36,17 +40,13 @@ class Backoff:
         """
         if now - self._restart >= self._calm:
             self._delay = self._first
+            self._failures = 0
         delay = self._delay
-        self._delay = min(2 * delay, self._longest)
+        self._failures += 1
+        if self._failures > self._patience:
+            self._delay = min(2 * delay, self._longest)
         self._restart = now + delay
         return delay
-
-
-class Pause(NamedTuple):
-    """For how many seconds a service is not to be started; entering is False if it still was throttled."""
-
-    seconds: float
-    entering: bool
 
 
 class Throttle:
@@ -101,8 +101,8 @@ class Throttle:
             self._probe = now
         return False
 
-    def started_badly(self, client: Hashable, now: float) -> Pause | None:
-        """Count a program that failed within its grace. Return the pause that is due, if one is."""
+    def started_badly(self, client: Hashable, now: float) -> float | None:
+        """Count a program that failed within its grace. Return the seconds of a pause that is due."""
         if self.throttled:
             return self._probe_failed(now)
         if client in self._clients:
@@ -110,8 +110,8 @@ class Throttle:
         self._clients.add(client)
         return self._count(now)
 
-    def cannot_start(self, now: float) -> Pause | None:
-        """Count a program that the system could not start. Return the pause that is due, if one is."""
+    def cannot_start(self, now: float) -> float | None:
+        """Count a program that the system could not start. Return the seconds of a pause that is due."""
         if self.throttled:
             return self._probe_failed(now)
         return self._count(now)
@@ -135,21 +135,21 @@ class Throttle:
         self._pause = 0.0
         self._probe = None
 
-    def _count(self, now: float) -> Pause | None:
+    def _count(self, now: float) -> float | None:
         self._since = min(self._since, now)
         self._failures += 1
         if self._failures < THRESHOLD:
             return None
-        return self._begin(Pause(FIRST_PAUSE, entering=True), now)
+        return self._begin(FIRST_PAUSE, now)
 
-    def _probe_failed(self, now: float) -> Pause | None:
+    def _probe_failed(self, now: float) -> float | None:
         # Without a connection being tried, this is one that was under way when the pause began.
         if self._probe is None:
             return None
-        return self._begin(Pause(min(2 * self._pause, LONGEST_PAUSE), entering=False), now)
+        return self._begin(min(2 * self._pause, LONGEST_PAUSE), now)
 
-    def _begin(self, pause: Pause, now: float) -> Pause:
-        self._pause = pause.seconds
-        self._since = self._until = now + pause.seconds
+    def _begin(self, pause: float, now: float) -> float:
+        self._pause = pause
+        self._since = self._until = now + pause
         self._probe = None
         return pause

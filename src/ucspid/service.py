@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ucspid import events, tags
 from ucspid.address import plain
-from ucspid.backoff import GRACE, Pause, Throttle
+from ucspid.backoff import GRACE, Throttle
 from ucspid.counters import ACCEPTED, DESCRIPTORS, FAILED, REFUSED, SERVED, Counters, Counts, failed_column
 from ucspid.entrance import Arrival, Entrance
 from ucspid.environ import local_variables, variables
@@ -261,9 +261,9 @@ class Service:
             self._failing(self.throttle.cannot_start(now))
         self._count_out(session)
 
-    def _failing(self, pause: Pause | None) -> None:
+    def _failing(self, pause: float | None) -> None:
         if pause is not None:
-            events.service_throttled(self._log, self.name, pause.seconds)
+            events.service_throttled(self._log, self.name, pause)
 
     def _count_out(self, session: Session) -> None:
         """Give a session's slots back: the one place where that happens."""

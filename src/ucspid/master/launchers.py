@@ -92,7 +92,7 @@ class Launcher:
     introduced: bool = False
     orphans: set[int] = field(default_factory=set)
     late: dict[int, bytes] = field(default_factory=dict)
-    backoff: Backoff = field(default_factory=lambda: Backoff(0.02, 5.0, 1.0))
+    backoff: Backoff = field(default_factory=lambda: Backoff(0.01, 5.0, 10.0, patience=20))
 
     def leave(self) -> None:
         """Tell it in the place of a loop that has left, perhaps before it knew of this launcher."""

@@ -59,7 +59,7 @@ class LoopLink:
         self._told: dict[int, tuple[Service, int, list[int]]] = {}
         self._told_first = False
         self._events: list[dict[str, Any]] = []
-        self._backoff = Backoff(0.01, 5.0, 1.0)
+        self._backoff = Backoff(0.01, 5.0, 10.0, patience=20)
         self._false_starts = 0
 
     # Its process
