@@ -4,13 +4,21 @@ import os
 from pathlib import Path
 
 
-def adopted() -> set[int]:
-    """Return this process's children that lead a process group.
+class Children:
+    """The children of the process itself: known without need of new descriptors."""
 
-    A launcher's programs do, and become the master's children when the launcher dies (the
-    master is a child subreaper); strays among their descendants do not, as a rule.
-    """
-    return {pid for pid in _children(os.getpid()) if _leads(pid)}
+    def __init__(self) -> None:
+        """Open the kernel's list. Raises OSError."""
+        self._list = Path(_list_of(os.getpid())).open("rb", buffering=0)  # noqa: SIM115 - as long as the process
+
+    def adopted(self) -> set[int]:
+        """Return this process's children that lead a process group.
+
+        A launcher's programs do, and become the master's children when the launcher dies (the
+        master is a child subreaper); strays among their descendants do not, as a rule.
+        """
+        self._list.seek(0)
+        return {pid for pid in map(int, self._list.read().split()) if _leads(pid)}
 
 
 def descendants() -> list[int]:
@@ -21,10 +29,14 @@ def descendants() -> list[int]:
     return found
 
 
+def _list_of(pid: int) -> str:
+    return f"/proc/{pid}/task/{pid}/children"
+
+
 def _children(pid: int) -> list[int]:
     """Return a process's children; each of our processes starts them in its first thread."""
     try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        text = Path(_list_of(pid)).read_text()
     except (FileNotFoundError, ProcessLookupError):
         return []
     return [int(child) for child in text.split()]
