@@ -182,6 +182,17 @@ async def test_what_has_ended_or_not_begun_is_not_signalled(synced: Rig) -> None
     assert synced.heard() == []
 
 
+async def test_a_start_that_nobody_asked_for_is_made_up(synced: Rig) -> None:
+    synced.start(1)
+    for made_up in (2, 1 << 63, 0):
+        with pytest.raises(WireError, match="nobody asked for"):
+            synced.say(report(wire.STARTED, made_up))
+    synced.say(report(wire.STARTED, 1))
+    with pytest.raises(WireError, match="twice"):
+        synced.say(report(wire.STARTED, 1))
+    assert not synced.met
+
+
 async def test_news_is_told_once_for_a_packet(synced: Rig) -> None:
     before = synced.changes
     for number in (1, 2, 3):

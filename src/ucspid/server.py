@@ -7,7 +7,6 @@ stops. Decides nothing about files or addresses.
 import asyncio
 import os
 import socket
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -29,8 +28,8 @@ from ucspid.spawn import STUCK_AFTER, Launcher, Pool
 _SEQUENCE_BITS = 30
 """Connection ids begin at the loop's start in seconds, shifted: a loop's ids never meet an earlier one's."""
 
-_CLOCK_SLACK = 86_400.0
-"""Seconds by which the clock may have been set back since an earlier loop numbered its connections."""
+_IDS_END = 1 << 63
+"""No loop numbers a connection so high before the year 2242; a launcher may make it up."""
 
 GIVE_UP_AFTER = 5 * STUCK_AFTER
 """Seconds after which a new loop accepts although a launcher has not said what runs there.
@@ -68,8 +67,12 @@ class Planned:
 class Server:
     """The services of the event loop."""
 
-    def __init__(self, log: FilteringBoundLogger, master: Master, names: Names) -> None:
-        """Begin with nothing; plans and launchers come from the master."""
+    def __init__(self, log: FilteringBoundLogger, master: Master, names: Names, now: float) -> None:
+        """Begin with nothing; plans and launchers come from the master.
+
+        now is seconds of the epoch. A clock that was set back since an earlier loop numbered its
+        connections makes no trouble: ids go on after those of the sessions that are found.
+        """
         self.services: dict[int, Service] = {}
         self.launchers: dict[int, Launcher] = {}
         self.listeners: dict[int, Listener] = {}
@@ -81,7 +84,7 @@ class Server:
         self._master = master
         self._pools: dict[int, tuple[Pool, Turns]] = {}
         self._turns = Turns(Hold.DAEMON_FULL, lambda: not self.limits.full)
-        self._connection = int(time.time()) << _SEQUENCE_BITS
+        self._connection = int(now) << _SEQUENCE_BITS
         self._shared = Shared(
             log=log,
             limits=self.limits,
@@ -283,8 +286,8 @@ class Server:
     def _found(self, service: int, connection: int, tag: bytes) -> Session:
         """Count in a session that an earlier loop began."""
         began, ip, port, name = tags.unpack(tag)
-        if connection >> _SEQUENCE_BITS > time.time() + _CLOCK_SLACK:
-            raise WireError(f"connection {connection:x} cannot be yet")
+        if connection >= _IDS_END:
+            raise WireError(f"connection {connection:x} cannot be")
         owner = self.services.get(service)
         if owner is None or owner.name != name:
             owner = self._retired.get(name)

@@ -9,7 +9,7 @@ class Children:
 
     def __init__(self) -> None:
         """Open the kernel's list. Raises OSError."""
-        self._list = Path(_list_of(os.getpid())).open("rb", buffering=0)  # noqa: SIM115 - as long as the process
+        self._list = os.open(_list_of(os.getpid()), os.O_RDONLY | os.O_CLOEXEC)
 
     def adopted(self) -> set[int]:
         """Return this process's children that lead a process group.
@@ -17,8 +17,9 @@ class Children:
         A launcher's programs do, and become the master's children when the launcher dies (the
         master is a child subreaper); strays among their descendants do not, as a rule.
         """
-        self._list.seek(0)
-        return {pid for pid in map(int, self._list.read().split()) if _leads(pid)}
+        os.lseek(self._list, 0, os.SEEK_SET)
+        text = b"".join(iter(lambda: os.read(self._list, 1 << 16), b""))
+        return {pid for pid in map(int, text.split()) if _leads(pid)}
 
 
 def descendants() -> list[int]:
