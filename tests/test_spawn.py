@@ -237,6 +237,19 @@ async def test_the_same_oldest_start_twice_is_stuck_and_its_answer_ends_that(syn
     assert synced.usable()
 
 
+async def test_a_launcher_that_stays_stuck_is_overdue_until_another_takes_its_place(synced: Rig) -> None:
+    def overdue() -> list[bool]:
+        synced.launcher.notice_stuck()
+        return [synced.launcher.stuck, synced.launcher.overdue]
+
+    synced.start(1)
+    assert [overdue() for _ in range(4)] == [[False, False], [True, False], [True, True], [True, True]]
+    synced.say(report(wire.HELLO, 0, status=wire.VERSION, process=77))
+    assert [overdue() for _ in range(3)] == [[False, False], [True, False], [True, True]]
+    synced.say(report(wire.STARTED, 1))
+    assert overdue() == [False, False]
+
+
 # A new loop: what runs is found
 
 

@@ -336,8 +336,19 @@ class Server:
             for launcher in pool.notice_stuck():
                 events.launcher_stuck(self._log, launcher.number, launcher.pid)
             turns.go_on()
+        self._replace_overdue()
         if busy:
             self._watch()
+
+    def _replace_overdue(self) -> None:
+        """Have the launcher replaced whose start has been waiting longest for an answer.
+
+        One at a time: of two that die at once nobody knows whose start a program was.
+        """
+        overdue = [launcher for launcher in self.launchers.values() if launcher.overdue]
+        if overdue:
+            launcher = min(overdue, key=lambda item: next(iter(item.in_flight)))
+            self._master.broken_launcher(launcher.number)
 
     # The end
 
