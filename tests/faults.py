@@ -2,12 +2,14 @@
 
 import contextlib
 import ctypes
+import itertools
 import os
-import resource
 import select
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +45,9 @@ class HangingExec:
 
     def close(self) -> None:
         """Let everything go on that hangs."""
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 @contextlib.contextmanager
@@ -70,16 +74,48 @@ def stopped(*pids: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def few_descriptors(pid: int, left: int = 0) -> Iterator[None]:
-    """Leave a process with so many descriptors beyond those that it has."""
-    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    highest = max(int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir())
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1 + left, hard))
+def no_descriptors(pid: int) -> Iterator[None]:
+    """Have a process make do with the descriptors that it has until the end of the block."""
+    used = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    first_free = next(number for number in itertools.count() if number not in used)
+    with limited(pid, "nofile", first_free):
+        yield
+
+
+@contextlib.contextmanager
+def limited(pid: int, name: str, soft: int) -> Iterator[None]:
+    """Have a process live with another soft limit, by its name in prlimit(1), until the end of the block."""
+    fields = f"--raw --noheadings --output=SOFT,HARD --{name}".split()
+    before, hard = _prlimit(pid, *fields).split()
+    _prlimit(pid, f"--{name}={soft}:{hard}")
     try:
         yield
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+        try:
+            _prlimit(pid, f"--{name}={before}:{hard}")
+        except subprocess.CalledProcessError:
+            assert not Path(f"/proc/{pid}").exists()
+
+
+def _prlimit(pid: int, *arguments: str) -> str:
+    """Run prlimit(1) as the process's own user, who may always change the soft limits."""
+    owner = Path(f"/proc/{pid}").stat()
+    user: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        user = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+    command = ["prlimit", f"--pid={pid}", *arguments]
+    return str(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **user).stdout)
+
+
+def wait_while_alive(pid: int, seconds: float) -> None:
+    """Wait for so long, unless the process ends before, which is an error."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        assert not poll.poll(1000 * seconds)
+    finally:
+        os.close(pidfd)
 
 
 def memory(pid: int) -> int:
