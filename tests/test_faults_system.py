@@ -58,6 +58,13 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
         yield daemon
 
 
+@pytest.fixture
+def managed(tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon that tells a service manager how it is, one that has gone."""
+    with running(tmp_path, ECHO, env=os.environ | {"NOTIFY_SOCKET": "@ucspid-test-nobody"}) as daemon:
+        yield daemon
+
+
 def launcher_of(daemon: Daemon, name: str) -> int:
     """Return the process of the only launcher of a service."""
     (pid,) = (item["pid"] for item in daemon.processes("launcher") if name in item["services"])
@@ -205,13 +212,15 @@ def test_a_launcher_that_runs_out_of_memory_starts_nothing_until_there_is_some(d
     size = resource.getpagesize() * int(Path(f"/proc/{launcher}/statm").read_text().split()[0])
     with limited(launcher, "as", size):
         assert [fate(address) for _ in range(3)] == 3 * ["closed"]
+        daemon.wait_events(3, "connection_failed", service="echo")
         assert daemon.service("echo")["failed"] == {"ENOMEM": 3}
         assert daemon.talk("other", b"x") == b"x"
     assert until_served(address) == 0
     assert launcher_of(daemon, "echo") == launcher
 
 
-def test_a_master_that_runs_out_of_descriptors_restarts_what_dies_as_soon_as_it_can(daemon: Daemon) -> None:
+def test_a_master_that_runs_out_of_descriptors_restarts_what_dies_as_soon_as_it_can(managed: Daemon) -> None:
+    daemon = managed
     address, loop, launcher = daemon.address("echo"), loop_of(daemon), launcher_of(daemon, "echo")
     before = held(daemon)
     with daemon.connect("echo") as lasting:
@@ -280,6 +289,7 @@ def test_a_launcher_that_may_have_no_more_processes_starts_them_when_it_may(daem
     address, launcher = daemon.address("echo"), launcher_of(daemon, "echo")
     with no_more_processes(launcher):
         assert [fate(address) for _ in range(3)] == 3 * ["closed"]
+        daemon.wait_events(3, "connection_failed", service="echo")
         assert daemon.service("echo")["failed"] == {"EAGAIN": 3}
         assert daemon.talk("other", b"x") == b"x"
     assert until_served(address) == 0
