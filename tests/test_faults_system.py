@@ -48,7 +48,10 @@ def service(**settings: Any) -> dict[str, Any]:
     return {"listen": "127.0.0.1:0", "program": ["cat"], **settings}
 
 
-ECHO = {"services": {"echo": service(), "other": service(umask="077")}}
+ECHO: dict[str, Any] = {
+    "services": {"echo": service(), "other": service(umask="077")},
+    "log": {"format": "json", "level": "debug"},
+}
 """Two services with a launcher each."""
 
 
@@ -196,6 +199,7 @@ def test_a_launcher_that_runs_out_of_descriptors_is_replaced(daemon: Daemon) -> 
     with daemon.connect("echo") as lasting:
         lasting.sendall(b"x")
         assert lasting.recv(1) == b"x"
+        daemon.wait_event("connection_started")  # the launcher has let go of the client's socket
         with no_descriptors(launcher):
             assert fate(address) == "closed"
         daemon.wait_event("process_died", role="launcher", pid=launcher)
