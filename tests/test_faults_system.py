@@ -185,6 +185,9 @@ def test_a_stopped_loop_costs_the_master_no_memory_and_goes_on(daemon: Daemon) -
 
 def test_a_loop_that_runs_out_of_descriptors_drops_some_and_recovers(daemon: Daemon) -> None:
     address, loop = daemon.address("echo"), loop_of(daemon)
+    # When this is answered, the loop has closed the connections that asked for the status.
+    assert fate(address) == "served"
+    daemon.wait_event("connection_served")
     with no_descriptors(loop):
         fates = [fate(address) for _ in range(3)]
     assert "closed" in fates
