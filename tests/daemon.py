@@ -71,7 +71,7 @@ class Daemon:
         os.close(writing)
         threading.Thread(target=self._read_log, daemon=True).start()
         with os.fdopen(reading, "rb") as pipe:
-            said = pipe.read()
+            said = pipe.readline()
         if ready and said != b"\n":
             raise AssertionError(
                 f"the daemon was not ready: exit {self._process.wait(TIMEOUT)}, {self.stderr}"

@@ -134,8 +134,8 @@ class FakeLauncher:
 class Rig:
     """A server with services, their listeners and fake launchers of one profile."""
 
-    def __init__(self) -> None:
-        """Begin without services; also stands for the master."""
+    def __init__(self, now: float = 0.0) -> None:
+        """Begin without services, at a time of the epoch; also stands for the master."""
         self.events: list[dict[str, Any]] = []
         self.launchers: list[FakeLauncher] = []
         self.asked: list[str] = []
@@ -152,7 +152,7 @@ class Rig:
         )
         self.counters = _counters()
         _memory().madvise(mmap.MADV_REMOVE)
-        self.server = Server(logger, self, Names(Resolver(), Ident()), self.counters)
+        self.server = Server(logger, self, Names(Resolver(), Ident()), self.counters, now)
 
     def _keep(self, _logger: Any, level: str, fields: Any) -> Any:
         self.events.append({"level": level, **fields})
@@ -271,9 +271,9 @@ async def received(client: socket.socket) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def serving(*services: plan.Service, **planned: Any) -> AsyncIterator[Rig]:
-    """Serve with one launcher; at the end every slot must be given back."""
-    rig = Rig()
+async def serving(*services: plan.Service, now: float = 0.0, **planned: Any) -> AsyncIterator[Rig]:
+    """Serve with one launcher, from a time of the epoch; at the end every slot must be given back."""
+    rig = Rig(now)
     try:
         rig.launcher()
         rig.plan(*services, **planned)

@@ -27,6 +27,7 @@ PAGES = sorted([*TOP.glob("*.md"), *TOP.glob("docs/*.md"), *TOP.glob("examples/*
 INTERNALS = (TOP / "docs" / "internals.md").read_text()
 BEHAVIOR = (TOP / "docs" / "behavior.md").read_text()
 PROGRAMS = (TOP / "docs" / "programs.md").read_text()
+RELIABILITY = (TOP / "docs" / "reliability.md").read_text()
 ARCHITECTURE = (TOP / "docs" / "architecture.md").read_text()
 
 _BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -85,6 +86,23 @@ def test_configuration_files_follow_the_schema(block: str) -> None:
     assert root is not None
     record(schema.File).convert(root, "", problems)
     assert problems.lines("block") == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_tests_that_are_named_exist(page: Path) -> None:
+    named = re.findall(r"`(test_\w+\.py)::(\w+)`", page.read_text())
+    lacking = [
+        (file, test)
+        for file, test in named
+        if not re.search(rf"^(?:async )?def {test}\(", (TOP / "tests" / file).read_text(), re.MULTILINE)
+    ]
+    assert lacking == []
+
+
+def test_every_promise_has_a_test_that_shows_it() -> None:
+    rows = table(RELIABILITY, "when", "holds", "at worst", "shown by", "last figures")
+    assert rows
+    assert [row[0] for row in rows if "::" not in row[3]] == []
 
 
 def test_there_is_a_configuration_for_a_mail_host() -> None:

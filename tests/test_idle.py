@@ -1,10 +1,9 @@
 """A daemon that has nothing to do does nothing: no process of it wakes up."""
 
-import os
-import select
 from pathlib import Path
 
 from daemon import Daemon, running
+from faults import wait_while_alive
 
 IDLE = 3.0
 """Seconds for which nothing may wake up."""
@@ -22,17 +21,6 @@ def wake_ups(daemon: Daemon) -> dict[str, int]:
             name = f"{pid}/{task.name}/{fields['Name'].strip()}"
             counts[name] = int(fields["voluntary_ctxt_switches"])
     return counts
-
-
-def wait_while_alive(pid: int, seconds: float) -> None:
-    """Wait for so long, unless the process ends before."""
-    pidfd = os.pidfd_open(pid)
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        assert not poll.poll(1000 * seconds)
-    finally:
-        os.close(pidfd)
 
 
 def test_an_idle_daemon_does_not_wake_up(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """The master against launchers and a loop that were subverted: nothing they send ends or misleads it."""
 
+import json
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,9 @@ from hypothesis import strategies as st
 
 from plans import service
 from ucspid.launcher.table import SIZE, processes
-from ucspid.master.launchers import MAX_REASON, Exit, Launcher, ProfileLaunchers
-from ucspid.master.looplink import LoopLink
+from ucspid.master.launchers import MAX_REASON, MOST_UNHEARD, Exit, Launcher, ProfileLaunchers, Program
+from ucspid.master.looplink import MAX_HELD_EVENTS, LoopLink
+from ucspid.master.main import MOST_TOKENS, Master
 from ucspid.master.poller import Poller
 from ucspid.master.state import Holdings
 from ucspid.wire import messages as wire
@@ -192,6 +195,10 @@ def test_no_bytes_of_a_launcher_end_the_master(packets: list[bytes]) -> None:
         hostile.close()
 
 
+def open_descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
 class HostileLoop:
     """The master's link to a loop whose end is the test's."""
 
@@ -247,6 +254,63 @@ def test_no_bytes_of_a_loop_end_the_master(packets: list[bytes]) -> None:
             loop.say(packet)
     finally:
         loop.close()
+
+
+def test_events_for_a_loop_that_does_not_listen_wait_in_bounds_and_are_told_when_it_does(
+    loop: HostileLoop,
+) -> None:
+    loop.link._told_first = True
+    for number in range(3000):
+        loop.link.log("info", "event", number=number)
+    channel = loop.link._channel
+    assert channel is not None
+    assert channel.waiting <= 1
+    assert len(loop.link._events) == MAX_HELD_EVENTS
+    told = []
+    while (packet := loop.peer.receive_packet()) is not None:
+        told.append(json.loads(packet)["fields"]["number"])
+        if channel.backed_up and len(told) % 10 == 0:
+            loop.link._ready()
+    assert told[-1] == 2999
+    assert told[-MAX_HELD_EVENTS:] == list(range(2000, 3000))
+    assert not channel.backed_up
+
+
+def test_a_loop_that_asks_for_reloads_without_end_is_killed(process: subprocess.Popen[bytes]) -> None:
+    master: Any = Master("file", None, -1, 1024)
+    ours, theirs = pair()
+    master._loop._channel, master._loop.pid = Channel(ours), process.pid
+    master._loop._watch()
+    master._answer = [], []  # a reload whose plan the loop does not take
+    with ours, Channel(theirs).sock as peer:
+        for token in range(MOST_TOKENS + 1):
+            assert len(master._again or []) == token
+            peer.send(wire.NOTE_HEAD.pack(wire.NOTE_RELOAD, 0, token))
+            master._poller.run_once()
+        assert process.wait(10) == -signal.SIGKILL
+        assert len(master._again) == MOST_TOKENS + 1
+    os.close(master._held._null)
+    os.close(master._children._list)
+
+
+def test_a_launcher_that_does_not_listen_to_changes_of_its_programs_is_killed(
+    hostile: Hostile, process: subprocess.Popen[bytes]
+) -> None:
+    hostile.launcher.pid = process.pid
+    reading, writing = os.pipe()
+    before = open_descriptors()
+    for change in range(10_000):
+        hostile.profile.set_programs([Program(1, b"%d" % change, writing)], "a")
+        channel = hostile.launcher.channel
+        assert channel is not None
+        assert channel.waiting <= MOST_UNHEARD + 2
+    assert process.wait(10) == -signal.SIGKILL
+    assert open_descriptors() <= before + MOST_UNHEARD + 2
+    hostile.profile._forget_channel(hostile.launcher)
+    assert open_descriptors() == before - 1
+    hostile.launcher.pid = 0
+    os.close(reading)
+    os.close(writing)
 
 
 def test_events_wait_for_a_loop_in_bounds() -> None:

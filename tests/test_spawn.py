@@ -187,6 +187,17 @@ async def test_what_has_ended_or_not_begun_is_not_signalled(synced: Rig) -> None
     assert synced.heard() == []
 
 
+async def test_a_start_that_nobody_asked_for_is_made_up(synced: Rig) -> None:
+    synced.start(1)
+    for made_up in (2, 1 << 63, 0):
+        with pytest.raises(WireError, match="nobody asked for"):
+            synced.say(report(wire.STARTED, made_up))
+    synced.say(report(wire.STARTED, 1))
+    with pytest.raises(WireError, match="twice"):
+        synced.say(report(wire.STARTED, 1))
+    assert not synced.met
+
+
 async def test_news_is_told_once_for_a_packet(synced: Rig) -> None:
     before = synced.changes
     for number in (1, 2, 3):
@@ -229,6 +240,19 @@ async def test_the_same_oldest_start_twice_is_stuck_and_its_answer_ends_that(syn
     assert not synced.usable()
     synced.say(report(wire.STARTED, 1))
     assert synced.usable()
+
+
+async def test_a_launcher_that_stays_stuck_is_overdue_until_another_takes_its_place(synced: Rig) -> None:
+    def overdue() -> list[bool]:
+        synced.launcher.notice_stuck()
+        return [synced.launcher.stuck, synced.launcher.overdue]
+
+    synced.start(1)
+    assert [overdue() for _ in range(4)] == [[False, False], [True, False], [True, True], [True, True]]
+    synced.say(report(wire.HELLO, 0, status=wire.VERSION, process=77))
+    assert [overdue() for _ in range(3)] == [[False, False], [True, False], [True, True]]
+    synced.say(report(wire.STARTED, 1))
+    assert overdue() == [False, False]
 
 
 # A new loop: what runs is found

@@ -1,4 +1,6 @@
 import asyncio
+import contextlib
+import fcntl
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -8,7 +10,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucspid.stderrlog import MAX_LINE, MAX_LINES, Lines, StderrLog
+from ucspid.stderrlog import MAX_BYTES, MAX_LINE, MAX_LINES, Lines, StderrLog
 
 TIMEOUT = 10.0
 
@@ -30,6 +32,16 @@ def test_a_line_that_is_too_long_comes_in_pieces() -> None:
     lines = Lines()
     assert lines.feed(b"x" * (2 * MAX_LINE + 1)) == [b"x" * MAX_LINE] * 2
     assert lines.feed(b"\n") == [b"x"]
+
+
+def test_what_is_skipped_is_counted_and_the_rest_of_its_last_line_is_kept() -> None:
+    lines = Lines()
+    assert lines.feed(b"one\ntw") == [b"one"]
+    assert lines.skip(b"o\nthree\nfo") == 2
+    assert lines.skip(b"u") == 0
+    assert lines.feed(b"r\n") == [b"four"]
+    assert lines.skip(b"x" * 10_000) == 0
+    assert lines.flush() == [b"x" * MAX_LINE]
 
 
 TEXT = st.lists(st.sampled_from([b"a", b"\n", b"\r\n", b" ", b"\xff", b"x" * (MAX_LINE - 1)]), max_size=20)
@@ -109,6 +121,29 @@ async def test_a_flood_is_cut_off_and_counted() -> None:
         assert it.events[-1]["lines"] == 10_000 - MAX_LINES
         it.write(b"after\n")
         await it.until(lambda: it.lines()[-1] == "after")
+
+
+async def test_programs_that_write_without_end_wait_and_go_on_in_the_next_second() -> None:
+    async with reading() as it:
+        os.set_blocking(it.writing, False)
+        written = 0
+
+        def write() -> None:
+            nonlocal written
+            with contextlib.suppress(BlockingIOError):
+                written += os.write(it.writing, b"y\n" * 8192)
+
+        def dropped() -> int:
+            return sum(item["lines"] for item in it.events if item["event"] == "program_stderr_dropped")
+
+        asyncio.get_running_loop().add_writer(it.writing, write)
+        pipe = fcntl.fcntl(it.writing, fcntl.F_GETPIPE_SZ)
+        for second in (1, 2):
+            await it.until(lambda: len(it.lines()) == MAX_LINES * second and dropped() > 0)  # noqa: B023
+            assert written <= second * MAX_BYTES + pipe + 16384
+        await it.until(lambda: dropped() > MAX_BYTES // 2)
+        asyncio.get_running_loop().remove_writer(it.writing)
+        assert written > MAX_BYTES
 
 
 async def test_a_line_that_nobody_ends_is_logged_after_a_while_and_not_glued_to_the_next() -> None:

@@ -1,6 +1,5 @@
 """What earlier loops have left behind: sessions that run, numbers that were given, books to be balanced."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -15,23 +14,27 @@ from ucspid.session import Session
 _SEQUENCE_BITS = 30
 """Connection ids begin at the loop's start in seconds, shifted: a loop's ids never meet an earlier one's."""
 
-_CLOCK_SLACK = 86_400.0
-"""Seconds by which the clock may have been set back since an earlier loop numbered its connections."""
+_IDS_END = 1 << 63
+"""No loop numbers a connection so high before the year 2242; a launcher may make it up."""
 
 
 class Before:
     """Meets the sessions of before as launchers report them."""
 
     def __init__(
-        self, owner: Callable[[int, str], Service], counters: Counters, log: FilteringBoundLogger
+        self, owner: Callable[[int, str], Service], counters: Counters, log: FilteringBoundLogger, now: float
     ) -> None:
-        """Begin without any; owner() returns the service with a number and a name, or raises WireError."""
+        """Begin without any; owner() returns the service with a number and a name, or raises WireError.
+
+        now is seconds of the epoch. A clock that was set back since an earlier loop numbered its
+        connections makes no trouble: ids go on after those of the sessions that are found.
+        """
         self.balanced = False
         """Whether all launchers have been heard, and the books agree with what they run."""
         self._owner = owner
         self._counters = counters
         self._log = log
-        self._connection = int(time.time()) << _SEQUENCE_BITS
+        self._connection = int(now) << _SEQUENCE_BITS
 
     def next_connection(self) -> int:
         """Return an id that no connection has had."""
@@ -45,8 +48,8 @@ class Before:
     def found(self, service: int, connection: int, tag: bytes) -> Session:
         """Take in a session that an earlier loop began. Raises WireError for one that none can have."""
         began, ip, port, name = tags.unpack(tag)
-        if connection >> _SEQUENCE_BITS > time.time() + _CLOCK_SLACK:
-            raise WireError(f"connection {connection:x} cannot be yet")
+        if connection >= _IDS_END:
+            raise WireError(f"connection {connection:x} cannot be")
         owner = self._owner(service, name)
         if connection in owner.sessions:
             raise WireError(f"connection {connection:x} is another launcher's")

@@ -45,7 +45,7 @@ class MasterLink:
         finished() is called when the loop has nothing more to do, alone() when the master is gone.
         """
         self.generation = 0
-        self.server = Server(output.logger, self, names, counters)
+        self.server = Server(output.logger, self, names, counters, time.time())
         self._channel = channel
         self._output = output
         self._log = output.logger

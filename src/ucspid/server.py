@@ -65,11 +65,11 @@ class Server:
     """The services of the event loop."""
 
     def __init__(
-        self, log: FilteringBoundLogger, master: Master, names: "Names | None", counters: Counters
+        self, log: FilteringBoundLogger, master: Master, names: "Names | None", counters: Counters, now: float
     ) -> None:
         """Begin with nothing; plans and launchers come from the master.
 
-        Without names no service may want any looked up.
+        Without names no service may want any looked up. now is seconds of the epoch: see Before.
         """
         self.services: dict[int, Service] = {}
         self.launchers: dict[int, Launcher] = {}
@@ -82,7 +82,7 @@ class Server:
         self._master = master
         self._pools: dict[int, tuple[Pool, Turns]] = {}
         self._turns = Turns(Hold.DAEMON_FULL, lambda: not self.limits.full)
-        self.before = Before(self._owner, counters, log)
+        self.before = Before(self._owner, counters, log, now)
         self.reserve = Reserve()
         self._shared = Shared(
             log=log,
@@ -327,8 +327,19 @@ class Server:
             for launcher in pool.notice_stuck():
                 events.launcher_stuck(self._log, launcher.number, launcher.pid)
             turns.go_on()
+        self._replace_overdue()
         if busy:
             self._watch()
+
+    def _replace_overdue(self) -> None:
+        """Have the launcher replaced whose start has been waiting longest for an answer.
+
+        One at a time: of two that die at once nobody knows whose start a program was.
+        """
+        overdue = [launcher for launcher in self.launchers.values() if launcher.overdue]
+        if overdue:
+            launcher = min(overdue, key=lambda item: next(iter(item.in_flight)))
+            self._master.broken_launcher(launcher.number)
 
     # The end
 

@@ -137,6 +137,7 @@ class Launcher:
         self.running: dict[int, Process] = {}
         self.synced = False
         self.stuck = False
+        self.overdue = False
         self.leaving = False
         self._channel = Channel(sock)
         self._before = before
@@ -232,8 +233,13 @@ class Launcher:
         self._channel.sock.close()
 
     def notice_stuck(self) -> None:
-        """Called at intervals of STUCK_AFTER: the same oldest start twice means that it is stuck."""
+        """Called at intervals of STUCK_AFTER: the same oldest start twice means that it is stuck.
+
+        Three times mean that it is overdue: to be replaced, so that what waits behind it goes on.
+        Not at once, since a loop that was stopped itself may only not have read the answers yet.
+        """
         oldest = next(iter(self.in_flight), 0)
+        self.overdue = self.stuck and oldest == self._oldest
         self.stuck = oldest != 0 and oldest == self._oldest
         self._oldest = oldest
 
@@ -296,6 +302,8 @@ class Launcher:
         if version != wire.VERSION:
             raise WireError(f"launcher {self.number} speaks version {version}")
         self.pid = pid
+        self._oldest = 0
+        self.stuck = False
         self._roll_call.forget()
         self._list()
         if self.leaving:

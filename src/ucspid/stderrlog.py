@@ -20,7 +20,15 @@ MAX_LINES = 200
 QUIET = 0.5
 """Seconds after which a line that was begun and not ended is logged as it is."""
 
-_READ = 65536
+MAX_BYTES = 1 << 20
+"""Bytes of a service that are read in each second, logged or not; then its programs wait, as for a slow log.
+
+Programs that write a few lines more than are logged go on as fast as ever. Those that write
+without end would cost the loop, and with it all services, the reading of it.
+"""
+
+_READ = 16384
+"""Bytes at a time: cut into lines they may be thousands, and others wait meanwhile."""
 
 
 class Lines:
@@ -41,6 +49,14 @@ class Lines:
         pieces = (line[start : start + MAX_LINE] for line in lines for start in range(0, len(line), MAX_LINE))
         return [piece.rstrip(b"\r") for piece in pieces if piece.strip()]
 
+    def skip(self, data: bytes) -> int:
+        """Return how many lines data completes, without making them: for what is not logged anyway."""
+        count = data.count(b"\n")
+        if count:
+            self._rest = b""
+        self._rest = (self._rest + data[data.rfind(b"\n") + 1 :])[:MAX_LINE]
+        return count
+
     def flush(self) -> list[bytes]:
         """Return the line that was begun and not ended, if there is one."""
         return self.feed(b"\n")
@@ -57,6 +73,7 @@ class StderrLog:
         self._lines = Lines()
         self._logged = 0
         self._dropped = 0
+        self._taken = 0
         self._loop = asyncio.get_running_loop()
         self._read_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
@@ -68,11 +85,15 @@ class StderrLog:
             data = os.read(self.descriptor, _READ)
         except BlockingIOError:
             return
-        if not data:
+        self._taken += len(data)
+        if not data or self._taken >= MAX_BYTES:
             self._loop.remove_reader(self.descriptor)
         self._read_at = self._loop.time()
-        for line in self._lines.feed(data) if data else self._lines.flush():
-            self._tell(line)
+        if data and self._logged >= MAX_LINES:
+            self._dropped += self._lines.skip(data)
+        else:
+            for line in self._lines.feed(data) if data else self._lines.flush():
+                self._tell(line)
         self._count_seconds()
 
     def _count_seconds(self) -> None:
@@ -90,6 +111,9 @@ class StderrLog:
         """Begin to count anew; a line that nobody goes on with is not going to end."""
         self._timer = None
         self._logged = 0
+        if self._taken >= MAX_BYTES:
+            self._loop.add_reader(self.descriptor, self._read)
+        self._taken = 0
         if self._loop.time() - self._read_at < QUIET:
             self._count_seconds()
         else:

@@ -4,13 +4,22 @@ import os
 from pathlib import Path
 
 
-def adopted() -> set[int]:
-    """Return this process's children that lead a process group.
+class Children:
+    """The children of the process itself: known without need of new descriptors."""
 
-    A launcher's programs do, and become the master's children when the launcher dies (the
-    master is a child subreaper); strays among their descendants do not, as a rule.
-    """
-    return {pid for pid in _children(os.getpid()) if _leads(pid)}
+    def __init__(self) -> None:
+        """Open the kernel's list. Raises OSError."""
+        self._list = os.open(_list_of(os.getpid()), os.O_RDONLY | os.O_CLOEXEC)
+
+    def adopted(self) -> set[int]:
+        """Return this process's children that lead a process group.
+
+        A launcher's programs do, and become the master's children when the launcher dies (the
+        master is a child subreaper); strays among their descendants do not, as a rule.
+        """
+        os.lseek(self._list, 0, os.SEEK_SET)
+        text = b"".join(iter(lambda: os.read(self._list, 1 << 16), b""))
+        return {pid for pid in map(int, text.split()) if _leads(pid)}
 
 
 def in_session(pid: int, leader: int) -> bool:
@@ -29,10 +38,14 @@ def descendants() -> list[int]:
     return found
 
 
+def _list_of(pid: int) -> str:
+    return f"/proc/{pid}/task/{pid}/children"
+
+
 def _children(pid: int) -> list[int]:
     """Return a process's children; each of our processes starts them in its first thread."""
     try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        text = Path(_list_of(pid)).read_text()
     except (FileNotFoundError, ProcessLookupError):
         return []
     return [int(child) for child in text.split()]

@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
@@ -27,6 +28,9 @@ from ucspid.wire.privileges import Orders
 
 MAX_REASON = 1000
 """Bytes of a launcher's reason for refusing its orders."""
+
+MOST_UNHEARD = 100
+"""Messages, beyond one for each program, that may wait for a launcher that is told yet another."""
 
 MOST_LAUNCHERS = 2 * (len(os.sched_getaffinity(0)) + 1)
 """Of a profile: the loop asks for one more than there are cores, and for others when some are stuck."""
@@ -137,9 +141,14 @@ class ProfileLaunchers:
         """Start another launcher. Raises ResourceError."""
         try:
             loop_end, own_end = pair()
-            memory = sealed_memory(f"ucspid-launcher-{number}", table.SIZE)
-            launcher = Launcher(number, self.number, loop_end, own_end, memory)
-            self._start(launcher)
+            with contextlib.ExitStack() as undo:
+                undo.callback(loop_end.close)
+                undo.callback(own_end.close)
+                memory = sealed_memory(f"ucspid-launcher-{number}", table.SIZE)
+                undo.callback(os.close, memory)
+                launcher = Launcher(number, self.number, loop_end, own_end, memory)
+                self._start(launcher)
+                undo.pop_all()
         except OSError as problem:
             raise ResourceError(f"cannot start a launcher: {problem.strerror}") from None
         self.launchers[number] = launcher
@@ -199,13 +208,15 @@ class ProfileLaunchers:
 
     def _start(self, launcher: Launcher) -> None:
         ours, theirs = pair()
-        with theirs:
+        with theirs, contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
             launcher.pid = roles.start_launcher(theirs.fileno(), launcher.own_end.fileno(), launcher.memory)
+            undo.pop_all()
         channel = launcher.channel = Channel(ours)
         profile = asdict(self._profile)
         no_new_privs = profile.pop("no_new_privs")
         title = f"ucspid: launcher {self.names}"
-        self._tell_programs(launcher, list(self._programs.values()))
+        self._tell_programs(launcher, self._programs.values())
         channel.send(
             Orders(
                 title,
@@ -220,11 +231,22 @@ class ProfileLaunchers:
         launcher.late.clear()
         self._watch(launcher)
 
-    def _tell_programs(self, launcher: Launcher, programs: list[Program]) -> None:
+    def _tell_programs(self, launcher: Launcher, programs: Iterable[Program]) -> None:
+        """Tell a launcher programs, if its process can be told.
+
+        One that cannot, for want of descriptors say, or that has not listened for so long that it has
+        not heard of the programs of before, is killed: its successor is told everything.
+        """
         if launcher.channel is None:
             return
-        for item in programs:
-            launcher.channel.send(item.packet, () if item.stderr is None else (item.stderr,))
+        try:
+            if launcher.channel.waiting > MOST_UNHEARD + len(self._programs):
+                self.kill(launcher)
+            else:
+                for item in programs:
+                    launcher.channel.send(item.packet, () if item.stderr is None else (item.stderr,))
+        except OSError:
+            self.kill(launcher)
         self._watch(launcher)
 
     def _watch(self, launcher: Launcher) -> None:
@@ -279,7 +301,7 @@ class ProfileLaunchers:
     def _forget_channel(self, launcher: Launcher) -> None:
         if launcher.channel is not None:
             self._poller.forget(launcher.channel.fileno())
-            launcher.channel.sock.close()
+            launcher.channel.close()
             launcher.channel = None
 
     def _close(self, launcher: Launcher) -> None:

@@ -32,7 +32,7 @@ class Owner(Protocol):
     """What the loop's notes mean to the master."""
 
     def loop_note(self, kind: int, number: int, token: int) -> None:
-        """Take a note of the loop's: see wire.messages."""
+        """Take a note of the loop's: see wire.messages. Raises WireError for what no loop asks."""
 
     def loop_lost(self, reason: str) -> None:
         """The loop cannot be had."""
@@ -66,14 +66,14 @@ class LoopLink:
 
     def start(self) -> None:
         """Start a process, and tell it everything if there is a plan. Raises ResourceError."""
-        ours, theirs = pair()
-        with theirs:
-            try:
+        try:
+            ours, theirs = pair()
+            with theirs:
+                self._channel = Channel(ours)
                 self.pid = roles.start_loop(theirs.fileno())
-            except OSError as problem:
-                ours.close()
-                raise ResourceError(f"cannot start the event loop: {problem.strerror}") from None
-        self._channel = Channel(ours)
+        except OSError as problem:
+            self._forget_channel()
+            raise ResourceError(f"cannot start the event loop: {problem.strerror}") from None
         self._introduced.clear()
         self._told.clear()
         self._told_first = False
@@ -85,8 +85,7 @@ class LoopLink:
         """Start it again; what it knew is told to the new one."""
         assert self._channel is not None
         self._poller.forget(self._channel.fileno())
-        self._channel.sock.close()
-        self._channel = None
+        self._forget_channel()
         self._told_first = False
         self.pid = 0
         if self.draining and exit_.status == 0 and not self.leaving:
@@ -103,6 +102,11 @@ class LoopLink:
             self.log("error", "process_died", **died)
         self.leaving = False
         self._poller.call_in(pause, self._restart)
+
+    def _forget_channel(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
 
     def _restart(self) -> None:
         try:
@@ -123,6 +127,15 @@ class LoopLink:
         """Tell the plan in force, with the descriptors that the process does not have yet."""
         if self._channel is None:
             return
+        try:
+            self._tell_all()
+        except OSError as problem:
+            # Not all of it, for want of descriptors, say: another process is told everything again.
+            reason = f"the event loop cannot be told the plan: {problem.strerror}"
+            self.log("error", "process_not_started", role="loop", reason=reason)
+            self.kill()
+
+    def _tell_all(self) -> None:
         plan = self._held.plan
         assert plan is not None
         self._tell_first()
@@ -172,7 +185,7 @@ class LoopLink:
             self._tell("reloaded", token=token, **answer)
 
     def log(self, level: str, event: str, **fields: Any) -> None:
-        """Have an event logged; it waits while there is no loop."""
+        """Have an event logged; it waits while there is no loop, or one that does not listen."""
         self._events.append({"level": level, "event": event, "fields": fields})
         if len(self._events) > MAX_HELD_EVENTS:
             del self._events[0]
@@ -201,10 +214,13 @@ class LoopLink:
         self._tell_events()
 
     def _tell_events(self) -> None:
-        if self._told_first:
-            for event in self._events:
-                self._tell("log", **event)
-            self._events.clear()
+        if not self._told_first or self._channel is None:
+            return
+        told = 0
+        while told < len(self._events) and not self._channel.backed_up:
+            self._tell("log", **self._events[told])
+            told += 1
+        del self._events[:told]
 
     def _tell_listeners(self, service: Service) -> None:
         new = [item for item in self._held.listeners_of(service) if self._introduce("listener", item.number)]
@@ -258,6 +274,7 @@ class LoopLink:
     def _ready(self) -> None:
         assert self._channel is not None
         self._channel.flush()
+        self._tell_events()
         try:
             packet = self._channel.receive_packet()
             if packet:

@@ -15,10 +15,10 @@ from pathlib import Path
 from ucspid import linux
 from ucspid.changes import changes
 from ucspid.descriptors import raise_limit
-from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError
+from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError, WireError
 from ucspid.launcher import table
 from ucspid.master.beginning import beginning
-from ucspid.master.family import adopted, descendants, in_session
+from ucspid.master.family import Children, descendants, in_session
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers, Program
 from ucspid.master.looplink import LoopLink
 from ucspid.master.notify import notify, reloading
@@ -30,6 +30,8 @@ from ucspid.wire import messages as wire
 
 SIGNALS: set[int] = {signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
 _STDERR = 2
+MOST_TOKENS = 1000
+"""Reloads that the loop can ask for during one: a few for each of its control clients would do."""
 LAST_RESORT = 10.0
 """Seconds beyond all timeouts of services after which a stop kills what is left."""
 
@@ -67,6 +69,7 @@ class Master:
         self._nofile = nofile
         self._poller = Poller()
         self._held = Holdings()
+        self._children = Children()
         self._loop = LoopLink(config, self._held, self._poller, self)
         self._reload: Reload | None = None
         self._tokens: list[int] = []
@@ -146,7 +149,8 @@ class Master:
             others.add(launcher.pid)
             if launcher is not dead:
                 others |= table.processes(launcher.memory) | launcher.orphans
-        return {pid for pid in adopted() | ended if pid in known or in_session(pid, dead.pid)} - others
+        children = self._children.adopted() | ended
+        return {pid for pid in children if pid in known or in_session(pid, dead.pid)} - others
 
     def _all_launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
         new = [] if self._reload is None else self._reload.new_launchers()
@@ -167,7 +171,10 @@ class Master:
             self.log("error", "launcher_refused", services=profile.names, reason=reason)
 
     def loop_note(self, kind: int, number: int, token: int) -> None:
-        """Take a note of the loop's, which is not trusted: it may have been subverted."""
+        """Take a note of the loop's, which is not trusted: it may have been subverted.
+
+        Raises WireError for what no loop asks.
+        """
         if kind == wire.NOTE_TAKEN and number == self._loop.generation:
             self._plan_taken()
         elif kind == wire.NOTE_MORE:
@@ -204,6 +211,8 @@ class Master:
             self._tell_tokens(tokens, ResourceError("the daemon stops"))
         elif self._reload is not None or self._answer is not None:
             self._again = (self._again or []) + tokens
+            if len(self._again) > MOST_TOKENS:
+                raise WireError(f"it asks for more than {MOST_TOKENS} reloads at once")
         else:
             if self._held.plan is not None:
                 reloading()

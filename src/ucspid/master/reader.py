@@ -12,6 +12,7 @@ from ucspid.master import roles
 from ucspid.master.launchers import Exit
 from ucspid.master.poller import Poller
 from ucspid.plan import Plan
+from ucspid.wire.channel import close_all
 
 TIMEOUT = 30.0
 """Seconds that reading a file may take."""
@@ -29,18 +30,20 @@ class Reader:
         self._done = done
         self._output: dict[int, bytes] = {}
         self._exit: Exit | None = None
-        output, output_end = os.pipe()
-        errors, errors_end = os.pipe()
+        ours: list[int] = []
+        theirs: list[int] = []
         try:
-            self.pid = roles.start_reader(config, output_end, errors_end)
+            for _ in range(2):
+                reading, writing = os.pipe()
+                ours.append(reading)
+                theirs.append(writing)
+            self.pid = roles.start_reader(config, *theirs)
         except OSError as problem:
-            os.close(output)
-            os.close(errors)
+            close_all(ours)
             raise ResourceError(f"cannot start a reader of the configuration: {problem.strerror}") from None
         finally:
-            os.close(output_end)
-            os.close(errors_end)
-        self._ends = (output, errors)
+            close_all(theirs)
+        output, errors = self._ends = (ours[0], ours[1])
         self._open = {output, errors}
         for descriptor in self._ends:
             self._output[descriptor] = b""

@@ -48,11 +48,10 @@ def _start(arguments: list[str], descriptors: dict[int, int], environment: Mappi
 
     They are copied out of the way first, since the numbers wanted may be in use.
     """
-    copies = {
-        wanted: fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
-        for wanted, descriptor in descriptors.items()
-    }
+    copies: dict[int, int] = {}
     try:
+        for wanted, descriptor in descriptors.items():
+            copies[wanted] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
         return os.posix_spawn(
             sys.executable,
             [sys.executable, *arguments],

@@ -49,10 +49,22 @@ class Channel:
         """Whether packets wait for the other end to read."""
         return bool(self._waiting)
 
+    @property
+    def waiting(self) -> int:
+        """How many packets wait."""
+        return len(self._waiting)
+
+    def close(self) -> None:
+        """Close the socket, and the descriptors of what was never taken."""
+        self.sock.close()
+        while self._waiting:
+            close_all(self._waiting.popleft()[1])
+
     def send(self, packet: bytes, descriptors: tuple[int, ...] = ()) -> None:
         """Send, or keep until flush(); the descriptors may be closed when this returns.
 
         A peer that is gone takes nothing and raises nothing: its end is seen when receiving.
+        Raises OSError where the system has no memory or no descriptors for it.
         """
         if self._waiting or not self._send(packet, descriptors):
             self._waiting.append((packet, tuple(os.dup(descriptor) for descriptor in descriptors)))
