@@ -38,10 +38,16 @@ class Ucspid(Server):
         """Return master, loop and launchers; launchers come as they are needed."""
         return [self.process.pid, *(pid for pid in _children(self.process.pid) if _is_ours(pid))]
 
+    def roles(self) -> dict[str, list[int]]:
+        """Return master, loop and launchers, each with its processes."""
+        pids: dict[str, list[int]] = {"master": [], "loop": [], "launcher": []}
+        for process in self.status()["processes"]:
+            pids[process["role"]].append(process["pid"])
+        return pids
+
     def loop(self) -> int:
         """Return the process of the event loop."""
-        pid: int = next(item["pid"] for item in self.status()["processes"] if item["role"] == "loop")
-        return pid
+        return self.roles()["loop"][0]
 
 
 def _children(pid: int) -> list[int]:

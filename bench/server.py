@@ -64,6 +64,17 @@ class Server:
         """Return the processes of the server itself, without the programs it runs."""
         return [self.process.pid]
 
+    def roles(self) -> dict[str, list[int]]:
+        """Return its processes by what they do; where all do the same, that has no name."""
+        return {"": self.pids()}
+
+    def stay(self, seconds: float) -> None:
+        """Let it be for so long, or until it ends."""
+        with os.fdopen(os.pidfd_open(self.process.pid), "rb") as pidfd:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            poll.poll(seconds * 1e3)
+
     def stop(self) -> None:
         """End it, and whatever it started: by process id."""
         below = {pid: measure.start_time(pid) for pid in measure.descendants(self.process.pid)[1:]}

@@ -1,6 +1,7 @@
 """What the cases share: starting those who can be started, one load on one server, what it cost."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -10,6 +11,8 @@ from bench.load import Clients, Histogram, Load
 from bench.server import CannotStartError, Peer, Server, Workload
 
 MICRO = 1e6
+MEGABYTE = 1e6
+_SETTLING = 0.1
 
 Measure = Callable[[Server], tuple[Measured, Load]]
 """Puts a load on a server."""
@@ -52,6 +55,33 @@ def costed(settings: Settings, clients: Clients, server: Server) -> tuple[Measur
         "system CPU µs": used.system / done.started * MICRO,
     }
     return figures, done
+
+
+def memory_of(servers: Sequence[Server]) -> Measured:
+    """Return the bytes (PSS) of servers, by role; those of all together have the name ""."""
+    found: Measured = {}
+    for server in servers:
+        for role, pids in server.roles().items():
+            found[role] = found.get(role, 0.0) + measure.pss_of(pids)
+    return {"": sum(found.values())} | found
+
+
+def by_role(figure: str, memory: Measured, unit: float) -> Measured:
+    """Return what memory_of() found as figures (PSS MB, PSS MB loop, ...), in units of so many bytes."""
+    return {f"{figure} {role}".rstrip(): value / unit for role, value in memory.items()}
+
+
+def idle_cpu(server: Server, seconds: float) -> Measured:
+    """Return what a server's own processes use while nothing happens for so long.
+
+    What they still have to do after the last request is let pass first.
+    """
+    pids = server.pids()
+    server.stay(_SETTLING)
+    began, used = time.monotonic(), measure.running_time_of(pids)
+    server.stay(seconds)
+    took = time.monotonic() - began
+    return {"idle CPU ms/s": (measure.running_time_of(pids) - used) * 1e3 / took}
 
 
 def compare(
