@@ -99,7 +99,9 @@ class UcspidPeer:
         with os.fdopen(reading, "rb") as pipe:
             said = pipe.read()
         if said != b"\n":
-            raise CannotStartError((folder / "log").read_text() or f"exit {process.wait()}")
+            process.kill()  # it ends by itself, unless something is very wrong
+            exit_ = process.wait()
+            raise CannotStartError((folder / "log").read_text() or f"exit {exit_}")
         return Ucspid(process, folder / "control", time.monotonic() - began)
 
     def _file(self, workload: Workload, folder: Path) -> dict[str, Any]:

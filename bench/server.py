@@ -84,6 +84,8 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
         for pid, began in below.items():
             _kill(pid, began)
 
