@@ -21,7 +21,13 @@ class Uvloop:
     def start(self, workload: Workload) -> Server:
         """Start it."""
         process = _python("naive_uvloop.py", workload)
-        return Server(process, [port_said(process)])
+        return _Slow(process, [port_said(process)])
+
+
+class _Slow(Server):
+    """A server that takes ten times as long as the others."""
+
+    share = 0.25
 
 
 class TwoProcesses:

@@ -50,6 +50,9 @@ class Workload:
 class Server:
     """A running server; a context manager that ends it."""
 
+    share = 1.0
+    """Which part of a case's connections it gets: less for one so slow that the others would wait for it."""
+
     def __init__(self, process: subprocess.Popen[Any], ports: Sequence[int]) -> None:
         """Take over a process that listens on the ports, one for each service."""
         self.process = process

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from bench import load, measure
 from bench.build import CannotBuildError, Programs, build
-from bench.cases.common import by_role, idle_cpu, memory_of
+from bench.cases.common import by_role, idle_cpu, memory_of, part_for
 from bench.contest import Measured, Result, Settings, alternate, spread
 from bench.daemon import UcspidPeer
-from bench.floors import Floor, TwoProcesses
+from bench.floors import Floor, TwoProcesses, Uvloop
 from bench.load import BadLoadError, Clients, Histogram
 from bench.peers import OpenbsdInetd
 from bench.report import from_json, markdown, wanted_markdown
@@ -201,6 +201,16 @@ def test_memory_is_told_by_role_and_an_idle_daemon_uses_next_to_nothing(
     assert memory[""] == sum(memory[role] for role in ("master", "loop", "launcher"))
     assert all(value > 1e6 for value in memory.values())
     assert 0 <= idle["idle CPU ms/s"] < 500
+
+
+def test_a_server_far_slower_than_the_others_gets_a_part_of_the_connections(
+    programs: Programs, tmp_path: Path
+) -> None:
+    workload = Workload(program=(programs.bare,), files=tmp_path)
+    with Uvloop().start(workload) as slow, Floor(programs.floor).start(workload) as fast:
+        assert part_for(slow, Clients(1000, 20)).count == 250
+        assert part_for(slow, Clients(30, 20)).count == 20
+        assert part_for(fast, Clients(1000, 20)).count == 1000
 
 
 def test_memory_of_servers_without_roles_is_one_figure(programs: Programs, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from bench import load, measure
@@ -47,7 +48,7 @@ def served(settings: Settings, clients: Clients, server: Server) -> tuple[Measur
 def costed(settings: Settings, clients: Clients, server: Server) -> tuple[Measured, Load]:
     """Put a load on a server; return its rate and what a connection cost, whatever became of it."""
     meter = measure.Meter(server.pids())
-    done = load.run(settings.programs.load, server.port, clients)
+    done = load.run(settings.programs.load, server.port, part_for(server, clients))
     used = meter.used(server.pids())
     figures = {
         "connections/s": done.rate,
@@ -55,6 +56,11 @@ def costed(settings: Settings, clients: Clients, server: Server) -> tuple[Measur
         "system CPU µs": used.system / done.started * MICRO,
     }
     return figures, done
+
+
+def part_for(server: Server, clients: Clients) -> Clients:
+    """Return the clients that a server gets, as many at once as all get."""
+    return replace(clients, count=max(clients.at_once, round(clients.count * server.share)))
 
 
 def memory_of(servers: Sequence[Server]) -> Measured:

@@ -4,7 +4,7 @@ import contextlib
 from functools import partial
 
 from bench import load, measure
-from bench.cases.common import MEGABYTE, MICRO, by_role, idle_cpu, memory_of
+from bench.cases.common import MEGABYTE, MICRO, by_role, idle_cpu, memory_of, part_for
 from bench.contest import Measured, Result, Settings, alternate, latencies
 from bench.daemon import Ucspid, UcspidPeer
 from bench.floors import Uvloop
@@ -47,9 +47,9 @@ def _beside(settings: Settings, peer: Peer, held: int) -> Measured:
     workload = Workload(
         program=(settings.programs.hold,), files=settings.files, max_connections=held + _SPARE
     )
-    clients = Clients(settings.size(1000, 20), close_after_answer=True)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(peer.start(workload))
+        clients = part_for(server, Clients(settings.size(1000, 20), close_after_answer=True))
         # As many at once as later: ucspid starts its launchers now, and their memory is no session's.
         warm_up = Clients(clients.count, HOLDING_AT_ONCE, close_after_answer=True)
         load.run(settings.programs.load, server.port, warm_up).must_succeed()
