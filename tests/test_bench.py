@@ -24,6 +24,7 @@ from bench.load import BadLoadError, Clients, Histogram
 from bench.peers import OpenbsdInetd
 from bench.report import from_json, markdown, wanted_markdown
 from bench.server import Workload
+from bench.two_processes import EXITED, REPORT, STARTED
 from bench.unpacking import unpack
 from bench.wanted import wanted
 
@@ -189,6 +190,32 @@ def test_two_python_processes_serve_every_client_with_either_program(
     with TwoProcesses().start(workload) as server:
         assert len(server.pids()) == 1 + len(os.sched_getaffinity(0)) + 1
         load.run(programs.load, server.port, Clients(30, 10, timeout=20)).must_succeed()
+
+
+def test_a_launcher_of_the_two_python_processes_reports_start_and_end_and_ends_with_the_loop() -> None:
+    code = (
+        "import socket, sys; from bench.two_processes import Launcher; "
+        "Launcher(socket.socket(fileno=int(sys.argv[1])), ['/bin/false']).run()"
+    )
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, socket.socket() as client:
+        ours.settimeout(20)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(theirs.fileno())],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+        )
+        theirs.close()
+        socket.send_fds(ours, [b"x"], [client.fileno()])
+        said = b""
+        while len(said) < 2 * REPORT.size:
+            said += ours.recv(100)
+        (started, exited) = REPORT.iter_unpack(said)
+    assert started == (STARTED, exited[1], 0)
+    assert (exited[0], os.waitstatus_to_exitcode(exited[2])) == (EXITED, 1)
+    assert process.wait(20) == 0
 
 
 def test_memory_is_told_by_role_and_an_idle_daemon_uses_next_to_nothing(
