@@ -6,14 +6,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from bench import measure
 from bench.build import CannotBuildError, build
 from bench.contest import Settings
 from bench.load import BadLoadError
 from bench.registry import CASES
-from bench.report import from_json, markdown
+from bench.report import from_json, markdown, wanted_markdown
 from bench.server import CannotStartError
+from bench.wanted import wanted
 
 _ROUNDS = 5
 
@@ -22,8 +24,7 @@ def main() -> int:
     """Run what the command line asks for; return the exit status."""
     options = _options()
     if options.table:
-        for item in json.loads(options.table.read_text())["results"]:
-            print(markdown(from_json(item)))
+        _print(json.loads(options.table.read_text()))
         return 0
     rounds = options.rounds or (1 if options.short else _ROUNDS)
     with tempfile.TemporaryDirectory(prefix="ucspid-bench-") as name:
@@ -57,10 +58,24 @@ def _run(settings: Settings, names: list[str]) -> dict[str, object]:
             failed[name] = str(problem)
             sys.stderr.write(f"bench: {name} failed: {problem}\n")
             continue
-        results.append(result.as_json())
+        results.append(result)
         print(markdown(result), flush=True)
         sys.stderr.write(f"bench: {name} took {time.monotonic() - began:.1f} s\n")
-    return report | {"results": results, "failed": failed}
+    targets = wanted(results)
+    print(wanted_markdown(targets, short=settings.short))
+    return report | {
+        "results": [result.as_json() for result in results],
+        "failed": failed,
+        "wanted": targets,
+    }
+
+
+def _print(report: dict[str, Any]) -> None:
+    """Print the tables of an earlier run."""
+    results = [from_json(item) for item in report["results"]]
+    for result in results:
+        print(markdown(result))
+    print(wanted_markdown(wanted(results), short=report["short"]))
 
 
 def _options() -> argparse.Namespace:

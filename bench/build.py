@@ -7,7 +7,9 @@ from pathlib import Path
 
 SOURCES = Path(__file__).parent
 _FLAGS = ["-O2", "-Wall", "-Wextra"]
-_BARE = ["-static", "-nostdlib", "-DBARE"]
+_STATIC = ["-static"]
+"""For a program with the C library in it."""
+_BARE = [*_STATIC, "-nostdlib", "-DBARE"]
 """For a program without the C library; machines that program.c does not know get one with it."""
 
 
@@ -17,11 +19,16 @@ class CannotBuildError(Exception):
 
 @dataclass(frozen=True)
 class Programs:
-    """Paths of what was compiled."""
+    """Paths of what was compiled.
+
+    trivial says a line and exits, with the C library; bare does the same without it, for cases in which the
+    server's own cost is to be seen; hold, without it too, waits for the client's end before it exits.
+    """
 
     load: str
     floor: str
     trivial: str
+    bare: str
     hold: str
 
 
@@ -32,12 +39,13 @@ def build(folder: Path) -> Programs:
         raise CannotBuildError("there is no C compiler: the load generator and the floor are in C")
     for name in ("load", "floor"):
         _compile(compiler, folder / name, f"{name}.c", [])
-    for name, flags in (("trivial", []), ("hold", ["-DHOLD"])):
+    _compile(compiler, folder / "trivial", "program.c", _STATIC)
+    for name, flags in (("bare", []), ("hold", ["-DHOLD"])):
         try:
             _compile(compiler, folder / name, "program.c", [*_BARE, *flags])
         except CannotBuildError:
-            _compile(compiler, folder / name, "program.c", ["-static", *flags])
-    return Programs(*(str(folder / name) for name in ("load", "floor", "trivial", "hold")))
+            _compile(compiler, folder / name, "program.c", [*_STATIC, *flags])
+    return Programs(*(str(folder / name) for name in ("load", "floor", "trivial", "bare", "hold")))
 
 
 def _compile(compiler: str, output: Path, source: str, flags: list[str]) -> None:

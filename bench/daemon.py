@@ -38,10 +38,16 @@ class Ucspid(Server):
         """Return master, loop and launchers; launchers come as they are needed."""
         return [self.process.pid, *(pid for pid in _children(self.process.pid) if _is_ours(pid))]
 
+    def roles(self) -> dict[str, list[int]]:
+        """Return master, loop and launchers, each with its processes."""
+        pids: dict[str, list[int]] = {"master": [], "loop": [], "launcher": []}
+        for process in self.status()["processes"]:
+            pids[process["role"]].append(process["pid"])
+        return pids
+
     def loop(self) -> int:
         """Return the process of the event loop."""
-        pid: int = next(item["pid"] for item in self.status()["processes"] if item["role"] == "loop")
-        return pid
+        return self.roles()["loop"][0]
 
 
 def _children(pid: int) -> list[int]:
@@ -93,7 +99,9 @@ class UcspidPeer:
         with os.fdopen(reading, "rb") as pipe:
             said = pipe.read()
         if said != b"\n":
-            raise CannotStartError((folder / "log").read_text() or f"exit {process.wait()}")
+            process.kill()  # it ends by itself, unless something is very wrong
+            exit_ = process.wait()
+            raise CannotStartError((folder / "log").read_text() or f"exit {exit_}")
         return Ucspid(process, folder / "control", time.monotonic() - began)
 
     def _file(self, workload: Workload, folder: Path) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """What processes and the system used: CPU time, memory."""
 
+import math
 import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+_NANOSECONDS = 1e9
 _TICKS = os.sysconf("SC_CLK_TCK")
 _IDLE_FIELDS = frozenset({3, 4})
 """Of the line cpu in /proc/stat: idle and iowait."""
@@ -41,6 +43,19 @@ def _stat(pid: int) -> list[str]:
     except OSError:
         return []
     return text.rpartition(") ")[2].split()
+
+
+def running_time_of(pids: list[int]) -> float:
+    """Return CPU seconds of processes alone, to the nanosecond; NaN where the kernel does not count so."""
+    return sum(map(_running_time, pids))
+
+
+def _running_time(pid: int) -> float:
+    try:
+        threads = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    except OSError:
+        return math.nan
+    return sum(int(text.split()[0]) for text in threads) / _NANOSECONDS if threads else math.nan
 
 
 def start_time(pid: int) -> str:

@@ -1,13 +1,12 @@
 """The servers that ucspid is compared with: how each is started, with what it can be told."""
 
 import os
-import shutil
 import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
+from bench.contest import Settings
+from bench.floors import Floor, TwoProcesses, Uvloop
+from bench.launching import find, lacking, launch, log_file, port_said
 from bench.server import (
     BACKLOG,
     LOOPBACK,
@@ -18,53 +17,12 @@ from bench.server import (
     free_port,
     wait_until_listening,
 )
+from bench.unpacking import Unpacked, unpacked
 
-_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 MOST_A_MINUTE = 1_000_000
 """In inetd.conf: starts of a service in a minute, after which inetd would close it for all."""
 
 _SOCKET_ACTIVATE = "systemd-socket-activate"
-
-
-def find(program: str) -> str:
-    """Return the path of a program that is installed."""
-    path = shutil.which(program, path=_PATH)
-    assert path is not None
-    return path
-
-
-def lacking(program: str, package: str) -> str | None:
-    """Return why a program cannot be had, or None if it is there."""
-    if shutil.which(program, path=_PATH) is not None:
-        return None
-    return f"{program} is not installed (Debian package: {package})"
-
-
-def launch(
-    command: Sequence[str], workload: Workload, log: IO[bytes] | int, *, says_port: bool
-) -> subprocess.Popen[bytes]:
-    """Start a server with an environment of its own."""
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE if says_port else log,
-        stderr=log,
-        env={"PATH": _PATH, **workload.env},
-    )
-
-
-def port_said(process: subprocess.Popen[bytes]) -> int:
-    """Return the port that a server writes when it listens. Raises CannotStartError."""
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        raise CannotStartError(f"{process.args!r} ended: exit {process.wait()}")
-    return int(line)
-
-
-def log_file(workload: Workload, name: str) -> IO[bytes]:
-    """Return a file for the log of a server."""
-    return (workload.files / f"{name}.log").open("ab")
 
 
 class Tcpserver:
@@ -165,9 +123,21 @@ class OpenbsdInetd:
 
     name = "openbsd-inetd"
 
+    def __init__(self, settings: Settings) -> None:
+        """Run it from where its package is unpacked for this run, if it is not installed."""
+        self._settings = settings
+
     def absent(self) -> str | None:
         """Return why it cannot be measured."""
-        return lacking("inetd", "openbsd-inetd")
+        missing = lacking("inetd", self.name)
+        if missing is None:
+            return None
+        if self._settings.short:
+            return f"{missing}; with --short nothing is downloaded"
+        return self._unpacked().absent
+
+    def _unpacked(self) -> Unpacked:
+        return unpacked(self.name, "usr/sbin/inetd", self._settings.files)
 
     def start(self, workload: Workload) -> Server:
         """Start it in the foreground."""
@@ -180,7 +150,8 @@ class OpenbsdInetd:
                 f"{LOOPBACK}:{port} stream tcp nowait.{MOST_A_MINUTE} {' '.join(words)}\n" for port in ports
             )
         )
-        command = [find("inetd"), "-i", "-R", "0", "-q", str(BACKLOG), str(config)]
+        program = self._unpacked().path if lacking("inetd", self.name) else find("inetd")
+        command = [program, "-i", "-R", "0", "-q", str(BACKLOG), str(config)]
         with log_file(workload, self.name) as log:
             process = launch(command, workload, log, says_port=False)
         wait_until_listening(process, ports[-1])
@@ -206,41 +177,6 @@ class SocketActivate:
         return Server(process, [port])
 
 
-class Uvloop:
-    """A floor: uvloop's own subprocess_exec, what a plain asyncio superserver would be."""
-
-    name = "uvloop subprocess_exec"
-
-    def absent(self) -> str | None:
-        """Return None: ucspid has uvloop."""
-        return None
-
-    def start(self, workload: Workload) -> Server:
-        """Start it."""
-        command = [sys.executable, str(Path(__file__).with_name("naive_uvloop.py")), *workload.program]
-        process = launch(command, workload, subprocess.DEVNULL, says_port=True)
-        return Server(process, [port_said(process)])
-
-
-class Floor:
-    """A floor in C: accept, vfork, exec; or accept and close."""
-
-    def __init__(self, program: str, kind: str = "exec") -> None:
-        """Use the compiled program."""
-        self.name = f"C {'accept+vfork+exec' if kind == 'exec' else 'accept+close'}"
-        self._command = [program, kind]
-
-    def absent(self) -> str | None:
-        """Return None: without a compiler there is no bench at all."""
-        return None
-
-    def start(self, workload: Workload) -> Server:
-        """Start it."""
-        program = workload.program if self._command[1] == "exec" else ()
-        process = launch([*self._command, *program], workload, subprocess.DEVNULL, says_port=True)
-        return Server(process, [port_said(process)])
-
-
 class Unavailable:
     """A peer that Debian does not have, or has without the part that is wanted: it is said, not left out."""
 
@@ -258,16 +194,17 @@ class Unavailable:
         raise CannotStartError(f"{self._reason}: {workload.program}")
 
 
-def all_peers(floor: str) -> list[Peer]:
-    """Return every peer, installed or not; floor is the path of the compiled C program."""
+def all_peers(settings: Settings) -> list[Peer]:
+    """Return every peer, installed or not."""
     return [
         Tcpserver(),
         Tcpsvd(),
         Xinetd(),
-        OpenbsdInetd(),
+        OpenbsdInetd(settings),
         SocketActivate(),
         Unavailable("s6-tcpserver", "Debian has s6, but not s6-networking"),
         Unavailable("busybox tcpsvd", "Debian's busybox is built without tcpsvd and inetd"),
         Uvloop(),
-        Floor(floor),
+        TwoProcesses(),
+        Floor(settings.programs.floor),
     ]

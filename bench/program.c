@@ -1,5 +1,5 @@
 /*
- * The programs that the servers run: as small as a program can be, so that what is measured is the server.
+ * The programs that the servers run: next to nothing, so that what is measured is the server.
  *
  * It writes one line and exits; compiled with -DHOLD it then waits until the client sends no more.
  * With -DBARE it has no C library and starts with one page of code: x86-64 and AArch64 Linux.

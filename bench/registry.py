@@ -11,7 +11,7 @@ from bench.cases.refused import refused
 from bench.cases.rules import rules
 from bench.cases.services import services
 from bench.cases.sessions import live
-from bench.cases.trivial import arrivals, trivial
+from bench.cases.trivial import arrivals, bare, trivial
 from bench.contest import Result, Settings
 
 Case = Callable[[Settings], Result]
@@ -21,6 +21,7 @@ CASES: dict[str, Case] = {
     "trivial-1": partial(trivial, at_once=1),
     "trivial-20": partial(trivial, at_once=20),
     "trivial-200": partial(trivial, at_once=200),
+    "bare-20": bare,
     "arrivals": arrivals,
     "logging": logging,
     "mail": mail,

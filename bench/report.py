@@ -21,6 +21,18 @@ def markdown(result: Result) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def wanted_markdown(rows: list[dict[str, Any]], *, short: bool) -> str:
+    """Return the table of what is wanted and what was found: the median, the lowest and the highest."""
+    heading = "### wanted: what ucspid is to reach, and what was found"
+    lines = [heading + (" (in small: the figures mean nothing)" if short else ""), ""]
+    lines += ["| figure | found | wanted | |", "| --- | ---: | ---: | --- |"]
+    for row in rows:
+        found = _cell(Spread(**row["found"]), spreads=True) if row["found"] else "not measured"
+        reached = {True: "reached", False: "missed", None: ""}[row["reached"]]
+        lines.append(f"| {row['figure']} | {found} | {row['wanted']} | {reached} |")
+    return "\n".join(lines) + "\n"
+
+
 def _table(
     corner: str, columns: list[str], rows: dict[str, dict[str, Spread]], *, spreads: bool = False
 ) -> list[str]:

@@ -50,6 +50,9 @@ class Workload:
 class Server:
     """A running server; a context manager that ends it."""
 
+    share = 1.0
+    """Which part of a case's connections it gets: less for one so slow that the others would wait for it."""
+
     def __init__(self, process: subprocess.Popen[Any], ports: Sequence[int]) -> None:
         """Take over a process that listens on the ports, one for each service."""
         self.process = process
@@ -64,6 +67,17 @@ class Server:
         """Return the processes of the server itself, without the programs it runs."""
         return [self.process.pid]
 
+    def roles(self) -> dict[str, list[int]]:
+        """Return its processes by what they do; where all do the same, that has no name."""
+        return {"": self.pids()}
+
+    def stay(self, seconds: float) -> None:
+        """Let it be for so long, or until it ends."""
+        with os.fdopen(os.pidfd_open(self.process.pid), "rb") as pidfd:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            poll.poll(seconds * 1e3)
+
     def stop(self) -> None:
         """End it, and whatever it started: by process id."""
         below = {pid: measure.start_time(pid) for pid in measure.descendants(self.process.pid)[1:]}
@@ -73,6 +87,8 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
         for pid, began in below.items():
             _kill(pid, began)
 

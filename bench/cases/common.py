@@ -1,7 +1,9 @@
 """What the cases share: starting those who can be started, one load on one server, what it cost."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from bench import load, measure
@@ -10,6 +12,8 @@ from bench.load import Clients, Histogram, Load
 from bench.server import CannotStartError, Peer, Server, Workload
 
 MICRO = 1e6
+MEGABYTE = 1e6
+_SETTLING = 0.1
 
 Measure = Callable[[Server], tuple[Measured, Load]]
 """Puts a load on a server."""
@@ -44,7 +48,7 @@ def served(settings: Settings, clients: Clients, server: Server) -> tuple[Measur
 def costed(settings: Settings, clients: Clients, server: Server) -> tuple[Measured, Load]:
     """Put a load on a server; return its rate and what a connection cost, whatever became of it."""
     meter = measure.Meter(server.pids())
-    done = load.run(settings.programs.load, server.port, clients)
+    done = load.run(settings.programs.load, server.port, part_for(server, clients))
     used = meter.used(server.pids())
     figures = {
         "connections/s": done.rate,
@@ -52,6 +56,38 @@ def costed(settings: Settings, clients: Clients, server: Server) -> tuple[Measur
         "system CPU µs": used.system / done.started * MICRO,
     }
     return figures, done
+
+
+def part_for(server: Server, clients: Clients) -> Clients:
+    """Return the clients that a server gets, as many at once as all get."""
+    return replace(clients, count=max(clients.at_once, round(clients.count * server.share)))
+
+
+def memory_of(servers: Sequence[Server]) -> Measured:
+    """Return the bytes (PSS) of servers, by role; those of all together have the name ""."""
+    found: Measured = {}
+    for server in servers:
+        for role, pids in server.roles().items():
+            found[role] = found.get(role, 0.0) + measure.pss_of(pids)
+    return {"": sum(found.values())} | found
+
+
+def by_role(figure: str, memory: Measured, unit: float) -> Measured:
+    """Return what memory_of() found as figures (PSS MB, PSS MB loop, ...), in units of so many bytes."""
+    return {f"{figure} {role}".rstrip(): value / unit for role, value in memory.items()}
+
+
+def idle_cpu(server: Server, seconds: float) -> Measured:
+    """Return what a server's own processes use while nothing happens for so long.
+
+    What they still have to do after the last request is let pass first.
+    """
+    pids = server.pids()
+    server.stay(_SETTLING)
+    began, used = time.monotonic(), measure.running_time_of(pids)
+    server.stay(seconds)
+    took = time.monotonic() - began
+    return {"idle CPU ms/s": (measure.running_time_of(pids) - used) * 1e3 / took}
 
 
 def compare(

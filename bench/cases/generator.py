@@ -4,8 +4,8 @@ from functools import partial
 
 from bench.cases.common import compare, costed
 from bench.contest import Measured, Result, Settings
+from bench.floors import Floor
 from bench.load import Clients, Load
-from bench.peers import Floor
 from bench.server import Server, Workload
 
 
@@ -17,7 +17,7 @@ def generator(settings: Settings) -> Result:
         "generator",
         "what the load generator can do: 20 clients at once against accept and close",
         [Floor(settings.programs.floor, "close"), Floor(settings.programs.floor)],
-        Workload(program=(settings.programs.trivial,), files=settings.files),
+        Workload(program=(settings.programs.bare,), files=settings.files),
         partial(_with_own_cost, settings, clients),
     )
 

@@ -5,8 +5,10 @@ from functools import partial
 from bench.cases.common import compare, served
 from bench.contest import Result, Settings
 from bench.daemon import UcspidPeer
+from bench.floors import Floor
+from bench.launching import find, lacking
 from bench.load import Clients
-from bench.peers import Floor, OpenbsdInetd, Tcpserver, Tcpsvd, Xinetd, find, lacking
+from bench.peers import OpenbsdInetd, Tcpserver, Tcpsvd, Xinetd
 from bench.server import Workload
 
 DIALOGUE = (
@@ -30,7 +32,14 @@ def mail(settings: Settings) -> Result:
         settings,
         "mail",
         about,
-        [UcspidPeer(), Tcpserver(), Tcpsvd(), Xinetd(), OpenbsdInetd(), Floor(settings.programs.floor)],
+        [
+            UcspidPeer(),
+            Tcpserver(),
+            Tcpsvd(),
+            Xinetd(),
+            OpenbsdInetd(settings),
+            Floor(settings.programs.floor),
+        ],
         Workload(
             program=(find("smtpfront-echo"),),
             files=settings.files,

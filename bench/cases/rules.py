@@ -26,14 +26,14 @@ def rules(settings: Settings) -> Result:
         measures = {}
         for count in counts:
             file = _write(settings.files / f"{count}.rules", count)
-            workload = Workload(program=(settings.programs.trivial,), files=settings.files, rules=file)
+            workload = Workload(program=(settings.programs.bare,), files=settings.files, rules=file)
             for peer in peers:
                 server = stack.enter_context(peer.start(workload))
                 measures[f"{peer.name}, {count}"] = partial(measure, server)
         values = alternate(measures, settings.rounds)
     pairs = [(f"{peer.name}, {count}", f"{peer.name}, {counts[0]}") for peer in peers for count in counts[1:]]
     pairs += [(f"ucspid, {count}", f"tcpserver, {count}") for count in counts if not absent]
-    return Result("rules", "trivial program, 1 at once, with so many access rules", values, absent, pairs)
+    return Result("rules", "bare program, 1 at once, with so many access rules", values, absent, pairs)
 
 
 def _write(file: Path, count: int) -> Path:

@@ -4,19 +4,18 @@ import contextlib
 import time
 from functools import partial
 
-from bench import load, measure
+from bench import load
+from bench.cases.common import MEGABYTE, by_role, memory_of
 from bench.contest import Measured, Result, Settings, alternate, latencies
 from bench.daemon import UcspidPeer
 from bench.load import Clients
 from bench.peers import Tcpserver, Xinetd
 from bench.server import Peer, Server, Workload
 
-MEGABYTE = 1e6
-
 
 def services(settings: Settings) -> Result:
     """Compare ucspid with xinetd, and with so many tcpservers, at several numbers of services."""
-    counts = [1, 3, 100, 1000] if not settings.short else [1, 5]
+    counts = [1, 3, 100, 1000] if not settings.short else [1, 3, 5]
     absent = {peer.name: reason for peer in (Tcpserver(), Xinetd()) if (reason := peer.absent())}
     measures = {}
     for count in counts:
@@ -37,7 +36,7 @@ def services(settings: Settings) -> Result:
 
 
 def _workload(settings: Settings, count: int) -> Workload:
-    return Workload(program=(settings.programs.trivial,), files=settings.files, services=count)
+    return Workload(program=(settings.programs.bare,), files=settings.files, services=count)
 
 
 def _started(settings: Settings, peer: Peer, count: int) -> Measured:
@@ -56,7 +55,7 @@ def _many(settings: Settings, peer: Peer, count: int) -> Measured:
 
 
 def _figures(settings: Settings, servers: list[Server], seconds: float) -> Measured:
-    memory = sum(measure.pss_of(server.pids()) for server in servers)
+    memory = by_role("PSS MB", memory_of(servers), MEGABYTE)
     port = servers[-1].ports[-1]
     done = load.run(settings.programs.load, port, Clients(settings.size(300, 10))).must_succeed()
-    return {"start ms": seconds * 1e3, "PSS MB": memory / MEGABYTE, **latencies("first byte", done.first)}
+    return {"start ms": seconds * 1e3, **memory, **latencies("first byte", done.first)}

@@ -4,11 +4,12 @@ import contextlib
 from functools import partial
 
 from bench import load, measure
-from bench.cases.common import MICRO
+from bench.cases.common import MEGABYTE, MICRO, by_role, idle_cpu, memory_of, part_for
 from bench.contest import Measured, Result, Settings, alternate, latencies
-from bench.daemon import UcspidPeer
+from bench.daemon import Ucspid, UcspidPeer
+from bench.floors import Uvloop
 from bench.load import Clients
-from bench.peers import Tcpserver, Uvloop
+from bench.peers import Tcpserver
 from bench.server import Peer, Workload
 
 HOLDING_AT_ONCE = 50
@@ -25,14 +26,11 @@ def live(settings: Settings) -> Result:
     counts = [0, 1000, 10_000] if not settings.short else [0, 20]
     absent = {peer.name: reason for peer in (Tcpserver(),) if (reason := peer.absent())}
     peers: list[Peer] = [UcspidPeer(), *([] if absent else [Tcpserver()])]
-    measures = {
-        f"{peer.name}, {count} live": partial(_beside, settings, peer, count)
-        for count in counts
-        for peer in peers
-    }
+    contestants = [(peer, count) for count in counts for peer in peers]
     # uvloop's cost grows with every live child: the largest number would take hours.
-    measures |= {
-        f"{Uvloop.name}, {count} live": partial(_beside, settings, Uvloop(), count) for count in counts[:2]
+    contestants += [(Uvloop(), count) for count in counts[:2]]
+    measures = {
+        f"{peer.name}, {count} live": partial(_beside, settings, peer, count) for peer, count in contestants
     }
     values = alternate(measures, settings.rounds)
     pairs = [
@@ -40,7 +38,7 @@ def live(settings: Settings) -> Result:
     ]
     pairs += [(f"{Uvloop.name}, {counts[1]} live", f"{Uvloop.name}, 0 live")]
     pairs += [(f"ucspid, {count} live", f"tcpserver, {count} live") for count in counts if not absent]
-    about = "one more session and its end, while many live; memory of the server's own processes"
+    about = "one more session and its end, while many live; memory and idle CPU of the server's own processes"
     return Result("live", about, values, absent, pairs)
 
 
@@ -49,25 +47,27 @@ def _beside(settings: Settings, peer: Peer, held: int) -> Measured:
     workload = Workload(
         program=(settings.programs.hold,), files=settings.files, max_connections=held + _SPARE
     )
-    clients = Clients(settings.size(1000, 20), close_after_answer=True)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(peer.start(workload))
+        clients = part_for(server, Clients(settings.size(1000, 20), close_after_answer=True))
         # As many at once as later: ucspid starts its launchers now, and their memory is no session's.
         warm_up = Clients(clients.count, HOLDING_AT_ONCE, close_after_answer=True)
         load.run(settings.programs.load, server.port, warm_up).must_succeed()
-        before = measure.pss_of(server.pids())
+        empty = memory_of([server])
         if held:
             holding = Clients(
                 held, HOLDING_AT_ONCE, source=SOURCE, sources=SOURCES, hold=True, mark=held, timeout=600
             )
             sessions = stack.enter_context(load.Running(settings.programs.load, server.port, holding))
             sessions.wait_for_mark()
-        memory = measure.pss_of(server.pids()) - before
+        full = memory_of([server]) if held else empty
+        idle = idle_cpu(server, settings.size(1500, 200) / 1e3) if isinstance(server, Ucspid) else {}
         meter = measure.Meter(server.pids())
         done = load.run(settings.programs.load, server.port, clients).must_succeed()
         used = meter.used(server.pids())
         if held:
             sessions.end().must_succeed()
     figures = latencies("first byte", done.first) | latencies("end", done.end)
-    figures |= {"CPU µs": used.server / done.started * MICRO}
-    return figures | ({"bytes per session": memory / held} if held else {})
+    figures |= {"CPU µs": used.server / done.started * MICRO, **idle, **by_role("PSS MB", full, MEGABYTE)}
+    grown = {role: full[role] - empty[role] for role in full}
+    return figures | (by_role("bytes per session", grown, held) if held else {})

@@ -5,15 +5,18 @@ from functools import partial
 from bench.cases.common import compare, served
 from bench.contest import Result, Settings
 from bench.daemon import UcspidPeer
+from bench.floors import Floor, TwoProcesses
 from bench.load import Clients
-from bench.peers import Floor, Tcpserver, all_peers
-from bench.server import Workload
+from bench.peers import Tcpserver, Tcpsvd, all_peers
+from bench.server import Peer, Workload
 
 FULL = {1: 800, 20: 1500, 200: 1500}
 """Connections in a round by the number of clients at once."""
 
 TIMEOUT = 15, 5
 """Seconds after which clients have been forgotten: xinetd's backlog is 64, and more than that get lost."""
+
+BARE_AT_ONCE = 20
 
 ARRIVALS = 1000
 """Connections a second in the case with a fixed rate: well below what the servers manage."""
@@ -27,9 +30,22 @@ def trivial(settings: Settings, at_once: int) -> Result:
         settings,
         f"trivial-{at_once}",
         f"trivial program, {at_once} at once",
-        [UcspidPeer(), *all_peers(settings.programs.floor)],
+        [UcspidPeer(), *all_peers(settings)],
         Workload(program=(settings.programs.trivial,), files=settings.files),
         partial(served, settings, clients),
+    )
+
+
+def bare(settings: Settings) -> Result:
+    """Compare those that start programs in the same way, with a program that costs as little as one can."""
+    peers: list[Peer] = [Tcpserver(), Tcpsvd(), TwoProcesses(), Floor(settings.programs.floor)]
+    return compare(
+        settings,
+        f"bare-{BARE_AT_ONCE}",
+        f"bare program, {BARE_AT_ONCE} at once",
+        [UcspidPeer(), *peers],
+        Workload(program=(settings.programs.bare,), files=settings.files),
+        partial(served, settings, Clients(settings.size(2500, 40), BARE_AT_ONCE)),
     )
 
 
