@@ -6,7 +6,7 @@ PEERS = mailfront ucspi-tcp swaks
 # Installs Debian packages where that is possible: as root, with apt.
 APT = test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y
 
-.PHONY: run setup test check format docs peers bench bench-short clean
+.PHONY: run setup test soak check format docs peers bench bench-short clean
 
 run: setup
 	@mkdir -p var
@@ -29,6 +29,11 @@ setup: .venv/ready
 
 test: setup peers
 	$(BIN)/python -m pytest
+
+# Hurts a daemon under load at random, and checks it: make soak MINUTES=60 SEED=1234.
+MINUTES ?= 10
+soak: setup
+	$(BIN)/python tests/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # The real peers that tests use: Debian packages, installed where that is possible.
 peers:

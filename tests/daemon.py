@@ -44,7 +44,10 @@ class Daemon:
         """Write the configuration, after taking up changes."""
         if config is not None:
             self.config |= config
-        text = yaml.safe_dump(self.config, sort_keys=False)
+        self.replace(yaml.safe_dump(self.config, sort_keys=False))
+
+    def replace(self, text: str) -> None:
+        """Have the configuration file be this text, at once."""
         replacement = self.config_path.with_suffix(".new")
         replacement.write_text(text)
         replacement.rename(self.config_path)

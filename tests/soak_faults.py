@@ -89,7 +89,7 @@ class Faults:
         self._daemon.signal(signal.SIGHUP)
 
     def _reload_broken(self) -> None:
-        self._daemon.config_path.write_text("services: {x: {listen: [}")
+        self._daemon.replace("services: {x: {listen: [}")
         self._daemon.signal(signal.SIGHUP)
 
     def _reload_impossible(self) -> None:
@@ -115,9 +115,7 @@ class Faults:
     # What they have in common
 
     def _write(self, services: dict[str, Any]) -> None:
-        replacement = self._daemon.config_path.with_suffix(".new")
-        replacement.write_text(yaml.safe_dump(self._daemon.config | {"services": services}))
-        replacement.rename(self._daemon.config_path)
+        self._daemon.replace(yaml.safe_dump(self._daemon.config | {"services": services}))
 
     def _kill(self, pids: list[int]) -> None:
         for pid in pids:
