@@ -16,8 +16,8 @@ FILES = {
 MODULES = sorted(FILES)
 
 POLICY = {
-    "address", "backoff", "changes", "connection", "environ", "inet", "limits", "plan", "rate", "refusals",
-    "lookup.cache", "lookup.found", "lookup.hostname",
+    "address", "backoff", "changes", "checked", "connection", "environ", "inet", "limits", "plan", "rate",
+    "refusals", "lookup.cache", "lookup.found", "lookup.hostname",
     *(name for name in MODULES if name.startswith("rules.")),
 }  # fmt: skip
 """What decides, and is tested without a socket or a clock."""
@@ -34,8 +34,8 @@ EXCEPTIONS = {
 }
 
 LOOP = {
-    "control", "entrance", "events", "followed", "gate", "listener", "log", "loop", "masterlink", "server",
-    "service", "session", "spawn", "status", "stderrlog",
+    "control", "entrance", "events", "followed", "gate", "handover", "listener", "log", "loop", "masterlink",
+    "server", "service", "session", "spawn", "status", "stderrlog",
     *(name for name in MODULES if name.startswith("lookup.")),
 } - POLICY  # fmt: skip
 """What runs in the event loop's process, and nowhere else."""

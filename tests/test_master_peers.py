@@ -14,6 +14,7 @@ from plans import service
 from ucspid.launcher.table import SIZE, processes
 from ucspid.master.launchers import MAX_REASON, Exit, Launcher, ProfileLaunchers
 from ucspid.master.looplink import LoopLink
+from ucspid.master.loopprocess import LoopProcess
 from ucspid.master.poller import Poller
 from ucspid.master.state import Holdings
 from ucspid.wire import messages as wire
@@ -42,6 +43,12 @@ class Owner:
 
     def loop_lost(self, reason: str) -> None:
         raise AssertionError(reason)
+
+    def loop_leaves(self) -> None:
+        self.events.append("leaves")
+
+    def loop_not_replaced(self, reason: str) -> None:
+        self.events.append(reason)
 
     def log(self, level: str, event: str, **fields: object) -> None:
         assert (level, bool(fields)) == ("error", True)
@@ -203,8 +210,8 @@ class HostileLoop:
         ours, theirs = pair()
         self.peer = Channel(theirs)
         self.ours = ours
-        self.link._channel = Channel(ours)
-        self.link._watch()
+        self.process = self.link._process = LoopProcess(0, Channel(ours))
+        self.link._watch(self.process)
 
     def say(self, packet: bytes, *descriptors: int) -> None:
         self.peer.send(packet, descriptors)
@@ -232,7 +239,7 @@ def test_a_note_is_passed_on(loop: HostileLoop) -> None:
 def test_a_loop_that_sends_nonsense_is_killed(
     loop: HostileLoop, process: subprocess.Popen[bytes], packet: bytes
 ) -> None:
-    loop.link.pid = process.pid
+    loop.process.pid = process.pid
     loop.say(packet)
     assert process.wait(10) == -signal.SIGKILL
     assert loop.owner.notes == []

@@ -132,6 +132,11 @@ def loop_started(log: Logger, sessions: int) -> None:
     log.info("loop_started", pid=os.getpid(), sessions=sessions)
 
 
+def handover_refused(log: Logger, service: str, reason: str) -> None:
+    """What an event loop that left has handed over makes no sense; its successor goes on without."""
+    log.error("handover_refused", service=service, reason=reason)
+
+
 def draining(log: Logger, live: int) -> None:
     """The daemon stops: it accepts nothing more and waits for its sessions."""
     log.info("draining", live=live)

@@ -19,6 +19,7 @@ from ucspid import events, plan, tags
 from ucspid.errors import WireError
 from ucspid.followed import Followed
 from ucspid.gate import Hold, Turns
+from ucspid.handover import Inheritance, stop_listening, write
 from ucspid.limits import Limits
 from ucspid.listener import Listener, Reserve
 from ucspid.lookup.names import Names
@@ -95,6 +96,7 @@ class Server:
         )
         self._planned: dict[int, Planned] = {}
         self._followed: dict[plan.RulesFile, Followed] = {}
+        self._inheritance = Inheritance(log)
         self._retired: dict[str, Service] = {}
         self._watching = False
         self._begun = False
@@ -130,6 +132,7 @@ class Server:
             service = self.services.get(item.number) or self._retired.pop(item.settings.name, None)
             if service is None:
                 service = Service(item.number, item.settings, pool, turns, self._shared)
+                self._inheritance.take_up(service)
             else:
                 service.change(item.settings, pool, turns)
             self.services[item.number] = service
@@ -246,6 +249,7 @@ class Server:
     def begin(self) -> None:
         """Begin to accept as soon as all launchers have said what runs there: the first plan is complete."""
         self._begun = True
+        self._inheritance.forget()
         self._settle()
         if not self._settled:
             loop = asyncio.get_running_loop()
@@ -283,7 +287,7 @@ class Server:
     def _found(self, service: int, connection: int, tag: bytes) -> Session:
         """Count in a session that an earlier loop began."""
         began, ip, port, name = tags.unpack(tag)
-        if connection >> _SEQUENCE_BITS > time.time() + _CLOCK_SLACK:
+        if connection > self._latest_connection():
             raise WireError(f"connection {connection:x} cannot be yet")
         owner = self.services.get(service)
         if owner is None or owner.name != name:
@@ -299,6 +303,10 @@ class Server:
         return session
 
     # Connections come and go
+
+    @staticmethod
+    def _latest_connection() -> int:
+        return int(time.time() + _CLOCK_SLACK + 1) << _SEQUENCE_BITS
 
     def _next_connection(self) -> int:
         self._connection += 1
@@ -335,6 +343,19 @@ class Server:
             turns.go_on()
         if busy:
             self._watch()
+
+    # Another loop before, another loop after
+
+    def inherit(self, memory: int) -> None:
+        """Take up what a loop that left has handed over; before the first plan."""
+        last = self._inheritance.read(memory)
+        self._connection = max(self._connection, min(last, self._latest_connection()))
+
+    async def leave(self, memory: int | None) -> None:
+        """Leave all that lives to another loop, which goes on from what is written into the memory."""
+        await stop_listening(self.all_services(), self.launchers.values())
+        if memory is not None:
+            write(memory, self.services.values(), self._connection)
 
     # The end
 

@@ -115,12 +115,11 @@ class Master:
 
     def _roles(self) -> set[int]:
         """Return the processes that are no programs."""
-        roles = {self._loop.pid, *(launcher.pid for _profile, launcher in self._all_launchers())}
+        roles = self._loop.pids | {launcher.pid for _profile, launcher in self._all_launchers()}
         return roles if self._reload is None else roles | {self._reload.reader_pid}
 
     def _role_exited(self, exit_: Exit, ended: set[int]) -> bool:
-        if exit_.pid == self._loop.pid:
-            self._loop.died(exit_)
+        if self._loop.exited(exit_):
             return True
         if self._reload is not None and self._reload.exited(exit_):
             return True
@@ -140,7 +139,7 @@ class Master:
         that no launcher's table names.
         """
         children = adopted() | ended
-        others = {self._loop.pid}
+        others = set(self._loop.pids)
         for _profile, launcher in self._all_launchers():
             others.add(launcher.pid)
             if launcher is not dead:
@@ -177,6 +176,18 @@ class Master:
                     profile.kill(launcher)
         elif kind == wire.NOTE_RELOAD:
             self._begin_reload([token])
+
+    def loop_leaves(self) -> None:
+        """Answer those who wait: they are this loop's clients, the next one does not know them."""
+        if self._answer is not None:
+            self._answer_clients()
+
+    def loop_not_replaced(self, reason: str) -> None:
+        """Answer those who wait that it takes longer: the plan is in force as soon as a loop can be had."""
+        if self._answer is not None:
+            tokens, lines = self._answer
+            self._answer = [], lines
+            self._tell_tokens(tokens, ResourceError(reason))
 
     def loop_lost(self, reason: str) -> None:
         """End: there is no loop to be had."""
@@ -238,13 +249,11 @@ class Master:
         self._held.go_over(plan, acquired)
         self._loop.generation += 1
         if old is not None and _loop_settings(old) != _loop_settings(plan):
-            self._answer_clients()
-            self._loop.leave()
+            self._loop.replace()
         else:
             self._loop.tell_plan()
 
     def _answer_clients(self) -> None:
-        """Answer before the loop leaves: those who wait are its clients, the next one does not know them."""
         assert self._answer is not None
         tokens, lines = self._answer
         self._answer = [], lines
@@ -309,7 +318,7 @@ class Master:
             self._again = None
 
     def _finish_if_done(self) -> None:
-        if not self._loop.pid and not self._all_launchers():
+        if not self._loop.pids and not self._all_launchers():
             self._exit = 0
 
     def _kill_everything(self, status: int) -> None:
