@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from inprocess import Rig, received, settings
 from naive_limits import SERVICE
-from ucspid import handover
+from ucspid import handover, tags
 from ucspid.backoff import LONGEST_PAUSE, Throttle
 from ucspid.limits import Limits, ServiceLimits, Slot
 from ucspid.plan import Rate
 from ucspid.rate import TokenBucket, TokenBuckets
 from ucspid.refusals import SINGLE, WINDOW, Refusals
+from ucspid.wire import messages as wire
 
 RATE = Rate(count=3, seconds=10.0, burst=2)
 CLIENTS = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8:1::1"]
@@ -234,6 +235,29 @@ async def test_one_loop_goes_on_where_another_has_left(memory: int) -> None:
         assert connection > last
         assert waiting.fileno() >= 0
         assert first.service("a").accepted == 2
+    finally:
+        first.close()
+        second.close()
+
+
+async def test_sessions_that_are_found_before_the_plan_lose_no_state(memory: int) -> None:
+    first, second = Rig(), Rig()
+    try:
+        first.launcher()
+        first.plan(LIMITED)
+        first.server.begin()
+        first.connect("a")
+        first.connect("a")
+        await first.starts(2)
+        await first.server.leave(memory)
+        second.server.inherit(memory)
+        launcher = second.launcher()
+        tag = tags.pack(time.monotonic(), "127.0.0.1", 1, "a")
+        launcher._channel.send(wire.REPORT.pack(wire.RUNNING, 0, 77, 1, 1 << 30, 0, 0, 0, tag))
+        await second.until(lambda: list(second.server.all_services()))
+        second.plan(LIMITED)
+        second.server.begin()
+        assert await received(second.connect("a")) == b""
     finally:
         first.close()
         second.close()

@@ -96,6 +96,7 @@ async def _run(channel: Channel, output: log.Log, first: dict[str, Any], control
     verbs = {
         "status": lambda _args: status(link, first["config"], first["began"]),
         "reload": lambda _args: link.reload(),
+        "upgrade": lambda _args: link.upgrade(),
     }
     server: ControlServer | None = None
     if control is not None:

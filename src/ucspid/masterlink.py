@@ -88,13 +88,24 @@ class MasterLink:
 
         Raises ConfigError for a file that is wrong, ResourceError for what the system refused.
         """
+        return await self._ask(wire.NOTE_RELOAD)
+
+    async def upgrade(self) -> dict[str, Any]:
+        """Have the master become the code that is installed; return which versions, and what to wait for.
+
+        Raises as reload() does; nothing has changed then.
+        """
+        return await self._ask(wire.NOTE_UPGRADE)
+
+    async def _ask(self, kind: int) -> dict[str, Any]:
         token = next(self._tokens)
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._reloads[token] = future
-        self._note(wire.NOTE_RELOAD, token=token)
+        self._note(kind, token=token)
         answer = await future
         if answer["ok"]:
-            return {"changes": answer["changes"]}
+            result: dict[str, Any] = answer["result"]
+            return result
         if answer["kind"] == "config":
             raise ConfigError(answer["error"].splitlines())
         raise ResourceError(answer["error"])

@@ -163,6 +163,11 @@ class Plan:
     max_connections: int
     services: tuple[Service, ...]
 
+    @property
+    def loop_settings(self) -> tuple[object, ...]:
+        """What a process of the event loop takes at its start and cannot change."""
+        return self.uid, self.gid, self.groups, self.control, self.nameservers, self.log.format
+
     def to_json(self) -> str:
         """Return the plan as one line of JSON."""
         return json.dumps(asdict(self), separators=(",", ":"))
@@ -180,10 +185,7 @@ class Plan:
 
 def service_from(data: dict[str, Any]) -> Service:
     """Return the Service whose asdict() went through JSON."""
-    profile = data["profile"]
-    profile["groups"] = _tuple(profile["groups"])
-    profile["rlimits"] = tuple((name, value) for name, value in profile["rlimits"])
-    data["profile"] = Profile(**profile)
+    data["profile"] = profile_from(data["profile"])
     data["listen"] = tuple(Address(**item) for item in data["listen"])
     data["argv"] = tuple(data["argv"])
     data["env"] = tuple((name, value) for name, value in data["env"])
@@ -194,6 +196,13 @@ def service_from(data: dict[str, Any]) -> Service:
     for key in ("rate", "rate_per_ip"):
         data[key] = _rate_from(data[key])
     return Service(**data)
+
+
+def profile_from(data: dict[str, Any]) -> Profile:
+    """Return the Profile whose asdict() went through JSON."""
+    data["groups"] = _tuple(data["groups"])
+    data["rlimits"] = tuple((name, value) for name, value in data["rlimits"])
+    return Profile(**data)
 
 
 def _rules_from(data: Any) -> tuple[RuleSpec, ...] | RulesFile | None:

@@ -132,9 +132,9 @@ class Server:
             service = self.services.get(item.number) or self._retired.pop(item.settings.name, None)
             if service is None:
                 service = Service(item.number, item.settings, pool, turns, self._shared)
-                self._inheritance.take_up(service)
             else:
                 service.change(item.settings, pool, turns)
+            self._inheritance.take_up(service)  # a session of before may have made it known already
             self.services[item.number] = service
             service.gate.serve([self.listeners[number] for number in item.listeners])
         self._release_launchers({item.profile for item in self._planned.values()})

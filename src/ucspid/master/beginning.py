@@ -14,3 +14,8 @@ def beginning(lines: list[str]) -> list[str]:
         if room < 0:
             return [*lines[:count], f"... and {len(lines) - count} more"]
     return lines
+
+
+def short(problem: object) -> str:
+    """Return as much of a problem's text as fits a packet."""
+    return "\n".join(beginning(str(problem).splitlines()))

@@ -1,7 +1,11 @@
 """The master's children and theirs, as the kernel lists them."""
 
+import contextlib
 import os
+import signal
 from pathlib import Path
+
+from ucspid.master.launchers import Exit
 
 
 def adopted() -> set[int]:
@@ -21,6 +25,13 @@ def descendants() -> list[int]:
     return found
 
 
+def kill_descendants() -> None:
+    """Kill all processes below this one."""
+    for pid in descendants():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def _children(pid: int) -> list[int]:
     """Return a process's children; each of our processes starts them in its first thread."""
     try:
@@ -35,3 +46,14 @@ def _leads(pid: int) -> bool:
         return os.getpgid(pid) == pid
     except ProcessLookupError:
         return False
+
+
+def reap_one() -> Exit | None:
+    """Take the exit of a child that has ended; None if there is none."""
+    try:
+        pid, status, usage = os.wait4(-1, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    if pid == 0:
+        return None
+    return Exit(pid, status, int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss)

@@ -11,11 +11,13 @@ from typing import Any, Protocol
 
 from ucspid.backoff import Backoff
 from ucspid.errors import ResourceError, WireError
+from ucspid.master.carried import ChannelState, LoopState
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers, how_it_died
 from ucspid.master.loopprocess import LoopProcess
 from ucspid.master.poller import Poller, Timer
 from ucspid.master.state import Holdings
 from ucspid.wire import messages as wire
+from ucspid.wire.channel import Channel, seqpacket
 
 MAX_HELD_EVENTS = 1000
 """Events of the master that wait while there is no loop to log them."""
@@ -73,6 +75,36 @@ class LoopLink:
         self._events: list[dict[str, Any]] = []
         self._backoff = Backoff(0.01, 5.0, 10.0)
         self._false_starts = 0
+
+    def to_state(self) -> LoopState:
+        """Return what from_state() takes: for the next image of the master."""
+        process = self._process
+        return LoopState(
+            pid=0 if process is None else process.pid,
+            channel=None if process is None else ChannelState.of(process.channel),
+            introduced=[] if process is None else list(process.introduced),
+            generation=self.generation,
+            began=self._began,
+        )
+
+    def from_state(self, state: LoopState) -> None:
+        """Take up the loop that an earlier image of the master had."""
+        self.taken = True
+        self.generation = state.generation
+        self._began = state.began
+        if state.channel is None:
+            self._restart()
+            return
+        channel = Channel(seqpacket(state.channel.descriptor), state.channel.packets())
+        self._process = LoopProcess(state.pid, channel)
+        self._process.told_first = self._process.outdated = True
+        self._process.introduced.update(state.introduced)
+        self._watch(self._process)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the loop was started by an earlier image of the master: its code is not ours."""
+        return self._process is not None and self._process.outdated
 
     # Its processes
 
@@ -193,7 +225,9 @@ class LoopLink:
         try:
             self._handover = os.memfd_create("ucspid-handover", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(self._handover, HANDOVER_SIZE)
-            fcntl.fcntl(self._handover, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+            fcntl.fcntl(
+                self._handover, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+            )
         except OSError:
             self._let_go_of_handover()  # rates begin anew then
         self._tell("leave", () if self._handover is None else (self._handover,))
@@ -205,16 +239,10 @@ class LoopLink:
             self._handover = None
 
     def _tell_handover(self) -> None:
-        """Pass on what the loop of before has left, once nobody can change it any more."""
-        if self._handover is None:
-            return
-        try:
-            fcntl.fcntl(self._handover, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL)
-        except OSError:
-            """Someone has it mapped still, so that loop was not what it should have been."""
-        else:
+        """Pass on what the loop of before has left, which the next reads once, and checks."""
+        if self._handover is not None:
             self._tell("handover", (self._handover,))
-        self._let_go_of_handover()
+            self._let_go_of_handover()
 
     def kill(self) -> None:
         """Kill the process, if there is one."""

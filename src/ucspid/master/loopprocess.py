@@ -28,6 +28,8 @@ class LoopProcess:
         """Whether it has imported everything, and only waits to be told."""
         self.told_first = False
         self.introduced: set[tuple[str, int | str]] = set()
+        self.outdated = False
+        """Whether it was started by an earlier image of the master: its code is not ours."""
         self._told: dict[int, tuple[Service, int, list[int]]] = {}
 
     @classmethod

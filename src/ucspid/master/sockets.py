@@ -34,6 +34,12 @@ class Listening:
         self.sock.listen(service.backlog)
 
 
+def skip_numbers(last: int) -> None:
+    """Give no listener a number up to the last that an earlier image of the master gave."""
+    while next(_numbers) < last:
+        """Each is taken once."""
+
+
 def keys(service: Service) -> list[Key]:
     """Return the keys of a service's listeners, in the order of its addresses."""
     return [

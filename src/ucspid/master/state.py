@@ -3,13 +3,15 @@
 import os
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from ucspid.errors import ResourceError
+from ucspid.master.carried import HoldingsState, ProfileState, plan_of_other_code
 from ucspid.master.launchers import Launcher, ProfileLaunchers, Program, program
-from ucspid.master.sockets import Key, Listening, keys, open_control, open_listener
-from ucspid.plan import Plan, Profile, Service
+from ucspid.master.sockets import Key, Listening, keys, open_control, open_listener, skip_numbers
+from ucspid.plan import Address, Plan, Profile, Service
 
 StartProfile = Callable[[Profile, list[Program], str], ProfileLaunchers]
 """Starts a profile's first launcher, given the programs and the names of its services for ps(1)."""
@@ -54,6 +56,50 @@ class Holdings:
     _numbers: dict[str, int] = field(default_factory=dict)
     _null: int = field(default_factory=lambda: os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
+    CARRIED: ClassVar = ("_null",)
+    """Fields that are descriptors without more to them, for the next image of the master."""
+
+    def to_state(self) -> HoldingsState:
+        """Return what from_state() takes: for the next image of the master."""
+        assert self.plan is not None
+        return HoldingsState(
+            plan=asdict(self.plan),
+            control=None if self.control is None else self.control.fileno(),
+            listeners=[
+                (asdict(address), service, place, listening.number, listening.sock.fileno())
+                for (address, service, place), listening in self.listeners.items()
+            ],
+            stderr=[(name, *pipe) for name, pipe in self.stderr.items()],
+            numbers=self._numbers,
+            longest=self.longest,
+            others={name: getattr(self, name) for name in self.CARRIED},
+            profiles=[profile.to_state() for profile in self.all_profiles()],
+        )
+
+    @classmethod
+    def from_state(
+        cls, state: HoldingsState, launchers: Callable[[ProfileState], tuple[Profile, ProfileLaunchers]]
+    ) -> "Holdings":
+        """Return what an earlier image of the master held; launchers() makes a profile's from its state."""
+        held = cls(**state.others)  # type: ignore[arg-type]
+        held.plan = plan_of_other_code(state.plan)
+        held.control = None if state.control is None else socket.socket(fileno=state.control)
+        for address, service, place, number, descriptor in state.listeners:
+            held.listeners[Address(**address), service, place] = Listening(
+                number, socket.socket(fileno=descriptor)
+            )
+            skip_numbers(number)
+        held.stderr = {name: (reading, writing) for name, reading, writing in state.stderr}
+        held._numbers = state.numbers
+        held.longest = state.longest
+        for item in state.profiles:
+            profile, its_launchers = launchers(item)
+            if item.leaving:
+                held.leaving.append(its_launchers)
+            else:
+                held.profiles[profile] = its_launchers
+        return held
+
     def number(self, service: str) -> int:
         """Return a service's number in messages: the same for a name as long as the master lives."""
         return self._numbers.setdefault(service, len(self._numbers) + 1)
@@ -87,7 +133,8 @@ class Holdings:
             acquired.control = open_control(plan.control)
         for service in plan.services:
             profile = service.profile
-            if profile not in self.profiles and profile not in acquired.profiles:
+            there = self.profiles.get(profile)
+            if (there is None or there.outdated) and profile not in acquired.profiles:
                 acquired.profiles[profile] = start(
                     profile, self.programs(plan, profile), _names(plan, profile)
                 )
@@ -106,20 +153,25 @@ class Holdings:
             self._close_control()
         self.control = acquired.control or self.control
         self.listeners.update(acquired.listeners)
+        for profile in self.profiles.keys() & acquired.profiles.keys():
+            self._let_leave(profile)
         self.profiles.update(acquired.profiles)
         self.plan = plan
         for service in plan.services:
             self.longest = max(self.longest, service.drain_timeout + service.kill_timeout)
         wanted = {service.profile for service in plan.services}
         for profile in self.profiles.keys() - wanted:
-            leaving = self.profiles.pop(profile)
-            leaving.leaving = True
-            self.leaving.append(leaving)
+            self._let_leave(profile)
         for profile, launchers in self.profiles.items():
             launchers.set_programs(self.programs(plan, profile), _names(plan, profile))
         for service in plan.services:
             for key in keys(service):
                 self.listeners[key].set_up(service)
+
+    def _let_leave(self, profile: Profile) -> None:
+        leaving = self.profiles.pop(profile)
+        leaving.leaving = True
+        self.leaving.append(leaving)
 
     def forget_left(self) -> None:
         """Let go of profiles whose last launcher has left."""
