@@ -16,10 +16,24 @@ class Clients:
         self.seconds: list[float] = []
         """How long each was there that was served."""
         self.failed: list[str] = []
+        self._enough = threading.Event()
+        self._threads: list[threading.Thread] = []
 
-    def run(self, address: tuple[str, int], enough: threading.Event) -> None:
+    def start(self, address: tuple[str, int], count: int) -> None:
+        """Have so many at a time come."""
+        self._threads = [threading.Thread(target=self._run, args=(address,)) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Have no more come, and wait for the last."""
+        self._enough.set()
+        for thread in self._threads:
+            thread.join(TIMEOUT)
+
+    def _run(self, address: tuple[str, int]) -> None:
         """Connect, say something, expect it back; again until it is enough."""
-        while not enough.is_set():
+        while not self._enough.is_set():
             began = time.monotonic()
             try:
                 with socket.create_connection(address, TIMEOUT) as sock:
@@ -36,13 +50,9 @@ class Clients:
 @contextlib.contextmanager
 def load(address: tuple[str, int], count: int = 1) -> Iterator[Clients]:
     """Have so many clients at a time come until the end of the block."""
-    clients, enough = Clients(), threading.Event()
-    threads = [threading.Thread(target=clients.run, args=(address, enough)) for _ in range(count)]
-    for thread in threads:
-        thread.start()
+    clients = Clients()
+    clients.start(address, count)
     try:
         yield clients
     finally:
-        enough.set()
-        for thread in threads:
-            thread.join(TIMEOUT)
+        clients.stop()

@@ -24,6 +24,7 @@ from ucspid.master.notify import notify, reloading
 from ucspid.master.poller import Poller, Timer
 from ucspid.master.reload import Reload
 from ucspid.master.state import Acquired, Holdings
+from ucspid.master.store import Passed
 from ucspid.master.upgrade import Upgrade
 from ucspid.plan import Plan, Profile
 from ucspid.wire import messages as wire
@@ -50,7 +51,10 @@ class Master:
         self._nofile = nofile
         self._poller = Poller()
         self._before = state
-        self._held = Holdings() if state is None else Holdings.from_state(state.holdings, self._take_over)
+        if state is None:
+            self._held = Holdings(passed=Passed.from_environment())
+        else:
+            self._held = Holdings.from_state(state.holdings, self._take_over)
         self._loop = LoopLink(config, self._held, self._poller, self)
         self._reload: Reload | None = None
         self._tokens: list[int] = []
@@ -158,11 +162,8 @@ class Master:
 
     def _roles(self) -> set[int]:
         """Return the processes that are no programs."""
-        roles = (
-            self._loop.pids
-            | self._upgrade.pids
-            | {launcher.pid for _profile, launcher in self._all_launchers()}
-        )
+        launchers = {launcher.pid for _profile, launcher in self._all_launchers()}
+        roles = self._loop.pids | self._upgrade.pids | launchers
         return roles if self._reload is None else roles | {self._reload.reader_pid}
 
     def _role_exited(self, exit_: Exit, ended: set[int]) -> bool:

@@ -11,6 +11,7 @@ from ucspid.errors import ResourceError
 from ucspid.master.carried import HoldingsState, ProfileState, plan_of_other_code
 from ucspid.master.launchers import Launcher, ProfileLaunchers, Program, program
 from ucspid.master.sockets import Key, Listening, keys, open_control, open_listener, skip_numbers
+from ucspid.master.store import Passed, name, remove, store
 from ucspid.plan import Address, Plan, Profile, Service
 
 StartProfile = Callable[[Profile, list[Program], str], ProfileLaunchers]
@@ -51,6 +52,7 @@ class Holdings:
     profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)
     leaving: list[ProfileLaunchers] = field(default_factory=list)
     stderr: dict[str, tuple[int, int]] = field(default_factory=dict)
+    passed: Passed = field(default_factory=Passed)
     longest: float = 0.0
     """Seconds that any service so far, with sessions perhaps still, may take to stop."""
     _numbers: dict[str, int] = field(default_factory=dict)
@@ -128,7 +130,7 @@ class Holdings:
         for service in plan.services:
             for key in keys(service):
                 if key not in self.listeners:
-                    acquired.listeners[key] = open_listener(service, key[0])
+                    acquired.listeners[key] = open_listener(service, key[0], self.passed.take(key))
         if plan.control is not None and (self.plan is None or self.plan.control != plan.control):
             acquired.control = open_control(plan.control)
         for service in plan.services:
@@ -153,6 +155,8 @@ class Holdings:
             self._close_control()
         self.control = acquired.control or self.control
         self.listeners.update(acquired.listeners)
+        store(acquired.listeners.items())
+        self.passed.close()
         for profile in self.profiles.keys() & acquired.profiles.keys():
             self._let_leave(profile)
         self.profiles.update(acquired.profiles)
@@ -181,13 +185,16 @@ class Holdings:
         """Close the listeners that the plan in force does not have."""
         assert self.plan is not None
         wanted = {key for service in self.plan.services for key in keys(service)}
-        for key in self.listeners.keys() - wanted:
+        old = self.listeners.keys() - wanted
+        for key in old:
             self.listeners.pop(key).sock.close()
+        remove(map(name, old))
 
     def close_listeners(self) -> None:
         """Close everything that clients connect to: the daemon stops."""
         for listening in self.listeners.values():
             listening.sock.close()
+        remove(map(name, self.listeners))
         self.listeners.clear()
 
     def _close_control(self) -> None:
