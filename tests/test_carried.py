@@ -2,17 +2,19 @@
 
 import json
 import os
+import sys
 from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from plans import plan, service
-from ucspid.errors import ResourceError
-from ucspid.master import carried
+from ucspid.errors import ResourceError, UcspidError
+from ucspid.master import carried, resume
 from ucspid.master.carried import ChannelState, HoldingsState, LoopState, ProfileState, State
 from ucspid.master.launchers import Launcher, ProfileLaunchers
 from ucspid.master.poller import Poller
+from ucspid.master.upgrade import Upgrade
 from ucspid.plan import Profile
 from ucspid.wire import messages as wire
 from ucspid.wire.channel import Channel, pair, seqpacket
@@ -117,3 +119,52 @@ def test_an_end_of_a_channel_is_taken_up_by_its_number() -> None:
     with other, seqpacket(one.detach()) as again:
         Channel(again).send(b"x")
         assert other.recv(1) == b"x"
+
+
+def test_a_descriptor_that_the_new_code_has_no_use_for_needs_a_restart() -> None:
+    held = HoldingsState(**{**vars(state().holdings), "others": {"_null": 16, "_other": 17}})
+    with pytest.raises(ResourceError, match=r"needs a restart.*_other"):
+        resume.understand(state(holdings=held).to_memory())
+    assert resume.understand(state().to_memory()).holdings.others == {"_null": 16}
+
+
+class Upgrading:
+    """A master that holds one descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.told: list[Any] = []
+
+    def to_state(self, upgrade_tokens: list[int]) -> State:
+        held = HoldingsState(
+            **{**vars(state().holdings), "control": None, "listeners": [], "stderr": [],
+               "others": {"_null": self.descriptor}}
+        )  # fmt: skip
+        loop = LoopState(pid=0, channel=None, introduced=[], generation=1, began=0.0)
+        return state(upgrade_tokens=upgrade_tokens, holdings=held, loop=loop)
+
+    def tell_tokens(self, tokens: list[int], problem: UcspidError) -> None:
+        self.told.append((tokens, str(problem)))
+
+    def log(self, level: str, event: str, **_fields: object) -> None:
+        self.told.append((level, event))
+
+
+def test_an_execve_that_fails_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/does/not/exist")
+    reading, writing = os.pipe()
+    master = Upgrading(writing)
+    ended: list[None] = []
+    upgrade = Upgrade(master, "/file", Poller(), lambda: ended.append(None))
+    upgrade.want([5])
+    upgrade._execute([5])
+    assert not os.get_inheritable(writing)
+    reason = "cannot execute /does/not/exist: No such file or directory"
+    assert master.told == [("error", "upgrade_failed"), ([5], reason)]
+    assert len(ended) == 1
+    assert not upgrade.wanted
+    upgrade.want([6])
+    upgrade.begin()
+    assert master.told[-1] == ([6], "cannot start a trial: No such file or directory")
+    os.close(reading)
+    os.close(writing)

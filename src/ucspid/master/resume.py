@@ -8,9 +8,12 @@ import os
 import sys
 
 from ucspid import linux
+from ucspid.errors import ResourceError
 from ucspid.master.carried import State, from_memory, plan_of_other_code, profile_of_other_code
 from ucspid.master.main import SIGNALS, Master
 from ucspid.master.start import TITLE
+from ucspid.master.state import Holdings
+from ucspid.plan import profile_from
 
 
 def main(arguments: list[str]) -> int:
@@ -28,7 +31,9 @@ def understand(memory: int) -> State:
     state = from_memory(memory)
     plan_of_other_code(state.holdings.plan)
     for item in state.holdings.profiles:
-        profile_of_other_code(item.profile)
+        profile_from(profile_of_other_code(item.profile))
+    if unknown := state.holdings.others.keys() - set(Holdings.CARRIED):
+        raise ResourceError(f"needs a restart: it does not know what {', '.join(unknown)} is")
     return state
 
 

@@ -59,7 +59,7 @@ class Holdings:
     _null: int = field(default_factory=lambda: os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
     CARRIED: ClassVar = ("_null",)
-    """Fields that are descriptors without more to them, for the next image of the master."""
+    """Fields that are descriptors, always, without more to them: for the next image of the master."""
 
     def to_state(self) -> HoldingsState:
         """Return what from_state() takes: for the next image of the master."""
