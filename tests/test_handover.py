@@ -1,7 +1,9 @@
 """What one loop hands over to the next: the same again, and nothing of what makes no sense."""
 
+import asyncio
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +17,7 @@ from inprocess import Rig, received, settings
 from naive_limits import SERVICE
 from ucspid import handover, tags
 from ucspid.backoff import LONGEST_PAUSE, Throttle
+from ucspid.entrance import Arrival
 from ucspid.limits import Limits, ServiceLimits, Slot
 from ucspid.plan import Rate
 from ucspid.rate import TokenBucket, TokenBuckets
@@ -295,4 +298,56 @@ async def test_a_service_whose_state_makes_no_sense_begins_anew(memory: int) -> 
         assert connection >> 30 <= time.time() + 90_000
         assert [event["service"] for event in rig.named("handover_refused")] == ["a"]
     finally:
+        rig.close()
+
+
+async def test_a_loop_that_left_hears_launchers_no_more(memory: int) -> None:
+    rig = Rig()
+    try:
+        rig.launcher()
+        rig.plan(LIMITED)
+        await rig.server.leave(memory)
+        (launcher,) = rig.server.launchers.values()
+        assert not asyncio.get_running_loop().remove_reader(launcher.fileno())
+    finally:
+        rig.close()
+
+
+async def test_no_answer_of_a_launcher_is_taken_for_one_to_another_loop() -> None:
+    first, second = Rig(), Rig()
+    try:
+        for rig in (first, second):
+            rig.launcher()
+        assert first.server.launchers[1]._token != second.server.launchers[1]._token
+    finally:
+        first.close()
+        second.close()
+
+
+@pytest.mark.parametrize("patience", [10.0, 0.0])
+async def test_clients_on_their_way_in_have_a_moment(patience: float) -> None:
+    client, accepted = socket.socketpair()
+    found, entered = asyncio.Event(), asyncio.Event()
+    rig = Rig()
+    try:
+        rig.launcher()
+        rig.plan(settings("a"))
+        service = rig.service("a")
+        arrival = Arrival(accepted.detach(), "192.0.2.1", 1, service.gate.listeners[0], time.monotonic())
+
+        async def looked_up() -> None:
+            await found.wait()
+            os.close(arrival.descriptor)
+            entered.set()
+
+        service.entrance._in_task(arrival, looked_up())
+        leaving = asyncio.create_task(service.leave(patience))
+        if patience:
+            asyncio.get_running_loop().call_soon(found.set)
+        await leaving
+        assert entered.is_set() == bool(patience)
+        assert service.refused == ({} if patience else {"closed": 1})
+        assert client.recv(1) == b""
+    finally:
+        client.close()
         rig.close()

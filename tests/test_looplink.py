@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from plans import plan
+from plans import plan, service
 from ucspid.master import looplink
-from ucspid.master.launchers import Exit
+from ucspid.master.carried import ChannelState, LoopState
+from ucspid.master.launchers import Exit, ProfileLaunchers
 from ucspid.master.looplink import LoopLink
 from ucspid.master.loopprocess import LoopProcess
 from ucspid.master.poller import Poller
@@ -78,6 +79,15 @@ class Succession:
         self._child.returncode = 0  # it was reaped as the master does it
         self.ours.sock.close()
         os.close(self.held._null)
+
+
+class Unconcerned:
+    """Who owns launchers that this is not about."""
+
+    def log(self, *_: object, **__: object) -> None:
+        raise AssertionError
+
+    launcher_ready = launcher_refused = log
 
 
 @pytest.fixture
@@ -214,3 +224,25 @@ def test_a_loop_cannot_make_more_of_the_memory_than_it_was_given(succession: Suc
         with pytest.raises(PermissionError):
             os.ftruncate(memory, size)
     os.close(memory)
+
+
+def test_what_a_loop_of_an_earlier_image_knows_it_is_not_told_again(succession: Succession) -> None:
+    link = succession.link
+    profile = ProfileLaunchers(1, service("a").profile, 256, succession.poller, Unconcerned())
+    launchers = [profile.add(1), profile.add(2)]
+    channel = ChannelState.of(succession.old.channel)
+    succession.poller.forget(channel.descriptor)
+    succession.old.channel.sock.detach()
+    introduced: list[tuple[str, int | str]] = [("launcher", 1)]
+    link.from_state(
+        LoopState(pid=succession.old.pid, channel=channel, introduced=introduced, generation=3, began=0.0)
+    )
+    assert link.outdated
+    for launcher in launchers:
+        link.tell_launcher(profile, launcher)
+    assert [order["number"] for order in succession.orders()] == [2]
+    assert sorted(link.to_state().introduced) == [("launcher", 1), ("launcher", 2)]
+    pids = [launcher.pid for launcher in launchers]
+    profile.dismiss()
+    for pid in pids:
+        os.waitpid(pid, 0)
