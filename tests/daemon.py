@@ -58,6 +58,7 @@ class Daemon:
         ready: bool = True,
         env: Mapping[str, str] | None = None,
         command: Sequence[str] = (sys.executable, "-m", "ucspid"),
+        pass_fds: Sequence[int] = (),
         **popen: Any,
     ) -> Self:
         """Start it, and wait until all listeners listen; command is what becomes the daemon."""
@@ -67,7 +68,7 @@ class Daemon:
             [*command, *arguments],
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
-            pass_fds=(writing,),
+            pass_fds=(writing, *pass_fds),
             env=env,
             **popen,
         )

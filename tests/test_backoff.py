@@ -43,7 +43,7 @@ def throttled(now: float = 0.0) -> Throttle:
 def test_a_streak_of_distinct_clients_pauses() -> None:
     throttle = Throttle()
     for client in range(THRESHOLD - 1):
-        assert throttle.started_badly(client, 10.0) is None
+        assert throttle.started_badly(str(client), 10.0) is None
         assert not throttle.throttled
         assert throttle.wait(10.0) == 0.0
     assert throttle.started_badly("last", 11.0) == FIRST_PAUSE
@@ -69,16 +69,16 @@ def test_a_good_end_breaks_the_streak() -> None:
     throttle = Throttle()
     for round_ in range(10):
         now = 10.0 * round_
-        assert all(throttle.started_badly(client, now) is None for client in range(THRESHOLD - 1))
+        assert all(throttle.started_badly(str(client), now) is None for client in range(THRESHOLD - 1))
         assert not throttle.ended_well(started=now + 1.0)
     assert not throttle.throttled
 
 
 def test_clients_of_a_broken_streak_count_again() -> None:
     throttle = Throttle()
-    assert throttle.started_badly(0, 1.0) is None
+    assert throttle.started_badly("0", 1.0) is None
     assert not throttle.ended_well(started=2.0)
-    assert all(throttle.started_badly(client, 3.0) is None for client in range(THRESHOLD - 1))
+    assert all(throttle.started_badly(str(client), 3.0) is None for client in range(THRESHOLD - 1))
     assert throttle.started_badly("last", 3.0) == FIRST_PAUSE
 
 
@@ -93,7 +93,7 @@ def test_what_was_started_within_the_streak_breaks_it() -> None:
 def test_an_end_of_what_was_started_before_the_streak_proves_nothing() -> None:
     throttle = Throttle()
     for client in range(THRESHOLD - 1):
-        assert throttle.started_badly(client, 10.0 + client) is None
+        assert throttle.started_badly(str(client), 10.0 + client) is None
         assert not throttle.ended_well(started=9.0)
     assert throttle.started_badly("last", 20.0) is not None
 
@@ -171,7 +171,7 @@ def test_after_the_throttling_all_begins_anew() -> None:
     throttle.starting(FIRST_PAUSE)
     throttle.ended_well(started=FIRST_PAUSE)
     for client in range(THRESHOLD - 1):
-        assert throttle.started_badly(client, 9.0) is None
+        assert throttle.started_badly(str(client), 9.0) is None
     assert throttle.started_badly("last", 9.0) == FIRST_PAUSE
 
 
@@ -203,4 +203,4 @@ def test_pauses_stay_within_bounds_and_always_end(history: list[tuple[str, float
 @given(st.lists(st.sampled_from("abcd"), max_size=100))
 def test_fewer_clients_than_the_threshold_cannot_stop_a_service(clients: list[str]) -> None:
     throttle = Throttle()
-    assert all(throttle.started_badly(client, float(now)) is None for now, client in enumerate(clients))
+    assert all(throttle.started_badly(str(client), float(now)) is None for now, client in enumerate(clients))

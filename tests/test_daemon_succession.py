@@ -5,7 +5,8 @@ import os
 import signal
 from pathlib import Path
 
-from daemon import Daemon, descendants, running, wait_gone
+from clients import load
+from daemon import Daemon, descendants, receive_all, running, wait_gone
 
 SERVICES = {"services": {"echo": {"listen": "127.0.0.1:0", "program": ["cat"]}}}
 
@@ -23,6 +24,38 @@ def test_a_reload_that_replaces_the_loop_is_answered(tmp_path: Path) -> None:
         assert daemon.service("echo")["live"] == 1
         client.sendall(b"after")
         assert client.recv(5) == b"after"
+
+
+def test_rates_hold_while_one_loop_follows_another(tmp_path: Path) -> None:
+    limited = {"listen": "127.0.0.1:0", "program": ["cat"], "rate_per_ip": "1/hour", "burst": 2}
+    with running(tmp_path, {"services": {"echo": limited}}) as daemon:
+        assert [daemon.talk("echo", b"in") for _ in range(2)] == [b"in", b"in"]
+        daemon.reload({"nameservers": ["127.0.0.1:53"]})
+        assert daemon.wait_events(2, "loop_started")
+        assert refused(daemon)
+        daemon.reload({"nameservers": ["127.0.0.2:53"]})
+        assert daemon.wait_events(3, "loop_started")
+        assert refused(daemon)
+        assert daemon.talk("echo", b"in", "127.0.0.2") == b"in"
+
+
+def refused(daemon: Daemon) -> bool:
+    with daemon.connect("echo") as client:
+        try:
+            return receive_all(client) == b""
+        except ConnectionResetError:
+            return True
+
+
+def test_every_client_is_served_while_loops_follow_one_another(tmp_path: Path) -> None:
+    with running(tmp_path, SERVICES) as daemon, load(daemon.address("echo")) as clients:
+        for number in range(3):
+            daemon.reload({"nameservers": [f"127.0.0.{number + 1}:53"]})
+            daemon.wait_events(number + 2, "loop_started")
+    assert clients.failed == []
+    assert len(clients.seconds) > 3
+    assert max(clients.seconds) < 1.0
+    assert [event for event in daemon.events if event["event"] == "process_died"] == []
 
 
 def test_another_daemon_may_begin_while_sessions_of_a_killed_one_live(tmp_path: Path) -> None:

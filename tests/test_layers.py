@@ -16,8 +16,8 @@ FILES = {
 MODULES = sorted(FILES)
 
 POLICY = {
-    "address", "backoff", "changes", "connection", "environ", "inet", "limits", "plan", "rate", "refusals",
-    "lookup.cache", "lookup.found", "lookup.hostname",
+    "address", "backoff", "changes", "checked", "connection", "environ", "inet", "limits", "plan", "rate",
+    "refusals", "lookup.cache", "lookup.found", "lookup.hostname",
     *(name for name in MODULES if name.startswith("rules.")),
 }  # fmt: skip
 """What decides, and is tested without a socket or a clock."""
@@ -34,8 +34,8 @@ EXCEPTIONS = {
 }
 
 LOOP = {
-    "before", "control", "entrance", "events", "followed", "gate", "listener", "log", "loop", "masterlink",
-    "rollcall", "server", "service", "session", "spawn", "status", "stderrlog", "verify",
+    "before", "control", "entrance", "events", "followed", "gate", "handover", "listener", "log", "loop",
+    "masterlink", "rollcall", "server", "service", "session", "spawn", "status", "stderrlog", "verify",
     *(name for name in MODULES if name.startswith("lookup.")),
 } - POLICY  # fmt: skip
 """What runs in the event loop's process, and nowhere else."""
@@ -102,7 +102,7 @@ def test_only_modules_of_the_loop_import_its_event_loop() -> None:
     assert users - LOOP == set()
 
 
-@pytest.mark.parametrize("role", ["master.main", "launcher.__main__", "config.__main__"])
+@pytest.mark.parametrize("role", ["master.start", "master.resume", "launcher.__main__", "config.__main__"])
 def test_the_other_processes_need_nothing_of_the_loop(role: str) -> None:
     assert needed(role) & LOOP == set()
     assert {name for module in needed(role) for name in top_level(module)} & {"asyncio", "uvloop"} == set()
@@ -155,6 +155,6 @@ def test_nothing_grows_too_long(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_is_of_use(module: str) -> None:
-    roots = {"__main__", "cli.main", "loop", "launcher.__main__", "config.__main__", "master.main"}
+    roots = {"__main__", "cli.main", "loop", "launcher.__main__", "config.__main__", "master.trial"}
     roots |= {name for name in MODULES if name.startswith("cli.")}
     assert module.endswith("__init__") or any(module in needed(root) for root in roots)

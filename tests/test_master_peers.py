@@ -1,5 +1,6 @@
 """The master against launchers and a loop that were subverted: nothing they send ends or misleads it."""
 
+import gc
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from plans import service
 from ucspid.launcher.table import SIZE, processes
 from ucspid.master.launchers import MAX_REASON, MOST_UNHEARD, Exit, Launcher, ProfileLaunchers, Program
 from ucspid.master.looplink import MAX_HELD_EVENTS, LoopLink
+from ucspid.master.loopprocess import LoopProcess
 from ucspid.master.main import MOST_TOKENS, Master
 from ucspid.master.poller import Poller
 from ucspid.master.state import Holdings
@@ -45,6 +47,12 @@ class Owner:
 
     def loop_lost(self, reason: str) -> None:
         raise AssertionError(reason)
+
+    def loop_leaves(self) -> None:
+        self.events.append("leaves")
+
+    def loop_not_replaced(self, reason: str) -> None:
+        self.events.append(reason)
 
     def log(self, level: str, event: str, **fields: object) -> None:
         assert (level, bool(fields)) == ("error", True)
@@ -210,8 +218,8 @@ class HostileLoop:
         ours, theirs = pair()
         self.peer = Channel(theirs)
         self.ours = ours
-        self.link._channel = Channel(ours)
-        self.link._watch()
+        self.process = self.link._process = LoopProcess(0, Channel(ours))
+        self.link._watch(self.process)
 
     def say(self, packet: bytes, *descriptors: int) -> None:
         self.peer.send(packet, descriptors)
@@ -240,7 +248,7 @@ def test_a_note_is_passed_on(loop: HostileLoop) -> None:
 def test_a_loop_that_sends_nonsense_is_killed(
     loop: HostileLoop, process: subprocess.Popen[bytes], packet: bytes
 ) -> None:
-    loop.link.pid = process.pid
+    loop.process.pid = process.pid
     loop.say(packet)
     assert process.wait(10) == -signal.SIGKILL
     assert loop.owner.notes == []
@@ -259,18 +267,17 @@ def test_no_bytes_of_a_loop_end_the_master(packets: list[bytes]) -> None:
 def test_events_for_a_loop_that_does_not_listen_wait_in_bounds_and_are_told_when_it_does(
     loop: HostileLoop,
 ) -> None:
-    loop.link._told_first = True
+    loop.process.told_first = True
     for number in range(3000):
         loop.link.log("info", "event", number=number)
-    channel = loop.link._channel
-    assert channel is not None
-    assert channel.waiting <= 1
+    channel = loop.process.channel
+    assert len(channel.waiting) <= 1
     assert len(loop.link._events) == MAX_HELD_EVENTS
     told = []
     while (packet := loop.peer.receive_packet()) is not None:
         told.append(json.loads(packet)["fields"]["number"])
         if channel.backed_up and len(told) % 10 == 0:
-            loop.link._ready()
+            loop.link._hear(loop.process)
     assert told[-1] == 2999
     assert told[-MAX_HELD_EVENTS:] == list(range(2000, 3000))
     assert not channel.backed_up
@@ -279,8 +286,8 @@ def test_events_for_a_loop_that_does_not_listen_wait_in_bounds_and_are_told_when
 def test_a_loop_that_asks_for_reloads_without_end_is_killed(process: subprocess.Popen[bytes]) -> None:
     master: Any = Master("file", None, -1, 1024)
     ours, theirs = pair()
-    master._loop._channel, master._loop.pid = Channel(ours), process.pid
-    master._loop._watch()
+    master._loop._process = LoopProcess(process.pid, Channel(ours))
+    master._loop._watch(master._loop._process)
     master._answer = [], []  # a reload whose plan the loop does not take
     with ours, Channel(theirs).sock as peer:
         for token in range(MOST_TOKENS + 1):
@@ -298,12 +305,13 @@ def test_a_launcher_that_does_not_listen_to_changes_of_its_programs_is_killed(
 ) -> None:
     hostile.launcher.pid = process.pid
     reading, writing = os.pipe()
+    gc.collect()  # sockets of other tests
     before = open_descriptors()
     for change in range(10_000):
         hostile.profile.set_programs([Program(1, b"%d" % change, writing)], "a")
         channel = hostile.launcher.channel
         assert channel is not None
-        assert channel.waiting <= MOST_UNHEARD + 2
+        assert len(channel.waiting) <= MOST_UNHEARD + 2
     assert process.wait(10) == -signal.SIGKILL
     assert open_descriptors() <= before + MOST_UNHEARD + 2
     hostile.profile._forget_channel(hostile.launcher)

@@ -26,7 +26,7 @@ KINDS = [
     *(wire.STARTED, wire.FAILED, wire.EXITED, wire.RUNNING, wire.LISTED, wire.HELLO),
     *(wire.PRIVILEGES, wire.SERVICE, wire.ORPHAN_EXIT),
     *(wire.READY, wire.REFUSED, wire.SIGNAL_ORPHAN),
-    *(wire.NOTE_TAKEN, wire.NOTE_MORE, wire.NOTE_BROKEN, wire.NOTE_RELOAD),
+    *(wire.NOTE_TAKEN, wire.NOTE_MORE, wire.NOTE_BROKEN, wire.NOTE_RELOAD, wire.NOTE_READY),
 ]
 
 numbers = st.none() | st.integers(-20, 2**31)

@@ -7,11 +7,14 @@ connection; no I/O.
 from collections import defaultdict
 from collections.abc import Iterable
 from ipaddress import ip_network
+from typing import Any
 
 from ucspid.inet import MAPPED, pack, unpack
 
 BITS = 128
 IPV4_BITS = 32
+_LONGEST_TEXT = 45
+"""Characters of an IPv6 address; that of a client that is exempt may stand for it."""
 
 ClientKey = str | bytes
 """What counts as one client: the text of a whole IPv4 address, or the 16 bytes of a network.
@@ -34,6 +37,18 @@ def client_key(ip: str, ipv4_prefix: int, ipv6_prefix: int) -> ClientKey:
     if not packed.startswith(MAPPED):
         return _network(packed, ipv6_prefix)
     return client_key(unpack(packed), ipv4_prefix, ipv6_prefix)
+
+
+def key_text(key: ClientKey) -> str:
+    """Return a key as text, for JSON; key_from() is the way back."""
+    return key if isinstance(key, str) else f"={key.hex()}"
+
+
+def key_from(text: Any) -> ClientKey:
+    """Return the key that key_text() wrote. Raises ValueError for what it cannot have written."""
+    if not isinstance(text, str) or len(text) > _LONGEST_TEXT:
+        raise ValueError(f"{text!r:.60} is no client")
+    return bytes.fromhex(text[1:]) if text.startswith("=") else text
 
 
 def _network(packed: bytes, prefix: int) -> bytes:

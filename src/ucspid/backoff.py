@@ -3,8 +3,11 @@
 Pure policies: times are monotonic seconds, passed in by the caller, who acts and logs.
 """
 
-from collections.abc import Hashable
 from math import inf
+from typing import Any
+
+from ucspid import checked
+from ucspid.address import ClientKey, key_from, key_text
 
 THRESHOLD = 5
 """How many failures in a row throttle a service."""
@@ -65,7 +68,7 @@ class Throttle:
 
     def __init__(self) -> None:
         """Start without a failure."""
-        self._clients: set[Hashable] = set()
+        self._clients: set[ClientKey] = set()
         self._failures = 0
         self._since = inf
         self._pause = 0.0
@@ -101,7 +104,7 @@ class Throttle:
             self._probe = now
         return False
 
-    def started_badly(self, client: Hashable, now: float) -> float | None:
+    def started_badly(self, client: ClientKey, now: float) -> float | None:
         """Count a program that failed within its grace. Return the seconds of a pause that is due."""
         if self.throttled:
             return self._probe_failed(now)
@@ -128,6 +131,34 @@ class Throttle:
         self._reset()
         return was_throttled
 
+    def to_state(self) -> list[Any]:
+        """Return what from_state() takes, in values of JSON."""
+        return [
+            self._failures,
+            _finite(self._since),
+            self._pause,
+            _finite(self._until),
+            self._probe,
+            [key_text(client) for client in self._clients],
+        ]
+
+    def from_state(self, state: Any, now: float) -> None:
+        """Go on as the throttle that to_state() was asked of.
+
+        Raises ValueError for what none can have said by now, and changes nothing then.
+        """
+        failures, since, pause, until, probe, clients = checked.row(state, 6)
+        latest = now + LONGEST_PAUSE
+        taken = (
+            checked.whole(failures, 0, THRESHOLD),
+            inf if since is None else checked.number(since, 0.0, latest),
+            checked.number(pause, 0.0, LONGEST_PAUSE),
+            -inf if until is None else checked.number(until, 0.0, latest),
+            None if probe is None else checked.number(probe, 0.0, now),
+            {key_from(client) for client in checked.items(clients, THRESHOLD)},
+        )
+        self._failures, self._since, self._pause, self._until, self._probe, self._clients = taken
+
     def _reset(self) -> None:
         self._clients.clear()
         self._failures = 0
@@ -153,3 +184,7 @@ class Throttle:
         self._since = self._until = now + pause
         self._probe = None
         return pause
+
+
+def _finite(value: float) -> float | None:
+    return value if -inf < value < inf else None

@@ -34,12 +34,17 @@ class Before:
         self._owner = owner
         self._counters = counters
         self._log = log
-        self._connection = int(now) << _SEQUENCE_BITS
+        self.last_connection = int(now) << _SEQUENCE_BITS
 
     def next_connection(self) -> int:
         """Return an id that no connection has had."""
-        self._connection += 1
-        return self._connection
+        self.last_connection += 1
+        return self.last_connection
+
+    def go_on_after(self, connection: int) -> None:
+        """Give no id up to the one that another loop has given last, if it can have given that."""
+        if connection < _IDS_END:
+            self.last_connection = max(self.last_connection, connection)
 
     def counted_out(self, connection: int) -> bool:
         """Say whether a session has ended, and was counted out."""
@@ -54,7 +59,7 @@ class Before:
         if connection in owner.sessions:
             raise WireError(f"connection {connection:x} is another launcher's")
         session = owner.found(connection, ip, port, began, counted=not self.balanced)
-        self._connection = max(self._connection, connection)
+        self.go_on_after(connection)
         return session
 
     def balance(self, services: Iterable[Service]) -> None:

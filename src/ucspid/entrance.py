@@ -136,6 +136,14 @@ class Entrance:
         while self._ready and not self._closed and self._begin(self._ready[0]):
             self._ready.pop(0)
 
+    async def leave(self, patience: float) -> None:
+        """Give those who are looked up so many seconds to get in, and send away who does not."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=patience)
+        self.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
     def close(self) -> None:
         """Send away who waits, and who is still being looked up."""
         self._closed = True

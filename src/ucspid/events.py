@@ -137,6 +137,11 @@ def connections_lost(log: Logger, service: str, count: int) -> None:
     log.error("connections_lost", service=service, count=count)
 
 
+def handover_refused(log: Logger, service: str, reason: str) -> None:
+    """What an event loop that left has handed over makes no sense; its successor goes on without."""
+    log.error("handover_refused", service=service, reason=reason)
+
+
 def draining(log: Logger, live: int) -> None:
     """The daemon stops: it accepts nothing more and waits for its sessions."""
     log.info("draining", live=live)

@@ -7,11 +7,13 @@ however many sessions live; only change() may cost in proportion to them.
 
 import enum
 from collections import Counter
+from collections.abc import Hashable
 from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ucspid.address import ClientKey, Networks, client_key
+from ucspid import checked
+from ucspid.address import ClientKey, Networks, client_key, key_from, key_text
 from ucspid.plan import Rate, Service
 from ucspid.rate import TokenBucket, TokenBuckets
 
@@ -218,6 +220,45 @@ class ServiceLimits:
                 found.append(f"counts {counted} connections of {client!r} where {held[client]} hold slots")
         return found
 
+    def to_state(self, now: float) -> dict[str, Any]:
+        """Return what from_state() takes, in values of JSON: the rates. Sessions are found elsewhere."""
+        settings = self._settings
+        rates = _client_rates(settings)
+        return {
+            "prefixes": [settings.ipv4_prefix, settings.ipv6_prefix],
+            "rate": _plain(settings.rate),
+            "full_at": None if self._rate is None else self._rate.to_state(),
+            "rate_per_ip": _plain(settings.rate_per_ip),
+            "clients": [
+                [_plain(rate), [[key_text(key), at] for key, at in buckets.to_state(now)]]  # type: ignore[arg-type]
+                for rate, buckets in self._client_rates.items()
+                if rate in rates
+            ],
+        }
+
+    def from_state(self, state: Any, now: float) -> None:
+        """Go on with the rates of the limits that to_state() was asked of, as far as they are the same.
+
+        Which are is as in change(). Raises ValueError for what no limits can have said by now,
+        and changes nothing then.
+        """
+        settings = self._settings
+        prefixes, rate, full_at, rate_per_ip, clients = checked.members(
+            state, "prefixes", "rate", "full_at", "rate_per_ip", "clients"
+        )
+        bucket, client_rates = _bucket(settings.rate), {}
+        if bucket is not None and rate == _plain(settings.rate):
+            bucket.from_state(full_at, now)
+        same = prefixes == [settings.ipv4_prefix, settings.ipv6_prefix]
+        if same and rate_per_ip == _plain(settings.rate_per_ip):
+            rates = _client_rates(settings)
+            for item in checked.items(clients, len(rates)):
+                plain, pairs = checked.row(item, 2)
+                for own in rates:
+                    if plain == _plain(own):
+                        client_rates[own] = _buckets_from(own, pairs, now)
+        self._rate, self._client_rates = bucket, client_rates
+
     def _client(self, ip: str) -> ClientKey | None:
         if self._exempt is not None and ip in self._exempt:
             return None
@@ -265,3 +306,23 @@ def _own(settings: Service) -> ClientLimits:
 
 def _bucket(rate: Rate | None) -> TokenBucket | None:
     return None if rate is None else TokenBucket(rate)
+
+
+def _plain(rate: Rate | None) -> list[float] | None:
+    return None if rate is None else [rate.count, rate.seconds, rate.burst]
+
+
+def _client_rates(settings: Service) -> set[Rate]:
+    """Return the rates that the service and its rules set for clients."""
+    rules = settings.rules if isinstance(settings.rules, tuple) else ()
+    return {rate for rate in (settings.rate_per_ip, *(rule.rate_per_ip for rule in rules)) if rate}
+
+
+def _buckets_from(rate: Rate, pairs: Any, now: float) -> TokenBuckets:
+    state: dict[Hashable, Any] = {}
+    for pair in checked.items(pairs, MAX_CLIENTS):
+        key, full_at = checked.row(pair, 2)
+        state[key_from(key)] = full_at
+    buckets = TokenBuckets(rate, MAX_CLIENTS)
+    buckets.from_state(state, now)
+    return buckets

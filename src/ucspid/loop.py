@@ -1,8 +1,9 @@
 """The event loop's process: the one that meets the network. `python -I -m ucspid.loop`.
 
-Started by the master with the channel to it as descriptor 3. The first packet says how to log,
-as whom to run, and brings the counts' memory and the control socket; then everything is imported and
-opened, privileges are dropped, and the loop begins. It never forks, has no children, and never waits.
+Started by the master with the channel to it as descriptor 3. It says when everything is imported,
+and waits: perhaps for another loop to leave. The first packet says how to log, as whom to run,
+and brings the counts' memory and the control socket; then privileges are dropped, and the loop begins.
+It never forks, has no children, and never waits.
 """
 
 import asyncio
@@ -47,6 +48,7 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     channel = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, MASTER))
     channel.sock.setblocking(True)
+    channel.send(wire.NOTE_HEAD.pack(wire.NOTE_READY, wire.VERSION, 0))
     packet, ancillary, _flags, _ = channel.sock.recvmsg(
         wire.MAX_PACKET, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC
     )
@@ -117,6 +119,7 @@ async def _run(
         "status": lambda _args: status(link, first["config"], first["began"]),
         "verify": lambda _args: verifier.verify(),
         "reload": lambda _args: link.reload(),
+        "upgrade": lambda _args: link.upgrade(),
     }
     server: ControlServer | None = None
     if control:

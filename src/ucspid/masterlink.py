@@ -54,6 +54,7 @@ class MasterLink:
         self._stderr: list[StderrLog] = []
         self._tokens = itertools.count(time.monotonic_ns())  # none is an earlier loop's
         self._reloads: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._leaving: asyncio.Task[None] | None = None
         self._orders: dict[str, Callable[[dict[str, Any], list[int]], None]] = {
             "launcher": self._launcher,
             "stderr": self._stderr_pipe,
@@ -61,6 +62,7 @@ class MasterLink:
             "plan": self._plan,
             "launcher_gone": self._launcher_gone,
             "drain": self._drain,
+            "handover": self._handover,
             "leave": self._leave,
             "log": self._log_event,
             "reloaded": self._reloaded,
@@ -95,13 +97,24 @@ class MasterLink:
 
         Raises ConfigError for a file that is wrong, ResourceError for what the system refused.
         """
+        return await self._ask(wire.NOTE_RELOAD)
+
+    async def upgrade(self) -> dict[str, Any]:
+        """Have the master become the code that is installed; return which versions, and what to wait for.
+
+        Raises as reload() does; nothing has changed then.
+        """
+        return await self._ask(wire.NOTE_UPGRADE)
+
+    async def _ask(self, kind: int) -> dict[str, Any]:
         token = next(self._tokens)
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._reloads[token] = future
-        self._note(wire.NOTE_RELOAD, token=token)
+        self._note(kind, token=token)
         answer = await future
         if answer["ok"]:
-            return {"changes": answer["changes"]}
+            result: dict[str, Any] = answer["result"]
+            return result
         if answer["kind"] == "config":
             raise ConfigError(answer["error"].splitlines())
         raise ResourceError(answer["error"])
@@ -164,9 +177,18 @@ class MasterLink:
     def _drain(self, order: dict[str, Any], _descriptors: list[int]) -> None:
         self.server.drain(at_once=order["at_once"])
 
-    def _leave(self, _order: dict[str, Any], _descriptors: list[int]) -> None:
-        self.server.close()
-        self._finished()
+    def _handover(self, _order: dict[str, Any], descriptors: list[int]) -> None:
+        self.server.inherit(descriptors[0])
+        os.close(descriptors[0])
+
+    def _leave(self, _order: dict[str, Any], descriptors: list[int]) -> None:
+        self._leaving = asyncio.get_running_loop().create_task(self._hand_over(descriptors))
+
+    async def _hand_over(self, descriptors: list[int]) -> None:
+        try:
+            await self.server.leave(descriptors[0] if descriptors else None)
+        finally:
+            self._finished()
 
     def _log_event(self, order: dict[str, Any], _descriptors: list[int]) -> None:
         events.from_master(self._log, order["level"], order["event"], order["fields"])

@@ -174,6 +174,13 @@ class Plan:
         """Whether any service looks names up."""
         return any(service.lookup.wanted for service in self.services)
 
+    @property
+    def loop_settings(self) -> tuple[object, ...]:
+        """What a process of the event loop takes at its start and cannot change."""
+        return (
+            self.uid, self.gid, self.groups, self.control, self.log.format, self.looks_up, self.nameservers
+        )  # fmt: skip
+
     def to_json(self) -> str:
         """Return the plan as lines of JSON, one for each service after one for all else.
 
@@ -205,10 +212,7 @@ def _members(value: Any) -> dict[str, Any]:
 
 def service_from(data: dict[str, Any]) -> Service:
     """Return the Service that to_json() wrote."""
-    profile = data["profile"]
-    profile["groups"] = _tuple(profile["groups"])
-    profile["rlimits"] = tuple((name, value) for name, value in profile["rlimits"])
-    data["profile"] = _shared(Profile(**profile))
+    data["profile"] = _shared(profile_from(data["profile"]))
     data["listen"] = tuple(Address(**item) for item in data["listen"])
     data["argv"] = tuple(data["argv"])
     data["env"] = _shared(tuple((name, value) for name, value in data["env"]))
@@ -225,6 +229,13 @@ def service_from(data: dict[str, Any]) -> Service:
 def _shared(value: Any) -> Any:
     """Return the first of equal values: what a thousand services have in common is there once."""
     return value
+
+
+def profile_from(data: dict[str, Any]) -> Profile:
+    """Return the Profile that went through JSON."""
+    data["groups"] = _tuple(data["groups"])
+    data["rlimits"] = tuple((name, value) for name, value in data["rlimits"])
+    return Profile(**data)
 
 
 def _rules_from(data: Any) -> tuple[RuleSpec, ...] | RulesFile | None:

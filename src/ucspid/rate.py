@@ -7,7 +7,9 @@ algorithm, ITU-T I.371). Times are monotonic seconds, passed in by the caller.
 from collections.abc import Hashable
 from heapq import heappop, heappush
 from math import inf
+from typing import Any
 
+from ucspid import checked
 from ucspid.plan import Rate
 
 SLACK = 0.001
@@ -39,6 +41,18 @@ class TokenBucket:
             return False
         self._full_at = max(self._full_at, now) + self._interval
         return True
+
+    def to_state(self) -> float | None:
+        """Return what from_state() takes: the time at which it will be full, None if it always was."""
+        return None if self._full_at == -inf else self._full_at
+
+    def from_state(self, state: Any, now: float) -> None:
+        """Go on as the bucket of this rate that to_state() was asked of.
+
+        Raises ValueError for what no such bucket can have said by now, and changes nothing then.
+        """
+        latest = now + self._tolerance + self._interval + 2 * self._slack
+        self._full_at = -inf if state is None else checked.number(state, 0.0, latest)
 
 
 class TokenBuckets:
@@ -86,6 +100,21 @@ class TokenBuckets:
             self._drop_fullest()
         self._insert(key, self._interval + (now if full_at is None else max(full_at, now)))
         return True
+
+    def to_state(self, now: float) -> list[tuple[Hashable, float]]:
+        """Return what from_state() takes: the keys whose buckets are not full, and when they will be."""
+        return [(key, full_at) for key, full_at in self._full_at.items() if full_at > now]
+
+    def from_state(self, state: dict[Hashable, Any], now: float) -> None:
+        """Go on as the buckets of this rate that to_state() was asked of, from nothing known.
+
+        Raises ValueError for what no such buckets can have said by now, and changes nothing then.
+        """
+        latest = now + self._tolerance + self._interval * (1 + SLACK)
+        if len(state) > self._capacity:
+            raise ValueError(f"{len(state)} buckets where {self._capacity} are the most")
+        for key, full_at in [(key, checked.number(state[key], 0.0, latest)) for key in state]:
+            self._insert(key, full_at)
 
     def _insert(self, key: Hashable, full_at: float) -> None:
         self._full_at[key] = full_at

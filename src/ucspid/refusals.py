@@ -1,6 +1,9 @@
 """Which refusals are logged one by one, and which only in a summary: a flood must not fill the log."""
 
 import collections
+from typing import Any
+
+from ucspid import checked
 
 SINGLE = 5
 """Refusals of a service that are logged one by one in each window."""
@@ -49,3 +52,16 @@ class Refusals:
         untold = dict(self._untold)
         self._untold.clear()
         return untold
+
+    def to_state(self) -> list[float]:
+        """Return what from_state() takes: the window. What is untold should have been told before."""
+        return [self._ends, self._logged]
+
+    def from_state(self, state: Any, now: float) -> None:
+        """Go on in the window that to_state() was asked of.
+
+        Raises ValueError for what it cannot have said by now, and changes nothing then.
+        """
+        ends, logged = checked.row(state, 2)
+        window = checked.number(ends, 0.0, now + WINDOW), checked.whole(logged, 0, SINGLE)
+        self._ends, self._logged = window

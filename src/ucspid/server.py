@@ -20,6 +20,7 @@ from ucspid.counters import ROWS, Counters
 from ucspid.errors import WireError
 from ucspid.followed import Followed
 from ucspid.gate import Hold, Turns
+from ucspid.handover import Inheritance, stop_listening, write
 from ucspid.limits import Limits
 from ucspid.listener import Listener, Reserve
 from ucspid.service import Service, Shared
@@ -98,6 +99,7 @@ class Server:
         )
         self._planned: dict[int, Planned] = {}
         self._followed: dict[plan.RulesFile, Followed] = {}
+        self._inheritance = Inheritance(log)
         self._retired: dict[tuple[int, str], Service] = {}
         self._watching = False
         self._begun = False
@@ -137,6 +139,7 @@ class Server:
                 service = Service(item.number, item.settings, pool, turns, self._shared)
             else:
                 service.change(item.settings, pool, turns)
+            self._inheritance.take_up(service)  # a session of before may have made it known already
             self.services[item.number] = service
             service.gate.serve([self.listeners[number] for number in item.listeners])
         self._release_launchers({item.profile for item in self._planned.values()})
@@ -251,6 +254,7 @@ class Server:
     def begin(self) -> None:
         """Begin to accept as soon as all launchers have said what runs there: the first plan is complete."""
         self._begun = True
+        self._inheritance.forget()
         self._settle()
         if not self.before.balanced:
             loop = asyncio.get_running_loop()
@@ -341,12 +345,19 @@ class Server:
             launcher = min(overdue, key=lambda item: next(iter(item.in_flight)))
             self._master.broken_launcher(launcher.number)
 
-    # The end
+    # Another loop before, another loop after
 
-    def close(self) -> None:
-        """Accept nothing more, and send away who is on the way in; sessions go on without this loop."""
-        for service in self.all_services():
-            service.close()
+    def inherit(self, memory: int) -> None:
+        """Take up what a loop that left has handed over; before the first plan."""
+        self.before.go_on_after(self._inheritance.read(memory))
+
+    async def leave(self, memory: int | None) -> None:
+        """Leave all that lives to another loop, which goes on from what is written into the memory."""
+        await stop_listening(self.all_services(), self.launchers.values())
+        if memory is not None:
+            write(memory, self.services.values(), self.before.last_connection)
+
+    # The end
 
     def drain(self, *, at_once: bool, deadline: bool = True) -> None:
         """Accept nothing more; let the sessions end, for drain_timeout at most if there is a deadline.
@@ -363,7 +374,8 @@ class Server:
             self.draining = True
             events.draining(self._log, self.live)
             served = self._served()
-            self.close()
+            for service in self.all_services():
+                service.close()
             self._tell_listeners(served)
         for service in self.all_services():
             if at_once:

@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from structlog.typing import FilteringBoundLogger
 
-from ucspid import events, tags
+from ucspid import checked, events, tags
 from ucspid.address import plain
 from ucspid.backoff import GRACE, Throttle
 from ucspid.counters import ACCEPTED, DESCRIPTORS, FAILED, REFUSED, SERVED, Counters, Counts, failed_column
@@ -146,6 +146,27 @@ class Service:
         """Accept nothing more; sessions go on to their end."""
         self.gate.serve([])
         self.entrance.close()
+
+    async def leave(self, patience: float) -> None:
+        """Accept nothing more; those on their way in have so many seconds. Another loop goes on."""
+        self.gate.serve([])
+        await self.entrance.leave(patience)
+        self.summarise()
+
+    def to_state(self, now: float) -> dict[str, Any]:
+        """Return what from_state() takes: what the next loop should know beyond the sessions."""
+        return {
+            "limits": self.limits.to_state(now),
+            "throttle": self.throttle.to_state(),
+            "refusals": self._refusals.to_state(),
+        }
+
+    def from_state(self, state: Any, now: float) -> None:
+        """Go on where an earlier loop has left. Raises ValueError for what cannot be; the rest is taken."""
+        limits, throttle, refusals = checked.members(state, "limits", "throttle", "refusals")
+        self.limits.from_state(limits, now)
+        self.throttle.from_state(throttle, now)
+        self._refusals.from_state(refusals, now)
 
     def waits(self) -> None:
         """Have the gate held while connections that are in already wait for a slot."""

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import struct
+import time
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Protocol, cast
@@ -142,7 +143,7 @@ class Launcher:
         self._channel = Channel(sock)
         self._before = before
         self._changed = changed
-        self._token = 0
+        self._token = time.monotonic_ns()  # an answer to an earlier loop's LIST is none to ours
         self._unanswered: set[int] = set()
         self._listed: set[int] = set()
         self._oldest = 0

@@ -19,8 +19,12 @@ from ucspid.wire.control import (
 _RECEIVE = 1 << 16
 
 
-def call(path: str | os.PathLike[str], verb: str, args: dict[str, Any], timeout: float) -> dict[str, Any]:
+def call(
+    path: str | os.PathLike[str], verb: str, args: dict[str, Any], timeout: float, *, to_end: bool = False
+) -> dict[str, Any]:
     """Have the daemon whose control socket is at path carry out verb; return the result.
+
+    With to_end, return only when the daemon has closed the connection after its answer.
 
     Takes at most timeout seconds. Raises ConnectionError if no daemon answers, and what the
     daemon answers otherwise: ConfigError if its configuration file is wrong, ResourceError if
@@ -28,37 +32,47 @@ def call(path: str | os.PathLike[str], verb: str, args: dict[str, Any], timeout:
     too, if what answers does not speak the protocol.
     """
     request = encode_request(Request(verb, args))
+    deadline = time.monotonic() + timeout
     try:
-        line = _exchange(os.fspath(path), request, time.monotonic() + timeout)
+        with socket.socket(socket.AF_UNIX) as sock:
+            reply = _decode(_exchange(sock, os.fspath(path), request, deadline), path)
+            while to_end and isinstance(reply, Result) and _receive(sock, deadline):
+                """There is nothing more to say, but the end."""
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise ConnectionError(f"no daemon answers at {path}: {error.strerror}") from None
     except TimeoutError:
         raise ConnectionError(f"the daemon at {path} has not answered within {timeout:g} seconds") from None
     except OSError as error:
         raise ConnectionError(f"no answer from the daemon at {path}: {error.strerror or error}") from None
-    try:
-        reply = decode_reply(line)
-    except PeerError as error:
-        raise PeerError(f"what answers at {path} is no ucspid of this version: {error}") from None
     return _result(reply)
 
 
-def _exchange(path: str, request: bytes, deadline: float) -> bytes:
+def _exchange(sock: socket.socket, path: str, request: bytes, deadline: float) -> bytes:
     """Send the request and return all that comes up to the end of a line or of the connection."""
     reply = bytearray()
-    with socket.socket(socket.AF_UNIX) as sock:
-        _limit(sock, deadline)
-        sock.connect(path)
-        # A daemon that turns the client away does so without reading: the reason is there to be read.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            sock.sendall(request)
-        while not reply.endswith(b"\n") and len(reply) <= MAX_REPLY:
-            _limit(sock, deadline)
-            data = sock.recv(_RECEIVE)
-            if not data:
-                raise ConnectionError("it closed the connection")
-            reply += data
+    _limit(sock, deadline)
+    sock.connect(path)
+    # A daemon that turns the client away does so without reading: the reason is there to be read.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        sock.sendall(request)
+    while not reply.endswith(b"\n") and len(reply) <= MAX_REPLY:
+        data = _receive(sock, deadline)
+        if not data:
+            raise ConnectionError("it closed the connection")
+        reply += data
     return bytes(reply)
+
+
+def _receive(sock: socket.socket, deadline: float) -> bytes:
+    _limit(sock, deadline)
+    return sock.recv(_RECEIVE)
+
+
+def _decode(line: bytes, path: str | os.PathLike[str]) -> Result | Failure:
+    try:
+        return decode_reply(line)
+    except PeerError as error:
+        raise PeerError(f"what answers at {path} is no ucspid of this version: {error}") from None
 
 
 def _limit(sock: socket.socket, deadline: float) -> None:

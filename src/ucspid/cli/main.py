@@ -67,6 +67,8 @@ def parser() -> Parser:
     )
     reload = verbs.add_parser("reload", help="make the running daemon read its configuration file again")
     _add_daemon(reload)
+    upgrade = verbs.add_parser("upgrade", help="make the running daemon go on as the version now installed")
+    _add_daemon(upgrade)
     return top
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ucspid.master.main import run
+from ucspid.master.start import run
 
 
 def main(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """The beginning of a text of many lines: as much of it as fits a packet to the loop."""
 
 import json
+import sys
 
 MOST = 32 * 1024
 """Bytes of JSON that the lines may take; a packet may carry more than one such text's worth."""
@@ -14,3 +15,14 @@ def beginning(lines: list[str]) -> list[str]:
         if room < 0:
             return [*lines[:count], f"... and {len(lines) - count} more"]
     return lines
+
+
+def short(problem: object) -> str:
+    """Return as much of a problem's text as fits a packet."""
+    return "\n".join(beginning(str(problem).splitlines()))
+
+
+def say(problem: object) -> None:
+    """Print what there is no loop to log: the daemon does not start."""
+    for line in str(problem).splitlines():
+        sys.stderr.write(f"ucspid: {line}\n")

@@ -1,7 +1,11 @@
 """The master's children and theirs, as the kernel lists them."""
 
+import contextlib
 import os
+import signal
 from pathlib import Path
+
+from ucspid.master.launchers import Exit
 
 
 class Children:
@@ -21,8 +25,12 @@ class Children:
         text = b"".join(iter(lambda: os.read(self._list, 1 << 16), b""))
         return {pid for pid in map(int, text.split()) if _leads(pid)}
 
+    def orphans(self, leader: int, known: set[int], ended: set[int]) -> set[int]:
+        """Return what may be programs of a launcher: known ones, and what is in the session that it led."""
+        return {pid for pid in self.adopted() | ended if pid in known | ended or _in_session(pid, leader)}
 
-def in_session(pid: int, leader: int) -> bool:
+
+def _in_session(pid: int, leader: int) -> bool:
     """Say whether a process belongs to a session, as children of a launcher do, which leads one."""
     try:
         return os.getsid(pid) == leader
@@ -36,6 +44,13 @@ def descendants() -> list[int]:
     for pid in found:
         found += _children(pid)
     return found
+
+
+def kill_descendants() -> None:
+    """Kill all processes below this one."""
+    for pid in descendants():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _list_of(pid: int) -> str:
@@ -56,3 +71,14 @@ def _leads(pid: int) -> bool:
         return os.getpgid(pid) == pid
     except ProcessLookupError:
         return False
+
+
+def reap_one() -> Exit | None:
+    """Take the exit of a child that has ended; None if there is none."""
+    try:
+        pid, status, usage = os.wait4(-1, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    if pid == 0:
+        return None
+    return Exit(pid, status, int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss)

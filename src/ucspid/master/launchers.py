@@ -10,8 +10,10 @@ import resource
 import signal
 import socket
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Protocol
 
 from ucspid.backoff import Backoff
@@ -19,11 +21,12 @@ from ucspid.environ import NAMES
 from ucspid.errors import ResourceError, WireError
 from ucspid.launcher import table
 from ucspid.master import roles
+from ucspid.master.carried import ChannelState, LauncherState, ProfileState, profile_of_other_code
 from ucspid.master.memory import sealed_memory
 from ucspid.master.poller import Poller
-from ucspid.plan import Profile, Service
+from ucspid.plan import Profile, Service, profile_from
 from ucspid.wire import messages as wire
-from ucspid.wire.channel import Channel, pair
+from ucspid.wire.channel import Channel, pair, seqpacket
 from ucspid.wire.privileges import Orders
 
 MAX_REASON = 1000
@@ -98,6 +101,39 @@ class Launcher:
     late: dict[int, bytes] = field(default_factory=dict)
     backoff: Backoff = field(default_factory=lambda: Backoff(0.01, 5.0, 10.0, patience=20))
 
+    def to_state(self) -> LauncherState:
+        """Return what from_state() takes: for the next image of the master."""
+        return LauncherState(
+            number=self.number,
+            pid=self.pid,
+            loop_end=self.loop_end.fileno(),
+            own_end=self.own_end.fileno(),
+            memory=self.memory,
+            channel=None if self.channel is None else ChannelState.of(self.channel),
+            ready=self.ready,
+            introduced=self.introduced,
+            orphans=list(self.orphans),
+            late=[(pid, b64encode(packet).decode()) for pid, packet in self.late.items()],
+        )
+
+    @classmethod
+    def from_state(cls, state: LauncherState, profile: int) -> "Launcher":
+        """Return the launcher that an earlier image of the master had; its descriptors are ours now."""
+        channel = state.channel
+        return cls(
+            state.number,
+            profile,
+            seqpacket(state.loop_end),
+            seqpacket(state.own_end),
+            state.memory,
+            pid=state.pid,
+            channel=None if channel is None else Channel(seqpacket(channel.descriptor), channel.packets()),
+            ready=state.ready,
+            introduced=state.introduced,
+            orphans=set(state.orphans),
+            late={pid: b64decode(packet) for pid, packet in state.late},
+        )
+
     def leave(self) -> None:
         """Tell it in the place of a loop that has left, perhaps before it knew of this launcher."""
         Channel(self.loop_end).send(bytes([wire.LEAVE]))
@@ -111,6 +147,8 @@ class ProfileLaunchers:
         self.number = number
         self.launchers: dict[int, Launcher] = {}
         self.leaving = False
+        self.outdated = False
+        """Whether they were started by an earlier image of the master: its code is not ours."""
         self.names = ""
         self._profile = profile
         limits = {"nofile": nofile, **dict(profile.rlimits)}
@@ -118,6 +156,41 @@ class ProfileLaunchers:
         self._programs: dict[int, Program] = {}
         self._poller = poller
         self._owner = owner
+
+    def to_state(self) -> ProfileState:
+        """Return what from_state() takes: for the next image of the master."""
+        return ProfileState(
+            number=self.number,
+            names=self.names,
+            leaving=self.leaving,
+            profile=asdict(self._profile),
+            programs=[
+                (item.number, b64encode(item.packet).decode(), item.stderr)
+                for item in self._programs.values()
+            ],
+            launchers=[launcher.to_state() for launcher in self.launchers.values()],
+        )
+
+    @classmethod
+    def from_state(
+        cls, state: ProfileState, nofile: int, poller: Poller, owner: Owner
+    ) -> tuple[Profile, "ProfileLaunchers"]:
+        """Return a profile and its launchers as an earlier image of the master had them."""
+        profile = profile_from(profile_of_other_code(state.profile))
+        launchers = cls(state.number, profile, nofile, poller, owner)
+        launchers.names = state.names
+        launchers.leaving = state.leaving
+        launchers.outdated = True
+        launchers._programs = {
+            number: Program(number, b64decode(packet), stderr) for number, packet, stderr in state.programs
+        }
+        for item in state.launchers:
+            launcher = launchers.launchers[item.number] = Launcher.from_state(item, state.number)
+            if launcher.channel is not None:
+                launchers._watch(launcher)
+            if not launcher.pid:
+                poller.call_in(0.0, partial(launchers._restart, launcher))
+        return profile, launchers
 
     @property
     def may_grow(self) -> bool:
@@ -240,7 +313,7 @@ class ProfileLaunchers:
         if launcher.channel is None:
             return
         try:
-            if launcher.channel.waiting > MOST_UNHEARD + len(self._programs):
+            if len(launcher.channel.waiting) > MOST_UNHEARD + len(self._programs):
                 self.kill(launcher)
             else:
                 for item in programs:

@@ -9,74 +9,65 @@ import contextlib
 import itertools
 import os
 import signal
-import sys
-from pathlib import Path
 
-from ucspid import linux
+from ucspid import __version__, linux
 from ucspid.changes import changes
-from ucspid.descriptors import raise_limit
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError, WireError
 from ucspid.launcher import table
-from ucspid.master.beginning import beginning
-from ucspid.master.family import Children, descendants, in_session
+from ucspid.master.beginning import beginning, say, short
+from ucspid.master.carried import STATE, ProfileState, State
+from ucspid.master.family import Children, kill_descendants, reap_one
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers, Program
 from ucspid.master.looplink import LoopLink
 from ucspid.master.notify import notify, reloading
 from ucspid.master.poller import Poller, Timer
 from ucspid.master.reload import Reload
 from ucspid.master.state import Acquired, Holdings
+from ucspid.master.store import Passed
+from ucspid.master.upgrade import Upgrade
 from ucspid.plan import Plan, Profile
 from ucspid.wire import messages as wire
 
-SIGNALS: set[int] = {signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
-_STDERR = 2
+SIGNALS: set[int] = {signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR2}
+STOPPING = ResourceError("the daemon stops")
 MOST_TOKENS = 1000
 """Reloads that the loop can ask for during one: a few for each of its control clients would do."""
+
 LAST_RESORT = 10.0
 """Seconds beyond all timeouts of services after which a stop kills what is left."""
-
-
-def run(config: str, ready_fd: int | None) -> int:
-    """Run the daemon on a configuration file until it is told to stop; return the exit status.
-
-    Writes a newline to ready_fd and closes it when all listeners listen. Returns 0 after an
-    orderly stop, 100 for a file that is wrong, 111 where the system refused something.
-    """
-    _open_standard_descriptors()
-    if ready_fd is not None:
-        os.set_inheritable(ready_fd, False)
-    signalfd = linux.open_signalfd(SIGNALS)
-    linux.set_title("ucspid: master")
-    linux.become_subreaper()
-    return Master(str(Path(config).absolute()), ready_fd, signalfd, raise_limit()).run()
-
-
-def _open_standard_descriptors() -> None:
-    """Have 0, 1 and 2 in use, so that nothing else gets these numbers."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)
 
 
 class Master:
     """The daemon as a whole."""
 
-    def __init__(self, config: str, ready_fd: int | None, signalfd: int, nofile: int) -> None:
-        """Hold nothing yet; nofile is the soft limit of descriptors that the daemon was started with."""
+    def __init__(
+        self, config: str, ready_fd: int | None, signalfd: int, nofile: int, state: State | None = None
+    ) -> None:
+        """Hold nothing yet, or what an earlier image of this process did, if its state is given.
+
+        nofile is the soft limit of descriptors that the daemon was started with.
+        """
         self._config = config
         self._ready_fd = ready_fd
         self._signalfd = signalfd
         self._nofile = nofile
         self._poller = Poller()
-        self._held = Holdings()
         self._children = Children()
+        self._before = state
+        if state is None:
+            self._held = Holdings(passed=Passed.from_environment())
+        else:
+            self._held = Holdings.from_state(state.holdings, self._take_over)
         self._loop = LoopLink(config, self._held, self._poller, self)
         self._reload: Reload | None = None
         self._tokens: list[int] = []
         self._again: list[int] | None = None
         self._answer: tuple[list[int], list[str]] | None = None
-        self._launcher_numbers = itertools.count(1)
-        self._profile_numbers = itertools.count(1)
+        self._launcher_numbers = itertools.count(1 if state is None else state.next_launcher)
+        self._profile_numbers = itertools.count(1 if state is None else state.next_profile)
+        self._upgrade = Upgrade(self, config, self._poller, self._reload_ended)
+        self._upgraded = None if state is None else (state.version, state.upgrade_tokens)
+        """From which version, and the control clients who wait for it, until the new loop serves."""
         self._stop_timer: Timer | None = None
         self._exit: int | None = None
 
@@ -84,15 +75,69 @@ class Master:
         """Start, work, stop; return the exit status."""
         self._poller.watch(self._signalfd, self._signals)
         try:
-            self._loop.start()
+            if self._before is None:
+                self._loop.start()
+            else:
+                self._loop.from_state(self._before.loop)
         except ResourceError as problem:
-            _say(problem)
+            say(problem)
             return EXIT_SYSTEM
-        self._begin_reload([])
+        self._begin_reload([] if self._before is None else self._before.reload_tokens)
         while self._exit is None:
             self._poller.run_once()
         self._held.close()
         return self._exit
+
+    # The next image of this process, and the one before
+
+    def to_state(self, upgrade_tokens: list[int]) -> State:
+        """Return everything that the next image of this process is to know."""
+        return State(
+            state=STATE,
+            wire=wire.VERSION,
+            version=__version__,
+            config=self._config,
+            nofile=self._nofile,
+            next_launcher=next(self._launcher_numbers),
+            next_profile=next(self._profile_numbers),
+            upgrade_tokens=upgrade_tokens,
+            reload_tokens=self._again or [],
+            loop=self._loop.to_state(),
+            holdings=self._held.to_state(),
+        )
+
+    def _take_over(self, state: ProfileState) -> tuple[Profile, ProfileLaunchers]:
+        return ProfileLaunchers.from_state(state, self._nofile, self._poller, self)
+
+    def _begin_upgrade(self, tokens: list[int]) -> None:
+        """Become the code that is installed, after a reload that is under way."""
+        if self._loop.draining:
+            self.tell_tokens(tokens, STOPPING)
+        else:
+            self._upgrade.want(tokens)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Begin what had to wait."""
+        if self._busy or self._held.plan is None:
+            return
+        if self._upgrade.wanted:
+            self._upgrade.begin()
+        elif self._again is not None:
+            tokens, self._again = self._again, None
+            self._begin_reload(tokens)
+
+    @property
+    def _busy(self) -> bool:
+        return self._reload is not None or self._answer is not None or self._upgrade.trying
+
+    def _upgrade_failed(self, problem: UcspidError) -> None:
+        """Say that the code of before goes on serving, until a reload or another upgrade succeeds."""
+        if self._upgraded is not None:
+            before, tokens = self._upgraded
+            self._upgraded = None
+            self.log("error", "upgrade_failed", version=__version__, before=before, reason=short(problem))
+            self.tell_tokens(tokens, problem)
 
     # Signals and children
 
@@ -102,13 +147,15 @@ class Master:
                 self._reap()
             elif number == signal.SIGHUP:
                 self._begin_reload([])
+            elif number == signal.SIGUSR2:
+                self._begin_upgrade([])
             else:
                 self._stop()
 
     def _reap(self) -> None:
         """Take the exits of children: roles first, so that orphans have an owner when they end."""
         exits = []
-        while (exit_ := _reap_one()) is not None:
+        while (exit_ := reap_one()) is not None:
             exits.append(exit_)
         ended = {exit_.pid for exit_ in exits} - self._roles()
         for exit_ in [exit_ for exit_ in exits if not self._role_exited(exit_, ended)]:
@@ -118,12 +165,12 @@ class Master:
 
     def _roles(self) -> set[int]:
         """Return the processes that are no programs."""
-        roles = {self._loop.pid, *(launcher.pid for _profile, launcher in self._all_launchers())}
+        launchers = {launcher.pid for _profile, launcher in self._all_launchers()}
+        roles = self._loop.pids | self._upgrade.pids | launchers
         return roles if self._reload is None else roles | {self._reload.reader_pid}
 
     def _role_exited(self, exit_: Exit, ended: set[int]) -> bool:
-        if exit_.pid == self._loop.pid:
-            self._loop.died(exit_)
+        if self._loop.exited(exit_) or self._upgrade.exited(exit_):
             return True
         if self._reload is not None and self._reload.exited(exit_):
             return True
@@ -143,14 +190,12 @@ class Master:
         session that no launcher's table names. Of one that has ended, the session is not known any more;
         it is given to one launcher only, since only one is told of its end.
         """
-        known = table.processes(dead.memory) | ended
-        others = {self._loop.pid}
+        others = set(self._loop.pids)
         for _profile, launcher in self._all_launchers():
             others.add(launcher.pid)
             if launcher is not dead:
                 others |= table.processes(launcher.memory) | launcher.orphans
-        children = self._children.adopted() | ended
-        return {pid for pid in children if pid in known or in_session(pid, dead.pid)} - others
+        return self._children.orphans(dead.pid, table.processes(dead.memory), ended) - others
 
     def _all_launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
         new = [] if self._reload is None else self._reload.new_launchers()
@@ -185,10 +230,31 @@ class Master:
                     profile.kill(launcher)
         elif kind == wire.NOTE_RELOAD:
             self._begin_reload([token])
+        elif kind == wire.NOTE_UPGRADE:
+            self._begin_upgrade([token])
+
+    def loop_leaves(self) -> None:
+        """Answer those who wait: they are this loop's clients, the next one does not know them."""
+        if self._answer is not None:
+            self._answer_clients()
+        if self._upgraded is not None:
+            before, tokens = self._upgraded
+            self._upgraded = before, []
+            result = {"before": before, "version": __version__, "generation": self._loop.generation}
+            for token in tokens:
+                self._loop.reloaded(token, ok=True, result=result)
+
+    def loop_not_replaced(self, reason: str) -> None:
+        """Answer those who wait that it takes longer: the plan is in force as soon as a loop can be had."""
+        if self._answer is not None:
+            tokens, lines = self._answer
+            self._answer = [], lines
+            self.tell_tokens(tokens, ResourceError(reason))
+            self._upgrade_failed(ResourceError(reason))
 
     def loop_lost(self, reason: str) -> None:
         """End: there is no loop to be had."""
-        _say(reason)
+        say(reason)
         self._kill_everything(EXIT_SYSTEM)
 
     def log(self, level: str, event: str, **fields: object) -> None:
@@ -208,8 +274,8 @@ class Master:
     def _begin_reload(self, tokens: list[int]) -> None:
         """Read the file again and go over to it; one that comes during another follows it."""
         if self._loop.draining:
-            self._tell_tokens(tokens, ResourceError("the daemon stops"))
-        elif self._reload is not None or self._answer is not None:
+            self.tell_tokens(tokens, STOPPING)
+        elif self._busy:
             self._again = (self._again or []) + tokens
             if len(self._again) > MOST_TOKENS:
                 raise WireError(f"it asks for more than {MOST_TOKENS} reloads at once")
@@ -234,11 +300,13 @@ class Master:
         if not isinstance(result, UcspidError):
             self._go_over(*result)
         elif self._held.plan is None:
-            _say(result)
+            say(result)
             self._kill_everything(EXIT_USAGE if isinstance(result, ConfigError) else EXIT_SYSTEM)
         else:
-            self.log("error", "reload_failed", reason="\n".join(beginning(str(result).splitlines())))
-            self._tell_tokens(self._tokens, result)
+            if self._upgraded is None:
+                self.log("error", "reload_failed", reason=short(result))
+            self._upgrade_failed(result)
+            self.tell_tokens(self._tokens, result)
             self._reload_ended()
 
     def _go_over(self, plan: Plan, acquired: Acquired) -> None:
@@ -247,19 +315,17 @@ class Master:
         self._answer = self._tokens, beginning(changes(old, plan))
         self._held.go_over(plan, acquired)
         self._loop.generation += 1
-        if old is not None and _loop_settings(old) != _loop_settings(plan):
-            self._answer_clients()
-            self._loop.leave()
+        if self._loop.outdated or (old is not None and old.loop_settings != plan.loop_settings):
+            self._loop.replace()
         else:
             self._loop.tell_plan()
 
     def _answer_clients(self) -> None:
-        """Answer before the loop leaves: those who wait are its clients, the next one does not know them."""
         assert self._answer is not None
         tokens, lines = self._answer
         self._answer = [], lines
         for token in tokens:
-            self._loop.reloaded(token, ok=True, changes=lines)
+            self._loop.reloaded(token, ok=True, result={"changes": lines})
 
     def _plan_taken(self) -> None:
         """The loop serves the new plan: let go of what only the old one had."""
@@ -267,7 +333,12 @@ class Master:
             return
         self._held.release_old()
         _tokens, lines = self._answer
-        self.log("info", "reloaded" if self._loop.generation > 1 else "started", changes=lines)
+        if self._upgraded is not None:
+            before, _tokens = self._upgraded
+            self._upgraded = None
+            self.log("info", "upgraded", before=before, version=__version__, changes=lines)
+        else:
+            self.log("info", "reloaded" if self._loop.generation > 1 else "started", changes=lines)
         self._answer_clients()
         self._answer = None
         if self._ready_fd is not None:
@@ -281,15 +352,13 @@ class Master:
         if not self._loop.draining:
             assert self._held.plan is not None
             notify("READY=1", f"STATUS={len(self._held.plan.services)} services")
-        if self._again is not None:
-            tokens, self._again = self._again, None
-            self._begin_reload(tokens)
+        self._go_on()
 
-    def _tell_tokens(self, tokens: list[int], problem: UcspidError) -> None:
+    def tell_tokens(self, tokens: list[int], problem: UcspidError) -> None:
+        """Tell control clients that what they wished for did not come about."""
         kind = "config" if isinstance(problem, ConfigError) else "system"
-        error = "\n".join(beginning(str(problem).splitlines()))
         for token in tokens:
-            self._loop.reloaded(token, ok=False, kind=kind, error=error)
+            self._loop.reloaded(token, ok=False, kind=kind, error=short(problem))
 
     # The end
 
@@ -315,39 +384,17 @@ class Master:
         if self._reload is not None:
             self._reload.cancel()
             self._reload = None
-            self._tell_tokens([*self._tokens, *(self._again or [])], ResourceError("the daemon stops"))
-            self._again = None
+            self.tell_tokens(self._tokens, STOPPING)
+        self.tell_tokens(self._again or [], STOPPING)
+        self._again = None
+        self._upgrade.cancel(STOPPING)
+        self._upgrade_failed(STOPPING)
 
     def _finish_if_done(self) -> None:
-        if not self._loop.pid and not self._all_launchers():
+        if not self._loop.pids and not self._all_launchers():
             self._exit = 0
 
     def _kill_everything(self, status: int) -> None:
         """End without ceremony: nothing runs that is worth waiting for, or it does not end."""
-        for pid in descendants():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_descendants()
         self._exit = status
-
-
-def _say(problem: object) -> None:
-    """Print what there is no loop to log: the daemon does not start."""
-    for line in str(problem).splitlines():
-        sys.stderr.write(f"ucspid: {line}\n")
-
-
-def _reap_one() -> Exit | None:
-    try:
-        pid, status, usage = os.wait4(-1, os.WNOHANG)
-    except ChildProcessError:
-        return None
-    if pid == 0:
-        return None
-    return Exit(pid, status, int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss)
-
-
-def _loop_settings(plan: Plan) -> tuple[object, ...]:
-    """Return what a process of the loop takes at its start and cannot change."""
-    return (
-        plan.uid, plan.gid, plan.groups, plan.control, plan.log.format, plan.looks_up, plan.nameservers
-    )  # fmt: skip

@@ -11,6 +11,7 @@ import ucspid.launcher
 _LOOP = ["-I", "-m", "ucspid.loop"]
 _LAUNCHER = ["-I", "-S", str(Path(ucspid.launcher.__path__[0]).absolute() / "__main__.py")]
 _READER = ["-I", "-m", "ucspid.config"]
+_TRIAL = ["-I", "-m", "ucspid.master.trial"]
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 _OUT_OF_THE_WAY = 64
 
@@ -30,6 +31,11 @@ def start_launcher(channel: int, loop: int, table: int) -> int:
 def start_reader(config: str, output: int, errors: int) -> int:
     """Start a reader of the configuration file with descriptors for what it prints; return its process."""
     return _start([*_READER, config], {1: output, 2: errors}, os.environ)
+
+
+def start_trial(state: int, config: str, output: int, errors: int) -> int:
+    """Start a trial of the code installed, with a descriptor of a copy of the master's state as 3."""
+    return _start([*_TRIAL, "3", config], {1: output, 2: errors, 3: state}, os.environ)
 
 
 class _Null:

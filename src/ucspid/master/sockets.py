@@ -34,6 +34,12 @@ class Listening:
         self.sock.listen(service.backlog)
 
 
+def skip_numbers(last: int) -> None:
+    """Give no listener a number up to the last that an earlier image of the master gave."""
+    while next(_numbers) < last:
+        """Each is taken once."""
+
+
 def keys(service: Service) -> list[Key]:
     """Return the keys of a service's listeners, in the order of its addresses."""
     return [
@@ -42,10 +48,41 @@ def keys(service: Service) -> list[Key]:
     ]
 
 
-def open_listener(service: Service, address: Address) -> Listening:
-    """Bind and listen. Raises ResourceError, with the service and the address in it."""
+def listens_on(sock: socket.socket, address: Address) -> bool:
+    """Return whether a socket of unknown origin listens on an address; port 0 is any port."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
+        return False
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return False
+    host, port, *_ = sock.getsockname()
+    return address.port in (0, port) and address.family in _families(sock, host) and _same(host, address)
+
+
+def _families(sock: socket.socket, host: str) -> tuple[str, ...]:
+    """Return the families of addresses, as a file has them, that a socket bound to host may be for."""
+    if sock.family == socket.AF_INET:
+        return ("inet", "dual")
+    if host != "::":
+        return ("inet6",)
+    return ("inet6",) if sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) else ("dual",)
+
+
+def _same(host: str, address: Address) -> bool:
+    if address.family == "dual":
+        return host in ("::", "0.0.0.0")  # noqa: S104 - as in _bind()
+    family = socket.AF_INET6 if address.family == "inet6" else socket.AF_INET
+    return socket.inet_pton(family, host) == socket.inet_pton(family, address.host)
+
+
+def open_listener(service: Service, address: Address, passed: socket.socket | None = None) -> Listening:
+    """Bind and listen, or take a socket that was passed and listens there already.
+
+    Raises ResourceError, with the service and the address in it.
+    """
     try:
-        listening = Listening(next(_numbers), _bind(address))
+        if passed is not None:
+            passed.setblocking(False)
+        listening = Listening(next(_numbers), passed or _bind(address))
     except OSError as problem:
         raise _cannot_listen(service, address, problem) from None
     try:

@@ -3,15 +3,18 @@
 import os
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from ucspid import counters
 from ucspid.errors import ResourceError
+from ucspid.master.carried import HoldingsState, ProfileState, plan_of_other_code
 from ucspid.master.launchers import Launcher, ProfileLaunchers, Program, program
 from ucspid.master.memory import sealed_memory
-from ucspid.master.sockets import Key, Listening, keys, open_control, open_listener
-from ucspid.plan import Plan, Profile, Service
+from ucspid.master.sockets import Key, Listening, keys, open_control, open_listener, skip_numbers
+from ucspid.master.store import Passed, name, remove, store
+from ucspid.plan import Address, Plan, Profile, Service
 
 StartProfile = Callable[[Profile, list[Program], str], ProfileLaunchers]
 """Starts a profile's first launcher, given the programs and the names of its services for ps(1)."""
@@ -53,10 +56,55 @@ class Holdings:
     stderr: dict[str, tuple[int, int]] = field(default_factory=dict)
     counters: int = field(default_factory=lambda: sealed_memory("ucspid-counters", counters.SIZE))
     """What became of connections, by the numbers of services: the loop counts, see counters.py."""
+    passed: Passed = field(default_factory=Passed)
     longest: float = 0.0
     """Seconds that any service so far, with sessions perhaps still, may take to stop."""
     _numbers: dict[str, int] = field(default_factory=dict)
     _null: int = field(default_factory=lambda: os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+
+    CARRIED: ClassVar = ("_null", "counters")
+    """Fields that are descriptors, always, without more to them: for the next image of the master."""
+
+    def to_state(self) -> HoldingsState:
+        """Return what from_state() takes: for the next image of the master."""
+        assert self.plan is not None
+        return HoldingsState(
+            plan=asdict(self.plan),
+            control=None if self.control is None else self.control.fileno(),
+            listeners=[
+                (asdict(address), service, place, listening.number, listening.sock.fileno())
+                for (address, service, place), listening in self.listeners.items()
+            ],
+            stderr=[(name, *pipe) for name, pipe in self.stderr.items()],
+            numbers=self._numbers,
+            longest=self.longest,
+            others={name: getattr(self, name) for name in self.CARRIED},
+            profiles=[profile.to_state() for profile in self.all_profiles()],
+        )
+
+    @classmethod
+    def from_state(
+        cls, state: HoldingsState, launchers: Callable[[ProfileState], tuple[Profile, ProfileLaunchers]]
+    ) -> "Holdings":
+        """Return what an earlier image of the master held; launchers() makes a profile's from its state."""
+        held = cls(**state.others)  # type: ignore[arg-type]
+        held.plan = plan_of_other_code(state.plan)
+        held.control = None if state.control is None else socket.socket(fileno=state.control)
+        for address, service, place, number, descriptor in state.listeners:
+            held.listeners[Address(**address), service, place] = Listening(
+                number, socket.socket(fileno=descriptor)
+            )
+            skip_numbers(number)
+        held.stderr = {name: (reading, writing) for name, reading, writing in state.stderr}
+        held._numbers = state.numbers
+        held.longest = state.longest
+        for item in state.profiles:
+            profile, its_launchers = launchers(item)
+            if item.leaving:
+                held.leaving.append(its_launchers)
+            else:
+                held.profiles[profile] = its_launchers
+        return held
 
     def number(self, service: str) -> int:
         """Return a service's number in messages: the same for a name as long as the master lives."""
@@ -90,12 +138,13 @@ class Holdings:
         for service in plan.services:
             for key in keys(service):
                 if key not in self.listeners:
-                    acquired.listeners[key] = open_listener(service, key[0])
+                    acquired.listeners[key] = open_listener(service, key[0], self.passed.take(key))
         if plan.control is not None and (self.plan is None or self.plan.control != plan.control):
             acquired.control = open_control(plan.control)
         for service in plan.services:
             profile = service.profile
-            if profile not in self.profiles and profile not in acquired.profiles:
+            there = self.profiles.get(profile)
+            if (there is None or there.outdated) and profile not in acquired.profiles:
                 acquired.profiles[profile] = start(
                     profile, self.programs(plan, profile), _names(plan, profile)
                 )
@@ -114,20 +163,27 @@ class Holdings:
             self._close_control()
         self.control = acquired.control or self.control
         self.listeners.update(acquired.listeners)
+        store(acquired.listeners.items())
+        self.passed.close()
+        for profile in self.profiles.keys() & acquired.profiles.keys():
+            self._let_leave(profile)
         self.profiles.update(acquired.profiles)
         self.plan = plan
         for service in plan.services:
             self.longest = max(self.longest, service.drain_timeout + service.kill_timeout)
         wanted = {service.profile for service in plan.services}
         for profile in self.profiles.keys() - wanted:
-            leaving = self.profiles.pop(profile)
-            leaving.leaving = True
-            self.leaving.append(leaving)
+            self._let_leave(profile)
         for profile, launchers in self.profiles.items():
             launchers.set_programs(self.programs(plan, profile), _names(plan, profile))
         for service in plan.services:
             for key in keys(service):
                 self.listeners[key].set_up(service)
+
+    def _let_leave(self, profile: Profile) -> None:
+        leaving = self.profiles.pop(profile)
+        leaving.leaving = True
+        self.leaving.append(leaving)
 
     def forget_left(self) -> None:
         """Let go of profiles whose last launcher has left."""
@@ -137,13 +193,16 @@ class Holdings:
         """Close the listeners that the plan in force does not have."""
         assert self.plan is not None
         wanted = {key for service in self.plan.services for key in keys(service)}
-        for key in self.listeners.keys() - wanted:
+        old = self.listeners.keys() - wanted
+        for key in old:
             self.listeners.pop(key).sock.close()
+        remove(map(name, old))
 
     def close_listeners(self) -> None:
         """Close everything that clients connect to: the daemon stops."""
         for listening in self.listeners.values():
             listening.sock.close()
+        remove(map(name, self.listeners))
         self.listeners.clear()
 
     def _close_control(self) -> None:

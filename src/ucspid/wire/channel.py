@@ -30,15 +30,20 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
+def seqpacket(descriptor: int) -> socket.socket:
+    """Return one end of a channel that another process had made, or an earlier image of this one."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptor)
+
+
 class Channel:
     """Packets out and in, each with any descriptors that go with it."""
 
     __slots__ = ("_waiting", "sock")
 
-    def __init__(self, sock: socket.socket) -> None:
-        """Own the socket."""
+    def __init__(self, sock: socket.socket, waiting: Iterable[tuple[bytes, tuple[int, ...]]] = ()) -> None:
+        """Own the socket, and packets with their descriptors that are to be sent first."""
         self.sock = sock
-        self._waiting: collections.deque[tuple[bytes, tuple[int, ...]]] = collections.deque()
+        self._waiting = collections.deque(waiting)
 
     def fileno(self) -> int:
         """Return the descriptor, to poll on."""
@@ -50,9 +55,9 @@ class Channel:
         return bool(self._waiting)
 
     @property
-    def waiting(self) -> int:
-        """How many packets wait."""
-        return len(self._waiting)
+    def waiting(self) -> list[tuple[bytes, tuple[int, ...]]]:
+        """The packets that wait for the other end to read, and their descriptors."""
+        return list(self._waiting)
 
     def close(self) -> None:
         """Close the socket, and the descriptors of what was never taken."""

@@ -7,7 +7,8 @@ launcher -> master:   READY, REFUSED, SIGNAL_ORPHAN
 loop     -> launcher: START (with one descriptor), SIGNAL, LIST, LEAVE
 launcher -> loop:     packets of one or more reports (STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO)
 master   -> loop:     JSON (see master.looplink)
-loop     -> master:   notes: NOTE_TAKEN, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD
+loop     -> master:   notes: NOTE_READY, NOTE_TAKEN, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD,
+                      NOTE_UPGRADE
 """
 
 import struct
@@ -58,8 +59,9 @@ SIGNAL_ORPHAN_HEAD = struct.Struct("<BxHI")
 
 NOTE_HEAD = struct.Struct("<B3xIQ")
 """kind, number, token: a plan is taken (its generation), more launchers are wanted (profile),
-a launcher is broken (its number), a reload is wanted (its token)."""
-NOTE_TAKEN, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD = 64, 65, 66, 67
+a launcher is broken (its number), a reload is wanted (its token), all is loaded (VERSION),
+an upgrade is wanted (its token)."""
+NOTE_TAKEN, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD, NOTE_READY, NOTE_UPGRADE = 64, 65, 66, 67, 68, 69
 
 
 def pack_strings(items: list[bytes]) -> bytes:

@@ -1,0 +1,30 @@
+"""ucspid upgrade: have the running daemon go on as the version that is installed now."""
+
+import argparse
+
+from ucspid.cli.client import call
+from ucspid.cli.socket_path import control_path
+from ucspid.errors import PeerError, ResourceError
+
+TIMEOUT = 300.0
+"""Seconds: what is installed is tried first, the file read, launchers started."""
+STATUS_TIMEOUT = 30.0
+"""Seconds until the new event loop answers."""
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the versions, when the new one serves. Raises what call() raises.
+
+    The event loop of before answers when it is about to leave, and its end closes the
+    connection; then its successor must say that it serves what the master has told it.
+    """
+    result = call(control_path(options), "upgrade", {}, TIMEOUT, to_end=True)
+    try:
+        before, version, generation = result["before"], result["version"], result["generation"]
+    except KeyError as error:
+        raise PeerError(f"the daemon's answer is not of this version ({error})") from None
+    status = call(control_path(options), "status", {}, STATUS_TIMEOUT)
+    if status["generation"] < generation or status["version"] != version:
+        raise ResourceError(f"{version} is about to take over from {before}, but has not yet: see the log")
+    print(f"upgraded: {before} -> {version}")
+    return 0

@@ -1,0 +1,41 @@
+"""python -I -m ucspid.master.resume STATE: go on as the master that this process was before.
+
+Executed by the master itself, from the code that is installed now; STATE is a descriptor with what
+it knew (carried.State). Signals are blocked, as they were, until they can be read again.
+"""
+
+import os
+import sys
+
+from ucspid import linux
+from ucspid.errors import ResourceError
+from ucspid.master.carried import State, from_memory, plan_of_other_code, profile_of_other_code
+from ucspid.master.main import SIGNALS, Master
+from ucspid.master.start import TITLE
+from ucspid.master.state import Holdings
+from ucspid.plan import profile_from
+
+
+def main(arguments: list[str]) -> int:
+    """Take up everything, and run until the daemon is told to stop; return its exit status."""
+    signalfd = linux.open_signalfd(SIGNALS)
+    state = from_memory(int(arguments[0]))
+    for descriptor in state.descriptors():
+        os.set_inheritable(descriptor, False)
+    linux.set_title(TITLE)
+    return Master(state.config, None, signalfd, state.nofile, state).run()
+
+
+def understand(memory: int) -> State:
+    """Return the state in the memory. Raises ResourceError if main() would not understand it."""
+    state = from_memory(memory)
+    plan_of_other_code(state.holdings.plan)
+    for item in state.holdings.profiles:
+        profile_from(profile_of_other_code(item.profile))
+    if unknown := state.holdings.others.keys() - set(Holdings.CARRIED):
+        raise ResourceError(f"needs a restart: it does not know what {', '.join(unknown)} is")
+    return state
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,33 @@
+"""Becoming the master: what a process does once, before it starts the others."""
+
+import os
+from pathlib import Path
+
+from ucspid import linux
+from ucspid.descriptors import raise_limit
+from ucspid.master.main import SIGNALS, Master
+
+TITLE = "ucspid: master"
+_STDERR = 2
+
+
+def run(config: str, ready_fd: int | None) -> int:
+    """Run the daemon on a configuration file until it is told to stop; return the exit status.
+
+    Writes a newline to ready_fd and closes it when all listeners listen. Returns 0 after an
+    orderly stop, 100 for a file that is wrong, 111 where the system refused something.
+    """
+    _open_standard_descriptors()
+    if ready_fd is not None:
+        os.set_inheritable(ready_fd, False)
+    signalfd = linux.open_signalfd(SIGNALS)
+    linux.set_title(TITLE)
+    linux.become_subreaper()
+    return Master(str(Path(config).absolute()), ready_fd, signalfd, raise_limit()).run()
+
+
+def _open_standard_descriptors() -> None:
+    """Have 0, 1 and 2 in use, so that nothing else gets these numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)

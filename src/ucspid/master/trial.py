@@ -1,0 +1,88 @@
+"""python -I -m ucspid.master.trial STATE CONFIG: say whether this code would come up in place of the running.
+
+The master that is to be replaced runs this, from the code that is installed now. STATE is a
+descriptor with a copy of its state. Everything that the new master would do is tried, but for what
+touches the running daemon: the state is understood, the file read, each role started once.
+Prints the version; or on standard error why not, and exits with 111.
+"""
+
+import os
+import select
+import sys
+from dataclasses import asdict
+
+from ucspid import __version__
+from ucspid.config.load import load
+from ucspid.errors import EXIT_SYSTEM, ResourceError, UcspidError
+from ucspid.launcher import table
+from ucspid.master import resume, roles
+from ucspid.plan import retired
+from ucspid.wire import messages as wire
+from ucspid.wire.channel import Channel, pair
+from ucspid.wire.privileges import Orders
+
+TIMEOUT = 15.0
+"""Seconds for a role to be ready."""
+
+
+def main(arguments: list[str]) -> int:
+    """Try; return the exit code."""
+    memory, config = int(arguments[0]), arguments[1]
+    try:
+        resume.understand(memory)
+        load(config)
+        _try_loop()
+        _try_launcher()
+    except (UcspidError, OSError) as problem:
+        sys.stderr.write(f"{problem}\n")
+        return EXIT_SYSTEM
+    sys.stdout.write(__version__)
+    return 0
+
+
+def _try_loop() -> None:
+    """Start a loop that is told nothing: it says that it is ready, and ends when we are gone."""
+    ours, theirs = pair()
+    with theirs:
+        pid = roles.start_loop(theirs.fileno())
+    with ours:
+        packet = _answer(Channel(ours))
+    _ended(pid, "the event loop")
+    if packet != wire.NOTE_HEAD.pack(wire.NOTE_READY, wire.VERSION, 0):
+        raise ResourceError("the event loop does not start")
+
+
+def _try_launcher() -> None:
+    """Start a launcher that keeps the privileges that we have, and has no program."""
+    (ours, theirs), (loop_end, own_end) = pair(), pair()
+    memory = os.memfd_create("ucspid-trial", os.MFD_CLOEXEC)
+    os.ftruncate(memory, table.SIZE)
+    with theirs, own_end:
+        pid = roles.start_launcher(theirs.fileno(), own_end.fileno(), memory)
+    profile = asdict(retired("").profile)
+    no_new_privs = bool(profile.pop("no_new_privs"))
+    orders = Orders("ucspid: trial", no_new_privs=no_new_privs, nofile=256, orphans=set(), profile=profile)
+    with ours, loop_end:
+        channel = Channel(ours)
+        channel.send(orders.pack())
+        packet = _answer(channel)
+    _ended(pid, "a launcher")
+    if packet != wire.PEER_HEAD.pack(wire.READY, wire.VERSION):
+        raise ResourceError("a launcher does not start")
+
+
+def _answer(channel: Channel) -> bytes:
+    """Return the first packet of a role, nothing if it ends or says nothing."""
+    ready, _, _ = select.select([channel], [], [], TIMEOUT)
+    return (channel.receive_packet() or b"") if ready else b""
+
+
+def _ended(pid: int, what: str) -> None:
+    """Wait for a role to end: it does, when nobody is at the other end."""
+    _pid, status = os.waitpid(pid, 0)
+    if status != 0:
+        raise ResourceError(f"{what} does not start: exit code {os.waitstatus_to_exitcode(status)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
