@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from plans import service
 from ucspid.launcher.table import SIZE, processes
+from ucspid.master import looplink
 from ucspid.master.launchers import MAX_REASON, Exit, Launcher, ProfileLaunchers
 from ucspid.master.looplink import LoopLink
 from ucspid.master.poller import Poller
@@ -236,6 +238,19 @@ def test_a_loop_that_sends_nonsense_is_killed(
     loop.say(packet)
     assert process.wait(10) == -signal.SIGKILL
     assert loop.owner.notes == []
+
+
+def test_a_loop_that_closes_its_channel_and_stays_costs_no_time_and_is_killed(
+    loop: HostileLoop, process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looplink, "EXIT_TIMEOUT", 0.01)
+    loop.link.pid = process.pid
+    loop.peer.sock.shutdown(socket.SHUT_RDWR)
+    loop.poller.run_once()
+    assert process.poll() is None
+    loop.link._tell("drain", at_once=False)
+    loop.poller.run_once()  # nothing is there to wake it up but the time
+    assert process.wait(10) == -signal.SIGKILL
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40)))

@@ -28,6 +28,10 @@ MAX_FALSE_STARTS = 5
 """Deaths of the loop before it has ever taken a plan, after which the daemon gives up."""
 
 
+EXIT_TIMEOUT = 5.0
+"""Seconds that a loop may live on after it has closed its channel."""
+
+
 class Owner(Protocol):
     """What the loop's notes mean to the master."""
 
@@ -55,6 +59,7 @@ class LoopLink:
         self._owner = owner
         self._began = time.monotonic()
         self._channel: Channel | None = None
+        self._hung_up = False
         self._introduced: set[tuple[str, int | str]] = set()
         self._told: dict[int, tuple[Service, int, list[int]]] = {}
         self._told_first = False
@@ -74,6 +79,7 @@ class LoopLink:
                 ours.close()
                 raise ResourceError(f"cannot start the event loop: {problem.strerror}") from None
         self._channel = Channel(ours)
+        self._hung_up = False
         self._introduced.clear()
         self._told.clear()
         self._told_first = False
@@ -84,7 +90,8 @@ class LoopLink:
     def died(self, exit_: Exit) -> None:
         """Start it again; what it knew is told to the new one."""
         assert self._channel is not None
-        self._poller.forget(self._channel.fileno())
+        if not self._hung_up:
+            self._poller.forget(self._channel.fileno())
         self._channel.sock.close()
         self._channel = None
         self._told_first = False
@@ -252,7 +259,8 @@ class LoopLink:
 
     def _watch(self) -> None:
         assert self._channel is not None
-        self._poller.watch(self._channel.fileno(), self._ready, write=self._channel.backed_up)
+        if not self._hung_up:
+            self._poller.watch(self._channel.fileno(), self._ready, write=self._channel.backed_up)
 
     def _ready(self) -> None:
         assert self._channel is not None
@@ -261,11 +269,20 @@ class LoopLink:
             packet = self._channel.receive_packet()
             if packet:
                 self._take(packet)
+            elif packet == b"":
+                self._hang_up(self._channel)
         except WireError as problem:
             self.log("error", "loop_broken", reason=str(problem))
             self.kill()
         if self._channel is not None:
             self._watch()
+
+    def _hang_up(self, channel: Channel) -> None:
+        """Listen no more to a loop that has closed its channel: it is about to exit, or it is subverted."""
+        self._hung_up = True
+        self._poller.forget(channel.fileno())
+        pid = self.pid
+        self._poller.call_in(EXIT_TIMEOUT, lambda: self.kill() if self.pid == pid else None)
 
     def _take(self, packet: bytes) -> None:
         kind, number, token = wire.unpack(wire.NOTE_HEAD, packet)
