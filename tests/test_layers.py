@@ -36,7 +36,7 @@ EXCEPTIONS = {
 LOOP = {
     "control", "entrance", "events", "followed", "gate", "listener", "log", "loop", "masterlink", "server",
     "service", "session", "spawn", "status", "stderrlog",
-    *(name for name in MODULES if name.startswith("lookup.")),
+    *(name for name in MODULES if name.startswith(("lookup.", "confine."))),
 } - POLICY  # fmt: skip
 """What runs in the event loop's process, and nowhere else."""
 

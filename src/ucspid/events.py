@@ -132,6 +132,11 @@ def loop_started(log: Logger, sessions: int) -> None:
     log.info("loop_started", pid=os.getpid(), sessions=sessions)
 
 
+def loop_confined(log: Logger, *, landlock: int, seccomp: bool) -> None:
+    """An event loop begins, confined by what the kernel has: a version of Landlock, or 0; seccomp."""
+    log.debug("loop_confined", pid=os.getpid(), landlock=landlock, seccomp=seccomp)
+
+
 def draining(log: Logger, live: int) -> None:
     """The daemon stops: it accepts nothing more and waits for its sessions."""
     log.info("draining", live=live)
