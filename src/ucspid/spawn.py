@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import struct
+import time
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Protocol, cast
@@ -30,6 +31,7 @@ STUCK_AFTER = 2.0
 """Seconds after which a launcher that has not answered a start is given no more."""
 
 _NO_EXTRA = cast("dict[str, Any]", MappingProxyType({}))
+_LISTS = 1 << 63
 _RIGHTS = struct.Struct("i")
 _SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
@@ -131,7 +133,8 @@ class Launcher:
         self._channel = Channel(sock)
         self._found = found
         self._changed = changed
-        self._token = 0
+        # Of a LIST. None is an earlier loop's, whose answer may come yet and must settle nothing here.
+        self._token = _LISTS + time.monotonic_ns()
         self._unanswered: set[int] = set()
         self._listed: set[int] = set()
         self._oldest = 0

@@ -229,9 +229,10 @@ class Launcher:
         if not self._loop_gone:
             events = select.POLLIN | select.POLLOUT if self._loop.backed_up else select.POLLIN
             self._poll.modify(self._loop.fileno(), events)
-        for slot in self._ended:
-            self._table.release(slot)
-        self._ended.clear()
+        if not self._loop.backed_up:
+            for slot in self._ended:
+                self._table.release(slot)
+            self._ended.clear()
 
 
 def _report(
