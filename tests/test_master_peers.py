@@ -1,5 +1,6 @@
 """The master against launchers and a loop that were subverted: nothing they send ends or misleads it."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -12,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plans import service
-from ucspid.launcher.table import SIZE, processes
+from ucspid.launcher.table import SIZE, Table, processes
 from ucspid.master import looplink
 from ucspid.master.launchers import MAX_REASON, Exit, Launcher, ProfileLaunchers
 from ucspid.master.looplink import LoopLink
+from ucspid.master.main import Master
 from ucspid.master.poller import Poller
 from ucspid.master.state import Holdings
 from ucspid.wire import messages as wire
@@ -192,6 +194,35 @@ def test_no_bytes_of_a_launcher_end_the_master(packets: list[bytes]) -> None:
             hostile.say(packet)
     finally:
         hostile.close()
+
+
+@contextlib.contextmanager
+def group() -> Iterator[int]:
+    """Start what the master would take for an orphan: a child that leads a process group."""
+    with subprocess.Popen(PROGRAM, process_group=0) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_a_launcher_that_names_programs_of_others_in_its_table_does_not_get_them(hostile: Hostile) -> None:
+    """The first launcher is subverted; the second has died, with a session of before that it took over."""
+    master: Any = Master("file", None, -1, 1024)
+    master._held.profiles = {"profile": hostile.profile}
+    memory = os.memfd_create("table")
+    os.ftruncate(memory, SIZE)
+    other = hostile.profile.launchers[2] = Launcher(2, 2, *pair(), memory)
+    with group() as its_own, group() as orphan, group() as starting:
+        other.orphans = {orphan}
+        table = Table(memory)
+        table.started(table.claim(1, 1, b""), its_own)
+        table = Table(hostile.launcher.memory)
+        for connection, process in enumerate([its_own, orphan], 1):
+            table.started(table.claim(connection, 1, b""), process)
+        assert {its_own, starting} <= master._orphans(other, set())
+        assert orphan not in master._orphans(hostile.launcher, set())
+    os.close(master._held._null)
 
 
 class HostileLoop:

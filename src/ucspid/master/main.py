@@ -137,15 +137,17 @@ class Master:
         """Return the programs of a launcher that has just died, among all children and those that ended.
 
         Its table names them, but for one that it may have been starting: that can be any child
-        that no launcher's table names.
+        that no launcher's table names. Tables are written by launchers, and one may have been
+        subverted: what it names of another's it gets only if that one does not name it.
         """
         children = adopted() | ended
-        others = {self._loop.pid}
+        others, named = {self._loop.pid}, set()
         for _profile, launcher in self._all_launchers():
             others.add(launcher.pid)
             if launcher is not dead:
-                others |= table.processes(launcher.memory)
-        return children - others
+                others |= launcher.orphans
+                named |= table.processes(launcher.memory)
+        return children - others - (named - table.processes(dead.memory))
 
     def _all_launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
         new = [] if self._reload is None else self._reload.new_launchers()
