@@ -36,7 +36,7 @@ EXCEPTIONS = {
 LOOP = {
     "before", "control", "entrance", "events", "followed", "gate", "handover", "listener", "log", "loop",
     "masterlink", "rollcall", "server", "service", "session", "spawn", "status", "stderrlog", "verify",
-    *(name for name in MODULES if name.startswith("lookup.")),
+    *(name for name in MODULES if name.startswith(("lookup.", "confine."))),
 } - POLICY  # fmt: skip
 """What runs in the event loop's process, and nowhere else."""
 

@@ -1,9 +1,11 @@
 """The master against launchers and a loop that were subverted: nothing they send ends or misleads it."""
 
+import contextlib
 import gc
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plans import service
-from ucspid.launcher.table import SIZE, processes
+from ucspid.launcher.table import SIZE, Table, processes
+from ucspid.master import looplink
 from ucspid.master.launchers import MAX_REASON, MOST_UNHEARD, Exit, Launcher, ProfileLaunchers, Program
 from ucspid.master.looplink import MAX_HELD_EVENTS, LoopLink
 from ucspid.master.loopprocess import LoopProcess
@@ -207,6 +210,38 @@ def open_descriptors() -> int:
     return len([*Path("/proc/self/fd").iterdir()])
 
 
+@contextlib.contextmanager
+def group() -> Iterator[int]:
+    """Start what the master would take for an orphan: a child that leads a process group."""
+    with subprocess.Popen(PROGRAM, process_group=0) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_a_launcher_that_names_programs_of_others_in_its_table_does_not_get_them(hostile: Hostile) -> None:
+    """The first launcher is subverted; the second has died, with a session of before that it took over."""
+    master: Any = Master("file", None, -1, 1024)
+    master._held.profiles = {"profile": hostile.profile}
+    memory = os.memfd_create("table")
+    os.ftruncate(memory, SIZE)
+    other = hostile.profile.launchers[2] = Launcher(2, 2, *pair(), memory)
+    with group() as its_own, group() as orphan, group() as starting:
+        other.orphans = {orphan}
+        table = Table(memory)
+        table.started(table.claim(1, 1, b""), its_own)
+        table = Table(hostile.launcher.memory)
+        for connection, process in enumerate([its_own, orphan], 1):
+            table.started(table.claim(connection, 1, b""), process)
+        other.pid = os.getsid(0)  # as if it had led the session of these
+        found = master._orphans(other, set())
+        other.pid = 0
+        assert {its_own, starting} <= found
+        assert orphan not in master._orphans(hostile.launcher, set())
+    os.close(master._held._null)
+
+
 class HostileLoop:
     """The master's link to a loop whose end is the test's."""
 
@@ -252,6 +287,19 @@ def test_a_loop_that_sends_nonsense_is_killed(
     loop.say(packet)
     assert process.wait(10) == -signal.SIGKILL
     assert loop.owner.notes == []
+
+
+def test_a_loop_that_closes_its_channel_and_stays_costs_no_time_and_is_killed(
+    loop: HostileLoop, process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looplink, "EXIT_TIMEOUT", 0.01)
+    loop.process.pid = process.pid
+    loop.peer.sock.shutdown(socket.SHUT_RDWR)
+    loop.poller.run_once()
+    assert process.poll() is None
+    loop.link._tell("drain", at_once=False)
+    loop.poller.run_once()  # nothing is there to wake it up but the time
+    assert process.wait(10) == -signal.SIGKILL
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40)))

@@ -403,6 +403,17 @@ async def test_the_answer_to_an_earlier_list_settles_nothing(synced: Rig) -> Non
     assert session.failed == errno.EOWNERDEAD
 
 
+async def test_the_answer_to_an_earlier_loop_settles_nothing(rig: Rig) -> None:
+    (asked,) = rig.heard()
+    rig.launcher = Launcher(NUMBER, rig.launcher._channel.sock, rig, rig._changed)
+    rig.say(report(wire.LISTED, wire.unpack(wire.LIST_HEAD, asked)[1]))
+    assert not rig.usable()
+    rig.say(report(wire.STARTED, 1))
+    assert list(rig.met) == [1]
+    rig.answer_list(1)
+    assert rig.usable()
+
+
 async def test_a_launcher_that_is_to_leave_tells_its_successor(synced: Rig) -> None:
     synced.launcher.leave()
     synced.launcher.leave()

@@ -142,6 +142,11 @@ def handover_refused(log: Logger, service: str, reason: str) -> None:
     log.error("handover_refused", service=service, reason=reason)
 
 
+def loop_confined(log: Logger, *, landlock: int, seccomp: bool) -> None:
+    """An event loop begins, confined by what the kernel has: a version of Landlock, or 0; seccomp."""
+    log.debug("loop_confined", pid=os.getpid(), landlock=landlock, seccomp=seccomp)
+
+
 def draining(log: Logger, live: int) -> None:
     """The daemon stops: it accepts nothing more and waits for its sessions."""
     log.info("draining", live=live)

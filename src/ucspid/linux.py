@@ -7,6 +7,7 @@ handler at all, and by the event loop for its title.
 import ctypes
 import os
 import signal
+import struct
 from collections.abc import Collection
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -14,6 +15,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_CAPABILITIES = struct.Struct("=Ii")
+_CAPABILITY_VERSION = 0x20080522
+_CAPABILITY_SETS = bytes(24)
 _SFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 _SIGSET_BYTES = 128
 _SIGINFO_BYTES = 128
@@ -27,6 +33,15 @@ def become_subreaper() -> None:
 def forbid_new_privileges() -> None:
     """Let no program started from here gain privileges: PR_SET_NO_NEW_PRIVS of prctl(2)."""
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+def give_up_capabilities() -> None:
+    """Empty the sets of capabilities(7); the bounding set, which counts at an exec only, stays.
+
+    A change of user does that too, but a service manager may have given a user some (AmbientCapabilities=).
+    """
+    _check(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+    _check(_libc.capset(_CAPABILITIES.pack(_CAPABILITY_VERSION, 0), _CAPABILITY_SETS))
 
 
 def open_signalfd(signals: Collection[int]) -> int:

@@ -2,8 +2,8 @@
 
 Started by the master with the channel to it as descriptor 3. It says when everything is imported,
 and waits: perhaps for another loop to leave. The first packet says how to log, as whom to run,
-and brings the counts' memory and the control socket; then privileges are dropped, and the loop begins.
-It never forks, has no children, and never waits.
+and brings the counts' memory and the control socket; then privileges are dropped, what the loop will
+not need is forbidden to it, and it begins. It never forks, has no children, and never waits.
 """
 
 import asyncio
@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from ucspid import events, linux, log
+from ucspid.confine import landlock, seccomp
 from ucspid.control import ControlServer
 from ucspid.counters import Counters
 from ucspid.descriptors import close_above, raise_limit
 from ucspid.launcher import privileges
+from ucspid.lookup.ident import PORT as IDENT
 from ucspid.masterlink import MasterLink
 from ucspid.status import status
 from ucspid.verify import Verifier
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from ucspid.lookup.names import Names
 
 MASTER = 3
+DNS = 53
 LOG_TIMEOUT = 2.0
 """Seconds for the rest of the log at the end."""
 
@@ -58,7 +61,9 @@ def main() -> int:
     new_names = _import_lookup() if first["looks_up"] else None
     counts, *control = array("i", ancillary[0][2])
     _take_limits(first)
+    confined = _confine(first["nameservers"])  # before there are threads, which Landlock would not hold
     output = log.configure(2, first["log"]["format"], first["log"]["level"])
+    events.loop_confined(output.logger, **confined)
     # What is here now stays, and need not be gone through again each time that garbage is collected.
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
@@ -89,7 +94,17 @@ def _take_limits(first: dict[str, Any]) -> None:
         nice=None,
         rlimits=[],
     )
+    linux.give_up_capabilities()
+
+
+def _confine(nameservers: list[str]) -> dict[str, Any]:
+    """Give up what the loop never does; return what the kernel has for that.
+
+    The file's name servers are those of this process for good: others mean another process.
+    """
+    ports = {DNS, IDENT, *(int(server.rpartition(":")[2]) for server in nameservers)}
     linux.forbid_new_privileges()
+    return {"landlock": landlock.restrict(ports), "seccomp": seccomp.restrict()}
 
 
 async def _run(

@@ -35,6 +35,7 @@ STUCK_AFTER = 2.0
 """Seconds after which a launcher that has not answered a start is given no more."""
 
 _NO_EXTRA = cast("dict[str, Any]", MappingProxyType({}))
+_LISTS = 1 << 63
 _RIGHTS = struct.Struct("i")
 _SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
@@ -143,7 +144,8 @@ class Launcher:
         self._channel = Channel(sock)
         self._before = before
         self._changed = changed
-        self._token = time.monotonic_ns()  # an answer to an earlier loop's LIST is none to ours
+        # Of a LIST. None is an earlier loop's, whose answer may come yet and must settle nothing here.
+        self._token = _LISTS + time.monotonic_ns()
         self._unanswered: set[int] = set()
         self._listed: set[int] = set()
         self._oldest = 0

@@ -48,6 +48,7 @@ def main() -> int:
     try:
         linux.set_title(orders.title)
         table = Table(TABLE)
+        os.close(TABLE)  # what is mapped stays
         if orders.no_new_privs:
             linux.forbid_new_privileges()
         privileges.take(**orders.profile)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from ucspid.wire.channel import Channel, close_all
 _REPORTS_IN_A_PACKET = 256
 _NO_TAG = bytes(wire.TAG_SIZE)
 _READ_AND_WRITE = select.POLLIN | select.POLLOUT
+_START = bytes([wire.START])
 
 Handler = Callable[[bytes, list[int]], None]
 """Takes a message and the descriptors that came with it."""
@@ -114,7 +115,11 @@ class Launcher:
     def _hear_loop(self) -> None:
         received = self._loop.receive()
         if received is not None:
-            self._take(self._loop, *received)
+            packet, descriptors = received
+            if descriptors and packet[:1] != _START:
+                close_all(descriptors)
+                raise WireError("descriptors with a message that takes none")
+            self._take(self._loop, packet, descriptors)
 
     def _take(self, channel: Channel, packet: bytes, descriptors: list[int]) -> None:
         if packet:

@@ -25,9 +25,18 @@ class Children:
         text = b"".join(iter(lambda: os.read(self._list, 1 << 16), b""))
         return {pid for pid in map(int, text.split()) if _leads(pid)}
 
-    def orphans(self, leader: int, known: set[int], ended: set[int]) -> set[int]:
-        """Return what may be programs of a launcher: known ones, and what is in the session that it led."""
-        return {pid for pid in self.adopted() | ended if pid in known | ended or _in_session(pid, leader)}
+    def orphans(self, leader: int, own: set[int], ended: set[int], named: set[int]) -> set[int]:
+        """Return the programs of a launcher that led a session, among all children and those that ended.
+
+        Its own table names them, but for one that it may have been starting: that is a child of its
+        session that no other table names. Of one that has ended, the session is not known any more;
+        it is given to one launcher only, since only one is told of its end. Tables are written by
+        launchers, and one may have been subverted: what it names of another's it does not get if
+        that one names it, too.
+        """
+        children = self.adopted() | ended
+        found = {pid for pid in children if pid in own or pid in ended or _in_session(pid, leader)}
+        return found - (named - own)
 
 
 def _in_session(pid: int, leader: int) -> bool:

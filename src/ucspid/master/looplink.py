@@ -35,6 +35,10 @@ HANDOVER_SIZE = 16 << 20
 """Bytes that a loop may hand over to the next; a page costs nothing until it is written."""
 
 
+EXIT_TIMEOUT = 5.0
+"""Seconds that a loop may live on after it has closed its channel."""
+
+
 class Owner(Protocol):
     """What the loop's notes mean to the master."""
 
@@ -125,7 +129,8 @@ class LoopLink:
         """Take a child's exit; return whether it was a process of the loop's."""
         for process in (self._process, self._successor):
             if process is not None and process.pid == exit_.pid:
-                self._poller.forget(process.channel.fileno())
+                if not process.hung_up:
+                    self._poller.forget(process.channel.fileno())
                 process.channel.close()
                 if process is self._successor:
                     self._successor_died(exit_)
@@ -323,7 +328,8 @@ class LoopLink:
 
     def _watch(self, process: LoopProcess) -> None:
         channel = process.channel
-        self._poller.watch(channel.fileno(), partial(self._hear, process), write=channel.backed_up)
+        if not process.hung_up:
+            self._poller.watch(channel.fileno(), partial(self._hear, process), write=channel.backed_up)
 
     def _hear(self, process: LoopProcess) -> None:
         process.channel.flush()
@@ -333,11 +339,23 @@ class LoopLink:
             packet = process.channel.receive_packet()
             if packet:
                 self._take(process, packet)
+            elif packet == b"":
+                self._hang_up(process)
         except WireError as problem:
             self.log("error", "loop_broken", reason=str(problem))
             process.kill()
         if process in (self._process, self._successor):
             self._watch(process)
+
+    def _hang_up(self, process: LoopProcess) -> None:
+        """Listen no more to a loop that has closed its channel: it is about to exit, or it is subverted."""
+        process.hung_up = True
+        self._poller.forget(process.channel.fileno())
+        self._poller.call_in(EXIT_TIMEOUT, partial(self._check_gone, process))
+
+    def _check_gone(self, process: LoopProcess) -> None:
+        if process in (self._process, self._successor):
+            process.kill()
 
     def _take(self, process: LoopProcess, packet: bytes) -> None:
         kind, number, token = wire.unpack(wire.NOTE_HEAD, packet)

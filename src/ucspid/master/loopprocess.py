@@ -26,6 +26,8 @@ class LoopProcess:
         self.channel = channel
         self.ready = False
         """Whether it has imported everything, and only waits to be told."""
+        self.hung_up = False
+        """Whether it has closed its end of the channel."""
         self.told_first = False
         self.introduced: set[tuple[str, int | str]] = set()
         self.outdated = False

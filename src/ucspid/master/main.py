@@ -184,18 +184,14 @@ class Master:
         return False
 
     def _orphans(self, dead: Launcher, ended: set[int]) -> set[int]:
-        """Return the programs of a launcher that has just died, among all children and those that ended.
-
-        Its table names them, but for one that it may have been starting: that is a child of its
-        session that no launcher's table names. Of one that has ended, the session is not known any more;
-        it is given to one launcher only, since only one is told of its end.
-        """
-        others = set(self._loop.pids)
+        """Return the programs of a launcher that has just died: see Children.orphans()."""
+        others, named = set(self._loop.pids), set()
         for _profile, launcher in self._all_launchers():
             others.add(launcher.pid)
             if launcher is not dead:
-                others |= table.processes(launcher.memory) | launcher.orphans
-        return self._children.orphans(dead.pid, table.processes(dead.memory), ended) - others
+                others |= launcher.orphans
+                named |= table.processes(launcher.memory)
+        return self._children.orphans(dead.pid, table.processes(dead.memory), ended, named) - others
 
     def _all_launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
         new = [] if self._reload is None else self._reload.new_launchers()
