@@ -20,6 +20,7 @@ from typing import Any, Self
 import yaml
 
 from ucspid.cli import client
+from ucspid.errors import UcspidError
 
 TIMEOUT = 20.0
 """Seconds after which something that a test waits for will not come."""
@@ -111,7 +112,10 @@ class Daemon:
 
     def differences(self) -> list[str]:
         """Return what `ucspid status --verify` finds wrong."""
-        differences: list[str] = client.call(self.control, "verify", {}, TIMEOUT)["differences"]
+        try:
+            differences: list[str] = client.call(self.control, "verify", {}, TIMEOUT)["differences"]
+        except UcspidError as problem:
+            raise AssertionError(f"{problem}: {self.events[-5:]}") from None
         return differences
 
     def reload(self, config: Mapping[str, Any] | None = None) -> list[str]:

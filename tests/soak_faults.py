@@ -39,7 +39,7 @@ class Faults:
             (3, self._reload_impossible),
             (2, self._reload_many),
             (3, self._change_rules),
-            (0, self._upgrade),
+            (2, self._upgrade),
         ]
 
     def summary(self) -> str:

@@ -163,6 +163,13 @@ def test_connections_that_are_reset_before_they_are_accepted(daemon: Daemon) -> 
     assert status["failed"] == {}
 
 
+def until_accepted(daemon: Daemon, service: str, count: int) -> None:
+    """Wait until so many connections of a service have been accepted."""
+    end = time.monotonic() + TIMEOUT
+    while (accepted := daemon.service(service)["accepted"]) < count:
+        assert time.monotonic() < end, f"{accepted} of {count}"
+
+
 def test_connections_that_say_nothing_hold_no_more_than_their_limit(daemon: Daemon) -> None:
     address = daemon.address("slots")
     loop = daemon.processes("loop")[0]["pid"]
@@ -170,6 +177,7 @@ def test_connections_that_say_nothing_hold_no_more_than_their_limit(daemon: Daem
     with contextlib.ExitStack() as stack:
         for _ in range(300):
             stack.enter_context(connected(address))
+        until_accepted(daemon, "slots", 300)
         assert daemon.service("slots")["live"] == 10
         assert daemon.service("slots")["refused"] == {"full": 290}
         waiting = daemon.address("waiting")
@@ -177,6 +185,7 @@ def test_connections_that_say_nothing_hold_no_more_than_their_limit(daemon: Daem
             stack.enter_context(connected(waiting))
         with connected(daemon.address("other")) as other:
             assert exchange(other, b"x") == b"x"
+        until_accepted(daemon, "waiting", 10)
         assert daemon.service("waiting")["accepted"] == 10
         assert memory(loop) - before < MOST_MEMORY
 

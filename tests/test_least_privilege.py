@@ -189,6 +189,7 @@ def expected_of_the_loop(launchers: int) -> Counter[str]:
             "pipe to write": 1 + 2,  # the log on 2; two of libuv's for signals
             "pipe to read": 2 + len(LOGGED),
             "[eventpoll]": 1,
+            "/memfd:ucspid-counters (deleted)": 2,  # mapped to count, and open to be read
             "[eventfd]": 1,  # libuv, to be woken up by threads
             "pair": 2,  # uvloop, for signals
             "channel": 1 + launchers,

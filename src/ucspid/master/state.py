@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -15,9 +15,14 @@ from ucspid.master.memory import sealed_memory
 from ucspid.master.sockets import Key, Listening, keys, open_control, open_listener, skip_numbers
 from ucspid.master.store import Passed, name, remove, store
 from ucspid.plan import Address, Plan, Profile, Service
+from ucspid.wire.channel import close_all
 
 StartProfile = Callable[[Profile, list[Program], str], ProfileLaunchers]
 """Starts a profile's first launcher, given the programs and the names of its services for ps(1)."""
+
+
+Pipe = tuple[int, int]
+"""The ends to read and to write of a service's log pipe."""
 
 
 @dataclass(slots=True)
@@ -27,6 +32,7 @@ class Acquired:
     listeners: dict[Key, Listening] = field(default_factory=dict)
     control: socket.socket | None = None
     profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)
+    stderr: dict[str, Pipe] = field(default_factory=dict)
 
     @property
     def ready(self) -> bool:
@@ -42,6 +48,8 @@ class Acquired:
             Path(plan.control).unlink(missing_ok=True)
         for profile in self.profiles.values():
             profile.dismiss()
+        for pipe in self.stderr.values():
+            close_all(pipe)
 
 
 @dataclass(slots=True)
@@ -53,7 +61,7 @@ class Holdings:
     listeners: dict[Key, Listening] = field(default_factory=dict)
     profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)
     leaving: list[ProfileLaunchers] = field(default_factory=list)
-    stderr: dict[str, tuple[int, int]] = field(default_factory=dict)
+    stderr: dict[str, Pipe] = field(default_factory=dict)
     counters: int = field(default_factory=lambda: sealed_memory("ucspid-counters", counters.SIZE))
     """What became of connections, by the numbers of services: the loop counts, see counters.py."""
     passed: Passed = field(default_factory=Passed)
@@ -130,11 +138,7 @@ class Holdings:
             raise ResourceError(
                 f"more than {counters.ROWS - 1} names of services since the daemon began: restart it"
             )
-        try:
-            for service in plan.services:
-                self._stderr(service)
-        except OSError as problem:
-            raise ResourceError(f"{service.name}: no pipe for its log: {problem.strerror}") from None
+        self._open_pipes(plan, acquired)
         for service in plan.services:
             for key in keys(service):
                 if key not in self.listeners:
@@ -145,14 +149,21 @@ class Holdings:
             profile = service.profile
             there = self.profiles.get(profile)
             if (there is None or there.outdated) and profile not in acquired.profiles:
-                acquired.profiles[profile] = start(
-                    profile, self.programs(plan, profile), _names(plan, profile)
-                )
+                programs = self._programs(plan, profile, self.stderr | acquired.stderr)
+                acquired.profiles[profile] = start(profile, programs, _names(plan, profile))
 
-    def programs(self, plan: Plan, profile: Profile) -> list[Program]:
+    def _open_pipes(self, plan: Plan, acquired: Acquired) -> None:
+        try:
+            for service in plan.services:
+                if service.stderr == "log" and service.name not in self.stderr:
+                    acquired.stderr[service.name] = os.pipe()
+        except OSError as problem:
+            raise ResourceError(f"{service.name}: no pipe for its log: {problem.strerror}") from None
+
+    def _programs(self, plan: Plan, profile: Profile, pipes: Mapping[str, Pipe]) -> list[Program]:
         """Return the programs of a profile's services."""
         return [
-            program(self.number(service.name), service, self._stderr(service))
+            program(self.number(service.name), service, self._stderr(service, pipes))
             for service in plan.services
             if service.profile == profile
         ]
@@ -163,6 +174,7 @@ class Holdings:
             self._close_control()
         self.control = acquired.control or self.control
         self.listeners.update(acquired.listeners)
+        self.stderr.update(acquired.stderr)
         store(acquired.listeners.items())
         self.passed.close()
         for profile in self.profiles.keys() & acquired.profiles.keys():
@@ -175,7 +187,7 @@ class Holdings:
         for profile in self.profiles.keys() - wanted:
             self._let_leave(profile)
         for profile, launchers in self.profiles.items():
-            launchers.set_programs(self.programs(plan, profile), _names(plan, profile))
+            launchers.set_programs(self._programs(plan, profile, self.stderr), _names(plan, profile))
         for service in plan.services:
             for key in keys(service):
                 self.listeners[key].set_up(service)
@@ -215,15 +227,13 @@ class Holdings:
         """Remove what would be left behind in the file system."""
         self._close_control()
 
-    def _stderr(self, service: Service) -> int | None:
+    def _stderr(self, service: Service, pipes: Mapping[str, Pipe]) -> int | None:
         """Return what the service's programs get as descriptor 2; None leaves them the daemon's."""
         if service.stderr == "inherit":
             return None
         if service.stderr == "null":
             return self._null
-        if service.name not in self.stderr:
-            self.stderr[service.name] = os.pipe()
-        return self.stderr[service.name][1]
+        return pipes[service.name][1]
 
 
 def _names(plan: Plan, profile: Profile) -> str:
