@@ -30,7 +30,6 @@ EXCEPTIONS = {
     ("inet", "socket"),  # inet_pton(3) is there, and ten times as fast as anything else
     ("rules.bounds", "os"),  # reads a rules file when asked to
     ("rules.tcprules", "os"),  # compiles one, as tcprules(1) does
-    ("rules.tcprules", "pathlib"),
 }
 
 LOOP = {

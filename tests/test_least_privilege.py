@@ -158,7 +158,7 @@ def borrowed(pid: int, number: int) -> Iterator[socket.socket]:
 
 def describe(pid: int, number: int) -> str:
     """Return what a descriptor of a process is."""
-    link = os.readlink(f"/proc/{pid}/fd/{number}")  # noqa: PTH115 - no file has this name
+    link = os.readlink(f"/proc/{pid}/fd/{number}")
     kind = link.partition(":")[0]
     if kind == "pipe":
         flags = int(Path(f"/proc/{pid}/fdinfo/{number}").read_text().split()[3], 8)

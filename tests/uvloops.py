@@ -39,7 +39,7 @@ def descriptors() -> set[tuple[str, str]]:
     found = set()
     for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            target = os.readlink(path)  # noqa: PTH115 - no path, but what a socket is called
+            target = os.readlink(path)
             if target.startswith("socket:"):
                 found.add((path.name, target))
     return found

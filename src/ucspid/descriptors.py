@@ -21,7 +21,7 @@ def close_above(last: int) -> None:
 
     A number may be above the limits, which can have been lowered since, so the kernel is asked.
     """
-    for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - pathlib is heavy for a launcher
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
         if descriptor > last:
             os.closerange(descriptor, descriptor + 1)  # ignores that the listing's own is closed already
 

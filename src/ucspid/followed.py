@@ -6,9 +6,9 @@ A file that is broken leaves the rules as they were.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
@@ -77,7 +77,7 @@ class Followed:
 
     def _read(self, known: Signature | None) -> tuple[Signature, RuleTable | None]:
         """Return the file's signature, and its rules if it is not the known one. Runs in a thread."""
-        status = Path(self.file.path).stat()
+        status = os.stat(self.file.path)
         signature = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
         if signature == known:
             return signature, None

@@ -86,7 +86,7 @@ def set_title(title: str) -> None:
     """
     name = title.encode()
     _check(_libc.prctl(_PR_SET_NAME, name[:15], 0, 0, 0))
-    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 - pathlib is heavy for a launcher
+    with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b") ")[2].split()
     start, end = int(fields[45]), int(fields[46])
     ctypes.memmove(start, name[: end - start - 1].ljust(end - start, b"\0"), end - start)

@@ -7,7 +7,6 @@ not need is forbidden to it, and it begins. It never forks, has no children, and
 """
 
 import asyncio
-import encodings.idna  # noqa: F401 - uvloop asks for it later, when its file may be out of reach
 import gc
 import json
 import os
@@ -76,6 +75,8 @@ def main() -> int:
 
 def _import_lookup() -> "type[Names]":
     """Import what only a plan that looks names up needs: it is a tenth of the start, and a megabyte."""
+    import encodings.idna  # noqa: F401, PLC0415 - uvloop asks for it later, when its file may be out of reach
+
     from ucspid.lookup.names import Names  # noqa: PLC0415 - see above
 
     return Names

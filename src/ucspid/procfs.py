@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 Programs = Mapping[int, str]
 """Processes, and whose they are."""
@@ -12,7 +11,8 @@ Programs = Mapping[int, str]
 def parent(pid: int) -> int | None:
     """Return a process's parent, or None if there is no such process."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
     return int(text.rpartition(b") ")[2].split()[1])
@@ -24,7 +24,8 @@ def children(pid: int) -> set[int]:
     While they come and go, some may be missing.
     """
     try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            text = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return set()
     return set(map(int, text.split()))
@@ -33,9 +34,9 @@ def children(pid: int) -> set[int]:
 def open_descriptors() -> dict[int, str]:
     """Return this process's descriptors, and what they are."""
     found = {}
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, not paths
+    for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # it was the listing's own
-            found[int(name)] = str(Path("/proc/self/fd", name).readlink())
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
     return found
 
 

@@ -5,7 +5,6 @@ import collections
 import contextlib
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ucspid import __version__
@@ -63,7 +62,7 @@ def _processes(server: Server) -> list[dict[str, Any]]:
 def _process(role: str, pid: int, services: list[str], running: int, *, draining: bool) -> dict[str, Any]:
     """Describe a process; its user is a number, the user database being too slow for an event loop."""
     try:
-        user = str(Path(f"/proc/{pid}").stat().st_uid)
+        user = str(os.stat(f"/proc/{pid}").st_uid)
     except FileNotFoundError:
         user = ""
     return {

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-from pathlib import Path
 
 from ucspid.master.launchers import Exit
 
@@ -69,7 +68,8 @@ def _list_of(pid: int) -> str:
 def _children(pid: int) -> list[int]:
     """Return a process's children; each of our processes starts them in its first thread."""
     try:
-        text = Path(_list_of(pid)).read_text()
+        with open(_list_of(pid), "rb") as file:
+            text = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return []
     return [int(child) for child in text.split()]

@@ -4,12 +4,11 @@ import fcntl
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import ucspid.launcher
 
 _LOOP = ["-I", "-m", "ucspid.loop"]
-_LAUNCHER = ["-I", "-S", str(Path(ucspid.launcher.__path__[0]).absolute() / "__main__.py")]
+_LAUNCHER = ["-I", "-S", os.path.abspath(os.path.join(ucspid.launcher.__path__[0], "__main__.py"))]
 _READER = ["-I", "-m", "ucspid.config"]
 _TRIAL = ["-I", "-m", "ucspid.master.trial"]
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}

@@ -6,7 +6,6 @@ import os
 import socket
 import stat
 from dataclasses import dataclass
-from pathlib import Path
 
 from ucspid.errors import ResourceError
 from ucspid.plan import Address, Service
@@ -153,7 +152,7 @@ def _bound_control(path: str) -> socket.socket:
 
 def _remove_stale(path: str) -> None:
     try:
-        if not stat.S_ISSOCK(Path(path).stat().st_mode):
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise ResourceError(f"control: {path} is there and not a socket")
     except FileNotFoundError:
         return
@@ -161,6 +160,6 @@ def _remove_stale(path: str) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            Path(path).unlink()
+            os.unlink(path)
         else:
             raise ResourceError(f"control: a daemon answers at {path} already")

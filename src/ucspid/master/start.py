@@ -1,7 +1,6 @@
 """Becoming the master: what a process does once, before it starts the others."""
 
 import os
-from pathlib import Path
 
 from ucspid import linux
 from ucspid.descriptors import raise_limit
@@ -23,7 +22,7 @@ def run(config: str, ready_fd: int | None) -> int:
     signalfd = linux.open_signalfd(SIGNALS)
     linux.set_title(TITLE)
     linux.become_subreaper()
-    return Master(str(Path(config).absolute()), ready_fd, signalfd, raise_limit()).run()
+    return Master(os.path.abspath(config), ready_fd, signalfd, raise_limit()).run()
 
 
 def _open_standard_descriptors() -> None:

@@ -1,10 +1,10 @@
 """What the master holds for the plan in force, and what a new plan needs beyond it."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 from ucspid import counters
@@ -45,7 +45,7 @@ class Acquired:
             listening.sock.close()
         if self.control is not None and plan.control is not None:
             self.control.close()
-            Path(plan.control).unlink(missing_ok=True)
+            _unlink(plan.control)
         for profile in self.profiles.values():
             profile.dismiss()
         for pipe in self.stderr.values():
@@ -221,7 +221,7 @@ class Holdings:
         if self.control is not None and self.plan is not None and self.plan.control is not None:
             self.control.close()
             self.control = None
-            Path(self.plan.control).unlink(missing_ok=True)
+            _unlink(self.plan.control)
 
     def close(self) -> None:
         """Remove what would be left behind in the file system."""
@@ -234,6 +234,11 @@ class Holdings:
         if service.stderr == "null":
             return self._null
         return pipes[service.name][1]
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _names(plan: Plan, profile: Profile) -> str:

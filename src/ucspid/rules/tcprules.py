@@ -13,7 +13,6 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from ucspid.errors import ConfigError
@@ -84,16 +83,16 @@ def install(content: bytes, path: str) -> None:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
-        Path(temporary).replace(path)
+        os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink()
+        os.unlink(temporary)
         raise
 
 
 def _take_after(path: str, descriptor: int) -> None:
     """Give the file that is being written the owner, group and permissions of the one it replaces."""
     try:
-        old = Path(path).stat()
+        old = os.stat(path)
     except FileNotFoundError:
         return
     for owner, group in ((-1, old.st_gid), (old.st_uid, -1)):
