@@ -87,7 +87,7 @@ class Entrance:
         self._looks_up = False
         self._loosest: ClientLimits | None = None
         self._closed = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._ready: list[Arrival] = []
 
     @property
@@ -253,12 +253,12 @@ class Entrance:
 
     def _in_task(self, arrival: Arrival, way: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(arrival, way))
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(partial(self._left, arrival, way))
 
     def _left(self, arrival: Arrival, way: Coroutine[None, None, None], task: asyncio.Task[None]) -> None:
         """Forget a task; one that was cancelled, perhaps before it began, has left its client to us."""
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if task.cancelled():
             way.close()
             self._service.refuse(arrival, CLOSED, "")
