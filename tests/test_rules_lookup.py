@@ -186,30 +186,10 @@ def test_a_stored_network_of_mapped_addresses_is_one_of_ipv4() -> None:
     assert found == ["deny", "deny", "allow", "allow"]
 
 
-@pytest.mark.parametrize(
-    ("lines", "host", "info"),
-    [
-        ([], False, False),
-        (["192.0.2.7:deny", "192.0.:deny", "::/0:deny", ":deny"], False, False),
-        (["=:deny"], True, False),
-        (["=.a:deny"], True, False),
-        (["u@192.0.2.7:deny"], False, True),
-        (["u@=a:deny"], True, True),
-    ],
-)
-def test_lookups_are_needed_only_for_rules_that_depend_on_them(
-    lines: list[str], *, host: bool, info: bool
-) -> None:
-    rules = table(*lines)
-    assert (rules.needs_host, rules.needs_info) == (host, info)
-
-
 @given(TEXT, st.sampled_from(IPS))
 def test_a_client_is_decided_early_if_and_only_if_names_cannot_change_the_rule(text: bytes, ip: str) -> None:
     rules = table_from_text(text, "rules")
-    hosts = [None, *HOSTS] if rules.needs_host else [None, b"new.example"]
-    infos = [None, *INFOS] if rules.needs_info else [None, b"new"]
-    possible = {rules.match(ip, host, info) for host in hosts for info in infos}
+    possible = {rules.match(ip, host, info) for host in [None, *HOSTS] for info in [None, *INFOS]}
     early = rules.decide_early(ip)
     assert {early} == possible if len(possible) == 1 else early is None
 
@@ -237,8 +217,6 @@ def test_a_key_that_can_be_read_as_two_kinds_is_both() -> None:
     rules = table("=a@192.0.2.7:deny")
     assert key_of(rules, "192.0.2.7", None, b"=a") == key_of(rules, "192.0.2.8", b"a@192.0.2.7") is not None
     assert rules.decide_early("192.0.2.7") is rules.decide_early("192.0.2.8") is None
-    assert rules.needs_host
-    assert rules.needs_info
 
 
 @given(TEXT, st.sampled_from(IPS), st.none() | st.sampled_from(HOSTS), st.none() | st.sampled_from(INFOS))

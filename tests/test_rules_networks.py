@@ -68,24 +68,6 @@ def test_a_client_is_decided_early_if_and_only_if_names_cannot_change_the_rule(
     assert {early} == possible if len(possible) == 1 else early is None
 
 
-@pytest.mark.parametrize(
-    ("patterns", "host", "info"),
-    [
-        ([], False, False),
-        (["*", "192.0.2.7", "::/0"], False, False),
-        (["a.example"], True, False),
-        ([".example"], True, False),
-        (["u@192.0.2.7"], False, True),
-        (["u@a.example"], True, True),
-    ],
-)
-def test_lookups_are_needed_only_for_rules_that_depend_on_them(
-    patterns: list[str], *, host: bool, info: bool
-) -> None:
-    rules = YamlRules([spec("192.0.2.9"), spec(*patterns)], "allow")
-    assert (rules.needs_host, rules.needs_info) == (host, info)
-
-
 def test_the_case_of_a_name_does_not_count() -> None:
     rules = YamlRules([spec("MAIL.example", ".Example.org")], "allow")
     for host in (b"mail.example", b"Mail.Example", b"a.EXAMPLE.org"):

@@ -75,16 +75,6 @@ class RuleTable:
         """Return the names of all variables that rules set."""
         return frozenset(name for _verdict, env in self._known.values() for name, _value in env)
 
-    @property
-    def needs_host(self) -> bool:
-        """Whether there is a rule that depends on the client's name."""
-        return self._host_keys or self._info_and_host_keys
-
-    @property
-    def needs_info(self) -> bool:
-        """Whether there is a rule that depends on the ident server's answer."""
-        return bool(self._info_addresses)
-
     def match(self, ip: str, host: bytes | None = None, info: bytes | None = None) -> Rule:
         """Return the rule for this client: allow with nothing set if none matches."""
         number = self._first(before_prefixes(plain(ip).encode(), host, info))

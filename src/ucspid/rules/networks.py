@@ -51,16 +51,6 @@ class YamlRules:
             self._users.setdefault(pattern.user, _Places()).add(pattern, number)
             self._some_user.add(pattern, number)
 
-    @property
-    def needs_host(self) -> bool:
-        """Whether there is a rule that depends on the client's name."""
-        return self._first_name < self._none
-
-    @property
-    def needs_info(self) -> bool:
-        """Whether there is a rule that depends on the ident server's answer."""
-        return bool(self._users)
-
     def match(self, ip: str, host: bytes | None = None, info: bytes | None = None) -> Rule:
         """Return the first rule that matches this client, the default if none does."""
         address = parse_address(ip)

@@ -36,14 +36,6 @@ class Rules(Protocol):
     answered: None if there was no answer, empty if the answer was an error.
     """
 
-    @property
-    def needs_host(self) -> bool:
-        """Whether there is a rule that depends on the client's name."""
-
-    @property
-    def needs_info(self) -> bool:
-        """Whether there is a rule that depends on the ident server's answer."""
-
     def match(self, ip: str, host: bytes | None = None, info: bytes | None = None) -> Rule:
         """Return the rule for this client: the default rule if none matches."""
 
