@@ -15,10 +15,10 @@ from clients import load
 from daemon import TIMEOUT, Daemon, check_books, receive_all, running
 from installed import Installation
 from ucspid.cli import client
-from ucspid.errors import ResourceError
+from ucspid.errors import ConfigError, ResourceError
 
 NEXT = "99.0-next"
-SERVICES = {
+SERVICES: dict[str, Any] = {
     "echo": {"listen": "127.0.0.1:0", "program": ["cat"]},
     "limited": {
         "listen": "127.0.0.1:0", "program": ["cat"], "rate_per_ip": "1/hour", "burst": 2, "max_per_ip": 1,
@@ -65,7 +65,7 @@ def test_the_daemon_goes_on_as_another_version(daemon: Daemon, installation: Ins
             assert sock.recv(6) == b"before"
         installation.version(NEXT)
         answer = upgrade(daemon)
-        assert answer == {"before": ucspid.__version__, "version": NEXT, "generation": 2}
+        assert answer == {"before": ucspid.__version__, "version": NEXT, "generation": 2, "changes": []}
         status = daemon.status()
         check_books(status)
         assert (status["version"], status["generation"]) == (NEXT, 2)
@@ -106,6 +106,13 @@ def test_the_command_says_so_when_the_new_version_serves(daemon: Daemon, install
     said = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
     assert said.stdout == f"upgraded: {ucspid.__version__} -> {NEXT}\n"
     assert daemon.status()["version"] == NEXT
+    echo: Any = {**SERVICES["echo"], "max_lifetime": "90s"}
+    daemon.write({"services": SERVICES | {"echo": echo}})
+    said = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert said.stdout.splitlines() == [
+        f"upgraded: {NEXT} again, in new processes",
+        "echo: max_lifetime none -> 90s",
+    ]
 
 
 def test_a_signal_upgrades_and_signals_that_come_meanwhile_are_not_lost(
@@ -154,7 +161,7 @@ def test_a_file_that_is_wrong_leaves_the_old_version_running(
 ) -> None:
     installation.version(NEXT)
     daemon.write({"services": {"echo": {"listen": "nonsense", "program": ["cat"]}}})
-    with pytest.raises(ResourceError, match="nonsense"):
+    with pytest.raises(ConfigError, match="nonsense"):
         upgrade(daemon)
     assert daemon.talk("echo", b"as before") == b"as before"
     assert daemon.status()["version"] == ucspid.__version__

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from ucspid.plan import Plan, Service
+from ucspid.plan import Plan, Rate, Service
 
 _TOO_LONG = {
     "profile": "privileges changed",
@@ -56,4 +56,8 @@ def _listen(service: Service) -> str:
 def _show(value: object) -> str:
     if value is None:
         return "none"
+    if isinstance(value, float):
+        return f"{value:g}s"
+    if isinstance(value, Rate):
+        return f"{value.count}/{value.seconds:g}s"
     return " ".join(str(item) for item in value) if isinstance(value, tuple) else str(value)

@@ -35,6 +35,10 @@ def _verify(options: argparse.Namespace) -> int:
     elif found["differences"]:
         print("\n".join(found["differences"]))
     else:
-        counts = (f"{found[what]} {what}" for what in ("sessions", "launchers", "processes"))
-        print(f"books agree: {', '.join(counts)}")
+        counts = (_count(found[f"{what}s"], what) for what in ("session", "launcher"))
+        print(f"books agree: {', '.join(counts)}, {_count(found['processes'], 'process', 'es')}")
     return EXIT_DIFFERENT if found["differences"] else 0
+
+
+def _count(number: int, what: str, ending: str = "s") -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}{ending}"

@@ -13,7 +13,7 @@ STATUS_TIMEOUT = 30.0
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the versions, when the new one serves. Raises what call() raises.
+    """Print the versions, and what changed in the file, when the new one serves. Raises what call() raises.
 
     The event loop of before answers when it is about to leave, and its end closes the
     connection; then its successor must say that it serves what the master has told it.
@@ -21,10 +21,13 @@ def main(options: argparse.Namespace) -> int:
     result = call(control_path(options), "upgrade", {}, TIMEOUT, to_end=True)
     try:
         before, version, generation = result["before"], result["version"], result["generation"]
+        changes = result["changes"]
     except KeyError as error:
         raise PeerError(f"the daemon's answer is not of this version ({error})") from None
     status = call(control_path(options), "status", {}, STATUS_TIMEOUT)
     if status["generation"] < generation or status["version"] != version:
         raise ResourceError(f"{version} is about to take over from {before}, but has not yet: see the log")
-    print(f"upgraded: {before} -> {version}")
+    again = f"{version} again, in new processes"
+    print(f"upgraded: {again if version == before else f'{before} -> {version}'}")
+    print("\n".join(changes), end="\n" if changes else "")
     return 0

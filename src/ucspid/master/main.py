@@ -237,8 +237,9 @@ class Master:
             before, tokens = self._upgraded
             self._upgraded = before, []
             result = {"before": before, "version": __version__, "generation": self._loop.generation}
+            changes = [] if self._answer is None else self._answer[1]
             for token in tokens:
-                self._loop.reloaded(token, ok=True, result=result)
+                self._loop.reloaded(token, ok=True, result=result | {"changes": changes})
 
     def loop_not_replaced(self, reason: str) -> None:
         """Answer those who wait that it takes longer: the plan is in force as soon as a loop can be had."""

@@ -3,7 +3,7 @@
 The master that is to be replaced runs this, from the code that is installed now. STATE is a
 descriptor with a copy of its state. Everything that the new master would do is tried, but for what
 touches the running daemon: the state is understood, the file read, each role started once.
-Prints the version; or on standard error why not, and exits with 111.
+Prints the version; or on standard error why not, and exits with 111, or 100 if the file is wrong.
 """
 
 import os
@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 from ucspid import __version__
 from ucspid.config.load import load
-from ucspid.errors import EXIT_SYSTEM, ResourceError, UcspidError
+from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError
 from ucspid.launcher import table
 from ucspid.master import resume, roles
 from ucspid.plan import retired
@@ -33,6 +33,9 @@ def main(arguments: list[str]) -> int:
         load(config)
         _try_loop()
         _try_launcher()
+    except ConfigError as problem:
+        sys.stderr.write(f"{problem}\n")
+        return EXIT_USAGE
     except (UcspidError, OSError) as problem:
         sys.stderr.write(f"{problem}\n")
         return EXIT_SYSTEM

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from ucspid import __version__
-from ucspid.errors import ResourceError, UcspidError
+from ucspid.errors import EXIT_USAGE, ConfigError, ResourceError, UcspidError
 from ucspid.master import roles
 from ucspid.master.beginning import beginning
 from ucspid.master.carried import State
@@ -102,6 +102,8 @@ class Upgrade:
             return  # given up
         if code == 0:
             self._execute(self._tokens)
+        elif code == EXIT_USAGE:
+            self._failed(ConfigError(beginning(errors.splitlines())))
         else:
             lines = beginning(errors.splitlines()) or [f"exit code {code}"]
             self._failed(
