@@ -125,12 +125,21 @@ def test_json_takes_values_that_are_not_json() -> None:
 
 
 @given(event=hostile, value=hostile)
-def test_hostile_text_stays_within_one_console_line(event: str, value: str) -> None:
+def test_hostile_text_cannot_pass_for_another_event_on_a_console(event: str, value: str) -> None:
     render = console_renderer(colours=False)
-    line = render(None, "info", {"event": event, "field": value, "nested": [value]}).decode()
-    assert line.endswith("\n")
-    assert not CONTROLS.search(line[:-1])
-    assert line[:-1].isprintable()
+    text = render(None, "info", {"event": event, "field": value, "nested": [value], "deep": {"a": value}})
+    *lines, rest = text.decode().split("\n")
+    assert rest == ""
+    assert all(line.isprintable() and not CONTROLS.search(line) for line in lines)
+    assert all(line.startswith(("    field: ", "    nested: ")) for line in lines[1:])
+
+
+def test_what_has_several_rows_follows_the_line_of_its_event() -> None:
+    render = console_renderer(colours=False)
+    fields = {"event": "reloaded", "changes": ["a: added", "b: removed"], "why": "one\ntwo", "live": 1}
+    first, *rows = render(None, "info", fields).decode().splitlines()
+    assert first.endswith("info    reloaded live=1")
+    assert rows == ["    changes: a: added", "    changes: b: removed", "    why: one", "    why: two"]
 
 
 def test_console_line_is_short() -> None:

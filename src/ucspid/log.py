@@ -116,7 +116,7 @@ def console_renderer(*, colours: bool) -> Renderer:
     """Return a renderer for people: local time of day, level, event, then key=value.
 
     A value with spaces, quotes or characters that do not print is shown as a quoted Python
-    string; the lines of an exception follow, indented.
+    string. Texts of several lines, lists and the lines of an exception follow, indented.
     """
 
     def render(_sink: Any, level: str, fields: MutableMapping[str, Any]) -> bytes:
@@ -125,8 +125,12 @@ def console_renderer(*, colours: bool) -> Renderer:
         word = f"{level:<7}"
         if colours:
             word, event = f"\x1b[{_COLOURS[level]}m{word}\x1b[0m", f"\x1b[1m{event}\x1b[0m"
-        parts = [now, word, event, *(f"{key}={_text(value)}" for key, value in fields.items())]
+        below = {key: rows for key, value in fields.items() if (rows := _rows(value)) is not None}
+        parts = [now, word, event]
+        parts += [f"{key}={_text(value)}" for key, value in fields.items() if key not in below]
         line = " ".join(parts) + "\n"
+        for key, rows in below.items():
+            line += "".join(f"    {key}: {_printable(row)}\n" for row in rows)
         if trace is not None:
             line += "".join(f"    {_printable(row)}\n" for row in str(trace).splitlines())
         return line.encode("utf-8", "backslashreplace")
@@ -284,6 +288,13 @@ def _text(value: Any) -> str:
         return _printable(str(value))
     bare = value.isprintable() and value and not set(" \"'=") & set(value)
     return value if bare else repr(value)
+
+
+def _rows(value: object) -> list[str] | None:
+    """Return the rows of a value that does not go on the line of its event, None of one that does."""
+    if isinstance(value, list):
+        return [str(item) for item in value]
+    return value.split("\n") if isinstance(value, str) and "\n" in value else None
 
 
 def _printable(text: str) -> str:
