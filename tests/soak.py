@@ -19,7 +19,7 @@ from typing import Any
 
 from daemon import Daemon
 from soak_clients import Clients
-from soak_faults import Faults
+from soak_faults import Faults, asked
 
 ROUND = 12.0
 """Seconds of load between two rests."""
@@ -65,8 +65,7 @@ async def soak(daemon: Daemon, seconds: float, seed: int) -> list[str]:
 
 def books(daemon: Daemon, clients: Clients) -> list[str]:
     """Return what the daemon's books have that they must not, with no client there."""
-    wrong = daemon.differences()
-    status = daemon.status()
+    wrong, status = asked(daemon.differences), asked(daemon.status)
     for service in status["services"]:
         refused, failed = sum(service["refused"].values()), sum(service["failed"].values())
         if service["accepted"] != service["served"] + refused + failed + service["live"]:

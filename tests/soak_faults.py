@@ -9,12 +9,25 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-from daemon import Daemon
+from daemon import TIMEOUT, Daemon
 from soak_clients import Clients
+
+Answer = TypeVar("Answer")
+
+
+def asked(ask: Callable[[], Answer]) -> Answer:
+    """Return the daemon's answer: a loop that dies or leaves takes its control clients with it: ask again."""
+    end = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            return ask()
+        except ConnectionError:
+            if time.monotonic() > end:
+                raise
 
 
 class Faults:
@@ -61,7 +74,7 @@ class Faults:
         """Undo what was done, and wait until the daemon has settled."""
         self._continue()
         self._write(self._services)
-        await asyncio.to_thread(self._daemon.reload)
+        await asyncio.to_thread(asked, self._daemon.reload)
 
     # Faults
 

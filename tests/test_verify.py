@@ -171,6 +171,13 @@ async def test_a_launcher_that_does_not_answer_is_seen(monkeypatch: pytest.Monke
         assert await found(check) == ["launcher 1: has not said what it runs"]
 
 
+async def test_a_launcher_that_has_left_meanwhile_has_nothing_to_say() -> None:
+    async with serving(settings("a")) as rig:
+        launcher = rig.server.launchers[1]
+        rig.server.lose_launcher(1)
+        assert await verify._call_roll(launcher) == []
+
+
 async def test_descriptors_that_are_nobodys_are_seen() -> None:
     async with serving(settings("a")) as rig:
         check = verifier(rig)

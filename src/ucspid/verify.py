@@ -29,6 +29,9 @@ LOOKS = 3
 AGAIN_AFTER = 0.1
 """Seconds between two looks: an end goes from the kernel over the master and a launcher to the loop."""
 
+CLOSED = -1
+"""The descriptor of a channel that is closed."""
+
 MOST = 1000
 """Differences that are told; of others their number."""
 
@@ -162,6 +165,8 @@ class Verifier:
 
 async def _call_roll(launcher: Launcher) -> list[str] | None:
     """Return how a launcher's sessions differ from the books, or None if it does not say."""
+    if launcher.fileno() == CLOSED:  # it has left since it was in the books
+        return []
     try:
         return await asyncio.wait_for(launcher.call_roll(), STUCK_AFTER)
     except TimeoutError:
