@@ -3,7 +3,6 @@
 What it says has a fixed layout and is not trusted, since the loop is what meets the network.
 """
 
-import fcntl
 import os
 import time
 from functools import partial
@@ -14,6 +13,7 @@ from ucspid.errors import ResourceError, WireError
 from ucspid.master.carried import ChannelState, LoopState
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers, how_it_died
 from ucspid.master.loopprocess import LoopProcess
+from ucspid.master.memory import sealed_memory
 from ucspid.master.poller import Poller, Timer
 from ucspid.master.state import Holdings
 from ucspid.wire import messages as wire
@@ -228,13 +228,9 @@ class LoopLink:
         self._owner.loop_leaves()
         self._let_go_of_handover()
         try:
-            self._handover = os.memfd_create("ucspid-handover", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            os.ftruncate(self._handover, HANDOVER_SIZE)
-            fcntl.fcntl(
-                self._handover, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-            )
+            self._handover = sealed_memory("ucspid-handover", HANDOVER_SIZE)
         except OSError:
-            self._let_go_of_handover()  # rates begin anew then
+            self._handover = None  # rates begin anew then
         self._tell("leave", () if self._handover is None else (self._handover,))
         self._leave_timer = self._poller.call_in(LEAVE_TIMEOUT, self.kill)
 
