@@ -17,6 +17,9 @@ from daemon import TIMEOUT
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes root")
 
+PER_LAUNCHER = 4
+"""Descriptors of the master: its channel, both ends of the loop's, the table."""
+
 _FAN_CLASS_CONTENT, _FAN_CLOEXEC, _FAN_MARK_ADD = 4, 1, 1
 _FAN_OPEN_EXEC_PERM = 0x40000
 _AT_FDCWD = -100

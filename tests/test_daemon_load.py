@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from daemon import TIMEOUT, Daemon, running
+from faults import PER_LAUNCHER
 
 SESSIONS = 2000
 SERVICES = ("smtp", "pop3", "qmtp", "imap")
-PER_LAUNCHER = 4
-"""Descriptors of the master: its channel, both ends of the loop's, the table."""
 
 MOST_MEMORY = 4096
 """Bytes of the loop's memory for each session at once."""

@@ -15,14 +15,11 @@ import pytest
 import yaml
 
 from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
-from faults import descriptors, memory
+from faults import PER_LAUNCHER, descriptors, memory
 
 SIGNALS = 1000
 AT_A_TIME = 100
 """Signals that are sent before a reload is waited for: those that come during one become one more."""
-
-PER_LAUNCHER = 4
-"""Descriptors of the master: its channel, both ends of the loop's, the table."""
 
 GROWTH = 1 << 20
 """Bytes of memory that the master may be larger by."""

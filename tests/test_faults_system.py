@@ -21,6 +21,7 @@ import pytest
 
 from daemon import TIMEOUT, Daemon, exchange, receive_all, running
 from faults import (
+    PER_LAUNCHER,
     descriptors,
     hanging,
     limited,
@@ -39,9 +40,6 @@ HELD_UP = 3 * STUCK_AFTER + 1.0
 
 SOME_TRIES = 0.1
 """Seconds in which the master tries a few times to start what has died."""
-
-PER_LAUNCHER = 4
-"""Descriptors of the master: its channel, both ends of the loop's, the table."""
 
 
 def service(**settings: Any) -> dict[str, Any]:
