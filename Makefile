@@ -33,7 +33,7 @@ test: setup peers
 # Hurts a daemon under load at random, and checks it: make soak MINUTES=60 SEED=1234.
 MINUTES ?= 10
 soak: setup
-	$(BIN)/python tests/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python tests/soak/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # The real peers that tests use: Debian packages, installed where that is possible.
 peers:

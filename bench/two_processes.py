@@ -16,7 +16,7 @@ import sys
 
 import uvloop
 
-from ucspid import linux
+from ucspid.linux import prctl
 
 BACKLOG = 1024
 LAUNCHERS = len(os.sched_getaffinity(0)) + 1
@@ -41,7 +41,7 @@ class Launcher:
         """Use the loop's channel; descriptor 0 is /dev/null."""
         self._channel = channel
         self._program = program
-        self._signals = linux.open_signalfd({signal.SIGCHLD})
+        self._signals = prctl.open_signalfd({signal.SIGCHLD})
         self._null = os.dup(0)
         self._running = 0
         os.dup2(self._null, 1)
@@ -79,7 +79,7 @@ class Launcher:
         return REPORT.pack(STARTED, process, 0)
 
     def _reap(self) -> list[bytes]:
-        linux.read_signals(self._signals)
+        prctl.read_signals(self._signals)
         reports = []
         while self._running:
             process, status, _usage = os.wait4(-1, os.WNOHANG)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
 
-from ucspid import checked
-from ucspid.address import ClientKey, Networks, client_key, key_from, key_text
+from ucspid.net.address import ClientKey, Networks, client_key, key_from, key_text
 from ucspid.plan import Rate, Service
-from ucspid.rate import TokenBucket, TokenBuckets
+from ucspid.policy import validate
+from ucspid.policy.rate import TokenBucket, TokenBuckets
 
 MAX_CLIENTS = 16_384
 """Of how many clients a service remembers the rate, at most: about 3 MB."""
@@ -243,7 +243,7 @@ class ServiceLimits:
         and changes nothing then.
         """
         settings = self._settings
-        prefixes, rate, full_at, rate_per_ip, clients = checked.members(
+        prefixes, rate, full_at, rate_per_ip, clients = validate.members(
             state, "prefixes", "rate", "full_at", "rate_per_ip", "clients"
         )
         bucket, client_rates = _bucket(settings.rate), {}
@@ -252,8 +252,8 @@ class ServiceLimits:
         same = prefixes == [settings.ipv4_prefix, settings.ipv6_prefix]
         if same and rate_per_ip == _plain(settings.rate_per_ip):
             rates = _client_rates(settings)
-            for item in checked.items(clients, len(rates)):
-                plain, pairs = checked.row(item, 2)
+            for item in validate.items(clients, len(rates)):
+                plain, pairs = validate.row(item, 2)
                 for own in rates:
                     if plain == _plain(own):
                         client_rates[own] = _buckets_from(own, pairs, now)
@@ -320,8 +320,8 @@ def _client_rates(settings: Service) -> set[Rate]:
 
 def _buckets_from(rate: Rate, pairs: Any, now: float) -> TokenBuckets:
     state: dict[Hashable, Any] = {}
-    for pair in checked.items(pairs, MAX_CLIENTS):
-        key, full_at = checked.row(pair, 2)
+    for pair in validate.items(pairs, MAX_CLIENTS):
+        key, full_at = validate.row(pair, 2)
         state[key_from(key)] = full_at
     buckets = TokenBuckets(rate, MAX_CLIENTS)
     buckets.from_state(state, now)

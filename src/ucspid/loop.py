@@ -18,18 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from ucspid import events, linux, log
-from ucspid.confine import landlock, seccomp
-from ucspid.control import ControlServer
-from ucspid.counters import Counters
-from ucspid.descriptors import close_above, raise_limit
-from ucspid.launcher import privileges
+from ucspid.control.audit import Verifier
+from ucspid.control.master_client import MasterLink
+from ucspid.control.server import ControlServer
+from ucspid.control.status import status
+from ucspid.ipc import messages as wire
+from ucspid.ipc.channel import Channel
+from ucspid.ipc.counters import Counters
+from ucspid.linux import landlock, prctl, privileges, seccomp
+from ucspid.linux.fd_limit import close_above, raise_limit
 from ucspid.lookup.ident import PORT as IDENT
-from ucspid.masterlink import MasterLink
-from ucspid.status import status
-from ucspid.verify import Verifier
-from ucspid.wire import messages as wire
-from ucspid.wire.channel import Channel
+from ucspid.observe import events, log
 
 if TYPE_CHECKING:
     from ucspid.lookup.names import Names
@@ -43,7 +42,7 @@ LOG_TIMEOUT = 2.0
 def main() -> int:
     """Get ready, drop privileges, and run until the master has no more use for the loop."""
     os.setsid()
-    linux.set_title("ucspid: loop")
+    prctl.set_title("ucspid: loop")
     close_above(MASTER)
     os.set_inheritable(MASTER, False)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
@@ -95,7 +94,7 @@ def _take_limits(first: dict[str, Any]) -> None:
         nice=None,
         rlimits=[],
     )
-    linux.give_up_capabilities()
+    prctl.give_up_capabilities()
 
 
 def _confine(nameservers: list[str]) -> dict[str, Any]:
@@ -104,7 +103,7 @@ def _confine(nameservers: list[str]) -> dict[str, Any]:
     The file's name servers are those of this process for good: others mean another process.
     """
     ports = {DNS, IDENT, *(int(server.rpartition(":")[2]) for server in nameservers)}
-    linux.forbid_new_privileges()
+    prctl.forbid_new_privileges()
     return {"landlock": landlock.restrict(ports), "seccomp": seccomp.restrict()}
 
 

@@ -18,9 +18,9 @@ from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 from ucspid.errors import WireError
-from ucspid.rollcall import RollCall
-from ucspid.wire import messages as wire
-from ucspid.wire.channel import Channel
+from ucspid.ipc import messages as wire
+from ucspid.ipc.channel import Channel
+from ucspid.roll_call import RollCall
 
 IN_FLIGHT = 2
 """Starts that one launcher may have before it: the one it is at, and the next.

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import ucspid.loop
-from ucspid.confine import landlock, seccomp
-from ucspid.confine.calls import NEWEST, architecture, call
-from ucspid.confine.seccomp import bounded
+from ucspid.linux import landlock, seccomp
+from ucspid.linux.seccomp import bounded
+from ucspid.linux.syscalls import NEWEST, architecture, call
 
 Attempt = Callable[[], object]
 

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from ucspid.errors import ConfigError, PeerError, ResourceError
-from ucspid.wire.control import (
+from ucspid.ipc.control_protocol import (
     MAX_REPLY,
     Failure,
     Request,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ucspid.cli.explanation import Client, explanation
 from ucspid.config.load import load
 from ucspid.errors import ConfigError
-from ucspid.inet import pack, unpack
+from ucspid.net.inet import pack, unpack
 from ucspid.plan import Plan, RulesFile, Service
 from ucspid.rules.lookup import read_cdb, read_text
 from ucspid.rules.networks import YamlRules

@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ucspid.address import Networks
-from ucspid.environ import local_variables, variables
-from ucspid.lookup.found import Found
+from ucspid.net.address import Networks
 from ucspid.plan import Lookup, Profile, Rate, Service
+from ucspid.policy.client_facts import Found
+from ucspid.policy.environ import local_variables, variables
 from ucspid.rules.rule import Rule
 
 _WIDTH = 13

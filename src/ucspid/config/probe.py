@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ucspid.launcher import privileges
+from ucspid.linux import privileges
 from ucspid.plan import Profile
 
 LEFT_ALONE: dict[str, Any] = {

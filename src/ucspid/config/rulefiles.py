@@ -7,7 +7,7 @@ from typing import Any, Literal
 from ucspid.config.identities import Numbers
 from ucspid.config.probe import LEFT_ALONE, LOST, REASONS, in_child
 from ucspid.errors import ConfigError
-from ucspid.launcher import privileges
+from ucspid.linux import privileges
 from ucspid.plan import RulesFile
 from ucspid.rules.bounds import read, too_large
 from ucspid.rules.cdb import Cdb

@@ -15,15 +15,14 @@ import sys
 
 sys.path.insert(0, __file__[: -len("/ucspid/launcher/__main__.py")])
 
-from ucspid import linux
-from ucspid.descriptors import Lending, close_above
 from ucspid.errors import EXIT_SYSTEM, WireError
-from ucspid.launcher import privileges
+from ucspid.ipc import messages as wire
+from ucspid.ipc.channel import Channel
+from ucspid.ipc.orders import Orders
+from ucspid.ipc.session_table import Table
 from ucspid.launcher.serve import Launcher
-from ucspid.launcher.table import Table
-from ucspid.wire import messages as wire
-from ucspid.wire.channel import Channel
-from ucspid.wire.privileges import Orders
+from ucspid.linux import prctl, privileges
+from ucspid.linux.fd_limit import Lending, close_above
 
 MASTER, LOOP, TABLE = 3, 4, 5
 
@@ -34,8 +33,8 @@ def main() -> int:
     close_above(TABLE)
     for descriptor in (MASTER, LOOP, TABLE):
         os.set_inheritable(descriptor, False)
-    linux.default_signals()
-    signalfd = linux.open_signalfd({signal.SIGCHLD, signal.SIGXCPU})
+    prctl.default_signals()
+    signalfd = prctl.open_signalfd({signal.SIGCHLD, signal.SIGXCPU})
     master = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, MASTER))
     programs: list[tuple[bytes, list[int]]] = []
     packet, descriptors = _next(master)
@@ -46,11 +45,11 @@ def main() -> int:
         return 0
     orders = Orders.unpack(packet)
     try:
-        linux.set_title(orders.title)
+        prctl.set_title(orders.title)
         table = Table(TABLE)
         os.close(TABLE)  # what is mapped stays
         if orders.no_new_privs:
-            linux.forbid_new_privileges()
+            prctl.forbid_new_privileges()
         privileges.take(**orders.profile)  # type: ignore[arg-type]
     except (OSError, ValueError) as problem:
         text = wire.pack_strings([str(problem).encode(errors="replace")])

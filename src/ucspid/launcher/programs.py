@@ -2,9 +2,9 @@
 
 import os
 
-from ucspid.descriptors import Lending
 from ucspid.errors import WireError
-from ucspid.wire.messages import PEER_HEAD, Reader
+from ucspid.ipc.messages import PEER_HEAD, Reader
+from ucspid.linux.fd_limit import Lending
 
 _NAMES: dict[frozenset[bytes], frozenset[bytes]] = {}
 """Of variables: most services have the same ones, and a set of them takes a kilobyte."""

@@ -9,13 +9,13 @@ import os
 import select
 from collections.abc import Callable
 
-from ucspid.descriptors import Lending
 from ucspid.errors import WireError
+from ucspid.ipc import messages as wire
+from ucspid.ipc.channel import Channel, close_all
+from ucspid.ipc.session_table import Table
 from ucspid.launcher.programs import Program
-from ucspid.launcher.table import Table
-from ucspid.linux import read_signals
-from ucspid.wire import messages as wire
-from ucspid.wire.channel import Channel, close_all
+from ucspid.linux.fd_limit import Lending
+from ucspid.linux.prctl import read_signals
 
 _REPORTS_IN_A_PACKET = 256
 _NO_TAG = bytes(wire.TAG_SIZE)

@@ -15,10 +15,10 @@ from typing import NamedTuple
 from aiodns import error
 from pycares import AAAARecordData, ARecordData, DNSResult, PTRRecordData
 
-from ucspid.inet import pack
 from ucspid.lookup.cache import FAILED, NEGATIVE, TEST_AGAIN, Breaker, Cache, lifetime
 from ucspid.lookup.channel import Channels
 from ucspid.lookup.hostname import hostname
+from ucspid.net.inet import pack
 
 _NOTHING_THERE = frozenset({error.ARES_ENOTFOUND, error.ARES_ENODATA, error.ARES_EBADNAME})
 _ADDRESSES = (ARecordData, AAAARecordData)

@@ -7,9 +7,9 @@ import asyncio
 from collections.abc import Coroutine
 
 from ucspid.lookup.dns import Answer, Question, Resolver
-from ucspid.lookup.found import Found
 from ucspid.lookup.ident import Ident
 from ucspid.plan import Lookup
+from ucspid.policy.client_facts import Found
 
 End = tuple[str, int]
 """An address and a port."""

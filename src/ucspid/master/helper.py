@@ -5,9 +5,9 @@ import signal
 from collections.abc import Callable
 
 from ucspid.errors import ResourceError
+from ucspid.ipc.channel import close_all
 from ucspid.master.launchers import Exit
 from ucspid.master.poller import Poller
-from ucspid.wire.channel import close_all
 
 MAX_OUTPUT = 64 << 20
 

@@ -16,18 +16,18 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Protocol
 
-from ucspid.backoff import Backoff
-from ucspid.environ import NAMES
 from ucspid.errors import ResourceError, WireError
-from ucspid.launcher import table
+from ucspid.ipc import messages as wire
+from ucspid.ipc import session_table
+from ucspid.ipc.channel import Channel, pair, seqpacket
+from ucspid.ipc.orders import Orders
+from ucspid.linux.memfd import sealed_memory
 from ucspid.master import roles
-from ucspid.master.carried import ChannelState, LauncherState, ProfileState, profile_of_other_code
-from ucspid.master.memory import sealed_memory
 from ucspid.master.poller import Poller
+from ucspid.master.upgrade_state import ChannelState, LauncherState, ProfileState, profile_of_other_code
 from ucspid.plan import Profile, Service, profile_from
-from ucspid.wire import messages as wire
-from ucspid.wire.channel import Channel, pair, seqpacket
-from ucspid.wire.privileges import Orders
+from ucspid.policy.backoff import Backoff
+from ucspid.policy.environ import NAMES
 
 MAX_REASON = 1000
 """Bytes of a launcher's reason for refusing its orders."""
@@ -217,7 +217,7 @@ class ProfileLaunchers:
             with contextlib.ExitStack() as undo:
                 undo.callback(loop_end.close)
                 undo.callback(own_end.close)
-                memory = sealed_memory(f"ucspid-launcher-{number}", table.SIZE)
+                memory = sealed_memory(f"ucspid-launcher-{number}", session_table.SIZE)
                 undo.callback(os.close, memory)
                 launcher = Launcher(number, self.number, loop_end, own_end, memory)
                 self._start(launcher)

@@ -10,23 +10,24 @@ import itertools
 import os
 import signal
 
-from ucspid import __version__, linux
-from ucspid.changes import changes
+from ucspid import __version__
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError, WireError
-from ucspid.launcher import table
-from ucspid.master.beginning import beginning, say, short
-from ucspid.master.carried import STATE, ProfileState, State
-from ucspid.master.family import Children, kill_descendants, reap_one
+from ucspid.ipc import messages as wire
+from ucspid.ipc import session_table
+from ucspid.linux import prctl
+from ucspid.master.children import Children, kill_descendants, reap_one
+from ucspid.master.fdstore import Passed
+from ucspid.master.holdings import Acquired, Holdings
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers, Program
-from ucspid.master.looplink import LoopLink
+from ucspid.master.loop_supervisor import LoopLink
 from ucspid.master.notify import notify, reloading
 from ucspid.master.poller import Poller, Timer
 from ucspid.master.reload import Reload
-from ucspid.master.state import Acquired, Holdings
-from ucspid.master.store import Passed
+from ucspid.master.truncate import beginning, say, short
 from ucspid.master.upgrade import Upgrade
+from ucspid.master.upgrade_state import STATE, ProfileState, State
 from ucspid.plan import Plan, Profile
-from ucspid.wire import messages as wire
+from ucspid.policy.plan_changes import changes
 
 SIGNALS: set[int] = {signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR2}
 STOPPING = ResourceError("the daemon stops")
@@ -142,7 +143,7 @@ class Master:
     # Signals and children
 
     def _signals(self) -> None:
-        for number in linux.read_signals(self._signalfd):
+        for number in prctl.read_signals(self._signalfd):
             if number == signal.SIGCHLD:
                 self._reap()
             elif number == signal.SIGHUP:
@@ -190,8 +191,8 @@ class Master:
             others.add(launcher.pid)
             if launcher is not dead:
                 others |= launcher.orphans
-                named |= table.processes(launcher.memory)
-        return self._children.orphans(dead.pid, table.processes(dead.memory), ended, named) - others
+                named |= session_table.processes(launcher.memory)
+        return self._children.orphans(dead.pid, session_table.processes(dead.memory), ended, named) - others
 
     def _all_launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
         new = [] if self._reload is None else self._reload.new_launchers()

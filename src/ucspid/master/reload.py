@@ -7,10 +7,10 @@ and says what and where. The first start is the same transaction, with nothing i
 from collections.abc import Callable
 
 from ucspid.errors import ResourceError, UcspidError
+from ucspid.master.holdings import Acquired, Holdings, StartProfile
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers
 from ucspid.master.poller import Poller, Timer
 from ucspid.master.reader import Reader
-from ucspid.master.state import Acquired, Holdings, StartProfile
 from ucspid.plan import Plan
 
 LAUNCHER_TIMEOUT = 15.0

@@ -7,22 +7,22 @@ it knew (carried.State). Signals are blocked, as they were, until they can be re
 import os
 import sys
 
-from ucspid import linux
 from ucspid.errors import ResourceError
-from ucspid.master.carried import State, from_memory, plan_of_other_code, profile_of_other_code
+from ucspid.linux import prctl
+from ucspid.master.holdings import Holdings
 from ucspid.master.main import SIGNALS, Master
 from ucspid.master.start import TITLE
-from ucspid.master.state import Holdings
+from ucspid.master.upgrade_state import State, from_memory, plan_of_other_code, profile_of_other_code
 from ucspid.plan import profile_from
 
 
 def main(arguments: list[str]) -> int:
     """Take up everything, and run until the daemon is told to stop; return its exit status."""
-    signalfd = linux.open_signalfd(SIGNALS)
+    signalfd = prctl.open_signalfd(SIGNALS)
     state = from_memory(int(arguments[0]))
     for descriptor in state.descriptors():
         os.set_inheritable(descriptor, False)
-    linux.set_title(TITLE)
+    prctl.set_title(TITLE)
     return Master(state.config, None, signalfd, state.nofile, state).run()
 
 

@@ -2,8 +2,8 @@
 
 import os
 
-from ucspid import linux
-from ucspid.descriptors import raise_limit
+from ucspid.linux import prctl
+from ucspid.linux.fd_limit import raise_limit
 from ucspid.master.main import SIGNALS, Master
 
 TITLE = "ucspid: master"
@@ -19,9 +19,9 @@ def run(config: str, ready_fd: int | None) -> int:
     _open_standard_descriptors()
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)
-    signalfd = linux.open_signalfd(SIGNALS)
-    linux.set_title(TITLE)
-    linux.become_subreaper()
+    signalfd = prctl.open_signalfd(SIGNALS)
+    prctl.set_title(TITLE)
+    prctl.become_subreaper()
     return Master(os.path.abspath(config), ready_fd, signalfd, raise_limit()).run()
 
 

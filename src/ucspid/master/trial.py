@@ -14,12 +14,12 @@ from dataclasses import asdict
 from ucspid import __version__
 from ucspid.config.load import load
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError
-from ucspid.launcher import table
+from ucspid.ipc import messages as wire
+from ucspid.ipc import session_table
+from ucspid.ipc.channel import Channel, pair
+from ucspid.ipc.orders import Orders
 from ucspid.master import resume, roles
 from ucspid.plan import retired
-from ucspid.wire import messages as wire
-from ucspid.wire.channel import Channel, pair
-from ucspid.wire.privileges import Orders
 
 TIMEOUT = 15.0
 """Seconds for a role to be ready."""
@@ -59,7 +59,7 @@ def _try_launcher() -> None:
     """Start a launcher that keeps the privileges that we have, and has no program."""
     (ours, theirs), (loop_end, own_end) = pair(), pair()
     memory = os.memfd_create("ucspid-trial", os.MFD_CLOEXEC)
-    os.ftruncate(memory, table.SIZE)
+    os.ftruncate(memory, session_table.SIZE)
     with theirs, own_end:
         pid = roles.start_launcher(theirs.fileno(), own_end.fileno(), memory)
     profile = asdict(retired("").profile)

@@ -13,11 +13,11 @@ from typing import Protocol
 from ucspid import __version__
 from ucspid.errors import EXIT_USAGE, ConfigError, ResourceError, UcspidError
 from ucspid.master import roles
-from ucspid.master.beginning import beginning
-from ucspid.master.carried import State
 from ucspid.master.helper import Helper
 from ucspid.master.launchers import Exit
 from ucspid.master.poller import Poller
+from ucspid.master.truncate import beginning
+from ucspid.master.upgrade_state import State
 
 TIMEOUT = 30.0
 """Seconds that a trial may take."""

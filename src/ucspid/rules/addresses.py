@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ucspid.inet import MAPPED, pack, unpack
+from ucspid.net.inet import MAPPED, pack, unpack
 
 IPV4 = 32
 IPV6 = 128

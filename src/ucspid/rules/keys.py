@@ -14,7 +14,7 @@ taken byte for byte.
 import itertools
 from collections.abc import Iterator
 
-from ucspid.inet import pack
+from ucspid.net.inet import pack
 from ucspid.rules.addresses import IPV4, IPV6, Network, network_of, parse_network
 
 _LETTERS = b"abcdefghijklmnopqrstuvwxyz123456"

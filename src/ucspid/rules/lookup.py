@@ -8,8 +8,8 @@ prefix first), =.SUFFIX (the longest first), = (any host name), the empty key.
 from array import array
 from collections.abc import Iterable
 
-from ucspid.address import plain
 from ucspid.errors import ConfigError
+from ucspid.net.address import plain
 from ucspid.rules.addresses import Network, parse_address
 from ucspid.rules.bounds import read, too_large
 from ucspid.rules.cdb import Cdb, CdbError

@@ -1,0 +1,1 @@
+"""From accept(2) to a session."""

@@ -1,0 +1,1 @@
+"""Those who give orders: control clients and the master."""

@@ -1,0 +1,200 @@
+"""The daemon's check of its own books: the control verb verify.
+
+The loop's numbers are counted again from scratch and compared with each other, with what launchers run and
+with what the kernel says. Nothing is repaired. Programs begin and end while one looks, so what
+differs is looked at again after a moment, and only what differs each time is told.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ucspid.admission.listener import Listener
+from ucspid.control.services import Server
+from ucspid.linux import procfs
+from ucspid.sessions.service import Service
+from ucspid.spawn import STUCK_AFTER, Launcher
+
+if TYPE_CHECKING:
+    from ucspid.lookup.names import Names
+
+LOOKS = 3
+"""How often a difference must be seen."""
+
+AGAIN_AFTER = 0.1
+"""Seconds between two looks: an end goes from the kernel over the master and a launcher to the loop."""
+
+CLOSED = -1
+"""The descriptor of a channel that is closed."""
+
+MOST = 1000
+"""Differences that are told; of others their number."""
+
+
+@dataclass(slots=True)
+class Look:
+    """What one look has found."""
+
+    differences: list[str] = field(default_factory=list)
+    sessions: int = 0
+    launchers: int = 0
+    processes: int = 0
+
+
+class Verifier:
+    """Checks the books of one loop."""
+
+    def __init__(self, server: Server, names: "Names | None", others: Callable[[], Iterable[int]]) -> None:
+        """Take what is open now as the loop's own for good; others() returns what else may be, now."""
+        self._server = server
+        self._names = names
+        self._others = others
+        self._own = procfs.open_descriptors().keys() - {server.reserve.descriptor}
+
+    async def verify(self) -> dict[str, Any]:
+        """Return the reply to the control verb verify; docs/protocol-control.md describes it."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._server.known.wait(), STUCK_AFTER)
+        look = await self._look()
+        for _again in range(LOOKS - 1):
+            if not look.differences:
+                break
+            before = set(look.differences)
+            await asyncio.sleep(AGAIN_AFTER)  # noqa: TID251 - nobody can tell when all have caught up
+            look = await self._look()
+            look.differences = [line for line in look.differences if line in before]
+        told = look.differences[:MOST]
+        if len(look.differences) > MOST:
+            told.append(f"... and {len(look.differences) - MOST} more")
+        return {
+            "differences": told,
+            "sessions": look.sessions,
+            "launchers": look.launchers,
+            "processes": look.processes,
+        }
+
+    async def _look(self) -> Look:
+        server = self._server
+        launchers = list(server.launchers.values())
+        look = Look(launchers=len(launchers))
+        for launcher, answer in zip(
+            launchers, await asyncio.gather(*map(_call_roll, launchers)), strict=True
+        ):
+            look.differences += answer or ()
+            if answer is None:
+                look.differences.append(f"launcher {launcher.number}: has not said what it runs")
+        look.sessions = sum(len(service.sessions) for service in server.all_services())
+        look.differences += self._books() + self._listeners()
+        known = self._known_descriptors()
+        programs = {launcher.pid: _programs(launcher) for launcher in server.launchers.values()}
+        starting = {launcher.pid for launcher in server.launchers.values() if launcher.in_flight}
+        look.differences += await asyncio.to_thread(procfs.differences, os.getppid(), programs, starting)
+        look.processes = 2 + len(programs) + sum(map(len, programs.values()))
+        if known is not None:
+            look.differences += [
+                f"descriptor {number}: {what} is open, and nobody's"
+                for number, what in (await asyncio.to_thread(procfs.open_descriptors)).items()
+                if number not in known
+            ]
+        return look
+
+    def _books(self) -> list[str]:
+        """Compare the loop's numbers with each other."""
+        server = self._server
+        services = list(server.all_services())
+        found = [f"service {service.name}: {line}" for service in services for line in _service(service)]
+        taken = sum(service.limits.sessions for service in services)
+        if taken != server.limits.live:
+            found.append(f"the daemon counts {server.limits.live} sessions, its services {taken}")
+        at_launchers: Counter[int] = Counter()
+        for launcher in server.launchers.values():
+            at_launchers.update(launcher.in_flight.keys())
+            at_launchers.update(launcher.running.keys())
+        sessions = {connection for service in services for connection in service.sessions}
+        found += [f"connection {number:x}: at no launcher" for number in sessions - at_launchers.keys()]
+        found += [f"connection {number:x}: of no service" for number in at_launchers.keys() - sessions]
+        found += [f"connection {number:x}: at two launchers" for number, n in at_launchers.items() if n > 1]
+        return found
+
+    def _listeners(self) -> list[str]:
+        """Compare the listening sockets with the services that they are for."""
+        server = self._server
+        found = [
+            f"listener {listener.text}: does not listen"
+            for listener in server.listeners.values()
+            if not _listens(listener)
+        ]
+        served = Counter(
+            listener.number for service in server.services.values() for listener in service.gate.listeners
+        )
+        found += [
+            f"listener {listener.text}: of {served[number]} services"
+            for number, listener in server.listeners.items()
+            if served[number] != 1 and not server.draining
+        ]
+        found += [
+            f"service {service.name}: {service.gate.held or 'open'}, and listener {listener.text} is not"
+            for service in server.services.values()
+            for listener in service.gate.listeners
+            if listener.armed != (service.gate.held is None)
+        ]
+        return found
+
+    def _known_descriptors(self) -> set[int] | None:
+        """Return what may be open; None while names are looked up: libraries open what they like for that."""
+        server = self._server
+        entrances = [service.entrance for service in server.all_services()]
+        if (self._names is not None and not self._names.idle) or any(
+            entrance.looking_up for entrance in entrances
+        ):
+            return None
+        return {
+            *self._own,
+            *self._others(),
+            *(listener.sock.fileno() for listener in server.listeners.values()),
+            *(launcher.fileno() for launcher in server.launchers.values()),
+            *(arrival.descriptor for entrance in entrances for arrival in entrance.ready),
+            server.reserve.descriptor if server.reserve.descriptor is not None else -1,
+        }
+
+
+async def _call_roll(launcher: Launcher) -> list[str] | None:
+    """Return how a launcher's sessions differ from the books, or None if it does not say."""
+    if launcher.fileno() == CLOSED:  # it has left since it was in the books
+        return []
+    try:
+        return await asyncio.wait_for(launcher.call_roll(), STUCK_AFTER)
+    except TimeoutError:
+        return None
+
+
+def _programs(launcher: Launcher) -> dict[int, str]:
+    return {
+        process.pid: f"launcher {launcher.number}, connection {connection:x}"
+        for connection, process in launcher.running.items()
+    }
+
+
+def _service(service: Service) -> list[str]:
+    """Count a service's books again."""
+    limits, entrance = service.limits, service.entrance
+    found = limits.differences()
+    missing = service.counts.open - limits.live
+    if missing:
+        found.append(f"{missing} connections were accepted that are in no other count")
+    held = limits.live - len(service.sessions) - len(entrance.ready) - entrance.looking_up
+    if held:
+        found.append(f"{held} slots are taken by nobody")
+    return found
+
+
+def _listens(listener: Listener) -> bool:
+    try:
+        return listener.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+    except OSError:
+        return False

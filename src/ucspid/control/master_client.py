@@ -1,0 +1,205 @@
+"""The loop's end of the channel to the master: takes plans and orders, asks, answers.
+
+What the master sends is JSON with a key "do" that says what, and descriptors beside it; it is
+trusted. What the loop sends has a fixed layout, so that the master need not parse much.
+docs/internals.md lists the messages.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ucspid import plan
+from ucspid.admission.listener import Listener
+from ucspid.control.services import Planned, Server
+from ucspid.errors import ConfigError, ResourceError, WireError
+from ucspid.ipc import messages as wire
+from ucspid.ipc.channel import Channel
+from ucspid.ipc.counters import Counters
+from ucspid.observe import events
+from ucspid.observe.log import Log
+from ucspid.sessions.stderr_log import StderrLog
+
+if TYPE_CHECKING:
+    from ucspid.lookup.names import Names
+
+
+class MasterLink:
+    """Carries out what the master says; see server.Master for what it passes on."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        output: Log,
+        names: "Names | None",
+        counters: Counters,
+        finished: Callable[[], None],
+        alone: Callable[[], None],
+    ) -> None:
+        """Speak over the channel.
+
+        finished() is called when the loop has nothing more to do, alone() when the master is gone.
+        """
+        self.generation = 0
+        self.server = Server(output.logger, self, names, counters, time.time())
+        self._channel = channel
+        self._output = output
+        self._log = output.logger
+        self._finished = finished
+        self._alone = alone
+        self._stderr: list[StderrLog] = []
+        self._tokens = itertools.count(time.monotonic_ns())  # none is an earlier loop's
+        self._reloads: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._leaving: asyncio.Task[None] | None = None
+        self._orders: dict[str, Callable[[dict[str, Any], list[int]], None]] = {
+            "launcher": self._launcher,
+            "stderr": self._stderr_pipe,
+            "listeners": self._listeners,
+            "plan": self._plan,
+            "launcher_gone": self._launcher_gone,
+            "drain": self._drain,
+            "handover": self._handover,
+            "leave": self._leave,
+            "log": self._log_event,
+            "reloaded": self._reloaded,
+        }
+        asyncio.get_running_loop().add_reader(channel.fileno(), self._receive)
+
+    @property
+    def descriptors(self) -> set[int]:
+        """The reading ends of the pipes for programs' standard error."""
+        return {pipe.descriptor for pipe in self._stderr}
+
+    # What the loop says
+
+    def more_launchers(self, profile: int) -> None:
+        """Ask for another launcher of a profile."""
+        self._note(wire.NOTE_MORE, profile)
+
+    def broken_launcher(self, number: int) -> None:
+        """Ask for a launcher to be replaced."""
+        self._note(wire.NOTE_BROKEN, number)
+
+    def reload_for_rules(self) -> None:
+        """Ask for a reload that nobody waits for."""
+        self._note(wire.NOTE_RELOAD)
+
+    def drained(self) -> None:
+        """Finish: the last session has ended."""
+        self._finished()
+
+    async def reload(self) -> dict[str, Any]:
+        """Have the master read its file again; return what changed.
+
+        Raises ConfigError for a file that is wrong, ResourceError for what the system refused.
+        """
+        return await self._ask(wire.NOTE_RELOAD)
+
+    async def upgrade(self) -> dict[str, Any]:
+        """Have the master become the code that is installed; return which versions, and what to wait for.
+
+        Raises as reload() does; nothing has changed then.
+        """
+        return await self._ask(wire.NOTE_UPGRADE)
+
+    async def _ask(self, kind: int) -> dict[str, Any]:
+        token = next(self._tokens)
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._reloads[token] = future
+        self._note(kind, token=token)
+        answer = await future
+        if answer["ok"]:
+            result: dict[str, Any] = answer["result"]
+            return result
+        if answer["kind"] == "config":
+            raise ConfigError(answer["error"].splitlines())
+        raise ResourceError(answer["error"])
+
+    def _note(self, kind: int, number: int = 0, token: int = 0) -> None:
+        self._channel.send(wire.NOTE_HEAD.pack(kind, number, token))
+
+    # What the master says
+
+    def _receive(self) -> None:
+        try:
+            received = self._channel.receive()
+        except WireError as problem:
+            # For want of descriptors, say: another process of the loop is told everything again.
+            events.internal_error(self._log, {"message": "an order of the master", "exception": problem})
+            self._finished()
+            return
+        self._channel.flush()
+        if received is None:
+            return
+        packet, descriptors = received
+        if packet:
+            order = json.loads(packet)
+            self._orders[order["do"]](order, descriptors)
+            return
+        asyncio.get_running_loop().remove_reader(self._channel.fileno())
+        events.master_lost(self._log)
+        for token in list(self._reloads):
+            self._reloaded({"token": token, "ok": False, "kind": "system", "error": "the master is gone"}, [])
+        self._alone()
+        self.server.drain(at_once=False, deadline=False)
+
+    def _launcher(self, order: dict[str, Any], descriptors: list[int]) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
+        self.server.add_launcher(order["number"], order["profile"], sock, leaving=order["leaving"])
+
+    def _stderr_pipe(self, order: dict[str, Any], descriptors: list[int]) -> None:
+        self._stderr.append(StderrLog(self._log, order["service"], descriptors[0]))
+
+    def _listeners(self, order: dict[str, Any], descriptors: list[int]) -> None:
+        for number, descriptor in zip(order["numbers"], descriptors, strict=True):
+            self.server.listeners[number] = Listener(number, descriptor)
+
+    def _plan(self, order: dict[str, Any], descriptors: list[int]) -> None:
+        with os.fdopen(descriptors[0], "rb") as memory:
+            memory.seek(0)
+            common = json.loads(memory.readline())
+            planned = [_planned(json.loads(line)) for line in memory]
+        first = self.generation == 0
+        self.generation = order["generation"]
+        self._output.set_level(order["level"])
+        self.server.take(common["max_connections"], planned, common["kept"])
+        if first:
+            self.server.begin()
+        self._note(wire.NOTE_TAKEN, self.generation)
+
+    def _launcher_gone(self, order: dict[str, Any], _descriptors: list[int]) -> None:
+        self.server.lose_launcher(order["number"])
+
+    def _drain(self, order: dict[str, Any], _descriptors: list[int]) -> None:
+        self.server.drain(at_once=order["at_once"])
+
+    def _handover(self, _order: dict[str, Any], descriptors: list[int]) -> None:
+        self.server.inherit(descriptors[0])
+        os.close(descriptors[0])
+
+    def _leave(self, _order: dict[str, Any], descriptors: list[int]) -> None:
+        self._leaving = asyncio.get_running_loop().create_task(self._hand_over(descriptors))
+
+    async def _hand_over(self, descriptors: list[int]) -> None:
+        try:
+            await self.server.leave(descriptors[0] if descriptors else None)
+        finally:
+            self._finished()
+
+    def _log_event(self, order: dict[str, Any], _descriptors: list[int]) -> None:
+        events.from_master(self._log, order["level"], order["event"], order["fields"])
+
+    def _reloaded(self, order: dict[str, Any], _descriptors: list[int]) -> None:
+        future = self._reloads.pop(order["token"], None)
+        if future is not None and not future.done():
+            future.set_result(order)
+
+
+def _planned(item: dict[str, Any]) -> Planned:
+    settings = plan.service_from(item["settings"])
+    return Planned(item["number"], item["profile"], settings, tuple(item["listeners"]))

@@ -1,0 +1,171 @@
+"""The control server: answers control clients on a Unix socket, in the event loop's process.
+
+The composition root of the loop makes one, with a function per verb, and closes it at the end.
+It decides nothing itself and never trusts a client: who may ask is checked by the kernel's word
+for the peer, and number, time and size are bounded. Whatever a client or a verb does costs that
+client at most.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any
+
+from ucspid.errors import ConfigError, PeerError, ResourceError, UcspidError
+from ucspid.ipc.control_protocol import MAX_REQUEST, Failure, Request, Result, decode_request, encode_reply
+
+Verb = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+MAX_CLIENTS = 16
+REQUEST_TIMEOUT = 5.0
+"""Seconds that a client may take to send a request, the first as any later one."""
+REPLY_TIMEOUT = 10.0
+"""Seconds that a client may take to read a reply."""
+_ACCEPT_PAUSE = 1.0  # seconds without accepting after the system refused to, for want of descriptors say
+_CLOSED = -1
+_UCRED = struct.Struct("=iII")  # pid, uid, gid: unix(7), SO_PEERCRED
+
+
+class ControlServer:
+    """Serves control clients on a listening AF_UNIX stream socket."""
+
+    def __init__(self, sock: socket.socket, verbs: Mapping[str, Verb], allowed_uids: frozenset[int]) -> None:
+        """Take over the socket; the users of allowed_uids may use the verbs.
+
+        A verb gets the request's args and returns the result. A UcspidError that it raises
+        is the client's answer; any other exception is answered as an internal error and
+        goes to the event loop's exception handler.
+        """
+        self._sock = sock
+        self._verbs = verbs
+        self._allowed = allowed_uids
+        self._clients: set[asyncio.Task[None]] = set()
+        self._conns: set[socket.socket] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to accept clients."""
+        self._loop = loop
+        self._sock.setblocking(False)
+        self._resume()
+
+    @property
+    def descriptors(self) -> set[int]:
+        """The descriptors of the clients that are there."""
+        return {conn.fileno() for conn in self._conns}
+
+    def stop(self) -> None:
+        """Close the socket, so that another daemon may have its place; clients that are there stay."""
+        if self._sock.fileno() == _CLOSED:
+            return
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
+
+    async def close(self) -> None:
+        """Close the socket and every client, cancelling what their verbs do."""
+        self.stop()
+        for task in self._clients:
+            task.cancel()
+        if self._clients:
+            await asyncio.wait(self._clients)
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._sock, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            conn, _ = self._sock.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError:
+            # The socket stays readable: without a pause the loop would spin on it.
+            self._loop.remove_reader(self._sock)
+            self._pause = self._loop.call_later(_ACCEPT_PAUSE, self._resume)
+            return
+        conn.setblocking(False)
+        if _peer_uid(conn) not in self._allowed:
+            _turn_away(conn, "request", "this user may not control the daemon")
+        elif len(self._clients) >= MAX_CLIENTS:
+            _turn_away(conn, "system", f"{MAX_CLIENTS} control clients are connected already: try again")
+        else:
+            task = self._loop.create_task(self._serve(conn))
+            self._clients.add(task)
+            task.add_done_callback(self._clients.discard)
+
+    async def _serve(self, conn: socket.socket) -> None:
+        buffer = bytearray()
+        with (
+            conn,
+            self._kept(conn),
+            contextlib.suppress(OSError),
+        ):  # of the client's doing; TimeoutError is one, too
+            while line := await self._read_line(conn, buffer):
+                try:
+                    request = decode_request(line)
+                except PeerError as error:
+                    await self._send(conn, encode_reply(Failure("request", str(error))))
+                    break
+                await self._send(conn, await self._answer(request))
+
+    @contextlib.contextmanager
+    def _kept(self, conn: socket.socket) -> Iterator[None]:
+        self._conns.add(conn)
+        try:
+            yield
+        finally:
+            self._conns.discard(conn)
+
+    async def _read_line(self, conn: socket.socket, buffer: bytearray) -> bytes:
+        """Take the next line out of the buffer, filled from conn; at the end of input, none.
+
+        A line that is too long comes back too long or cut: decode_request() refuses both.
+        """
+        async with asyncio.timeout(REQUEST_TIMEOUT):
+            while (end := buffer.find(b"\n") + 1) == 0 and len(buffer) < MAX_REQUEST:
+                data = await self._loop.sock_recv(conn, MAX_REQUEST)
+                if not data:
+                    return b""
+                buffer += data
+        line = bytes(buffer[: end or MAX_REQUEST])
+        del buffer[: len(line)]
+        return line
+
+    async def _answer(self, request: Request) -> bytes:
+        verb = self._verbs.get(request.verb)
+        if verb is None:
+            return encode_reply(Failure("request", f"the daemon does not know the verb {request.verb!r:.40}"))
+        try:
+            return encode_reply(Result(await verb(request.args)))
+        except UcspidError as error:
+            return encode_reply(Failure(_kind(error), str(error)))
+        except Exception as error:  # noqa: BLE001 - the event loop's handler reports it
+            self._loop.call_exception_handler(
+                {"message": f"the control verb {request.verb} failed", "exception": error}
+            )
+            return encode_reply(Failure("internal", "internal error: the daemon's log has it"))
+
+    async def _send(self, conn: socket.socket, line: bytes) -> None:
+        async with asyncio.timeout(REPLY_TIMEOUT):
+            await self._loop.sock_sendall(conn, line)
+
+
+def _peer_uid(conn: socket.socket) -> int:
+    """Return the user id that the client had when it connected."""
+    _, uid, _ = _UCRED.unpack(conn.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return int(uid)
+
+
+def _turn_away(conn: socket.socket, kind: str, why: str) -> None:
+    with conn, contextlib.suppress(OSError):
+        conn.send(encode_reply(Failure(kind, why)))
+
+
+def _kind(error: UcspidError) -> str:
+    kinds = {ConfigError: "config", ResourceError: "system", PeerError: "request"}
+    return next((kind for cls, kind in kinds.items() if isinstance(error, cls)), "internal")

@@ -1,0 +1,112 @@
+"""What `ucspid status` shows: the loop's books as plain values."""
+
+import asyncio
+import collections
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from ucspid import __version__
+from ucspid.admission.acceptor import Hold
+from ucspid.control.services import Server
+from ucspid.sessions.service import Service
+from ucspid.spawn import STUCK_AFTER
+
+if TYPE_CHECKING:
+    from ucspid.control.master_client import MasterLink
+
+
+async def status(link: "MasterLink", config: str, began: float) -> dict[str, Any]:
+    """Return the reply to the control verb status; docs/protocol-control.md describes it.
+
+    A new loop knows the sessions of before in a moment, and answers only then, unless it takes long.
+    """
+    server = link.server
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(server.known.wait(), STUCK_AFTER)
+    services = [_service(service) for service in server.all_services()]
+    return {
+        "version": __version__,
+        "uptime": round(time.monotonic() - began, 3),
+        "generation": link.generation,
+        "config": config,
+        "processes": _processes(server),
+        "services": services,
+        "listeners": [
+            {"service": service.name, "address": listener.text}
+            for service in server.services.values()
+            for listener in service.gate.listeners
+        ],
+        "totals": _totals(server, services),
+    }
+
+
+def _processes(server: Server) -> list[dict[str, Any]]:
+    return [
+        _process("master", os.getppid(), [], 0, draining=server.draining),
+        _process("loop", os.getpid(), [], server.live, draining=server.draining),
+        *(
+            _process(
+                "launcher",
+                launcher.pid,
+                sorted(server.served_by(launcher.number)),
+                len(launcher.running),
+                draining=launcher.leaving,
+            )
+            for launcher in server.launchers.values()
+        ),
+    ]
+
+
+def _process(role: str, pid: int, services: list[str], running: int, *, draining: bool) -> dict[str, Any]:
+    """Describe a process; its user is a number, the user database being too slow for an event loop."""
+    try:
+        user = str(os.stat(f"/proc/{pid}").st_uid)
+    except FileNotFoundError:
+        user = ""
+    return {
+        "role": role,
+        "pid": pid,
+        "services": services,
+        "user": user,
+        "running": running,
+        "draining": draining,
+    }
+
+
+def _service(service: Service) -> dict[str, Any]:
+    counts = service.counts
+    return {
+        "name": service.name,
+        "live": service.limits.live,
+        "max_connections": service.settings.max_connections,
+        "accepted": counts.accepted,
+        "served": counts.served,
+        "refused": dict(counts.refused),
+        "failed": dict(counts.failed),
+        "state": _state(service),
+    }
+
+
+def _state(service: Service) -> str:
+    """Return why a service accepts nothing now; a throttled one's gate only sees it when a client comes."""
+    if service.gate.held is None and service.throttle.throttled:
+        return Hold.THROTTLED
+    return service.gate.held or "listening"
+
+
+def _totals(server: Server, services: list[dict[str, Any]]) -> dict[str, Any]:
+    refused: collections.Counter[str] = collections.Counter()
+    failed: collections.Counter[str] = collections.Counter()
+    for service in services:
+        refused.update(service["refused"])
+        failed.update(service["failed"])
+    return {
+        "live": server.live,
+        "max_connections": server.limits.max_connections,
+        "accepted": sum(service["accepted"] for service in services),
+        "served": sum(service["served"] for service in services),
+        "refused": dict(refused),
+        "failed": dict(failed),
+    }

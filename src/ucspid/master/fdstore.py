@@ -1,0 +1,83 @@
+"""Listeners that outlive the master: the service manager's descriptor store and its socket units.
+
+systemd keeps descriptors that a service sends it (sd_notify(3), FDSTORE=1) and passes them to the
+next process of the service, as it passes the sockets of a .socket unit (sd_listen_fds(3)). So a
+master that follows one that was killed has the same listeners, with the clients who wait there.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterable
+
+from ucspid.master.listeners import Key, Listening, listens_on
+from ucspid.master.notify import notify
+
+FIRST = 3
+"""The number of the first descriptor passed: SD_LISTEN_FDS_START."""
+
+PATIENCE = 1.0
+"""Seconds that the service manager may take to take something: no more are offered if it takes longer."""
+
+_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+
+
+def name(key: Key) -> str:
+    """Return a listener's name in the store: FDNAME may have no colon in it."""
+    address, service, place = key
+    whose = "" if address.port else f" {service} {place}"
+    return f"{address}{whose}".replace(":", "_")
+
+
+def store(listeners: Iterable[tuple[Key, Listening]]) -> None:
+    """Have the service manager keep listeners; what it has already it keeps once."""
+    for key, listening in listeners:
+        lines = "FDSTORE=1", f"FDNAME={name(key)}"
+        if not notify(*lines, descriptors=(listening.sock.fileno(),), patience=PATIENCE):
+            return
+
+
+def remove(names: Iterable[str]) -> None:
+    """Have the service manager let go of listeners, which would be open still otherwise."""
+    for item in names:
+        if not notify("FDSTOREREMOVE=1", f"FDNAME={item}", patience=PATIENCE):
+            return
+
+
+class Passed:
+    """What the service manager has passed to this process, until it is known what is wanted of it."""
+
+    def __init__(self, sockets: list[tuple[str, socket.socket]] | None = None) -> None:
+        """Own sockets and their names."""
+        self._sockets = sockets or []
+
+    @classmethod
+    def from_environment(cls) -> "Passed":
+        """Take what the environment says was passed, out of the environment, too."""
+        pid, count, names = (os.environ.pop(variable, "") for variable in _VARIABLES)
+        if pid != str(os.getpid()) or not count.isdecimal():
+            return cls()
+        sockets = []
+        named = names.split(":")
+        for place in range(int(count)):
+            with contextlib.suppress(OSError):  # it is no socket, and nothing that we have use for
+                sock = socket.socket(fileno=FIRST + place)
+                sock.set_inheritable(False)
+                sockets.append((named[place] if place < len(named) else "", sock))
+        return cls(sockets)
+
+    def take(self, key: Key) -> socket.socket | None:
+        """Return the socket that is this listener, if there is one; with port 0 its name says so."""
+        address = key[0]
+        for place, (its_name, sock) in enumerate(self._sockets):
+            if listens_on(sock, address) and (address.port or its_name == name(key)):
+                del self._sockets[place]
+                return sock
+        return None
+
+    def close(self) -> None:
+        """Close what nobody wants, here and in the store."""
+        for _name, sock in self._sockets:
+            sock.close()
+        remove(its_name for its_name, _sock in self._sockets)
+        self._sockets.clear()

@@ -1,0 +1,245 @@
+"""What the master holds for the plan in force, and what a new plan needs beyond it."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import ClassVar
+
+from ucspid.errors import ResourceError
+from ucspid.ipc import counters
+from ucspid.ipc.channel import close_all
+from ucspid.linux.memfd import sealed_memory
+from ucspid.master.fdstore import Passed, name, remove, store
+from ucspid.master.launchers import Launcher, ProfileLaunchers, Program, program
+from ucspid.master.listeners import Key, Listening, keys, open_control, open_listener, skip_numbers
+from ucspid.master.upgrade_state import HoldingsState, ProfileState, plan_of_other_code
+from ucspid.plan import Address, Plan, Profile, Service
+
+StartProfile = Callable[[Profile, list[Program], str], ProfileLaunchers]
+"""Starts a profile's first launcher, given the programs and the names of its services for ps(1)."""
+
+
+Pipe = tuple[int, int]
+"""The ends to read and to write of a service's log pipe."""
+
+
+@dataclass(slots=True)
+class Acquired:
+    """What a new plan needs that is not held yet: released again if the plan cannot be."""
+
+    listeners: dict[Key, Listening] = field(default_factory=dict)
+    control: socket.socket | None = None
+    profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)
+    stderr: dict[str, Pipe] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every new profile has a launcher at work."""
+        return all(profile.ready for profile in self.profiles.values())
+
+    def release(self, plan: Plan) -> None:
+        """Give everything back."""
+        for listening in self.listeners.values():
+            listening.sock.close()
+        if self.control is not None and plan.control is not None:
+            self.control.close()
+            _unlink(plan.control)
+        for profile in self.profiles.values():
+            profile.dismiss()
+        for pipe in self.stderr.values():
+            close_all(pipe)
+
+
+@dataclass(slots=True)
+class Holdings:
+    """Everything that the plan in force uses; it outlives every other process of the daemon."""
+
+    plan: Plan | None = None
+    control: socket.socket | None = None
+    listeners: dict[Key, Listening] = field(default_factory=dict)
+    profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)
+    leaving: list[ProfileLaunchers] = field(default_factory=list)
+    stderr: dict[str, Pipe] = field(default_factory=dict)
+    counters: int = field(default_factory=lambda: sealed_memory("ucspid-counters", counters.SIZE))
+    """What became of connections, by the numbers of services: the loop counts, see counters.py."""
+    passed: Passed = field(default_factory=Passed)
+    longest: float = 0.0
+    """Seconds that any service so far, with sessions perhaps still, may take to stop."""
+    _numbers: dict[str, int] = field(default_factory=dict)
+    _null: int = field(default_factory=lambda: os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+
+    CARRIED: ClassVar = ("_null", "counters")
+    """Fields that are descriptors, always, without more to them: for the next image of the master."""
+
+    def to_state(self) -> HoldingsState:
+        """Return what from_state() takes: for the next image of the master."""
+        assert self.plan is not None
+        return HoldingsState(
+            plan=asdict(self.plan),
+            control=None if self.control is None else self.control.fileno(),
+            listeners=[
+                (asdict(address), service, place, listening.number, listening.sock.fileno())
+                for (address, service, place), listening in self.listeners.items()
+            ],
+            stderr=[(name, *pipe) for name, pipe in self.stderr.items()],
+            numbers=self._numbers,
+            longest=self.longest,
+            others={name: getattr(self, name) for name in self.CARRIED},
+            profiles=[profile.to_state() for profile in self.all_profiles()],
+        )
+
+    @classmethod
+    def from_state(
+        cls, state: HoldingsState, launchers: Callable[[ProfileState], tuple[Profile, ProfileLaunchers]]
+    ) -> "Holdings":
+        """Return what an earlier image of the master held; launchers() makes a profile's from its state."""
+        held = cls(**state.others)  # type: ignore[arg-type]
+        held.plan = plan_of_other_code(state.plan)
+        held.control = None if state.control is None else socket.socket(fileno=state.control)
+        for address, service, place, number, descriptor in state.listeners:
+            held.listeners[Address(**address), service, place] = Listening(
+                number, socket.socket(fileno=descriptor)
+            )
+            skip_numbers(number)
+        held.stderr = {name: (reading, writing) for name, reading, writing in state.stderr}
+        held._numbers = state.numbers
+        held.longest = state.longest
+        for item in state.profiles:
+            profile, its_launchers = launchers(item)
+            if item.leaving:
+                held.leaving.append(its_launchers)
+            else:
+                held.profiles[profile] = its_launchers
+        return held
+
+    def number(self, service: str) -> int:
+        """Return a service's number in messages: the same for a name as long as the master lives."""
+        return self._numbers.setdefault(service, len(self._numbers) + 1)
+
+    def listeners_of(self, service: Service) -> list[Listening]:
+        """Return a service's listeners; none when the daemon stops."""
+        return [self.listeners[key] for key in keys(service) if key in self.listeners]
+
+    def all_profiles(self) -> list[ProfileLaunchers]:
+        """Return the profiles in force and those whose launchers are leaving."""
+        return [*self.profiles.values(), *self.leaving]
+
+    def all_launchers(self) -> Iterator[tuple[ProfileLaunchers, Launcher]]:
+        """Yield every launcher with its profile."""
+        for profile in self.all_profiles():
+            for launcher in list(profile.launchers.values()):
+                yield profile, launcher
+
+    def acquire(self, plan: Plan, acquired: Acquired, start: StartProfile) -> None:
+        """Bind what the plan listens on, and start launchers for new profiles. Raises ResourceError."""
+        if len(self._numbers.keys() | {service.name for service in plan.services}) >= counters.ROWS:
+            raise ResourceError(
+                f"more than {counters.ROWS - 1} names of services since the daemon began: restart it"
+            )
+        self._open_pipes(plan, acquired)
+        for service in plan.services:
+            for key in keys(service):
+                if key not in self.listeners:
+                    acquired.listeners[key] = open_listener(service, key[0], self.passed.take(key))
+        if plan.control is not None and (self.plan is None or self.plan.control != plan.control):
+            acquired.control = open_control(plan.control)
+        for service in plan.services:
+            profile = service.profile
+            there = self.profiles.get(profile)
+            if (there is None or there.outdated) and profile not in acquired.profiles:
+                programs = self._programs(plan, profile, self.stderr | acquired.stderr)
+                acquired.profiles[profile] = start(profile, programs, _names(plan, profile))
+
+    def _open_pipes(self, plan: Plan, acquired: Acquired) -> None:
+        try:
+            for service in plan.services:
+                if service.stderr == "log" and service.name not in self.stderr:
+                    acquired.stderr[service.name] = os.pipe()
+        except OSError as problem:
+            raise ResourceError(f"{service.name}: no pipe for its log: {problem.strerror}") from None
+
+    def _programs(self, plan: Plan, profile: Profile, pipes: Mapping[str, Pipe]) -> list[Program]:
+        """Return the programs of a profile's services."""
+        return [
+            program(self.number(service.name), service, self._stderr(service, pipes))
+            for service in plan.services
+            if service.profile == profile
+        ]
+
+    def go_over(self, plan: Plan, acquired: Acquired) -> None:
+        """Put a plan in force; old listeners stay open until release_old()."""
+        if self.plan is not None and self.plan.control != plan.control:
+            self._close_control()
+        self.control = acquired.control or self.control
+        self.listeners.update(acquired.listeners)
+        self.stderr.update(acquired.stderr)
+        store(acquired.listeners.items())
+        self.passed.close()
+        for profile in self.profiles.keys() & acquired.profiles.keys():
+            self._let_leave(profile)
+        self.profiles.update(acquired.profiles)
+        self.plan = plan
+        for service in plan.services:
+            self.longest = max(self.longest, service.drain_timeout + service.kill_timeout)
+        wanted = {service.profile for service in plan.services}
+        for profile in self.profiles.keys() - wanted:
+            self._let_leave(profile)
+        for profile, launchers in self.profiles.items():
+            launchers.set_programs(self._programs(plan, profile, self.stderr), _names(plan, profile))
+        for service in plan.services:
+            for key in keys(service):
+                self.listeners[key].set_up(service)
+
+    def _let_leave(self, profile: Profile) -> None:
+        leaving = self.profiles.pop(profile)
+        leaving.leaving = True
+        self.leaving.append(leaving)
+
+    def forget_left(self) -> None:
+        """Let go of profiles whose last launcher has left."""
+        self.leaving = [profile for profile in self.leaving if profile.launchers]
+
+    def release_old(self) -> None:
+        """Close the listeners that the plan in force does not have."""
+        assert self.plan is not None
+        wanted = {key for service in self.plan.services for key in keys(service)}
+        old = self.listeners.keys() - wanted
+        for key in old:
+            self.listeners.pop(key).sock.close()
+        remove(map(name, old))
+
+    def close_listeners(self) -> None:
+        """Close everything that clients connect to: the daemon stops."""
+        for listening in self.listeners.values():
+            listening.sock.close()
+        remove(map(name, self.listeners))
+        self.listeners.clear()
+
+    def _close_control(self) -> None:
+        if self.control is not None and self.plan is not None and self.plan.control is not None:
+            self.control.close()
+            self.control = None
+            _unlink(self.plan.control)
+
+    def close(self) -> None:
+        """Remove what would be left behind in the file system."""
+        self._close_control()
+
+    def _stderr(self, service: Service, pipes: Mapping[str, Pipe]) -> int | None:
+        """Return what the service's programs get as descriptor 2; None leaves them the daemon's."""
+        if service.stderr == "inherit":
+            return None
+        if service.stderr == "null":
+            return self._null
+        return pipes[service.name][1]
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _names(plan: Plan, profile: Profile) -> str:
+    return ",".join(service.name for service in plan.services if service.profile == profile)

@@ -1,0 +1,210 @@
+"""What one image of the master carries into the next, when it executes itself from newer code.
+
+Values of JSON; a descriptor is its number, which execve(2) keeps. The newer code may know more or
+fewer settings of a service, but it must know this layout: STATE is its version.
+"""
+
+import json
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ucspid.errors import ResourceError
+from ucspid.ipc import messages as wire
+from ucspid.ipc.channel import Channel
+from ucspid.plan import Plan, retired
+
+STATE = 1
+"""Of this layout, and of the tables of sessions, which live on in memory (launcher.table)."""
+
+
+@dataclass(kw_only=True)
+class ChannelState:
+    """A channel: its descriptor, and what waits to be sent, packets as base64."""
+
+    descriptor: int
+    waiting: list[tuple[str, list[int]]]
+
+    @classmethod
+    def of(cls, channel: Channel) -> "ChannelState":
+        """Describe a channel."""
+        waiting = [(b64encode(packet).decode(), list(others)) for packet, others in channel.waiting]
+        return cls(descriptor=channel.fileno(), waiting=waiting)
+
+    def packets(self) -> list[tuple[bytes, tuple[int, ...]]]:
+        """Return what waits."""
+        return [(b64decode(packet), tuple(others)) for packet, others in self.waiting]
+
+    def descriptors(self) -> Iterator[int]:
+        """Yield the descriptors."""
+        yield self.descriptor
+        for _packet, others in self.waiting:
+            yield from others
+
+
+@dataclass(kw_only=True)
+class LauncherState:
+    """A launcher; late are messages of orphans' ends for it, as base64."""
+
+    number: int
+    pid: int
+    loop_end: int
+    own_end: int
+    memory: int
+    channel: ChannelState | None
+    ready: bool
+    introduced: bool
+    orphans: list[int]
+    late: list[tuple[int, str]]
+
+    def descriptors(self) -> Iterator[int]:
+        """Yield the descriptors."""
+        yield from (self.loop_end, self.own_end, self.memory)
+        if self.channel is not None:
+            yield from self.channel.descriptors()
+
+
+@dataclass(kw_only=True)
+class ProfileState:
+    """A profile's launchers; programs are (service, packet as base64, descriptor of standard error)."""
+
+    number: int
+    names: str
+    leaving: bool
+    profile: dict[str, Any]
+    programs: list[tuple[int, str, int | None]]
+    launchers: list[LauncherState]
+
+
+@dataclass(kw_only=True)
+class LoopState:
+    """The event loop; pid is 0 if there is none for the moment."""
+
+    pid: int
+    channel: ChannelState | None
+    introduced: list[tuple[str, int | str]]
+    generation: int
+    began: float
+
+
+@dataclass(kw_only=True)
+class HoldingsState:
+    """What the plan in force uses; listeners are (address, service, place, number, descriptor).
+
+    others are the descriptors that Holdings names in CARRIED.
+    """
+
+    plan: dict[str, Any]
+    control: int | None
+    listeners: list[tuple[dict[str, Any], str, int, int, int]]
+    stderr: list[tuple[str, int, int]]
+    numbers: dict[str, int]
+    longest: float
+    others: dict[str, int]
+    profiles: list[ProfileState]
+
+
+@dataclass(kw_only=True)
+class State:
+    """Everything; version is that of the code that wrote it."""
+
+    state: int
+    wire: int
+    version: str
+    config: str
+    nofile: int
+    next_launcher: int
+    next_profile: int
+    upgrade_tokens: list[int]
+    reload_tokens: list[int]
+    loop: LoopState
+    holdings: HoldingsState
+
+    def descriptors(self) -> list[int]:
+        """Return all descriptors that are carried."""
+        held = self.holdings
+        found = [*held.others.values()] if held.control is None else [held.control, *held.others.values()]
+        found += [descriptor for *_, descriptor in held.listeners]
+        for _name, reading, writing in held.stderr:
+            found += (reading, writing)
+        for profile in held.profiles:
+            for launcher in profile.launchers:
+                found += launcher.descriptors()
+        if self.loop.channel is not None:
+            found += self.loop.channel.descriptors()
+        return found
+
+    def to_json(self) -> str:
+        """Return it as a line of JSON; parse() is the way back."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    def to_memory(self) -> int:
+        """Return a descriptor of memory that has it. Raises OSError."""
+        memory = os.memfd_create("ucspid-state", os.MFD_CLOEXEC)
+        with os.fdopen(memory, "wb", closefd=False) as file:
+            file.write(self.to_json().encode())
+        return memory
+
+
+def from_memory(descriptor: int) -> State:
+    """Return what is in the memory, and close it. Raises as parse() does."""
+    with os.fdopen(descriptor, "rb") as file:
+        file.seek(0)
+        return parse(file.read())
+
+
+def parse(text: str | bytes) -> State:
+    """Return the state that to_json() wrote. Raises ResourceError if it is of a version not known here."""
+    data = json.loads(text)
+    for what, ours in (("state", STATE), ("wire", wire.VERSION)):
+        if data.get(what) != ours:
+            theirs = data.get(what)
+            raise ResourceError(f"needs a restart: it knows version {ours} of the {what}, not {theirs}")
+    try:
+        data["loop"]["channel"] = _channel(data["loop"]["channel"])
+        data["loop"]["introduced"] = [(kind, which) for kind, which in data["loop"]["introduced"]]
+        data["loop"] = LoopState(**data["loop"])
+        for profile in data["holdings"]["profiles"]:
+            for launcher in profile["launchers"]:
+                launcher["channel"] = _channel(launcher["channel"])
+            profile["launchers"] = [LauncherState(**launcher) for launcher in profile["launchers"]]
+        held = data["holdings"]
+        held["profiles"] = [ProfileState(**profile) for profile in held["profiles"]]
+        data["holdings"] = HoldingsState(**held)
+        return State(**data)
+    except (KeyError, TypeError) as problem:
+        raise ResourceError(f"needs a restart: its state is another ({problem})") from None
+
+
+def _channel(data: dict[str, Any] | None) -> ChannelState | None:
+    return None if data is None else ChannelState(**data)
+
+
+def profile_of_other_code(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a profile's settings as this code knows them: what is new is as if it did not matter."""
+    return _known(data, asdict(retired("").profile))
+
+
+def plan_of_other_code(data: dict[str, Any]) -> Plan:
+    """Return the plan as this code knows it; new settings of services have their least values.
+
+    It is the plan that the other code's loop serves, and what one of this code would serve if
+    that one died before the file is read. Raises ResourceError if it cannot be understood.
+    """
+    services = []
+    for service in data["services"]:
+        pattern = asdict(retired(""))
+        known = _known(service, pattern)
+        for part in ("profile", "lookup"):
+            known[part] = _known(known[part], pattern[part])
+        services.append(known)
+    try:
+        return Plan.from_json("\n".join(map(json.dumps, ({**data, "services": []}, *services))))
+    except (KeyError, TypeError) as problem:
+        raise ResourceError(f"needs a restart: its plan is another ({problem})") from None
+
+
+def _known(data: dict[str, Any], pattern: dict[str, Any]) -> dict[str, Any]:
+    return {name: data.get(name, value) for name, value in pattern.items()}

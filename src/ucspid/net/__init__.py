@@ -1,0 +1,1 @@
+"""Addresses: one form for all who compare, print or parse them."""

@@ -1,0 +1,238 @@
+"""Every event that the daemon logs: one function each, fixed names, the same fields everywhere.
+
+docs/log.md describes them. Fields that several events share: service, conn (the hexadecimal
+connection id, as in UCSPID_CONN_ID), remote (address:port), pid, listener, launcher, role.
+"""
+
+import os
+import signal
+from typing import Any, Protocol
+
+from structlog.typing import FilteringBoundLogger as Logger
+
+DEBUG, INFO = 10, 20
+"""Levels as numbers: what would be filtered is not even put together, where it is once a connection."""
+
+
+class Usage(Protocol):
+    """What a program used: seconds of CPU, peak memory in KiB."""
+
+    user: float
+    system: float
+    max_rss: int
+
+
+class Process(Protocol):
+    """A program, as far as events say anything of it."""
+
+    pid: int
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it used, once it has ended and if that is known."""
+
+    def get_returncode(self) -> int | None:
+        """Return the exit status, or a negative signal number."""
+
+
+class Service(Protocol):
+    """A service, as far as events say anything of it."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+
+class Session(Protocol):
+    """A session, as far as events say anything of it."""
+
+    connection: int
+    began: float
+
+    @property
+    def service(self) -> Service:
+        """Its service."""
+
+    @property
+    def process(self) -> Process | None:
+        """Its program, once it runs."""
+
+    @property
+    def remote(self) -> str:
+        """The client's address and port."""
+
+
+def listening(log: Logger, service: str, listener: str) -> None:
+    """A listener is served; with port 0 the listener says which port it got."""
+    log.info("listening", service=service, listener=listener)
+
+
+def not_listening(log: Logger, service: str, listener: str) -> None:
+    """A listener is no longer served: a reload took it out, or the daemon stops."""
+    log.info("not_listening", service=service, listener=listener)
+
+
+def connection_started(log: Logger, session: Session, pid: int) -> None:
+    """A program runs on a connection; a new event loop says so again of those it finds running."""
+    if log.is_enabled_for(DEBUG):
+        log.debug("connection_started", **_who(session), pid=pid)
+
+
+def connection_served(log: Logger, session: Session, now: float) -> None:
+    """A connection's program has ended: how, after how long, and what it used."""
+    if not log.is_enabled_for(INFO):
+        return
+    process = session.process
+    assert process is not None
+    usage = process.usage
+    used = {} if usage is None else {"cpu": round(usage.user + usage.system, 6), "max_rss_kib": usage.max_rss}
+    log.info(
+        "connection_served",
+        **_who(session),
+        pid=process.pid,
+        **how_ended(process.get_returncode()),
+        duration=round(now - session.began, 6),
+        **used,
+    )
+
+
+def connection_refused(log: Logger, service: str, remote: str, reason: str) -> None:
+    """A connection was closed without a program: a limit of the service."""
+    log.info("connection_refused", service=service, remote=remote, reason=reason)
+
+
+def connections_refused(log: Logger, service: str, seconds: float, reasons: dict[str, int]) -> None:
+    """More connections were refused than are logged one by one."""
+    log.warning(
+        "connections_refused", service=service, seconds=seconds, count=sum(reasons.values()), reasons=reasons
+    )
+
+
+def connection_failed(log: Logger, session: Session, reason: int, now: float) -> None:
+    """A connection was closed because its program could not be started."""
+    log.error(
+        "connection_failed",
+        **_who(session),
+        reason=os.strerror(reason),
+        duration=round(now - session.began, 6),
+    )
+
+
+def connection_dropped(log: Logger, service: str, remote: str, reason: str) -> None:
+    """A connection was closed at once because the daemon ran out of something."""
+    log.error("connection_dropped", service=service, remote=remote, reason=reason)
+
+
+def accept_failed(log: Logger, service: str, listener: str, reason: str, pause: float) -> None:
+    """The system let no connection be accepted; the service pauses."""
+    log.error("accept_failed", service=service, listener=listener, reason=reason, pause=pause)
+
+
+def rules_taken(log: Logger, path: str, rules: int) -> None:
+    """A rules file was read, for the first time or because it has changed."""
+    log.info("rules_taken", path=path, rules=rules)
+
+
+def rules_broken(log: Logger, path: str, reason: str) -> None:
+    """A rules file cannot be used: the rules of before stay, or nobody is let in if there are none."""
+    log.error("rules_broken", path=path, reason=reason)
+
+
+def service_throttled(log: Logger, service: str, pause: float) -> None:
+    """A service's program keeps failing at once: nothing is accepted for it during the pause."""
+    log.warning("service_throttled", service=service, pause=pause)
+
+
+def service_recovered(log: Logger, service: str) -> None:
+    """A throttled service's program works again."""
+    log.warning("service_recovered", service=service)
+
+
+def lifetime_exceeded(log: Logger, session: Session, limit: float) -> None:
+    """A session reached max_lifetime and is being ended."""
+    log.warning("lifetime_exceeded", **_who(session), limit=limit)
+
+
+def program_stderr(log: Logger, service: str, line: str) -> None:
+    """A program wrote a line to its descriptor 2."""
+    log.info("program_stderr", service=service, line=line)
+
+
+def program_stderr_dropped(log: Logger, service: str, lines: int) -> None:
+    """Programs of a service wrote more lines than are logged."""
+    log.warning("program_stderr_dropped", service=service, lines=lines)
+
+
+def launcher_stuck(log: Logger, launcher: int, pid: int) -> None:
+    """A launcher has not answered for a while: a program on a disk that hangs, or it was stopped."""
+    log.warning("launcher_stuck", launcher=launcher, pid=pid)
+
+
+def launcher_broken(log: Logger, launcher: int, reason: str) -> None:
+    """A launcher sent what no launcher sends; it is being replaced."""
+    log.error("launcher_broken", launcher=launcher, reason=reason)
+
+
+def loop_started(log: Logger, sessions: int) -> None:
+    """The event loop is at work; sessions counts those of before that it took over."""
+    log.info("loop_started", pid=os.getpid(), sessions=sessions)
+
+
+def connections_lost(log: Logger, service: str, count: int) -> None:
+    """A loop that died had accepted so many connections that nobody knows of: they count as failed."""
+    log.error("connections_lost", service=service, count=count)
+
+
+def handover_refused(log: Logger, service: str, reason: str) -> None:
+    """What an event loop that left has handed over makes no sense; its successor goes on without."""
+    log.error("handover_refused", service=service, reason=reason)
+
+
+def loop_confined(log: Logger, *, landlock: int, seccomp: bool) -> None:
+    """An event loop begins, confined by what the kernel has: a version of Landlock, or 0; seccomp."""
+    log.debug("loop_confined", pid=os.getpid(), landlock=landlock, seccomp=seccomp)
+
+
+def draining(log: Logger, live: int) -> None:
+    """The daemon stops: it accepts nothing more and waits for its sessions."""
+    log.info("draining", live=live)
+
+
+def drained(log: Logger) -> None:
+    """The last session has ended."""
+    log.info("drained")
+
+
+def master_lost(log: Logger) -> None:
+    """The master is gone: nothing more is accepted, sessions go on to their end."""
+    log.critical("master_lost")
+
+
+def internal_error(log: Logger, context: dict[str, Any]) -> None:
+    """A bug of the daemon's: what was being done when it showed, and where."""
+    log.error("internal_error", doing=context.get("message", ""), exc_info=context.get("exception"))
+
+
+def from_master(log: Logger, level: str, event: str, fields: dict[str, Any]) -> None:
+    """Log an event of the master's: started, reloaded, reload_failed, process_died, process_started."""
+    getattr(log, level)(event, **fields)
+
+
+def how_ended(returncode: int | None) -> dict[str, Any]:
+    """Return the field that says how a program ended: status, or signal by name, or status unknown."""
+    if returncode is None:
+        return {"status": "unknown"}
+    if returncode >= 0:
+        return {"status": returncode}
+    try:
+        return {"signal": signal.Signals(-returncode).name}
+    except ValueError:
+        return {"signal": str(-returncode)}
+
+
+def _who(session: Session) -> dict[str, Any]:
+    return {
+        "service": session.service.name,
+        "conn": f"{session.connection:x}",
+        "remote": session.remote,
+    }

@@ -1,0 +1,1 @@
+"""What decides: no I/O, the time as an argument."""

@@ -1,0 +1,88 @@
+"""The variables that a connection's program is told, by the UCSPI contract (ucspi-tcp's tcp-environ).
+
+What is not known is not set. Addresses are plain: an IPv4-mapped one is shown as IPv4. The dialects:
+
+- tcp: PROTO is TCP for IPv6 too, and an IPv6 address stands in TCPREMOTEIP, because programs of
+  the qmail family test for PROTO=TCP
+- tcp6: as ucspi-tcp6 1.11 does: over IPv6 PROTO is TCP6, and addresses, ports and host names
+  are told twice, as TCP6* and as TCP*; the ident user has only the one name TCPREMOTEINFO
+- systemd: as tcp, and REMOTE_ADDR and REMOTE_PORT as of a systemd socket with Accept=yes
+
+UCSPID_CONN_ID is the connection's number in the log, in hexadecimal.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Literal
+
+from ucspid.policy.client_facts import NOTHING, Found
+
+Dialect = Literal["tcp", "tcp6", "systemd"]
+
+_TCP = (
+    "PROTO",
+    "TCPLOCALIP",
+    "TCPLOCALPORT",
+    "TCPREMOTEIP",
+    "TCPREMOTEPORT",
+    "UCSPID_CONN_ID",
+    "TCPREMOTEHOST",
+    "TCPLOCALHOST",
+    "TCPREMOTEINFO",
+)
+_TCP6 = ("TCP6LOCALIP", "TCP6LOCALPORT", "TCP6REMOTEIP", "TCP6REMOTEPORT", "TCP6REMOTEHOST", "TCP6LOCALHOST")
+
+NAMES: dict[Dialect, tuple[str, ...]] = {
+    "tcp": _TCP,
+    "tcp6": (*_TCP, *_TCP6),
+    "systemd": (*_TCP, "REMOTE_ADDR", "REMOTE_PORT"),
+}
+"""All that a connection may set, but for what rules set; a launcher refuses others."""
+
+
+def variables(
+    local: bytes,
+    remote_ip: str,
+    remote_port: int,
+    connection: int,
+    dialect: Dialect = "tcp",
+    found: Found = NOTHING,
+    from_rule: Iterable[tuple[bytes, bytes]] = (),
+) -> bytes:
+    """Return NAME=VALUE strings with NUL between them; local comes from local_variables().
+
+    A name may stand there twice: the last one holds. Variables of a rule come last, as rules
+    have the last word.
+    """
+    remote = f"TCPREMOTEIP={remote_ip}\0TCPREMOTEPORT={remote_port}\0UCSPID_CONN_ID={connection:x}"
+    twice = dialect == "tcp6" and ":" in remote_ip
+    if twice:
+        remote += f"\0TCP6REMOTEIP={remote_ip}\0TCP6REMOTEPORT={remote_port}"
+    elif dialect == "systemd":
+        remote += f"\0REMOTE_ADDR={remote_ip}\0REMOTE_PORT={remote_port}"
+    told = local + remote.encode()
+    if found is not NOTHING:
+        told += _names(found, twice=twice)
+    for item in from_rule:
+        told += b"\0%b=%b" % item
+    return told
+
+
+@lru_cache(maxsize=256)
+def local_variables(ip: str, port: int, dialect: Dialect = "tcp") -> bytes:
+    """Return the part that is the same for all connections to one local address."""
+    told = f"TCPLOCALIP={ip}\0TCPLOCALPORT={port}\0"
+    if dialect == "tcp6" and ":" in ip:
+        return f"PROTO=TCP6\0{told}TCP6LOCALIP={ip}\0TCP6LOCALPORT={port}\0".encode()
+    return f"PROTO=TCP\0{told}".encode()
+
+
+def _names(found: Found, *, twice: bool) -> bytes:
+    """Return the strings of what was found, a NUL before each."""
+    told = b""
+    for name, value in ((b"REMOTEHOST", found.remote_host), (b"LOCALHOST", found.local_host)):
+        if value is not None:
+            told += b"\0TCP%b=%b" % (name, value)
+            if twice:
+                told += b"\0TCP6%b=%b" % (name, value)
+    return told if found.info is None else told + b"\0TCPREMOTEINFO=" + found.info

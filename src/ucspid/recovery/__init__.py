@@ -1,0 +1,1 @@
+"""What makes a restart exact, and shows that it was."""

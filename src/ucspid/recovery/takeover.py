@@ -1,0 +1,77 @@
+"""What earlier loops have left behind: sessions that run, numbers that were given, books to be balanced."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from structlog.typing import FilteringBoundLogger
+
+from ucspid.errors import WireError
+from ucspid.ipc import session_tag
+from ucspid.ipc.counters import Counters
+from ucspid.observe import events
+from ucspid.sessions.service import Service
+from ucspid.sessions.session import Session
+
+_SEQUENCE_BITS = 30
+"""Connection ids begin at the loop's start in seconds, shifted: a loop's ids never meet an earlier one's."""
+
+_IDS_END = 1 << 63
+"""No loop numbers a connection so high before the year 2242; a launcher may make it up."""
+
+
+class Before:
+    """Meets the sessions of before as launchers report them."""
+
+    def __init__(
+        self, owner: Callable[[int, str], Service], counters: Counters, log: FilteringBoundLogger, now: float
+    ) -> None:
+        """Begin without any; owner() returns the service with a number and a name, or raises WireError.
+
+        now is seconds of the epoch. A clock that was set back since an earlier loop numbered its
+        connections makes no trouble: ids go on after those of the sessions that are found.
+        """
+        self.balanced = False
+        """Whether all launchers have been heard, and the books agree with what they run."""
+        self._owner = owner
+        self._counters = counters
+        self._log = log
+        self.last_connection = int(now) << _SEQUENCE_BITS
+
+    def next_connection(self) -> int:
+        """Return an id that no connection has had."""
+        self.last_connection += 1
+        return self.last_connection
+
+    def go_on_after(self, connection: int) -> None:
+        """Give no id up to the one that another loop has given last, if it can have given that."""
+        if connection < _IDS_END:
+            self.last_connection = max(self.last_connection, connection)
+
+    def counted_out(self, connection: int) -> bool:
+        """Say whether a session has ended, and was counted out."""
+        return self._counters.counted_out(connection)
+
+    def found(self, service: int, connection: int, tag: bytes) -> Session:
+        """Take in a session that an earlier loop began. Raises WireError for one that none can have."""
+        began, ip, port, name = session_tag.unpack(tag)
+        if connection >= _IDS_END:
+            raise WireError(f"connection {connection:x} cannot be")
+        owner = self._owner(service, name)
+        if connection in owner.sessions:
+            raise WireError(f"connection {connection:x} is another launcher's")
+        session = owner.found(connection, ip, port, began, counted=not self.balanced)
+        self.go_on_after(connection)
+        return session
+
+    def balance(self, services: Iterable[Service]) -> None:
+        """Count what a loop before this one had accepted and nobody knows of: all launchers were heard."""
+        self.balanced = True
+        names = {}
+        live: Counter[int] = Counter()
+        for service in services:
+            names[service.number] = service.name
+            live[service.number] += service.limits.live
+        for number in {*names, *self._counters.used()}:
+            lost = self._counters.settle(number, live[number])
+            if lost > 0:
+                events.connections_lost(self._log, names.get(number, str(number)), lost)

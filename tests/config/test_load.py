@@ -1,0 +1,326 @@
+import grp
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from ucspid.config.environment import DEFAULT_PATH
+from ucspid.config.load import load
+from ucspid.errors import ConfigError
+from ucspid.plan import Address, Log, Lookup, Plan, Profile, Rate
+
+EXAMPLE = Path(__file__).parents[1] / "golden" / "config" / "example" / "ucspid.yaml"
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch users")
+not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root can switch users")
+
+
+class Loaded(Protocol):
+    """Loads a file with one service, more text after it, and keys before it."""
+
+    def __call__(self, text: str = "", *, top: str = "") -> Plan: ...
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Loaded:
+    def load_text(text: str = "", *, top: str = "") -> Plan:
+        path = tmp_path / "f.yaml"
+        path.write_text(f"{top}\nservices:\n  s:\n    listen: 0\n    program: [/bin/sh]\n{text}")
+        return load(path)
+
+    return load_text
+
+
+def problem(loaded: Loaded, text: str = "", *, top: str = "") -> str:
+    with pytest.raises(ConfigError) as caught:
+        loaded(text, top=top)
+    (line,) = caught.value.problems
+    return line.partition("f.yaml:")[2]
+
+
+def test_every_key_arrives_in_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("TZ", raising=False)
+    plan = load(EXAMPLE)
+    assert plan.control == str(EXAMPLE.parent / "run/control")
+    assert plan.log == Log(format="json", level="debug")
+    assert plan.max_connections == 1000
+    smtp = plan.services[0]
+    assert smtp.name == "smtp"
+    assert smtp.listen == (
+        Address(family="dual", host="", port=2525),
+        Address(family="inet6", host="::1", port=2526),
+        Address(family="inet", host="127.0.0.1", port=2528),
+        Address(family="dual", host="", port=2527),
+    )
+    assert smtp.executable in {"/usr/bin/sh", "/bin/sh"}
+    assert smtp.argv == ("sh", "-c", "exit 0", "5")
+    assert smtp.env == (
+        ("DATABYTES", "1000000"),
+        ("LANG", "C.UTF-8"),
+        ("PATH", DEFAULT_PATH),
+        ("RELAYCLIENT", ""),
+    )
+    assert smtp.profile.umask == 0o027
+    assert smtp.profile.nice == 5
+    assert smtp.profile.rlimits == (("as", 200 << 20), ("core", 0), ("cpu", None), ("nofile", 100))
+    assert smtp.profile.no_new_privs
+    assert smtp.stderr == "null"
+    assert (smtp.max_connections, smtp.on_full, smtp.max_per_ip) == (200, "refuse", 20)
+    assert (smtp.ipv4_prefix, smtp.ipv6_prefix) == (24, 56)
+    assert smtp.rate_per_ip == Rate(count=60, seconds=60, burst=30)
+    assert smtp.rate == Rate(count=500, seconds=1, burst=500)
+    assert smtp.exempt == ("127.0.0.0/8", "::1/128")
+    assert smtp.refuse_message == "421 too many connections, try again later\r\n"
+    assert isinstance(smtp.rules, tuple)
+    assert [(spec.verdict, spec.from_[0]) for spec in smtp.rules] == [
+        ("allow", "192.0.2.0/24"),
+        ("deny", "2001:db8::1"),
+    ]
+    assert (smtp.default, smtp.rule_env, smtp.environment) == ("deny", ("A",), "tcp6")
+    assert smtp.lookup == Lookup(
+        remote_host=True,
+        paranoid=True,
+        local_host="mx.example.org",
+        local_ptr=False,
+        ident=True,
+        timeout=2,
+    )
+    assert (smtp.nodelay, smtp.keepalive, smtp.backlog) == (True, True, 64)
+    assert (smtp.drain_timeout, smtp.kill_timeout, smtp.max_lifetime) == (60, 0.5, 3600)
+
+
+def test_a_plan_survives_json() -> None:
+    plan = load(EXAMPLE)
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_what_a_service_is_without_settings(loaded: Loaded) -> None:
+    plain = loaded().services[0]
+    assert plain.executable == "/bin/sh"
+    assert plain.env == (("PATH", DEFAULT_PATH),)
+    assert plain.profile.cwd == "/"
+    assert plain.profile.umask == 0o022
+    assert (plain.profile.root, plain.profile.nice, plain.profile.rlimits) == (None, None, ())
+    assert (plain.stderr, plain.on_full, plain.max_connections) == ("log", "queue", 40)
+    assert (plain.max_per_ip, plain.rate_per_ip, plain.rate, plain.max_lifetime) == (None, None, None, None)
+    assert (plain.drain_timeout, plain.kill_timeout, plain.backlog) == (30, 5, 128)
+
+
+def test_defaults_hold_unless_the_service_says_otherwise(loaded: Loaded) -> None:
+    top = "defaults: {max_per_ip: 5, env: {A: a, B: b}, max_connections: 7, umask: 077}"
+    settings = loaded("    env: {C: c}\n    max_per_ip: null\n", top=top).services[0]
+    assert settings.max_connections == 7
+    assert settings.profile.umask == 0o077
+    assert settings.max_per_ip is None
+    assert dict(settings.env) == {"C": "c", "PATH": DEFAULT_PATH}
+
+
+def test_the_service_wins_over_what_is_inherited_and_that_over_the_default_path(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/daemon")
+    monkeypatch.setenv("A", "daemon")
+    assert dict(loaded("    inherit_env: [PATH]\n").services[0].env)["PATH"] == "/daemon"
+    both = loaded("    inherit_env: [PATH, A]\n    env: {PATH: /own}\n").services[0]
+    assert dict(both.env) == {"PATH": "/own", "A": "daemon"}
+
+
+def test_a_program_is_searched_in_the_path_of_its_service(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "prog").write_text("")
+    (tmp_path / "two" / "prog").chmod(0o755)
+    path = tmp_path / "f.yaml"
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    search = f"{tmp_path}/one:{tmp_path}/two"
+    path.write_text(
+        f"services: {{s: {{listen: 0, program: [prog, x], user: {user}, env: {{PATH: '{search}'}}}}}}\n"
+    )
+    (service,) = load(path).services
+    assert service.executable == str(tmp_path / "two" / "prog")
+    assert service.argv == ("prog", "x")
+
+
+def test_paths_start_from_the_directory_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "prog").write_text("")
+    (tmp_path / "bin" / "prog").chmod(0o755)
+    path = tmp_path / "f.yaml"
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    path.write_text(f"services: {{s: {{listen: 0, program: [./prog], chdir: bin, user: {user}}}}}\n")
+    (service,) = load(path).services
+    assert service.profile.cwd == str(tmp_path / "bin")
+    assert service.executable == "./prog"
+
+
+def test_a_program_that_cannot_be_executed_is_a_mistake(loaded: Loaded, tmp_path: Path) -> None:
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    label = f"user {user}" if os.geteuid() == 0 else f"user id {os.geteuid()}"
+    text = f"  t: {{listen: 0, program: [{tmp_path}], user: {user}}}\n"
+    assert (
+        problem(loaded, text) == f"6:27: services.t.program: {tmp_path}: a directory (looked for as {label})"
+    )
+    text = f"  t: {{listen: 0, program: [sh], user: {user}, env: {{PATH: {tmp_path}:/nowhere}}}}\n"
+    assert problem(loaded, text) == f"6:27: services.t.program: sh: not found in PATH (looked for as {label})"
+
+
+def test_a_directory_that_is_not_there_is_a_mistake_of_its_key(loaded: Loaded) -> None:
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    assert problem(
+        loaded, "    chdir: missing\n", top=f"user: nobody\ndefaults: {{user: {user}}}"
+    ).startswith("7:12: services.s.chdir: cannot be set as user")
+
+
+def test_a_limit_that_the_system_refuses_is_a_mistake_of_its_key(loaded: Loaded) -> None:
+    assert problem(loaded, f"    rlimits: {{nofile: {1 << 59}}}\n").startswith(
+        "6:23: services.s.rlimits.nofile: cannot be set as "
+    )
+
+
+def test_a_mistake_in_the_defaults_is_reported_once(loaded: Loaded) -> None:
+    text = "  t: {listen: 0, program: [/bin/sh]}\n"
+    assert (
+        problem(loaded, text, top="defaults: {user: no-such-user}")
+        == "1:18: defaults.user: there is no user no-such-user"
+    )
+
+
+def test_a_program_is_not_looked_for_with_settings_that_are_wrong(loaded: Loaded) -> None:
+    assert problem(loaded, "    usr: daemon\n    env: {PATH: /nowhere}\n") == (
+        "6:5: services.s.usr: unknown key, did you mean user?"
+    )
+
+
+def test_the_reader_prints_the_plan() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-I", "-m", "ucspid.config", EXAMPLE], capture_output=True, check=True
+    )
+    assert Plan.from_json(ran.stdout).services[1].name == "plain"
+    assert ran.stderr == b""
+
+
+def test_the_reader_prints_the_mistakes(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text("usr: x\n")
+    ran = subprocess.run(
+        [sys.executable, "-I", "-m", "ucspid.config", path], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 100
+    assert ran.stdout == ""
+    assert ran.stderr == (
+        f"{path}:1:1: services: required, but not given\n{path}:1:1: usr: unknown key, did you mean user?\n"
+    )
+
+
+def test_the_reader_wants_one_file() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-I", "-m", "ucspid.config"], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (100, "usage: python -I -m ucspid.config FILE\n")
+
+
+@as_root
+def test_the_loop_and_services_without_a_user_run_as_the_user_of_the_file(loaded: Loaded) -> None:
+    nobody = pwd.getpwnam("nobody")
+    for top in ("", "user: nobody"):
+        plan = loaded("", top=top)
+        assert (plan.uid, plan.gid, plan.groups) == (nobody.pw_uid, nobody.pw_gid, (nobody.pw_gid,))
+        profile = plan.services[0].profile
+        assert (profile.uid, profile.gid, profile.groups) == (nobody.pw_uid, nobody.pw_gid, (nobody.pw_gid,))
+
+
+@as_root
+def test_the_group_of_the_file_is_that_of_services_without_a_user(loaded: Loaded) -> None:
+    plan = loaded("", top="user: nobody\ngroup: daemon")
+    assert plan.gid == plan.services[0].profile.gid == grp.getgrnam("daemon").gr_gid
+
+
+@as_root
+def test_a_service_is_root_only_if_it_says_so(loaded: Loaded) -> None:
+    profile = loaded("    user: root\n").services[0].profile
+    assert (profile.uid, profile.gid) == (0, 0)
+    assert profile.groups == tuple(sorted(set(os.getgrouplist("root", 0))))
+
+
+@as_root
+def test_the_loop_is_never_root(loaded: Loaded) -> None:
+    for user in ("root", "0"):
+        assert problem(loaded, "    user: nobody\n", top=f"user: {user}").startswith(
+            "1:7: user: the event loop must not run as root"
+        )
+
+
+@as_root
+def test_a_number_without_an_entry_needs_a_group(loaded: Loaded) -> None:
+    profile = loaded("    user: 987654\n    group: 987655\n").services[0].profile
+    assert (profile.uid, profile.gid, profile.groups) == (987654, 987655, (987655,))
+    assert (
+        problem(loaded, "    user: 987654\n")
+        == "6:11: services.s.user: user id 987654 is not in passwd(5): give its group too"
+    )
+
+
+@as_root
+def test_groups_are_taken_as_given(loaded: Loaded) -> None:
+    profile = loaded("    user: nobody\n    group: daemon\n    groups: [5, mail, 5]\n").services[0].profile
+    mail = grp.getgrnam("mail").gr_gid
+    assert (profile.gid, profile.groups) == (grp.getgrnam("daemon").gr_gid, tuple(sorted({5, mail})))
+    assert loaded("    groups: []\n").services[0].profile.groups == ()
+
+
+@as_root
+def test_under_chroot_program_and_directory_are_those_inside(tmp_path: Path, loaded: Loaded) -> None:
+    (tmp_path / "jail" / "dir").mkdir(parents=True)
+    (tmp_path / "jail" / "prog").write_text("")
+    (tmp_path / "jail" / "prog").chmod(0o755)
+    jailed = "program: [/prog], chroot: jail, user: root"
+    profile = loaded(f"    nodelay: true\n  t: {{listen: 0, {jailed}, chdir: /dir}}\n").services[0].profile
+    assert profile.root is None
+    path = tmp_path / "g.yaml"
+    path.write_text(f"services: {{t: {{listen: 0, {jailed}, chdir: /dir}}}}\n")
+    (jail,) = load(path).services
+    assert (jail.profile.root, jail.profile.cwd, jail.executable) == (str(tmp_path / "jail"), "/dir", "/prog")
+    assert problem(loaded, f"  t: {{listen: 0, {jailed}, chdir: dir}}\n").endswith(
+        "services.t.chdir: must be an absolute path, inside the chroot"
+    )
+
+
+@not_as_root
+def test_without_root_nothing_is_switched(loaded: Loaded) -> None:
+    plan = loaded("    user: nobody\n    groups: []\n", top="user: root")
+    assert (plan.uid, plan.gid, plan.groups) == (None, None, None)
+    assert plan.services[0].profile == Profile(
+        uid=None,
+        gid=None,
+        groups=None,
+        umask=0o022,
+        cwd="/",
+        root=None,
+        nice=None,
+        rlimits=(),
+        no_new_privs=False,
+    )
+
+
+@not_as_root
+def test_without_root_users_must_exist_all_the_same(loaded: Loaded) -> None:
+    assert problem(loaded, "    user: no-such-user\n").endswith(
+        "services.s.user: there is no user no-such-user"
+    )
+
+
+@not_as_root
+def test_without_root_there_is_no_chroot(loaded: Loaded) -> None:
+    assert problem(loaded, "    chroot: /\n").endswith(
+        "services.s.chroot: needs a daemon that is started as root"
+    )
+
+
+@not_as_root
+def test_without_root_a_negative_nice_is_refused(loaded: Loaded) -> None:
+    assert "services.s.nice: cannot be set as user id" in problem(loaded, "    nice: -5\n")

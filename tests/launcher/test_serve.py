@@ -1,0 +1,549 @@
+"""A launcher process, run for real over socket pairs, with the test as its master and its loop."""
+
+import errno
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import ucspid
+from ucspid.errors import EXIT_SYSTEM
+from ucspid.ipc import messages as wire
+from ucspid.ipc.channel import pair
+from ucspid.ipc.orders import Orders
+from ucspid.ipc.session_table import SIZE, Table
+from ucspid.master import roles
+from ucspid.policy.environ import NAMES
+
+TIMEOUT = 10.0
+TAG = b"tag of the session".ljust(wire.TAG_SIZE, b"\0")
+SERVICE = 7
+UNCHANGED: dict[str, object] = {
+    "uid": None, "gid": None, "groups": None, "umask": None, "cwd": None, "root": None, "nice": None,
+    "rlimits": [],
+}  # fmt: skip
+
+
+class Report(NamedTuple):
+    kind: int
+    status: int
+    process: int
+    service: int
+    connection: int
+    user: int
+    system: int
+    memory: int
+    tag: bytes
+
+
+class Peers:
+    """The master and the loop of one launcher, through all the processes that it is."""
+
+    def __init__(self) -> None:
+        self.loop, self.loop_end = pair()
+        self.loop.settimeout(TIMEOUT)
+        self.memory = os.memfd_create("table")
+        os.ftruncate(self.memory, SIZE)
+        self.reports: list[Report] = []
+        self.clients: list[socket.socket] = []
+        self.programs: dict[int, bytes] = {}
+        self.pid = 0
+        self.master = self.loop
+
+    def start(self, orphans: set[int] | None = None, nofile: int | None = None, **profile: object) -> None:
+        self.master, theirs = pair()
+        self.master.settimeout(TIMEOUT)
+        with theirs:
+            self.pid = roles.start_launcher(theirs.fileno(), self.loop_end.fileno(), self.memory)
+        orders = Orders(
+            "ucspid: launcher test",
+            no_new_privs=False,
+            nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[0] if nofile is None else nofile,
+            orphans=orphans or set(),
+            profile=UNCHANGED | profile,
+        )
+        self.master.send(orders.pack())
+        for packet in self.programs.values():
+            self.master.send(packet)
+
+    def ready(self, orphans: set[int] | None = None, nofile: int | None = None, **profile: object) -> None:
+        self.start(orphans, nofile, **profile)
+        assert self.master.recv(1000) == wire.PEER_HEAD.pack(wire.READY, wire.VERSION)
+
+    def hear(self) -> bytes:
+        """Return the launcher's next message to the master; it may have died since, with orders unread."""
+        try:
+            return self.master.recv(1000)
+        except ConnectionResetError:
+            return self.master.recv(1000)
+
+    def set_program(self, *argv: str, service: int = SERVICE, env: dict[str, str] | None = None) -> None:
+        fixed = [f"{name}={value}".encode() for name, value in (env or {}).items()]
+        allowed = [name.encode() for name in NAMES["tcp"]]
+        strings = [[argv[0].encode()], [item.encode() for item in argv], fixed, allowed]
+        self.programs[service] = wire.PEER_HEAD.pack(wire.SERVICE, service) + b"".join(
+            wire.pack_strings(item) for item in strings
+        )
+        if self.pid:
+            self.master.send(self.programs[service])
+
+    def connect(self, connection: int, *variables: str, service: int = SERVICE) -> socket.socket:
+        """Send a START; return the client's end of the connection."""
+        client, servers = socket.socketpair()
+        client.settimeout(TIMEOUT)
+        head = wire.START_HEAD.pack(wire.START, service, connection, TAG)
+        told = "\0".join(variables).encode()
+        with servers:
+            socket.send_fds(self.loop, [head + told], [servers.fileno()])
+        self.clients.append(client)
+        return client
+
+    def ask(self, layout: Any, *fields: int) -> None:
+        self.loop.send(layout.pack(*fields))
+
+    def wait(self, kind: int, connection: int | None = None) -> Report:
+        """Return the next report of a kind (for a connection), waiting for it."""
+
+        def wanted(report: Report) -> bool:
+            return report.kind == kind and connection in (None, report.connection)
+
+        while not any(map(wanted, self.reports)):
+            packet = self.loop.recv(wire.MAX_PACKET)
+            assert packet
+            self.reports += map(Report._make, wire.REPORT.iter_unpack(packet))
+        found = next(filter(wanted, self.reports))
+        self.reports.remove(found)
+        return found
+
+    def list(self, token: int = 1) -> dict[int, Report]:
+        """Have the launcher list what runs; return it by connection."""
+        self.ask(wire.LIST_HEAD, wire.LIST, token)
+        assert self.wait(wire.LISTED).connection == token
+        running = {report.connection: report for report in self.reports if report.kind == wire.RUNNING}
+        self.reports = [report for report in self.reports if report.kind != wire.RUNNING]
+        return running
+
+    def exit(self) -> int:
+        """Wait until the launcher has ended; return how."""
+        _, status = os.waitpid(self.pid, 0)
+        self.pid = 0
+        return os.waitstatus_to_exitcode(status)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        self.exit()
+        self.master.close()
+
+    def close(self) -> None:
+        if self.pid:
+            self.kill()
+        for sock in (self.loop, self.loop_end, self.master, *self.clients):
+            sock.close()
+        os.close(self.memory)
+
+
+@pytest.fixture
+def peers() -> Iterator[Peers]:
+    peers = Peers()
+    peers.set_program("/bin/cat")
+    yield peers
+    peers.close()
+
+
+@pytest.fixture
+def running(peers: Peers) -> Peers:
+    peers.ready()
+    hello = peers.wait(wire.HELLO)
+    assert (hello.status, hello.process) == (wire.VERSION, peers.pid)
+    return peers
+
+
+def finish(client: socket.socket) -> bytes:
+    client.shutdown(socket.SHUT_WR)
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+# Starting and ending programs
+
+
+def test_a_session_is_started_and_its_end_reported(running: Peers) -> None:
+    client = running.connect(11)
+    started = running.wait(wire.STARTED)
+    assert (started.connection, started.service, started.tag) == (11, SERVICE, TAG)
+    client.sendall(b"hello")
+    assert finish(client) == b"hello"
+    exited = running.wait(wire.EXITED)
+    assert (exited.connection, exited.process, exited.status) == (11, started.process, 0)
+    assert exited.memory > 0
+    assert exited.tag == TAG
+
+
+def test_how_a_program_ended_is_told_as_wait_says(running: Peers) -> None:
+    running.set_program("/bin/sh", "-c", "exit 99", service=1)
+    running.set_program("/bin/sh", "-c", "kill -9 $$", service=2)
+    running.connect(1, service=1)
+    running.connect(2, service=2)
+    assert os.waitstatus_to_exitcode(running.wait(wire.EXITED, 1).status) == 99
+    assert os.waitstatus_to_exitcode(running.wait(wire.EXITED, 2).status) == -signal.SIGKILL
+
+
+def test_a_program_has_the_environment_of_its_service_and_its_connection(running: Peers) -> None:
+    running.set_program("/usr/bin/env", env={"FIXED": "a=b", "PROTO": "service's"})
+    client = running.connect(1, "PROTO=TCP", "TCPREMOTEIP=192.0.2.1")
+    assert sorted(finish(client).splitlines()) == [b"FIXED=a=b", b"PROTO=TCP", b"TCPREMOTEIP=192.0.2.1"]
+
+
+def test_what_one_connection_sets_is_not_there_for_the_next(running: Peers) -> None:
+    running.set_program("/usr/bin/env")
+    assert finish(running.connect(1, "TCPREMOTEIP=192.0.2.1")) == b"TCPREMOTEIP=192.0.2.1\n"
+    assert finish(running.connect(2)) == b""
+
+
+@pytest.mark.parametrize("variable", ["LD_PRELOAD=/tmp/x", "PATH=/tmp", "", "TCPREMOTEIPX=1", "=x"])
+def test_a_variable_that_connections_may_not_set_starts_nothing(running: Peers, variable: str) -> None:
+    client = running.connect(1, "PROTO=TCP", variable)
+    failed = running.wait(wire.FAILED)
+    assert (failed.connection, failed.status, failed.tag) == (1, errno.EINVAL, TAG)
+    assert client.recv(1) == b""
+    assert running.list() == {}
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [("/does/not/exist", errno.ENOENT), ("/etc/passwd", errno.EACCES), ("/", errno.EACCES)],
+)
+def test_a_program_that_cannot_run_fails_with_its_errno(running: Peers, program: str, reason: int) -> None:
+    running.set_program(program)
+    client = running.connect(1)
+    assert running.wait(wire.FAILED).status == reason
+    assert client.recv(1) == b""
+
+
+def test_a_service_that_the_master_never_told_of_starts_nothing(running: Peers) -> None:
+    running.connect(1, service=99)
+    assert running.wait(wire.FAILED).status == errno.EINVAL
+
+
+def test_a_start_without_a_socket_starts_nothing(running: Peers) -> None:
+    running.loop.send(wire.START_HEAD.pack(wire.START, SERVICE, 5, TAG))
+    assert running.wait(wire.FAILED, 5).status == errno.EINVAL
+
+
+def test_ends_that_the_loop_has_not_been_given_are_not_forgotten(running: Peers) -> None:
+    running.set_program("/bin/echo", "here")
+    running.loop_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least there is: a few packets
+    connections = range(1, 31)
+    for connection in connections:
+        with running.connect(connection) as client:
+            assert finish(client) == b"here\n"
+    for connection in (31, 32):  # with the second one's output the launcher has reaped those before the first
+        with running.connect(connection) as client:
+            assert finish(client) == b"here\n"
+    running.kill()
+    running.ready()
+    for connection in connections:
+        running.wait(wire.EXITED, connection)
+
+
+def test_failed_starts_give_their_slots_back(running: Peers) -> None:
+    for connection in range(1, 20):
+        running.connect(connection, service=99)
+        running.wait(wire.FAILED, connection)
+    running.ask(wire.LIST_HEAD, wire.LIST, 7)  # a slot is cleared after its report was sent
+    running.wait(wire.LISTED, 7)
+    assert list(Table(running.memory).taken()) == []
+
+
+def test_a_program_changed_is_for_new_connections_only(running: Peers) -> None:
+    before = running.connect(1)
+    running.wait(wire.STARTED, 1)
+    running.set_program("/bin/echo", "new")
+    assert finish(running.connect(2)) == b"new\n"
+    before.sendall(b"old")
+    assert finish(before) == b"old"
+
+
+def test_all_that_the_master_has_told_holds_for_a_start_that_came_after(running: Peers) -> None:
+    os.kill(running.pid, signal.SIGSTOP)
+    for number in range(20):
+        running.set_program("/bin/echo", str(number))
+    client = running.connect(1)
+    os.kill(running.pid, signal.SIGCONT)
+    assert finish(client) == b"19\n"
+
+
+def test_the_client_socket_is_the_programs_alone(running: Peers) -> None:
+    """A second program must not keep the first one's connection open."""
+    first = running.connect(1)
+    running.connect(2)
+    running.wait(wire.STARTED, 2)
+    assert finish(first) == b""
+
+
+# Signals, lists, the end
+
+
+def test_a_signal_goes_to_the_group_of_the_program(running: Peers) -> None:
+    running.set_program("/bin/sh", "-c", "sleep 100 & echo started; wait")
+    client = running.connect(1)
+    started = running.wait(wire.STARTED)
+    assert client.recv(100) == b"started\n"
+    running.ask(wire.SIGNAL_HEAD, wire.SIGNAL, signal.SIGTERM, started.process, 1)
+    assert os.waitstatus_to_exitcode(running.wait(wire.EXITED).status) == -signal.SIGTERM
+    assert client.recv(100) == b""
+
+
+@pytest.mark.parametrize("connection", [0, 2])
+def test_a_signal_that_names_another_connection_is_not_passed_on(running: Peers, connection: int) -> None:
+    running.connect(1)
+    process = running.wait(wire.STARTED).process
+    running.ask(wire.SIGNAL_HEAD, wire.SIGNAL, signal.SIGKILL, process, connection)
+    running.ask(wire.SIGNAL_HEAD, wire.SIGNAL, signal.SIGKILL, os.getpid(), 1)
+    assert list(running.list()) == [1]
+
+
+def test_the_list_is_of_all_that_runs_and_ends_with_its_token(running: Peers) -> None:
+    assert running.list(token=1) == {}
+    for connection in (1, 2, 3):
+        running.connect(connection)
+    finish(running.connect(4))
+    running.wait(wire.EXITED, 4)
+    listed = running.list(token=2)
+    assert sorted(listed) == [1, 2, 3]
+    assert all(report.tag == TAG and report.service == SERVICE for report in listed.values())
+
+
+def test_told_to_leave_it_leaves_at_once_when_nothing_runs(running: Peers) -> None:
+    running.loop.send(bytes([wire.LEAVE]))
+    assert running.exit() == 0
+
+
+def test_told_to_leave_it_leaves_with_its_last_program(running: Peers) -> None:
+    client = running.connect(1)
+    running.loop.send(bytes([wire.LEAVE]))
+    assert list(running.list()) == [1]
+    client.sendall(b"still here")
+    assert finish(client) == b"still here"
+    running.wait(wire.EXITED, 1)
+    assert running.exit() == 0
+
+
+def test_starts_on_their_way_when_it_is_told_to_leave_are_served(running: Peers) -> None:
+    clients = [running.connect(connection) for connection in range(1, 9)]
+    running.loop.send(bytes([wire.LEAVE]))
+    assert [finish(client) for client in clients] == 8 * [b""]
+    assert running.exit() == 0
+
+
+def test_without_a_loop_it_leaves_with_its_last_program(running: Peers) -> None:
+    client = running.connect(1)
+    running.wait(wire.STARTED)
+    running.loop.close()
+    running.loop_end.close()
+    client.sendall(b"still here")
+    assert finish(client) == b"still here"
+    assert running.exit() == 0
+
+
+def test_without_a_master_it_goes_on(running: Peers) -> None:
+    running.master.close()
+    assert finish(running.connect(1)) == b""
+    running.wait(wire.EXITED, 1)
+
+
+def test_without_master_and_loop_it_leaves(running: Peers) -> None:
+    for sock in (running.master, running.loop, running.loop_end):
+        sock.close()
+    assert running.exit() == 0
+
+
+def test_a_master_that_goes_before_its_orders_ends_it(peers: Peers) -> None:
+    peers.master, theirs = pair()
+    with theirs:
+        peers.pid = roles.start_launcher(theirs.fileno(), peers.loop_end.fileno(), peers.memory)
+    peers.master.close()
+    assert peers.exit() == 0
+
+
+# Privileges
+
+
+def test_privileges_are_the_programs(peers: Peers, tmp_path: Path) -> None:
+    peers.set_program("/bin/sh", "-c", "umask; pwd; ulimit -n")
+    peers.ready(nofile=77, umask=0o27, cwd=str(tmp_path), rlimits=[("nofile", 77)])
+    assert finish(peers.connect(1)) == f"0027\n{tmp_path}\n77\n".encode()
+
+
+def test_privileges_that_cannot_be_taken_are_refused_with_the_reason(peers: Peers) -> None:
+    peers.start(cwd="/does/not/exist")
+    packet = peers.hear()
+    kind, version = wire.PEER_HEAD.unpack_from(packet)
+    (reason,) = wire.Reader(packet, wire.PEER_HEAD.size).strings()
+    assert (kind, version) == (wire.REFUSED, wire.VERSION)
+    assert b"No such file or directory" in reason
+    assert peers.exit() == EXIT_SYSTEM
+
+
+# Taking over from a predecessor
+
+
+def take_over(peers: Peers) -> dict[int, int]:
+    """Kill the launcher, which has the sessions 1, 2 and 3; return their processes."""
+    for connection in (1, 2, 3):
+        peers.connect(connection)
+    processes = {connection: peers.wait(wire.STARTED, connection).process for connection in (1, 2, 3)}
+    peers.kill()
+    return processes
+
+
+def orphan_exit(peers: Peers, process: int, status: int = 0) -> None:
+    peers.master.send(wire.ORPHAN_HEAD.pack(wire.ORPHAN_EXIT, process, status, 5, 6, 7))
+
+
+def test_a_successor_lists_what_its_predecessor_ran(running: Peers) -> None:
+    processes = take_over(running)
+    running.ready(set(processes.values()))
+    assert running.wait(wire.HELLO).process == running.pid
+    assert {number: report.process for number, report in running.list().items()} == processes
+
+
+def test_the_end_of_an_orphan_is_reported_as_the_master_saw_it(running: Peers) -> None:
+    processes = take_over(running)
+    running.ready(set(processes.values()))
+    orphan_exit(running, processes[2], status=99 << 8)
+    exited = running.wait(wire.EXITED)
+    assert exited == Report(wire.EXITED, 99 << 8, processes[2], SERVICE, 2, 5, 6, 7, TAG)
+    assert sorted(running.list()) == [1, 3]
+
+
+def test_a_program_that_ended_meanwhile_is_reported_with_status_unknown(running: Peers) -> None:
+    processes = take_over(running)
+    running.ready({processes[1], processes[3]})
+    exited = running.wait(wire.EXITED)
+    assert (exited.connection, exited.status) == (2, wire.STATUS_UNKNOWN)
+
+
+def test_orphans_are_signalled_by_the_master(running: Peers) -> None:
+    processes = take_over(running)
+    running.ready(set(processes.values()))
+    running.ask(wire.SIGNAL_HEAD, wire.SIGNAL, signal.SIGTERM, processes[1], 1)
+    assert running.master.recv(100) == wire.SIGNAL_ORPHAN_HEAD.pack(
+        wire.SIGNAL_ORPHAN, signal.SIGTERM, processes[1]
+    )
+
+
+def test_an_orphan_in_no_slot_is_the_session_that_was_being_started(running: Peers) -> None:
+    running.connect(1)
+    process = running.wait(wire.STARTED).process
+    running.kill()
+    table = Table(running.memory)
+    (slot,) = table.taken()
+    table.started(slot, 0)
+    running.ready({process})
+    assert running.wait(wire.STARTED, 1).process == process
+    assert list(running.list()) == [1]
+
+
+def test_a_session_that_was_being_started_and_has_no_process_failed(running: Peers) -> None:
+    Table(running.memory).claim(5, SERVICE, TAG)
+    running.kill()
+    running.ready()
+    failed = running.wait(wire.FAILED)
+    assert (failed.connection, failed.status, failed.service) == (5, errno.EOWNERDEAD, SERVICE)
+    running.list()
+    assert list(Table(running.memory).taken()) == []
+
+
+def test_a_successor_of_a_successor_takes_all_over(running: Peers) -> None:
+    processes = take_over(running)
+    running.ready(set(processes.values()))
+    running.connect(4)
+    processes[4] = running.wait(wire.STARTED, 4).process
+    running.kill()
+    running.ready(set(processes.values()))
+    assert {number: report.process for number, report in running.list().items()} == processes
+
+
+def test_starts_that_a_dead_launcher_had_not_read_are_its_successors(running: Peers) -> None:
+    os.kill(running.pid, signal.SIGSTOP)
+    client = running.connect(1)
+    running.kill()
+    running.ready()
+    assert finish(client) == b""
+
+
+def test_orphans_are_counted_out_when_the_master_goes(running: Peers) -> None:
+    processes = take_over(running)
+    running.ready(set(processes.values()))
+    running.list()
+    running.master.close()
+    assert {running.wait(wire.EXITED).connection for _ in range(3)} == {1, 2, 3}
+
+
+# Peers that talk nonsense
+
+
+SHORT = [bytes([kind]) for kind in (wire.START, wire.SIGNAL, wire.LIST)]
+LONG = wire.LIST_HEAD.pack(wire.LIST, 1) + b"more"
+
+
+@pytest.mark.parametrize("packet", [b"\xff", bytes(1000), *SHORT, LONG], ids=lambda packet: packet[:4].hex())
+def test_nonsense_from_the_loop_ends_the_launcher_and_no_program(
+    capfd: pytest.CaptureFixture[str], peers: Peers, packet: bytes
+) -> None:
+    peers.ready()
+    client = peers.connect(1)
+    peers.wait(wire.STARTED, 1)
+    peers.loop.send(packet)
+    assert peers.exit() == EXIT_SYSTEM
+    assert len(capfd.readouterr().err.splitlines()) == 1
+    client.sendall(b"still here")
+    assert finish(client) == b"still here"
+
+
+@pytest.mark.parametrize("kind", [wire.SERVICE, wire.ORPHAN_EXIT, wire.PRIVILEGES])
+def test_what_only_the_master_may_say_the_loop_may_not(
+    capfd: pytest.CaptureFixture[str], peers: Peers, kind: int
+) -> None:
+    """A loop that was subverted must not be able to choose a program."""
+    peers.ready()
+    packet = peers.programs[SERVICE][1:]
+    peers.loop.send(bytes([kind]) + packet)
+    assert peers.exit() == EXIT_SYSTEM
+    assert f"kind {kind}" in capfd.readouterr().err
+
+
+def test_what_only_the_loop_may_say_is_nonsense_from_the_master(
+    capfd: pytest.CaptureFixture[str], peers: Peers
+) -> None:
+    peers.ready()
+    peers.master.send(bytes([wire.LEAVE]))
+    assert peers.exit() == EXIT_SYSTEM
+    assert "kind 4" in capfd.readouterr().err
+
+
+# What it costs
+
+
+def test_a_launcher_imports_next_to_nothing() -> None:
+    main = Path(roles._LAUNCHER[-1])
+    code = (
+        f"import json, sys; space = {{'__name__': 'launcher', '__file__': {str(main)!r}}}\n"
+        f"exec(compile(open({str(main)!r}).read(), 'main', 'exec'), space)\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, capture_output=True)
+    modules = json.loads(output.stdout)
+    heavy = {"asyncio", "logging", "typing", "dataclasses", "subprocess", "yaml", "ssl", "pathlib", "uvloop"}
+    assert heavy & set(modules) == set()
+    assert "ucspid.launcher.serve" in modules
+    assert str(Path(ucspid.__path__[0])) in str(main)
+    assert len(modules) < 90

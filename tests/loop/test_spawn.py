@@ -1,0 +1,568 @@
+"""The loop's end of a launcher, against a launcher played by the test over a real socket pair."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ucspid.errors import WireError
+from ucspid.ipc import messages as wire
+from ucspid.ipc import session_tag
+from ucspid.ipc.channel import Channel, pair
+from ucspid.ipc.session_table import CAPACITY
+from ucspid.spawn import IN_FLIGHT, Launcher, Pool, Process
+
+NUMBER = 3
+SERVICE = 7
+TAG = session_tag.pack(1.5, "192.0.2.1", 4000, "smtp")
+
+
+class Session(asyncio.SubprocessProtocol):
+    """What a program's protocol was told."""
+
+    def __init__(self) -> None:
+        self.process: Process | None = None
+        self.failed: int | None = None
+        self.exited = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert self.process is None
+        self.process = cast("Process", transport)
+
+    def start_failed(self, reason: int) -> None:
+        assert self.failed is None
+        self.failed = reason
+
+    def process_exited(self) -> None:
+        assert not self.exited
+        self.exited = True
+
+
+class Rig:
+    """A Launcher, and the test as the process at its other end."""
+
+    def __init__(self) -> None:
+        ours, theirs = pair()
+        self.peer = Channel(theirs)
+        self.met: dict[int, Session] = {}
+        self.all_met: list[Session] = []
+        self.changes = 0
+        self.ended: set[int] = set()
+        self.launcher = Launcher(NUMBER, ours, self, self._changed)
+
+    def counted_out(self, connection: int) -> bool:
+        return connection in self.ended
+
+    def found(self, service: int, connection: int, tag: bytes) -> Session:
+        assert service == SERVICE
+        session_tag.unpack(tag)
+        session = self.met[connection] = Session()
+        self.all_met.append(session)
+        return session
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def close(self) -> None:
+        self.launcher.close()
+        self.peer.sock.close()
+
+    def usable(self) -> bool:
+        return self.launcher.usable
+
+    def stuck(self) -> bool:
+        return self.launcher.stuck
+
+    def start(self, connection: int) -> Session:
+        session = Session()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            head = wire.START_HEAD.pack(wire.START, SERVICE, connection, TAG)
+            assert self.launcher.start(connection, head, ours.fileno(), session)
+        return session
+
+    def heard(self) -> list[bytes]:
+        """Return what the launcher's process was sent; descriptors with it are closed."""
+        packets = []
+        while received := self.peer.receive():
+            packets.append(received[0])
+            for descriptor in received[1]:
+                os.close(descriptor)
+        return packets
+
+    def say(self, *reports: bytes) -> bool:
+        """Send a packet of reports, and have it received."""
+        self.peer.send(b"".join(reports))
+        return self.launcher.receive()
+
+    def answer_list(self, *running: int) -> None:
+        """Answer the last LIST."""
+        token = max(wire.unpack(wire.LIST_HEAD, item)[1] for item in self.heard() if item[0] == wire.LIST)
+        self.say(
+            *(report(wire.RUNNING, number) for number in running), report(wire.LISTED, token, process=99)
+        )
+
+
+def report(
+    kind: int, connection: int, status: int = 0, process: int = 1, used: tuple[int, int, int] = (0, 0, 0)
+) -> bytes:
+    return wire.REPORT.pack(kind, status, process, SERVICE, connection, *used, TAG)
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    rig = Rig()
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+async def synced(rig: Rig) -> Rig:
+    rig.answer_list()
+    assert rig.launcher.synced
+    return rig
+
+
+# One program's life
+
+
+async def test_a_program_is_an_asyncio_subprocess(synced: Rig) -> None:
+    session = synced.start(1)
+    assert synced.launcher.in_flight[1].get_pid() == 0
+    synced.say(report(wire.STARTED, 1, process=1234))
+    process = session.process
+    assert isinstance(process, asyncio.SubprocessTransport)
+    assert (process.get_pid(), process.get_returncode(), process.is_closing()) == (1234, None, False)
+    synced.say(report(wire.EXITED, 1, status=7 << 8, used=(1_500_000, 250_000, 4096)))
+    assert session.exited
+    assert (process.get_returncode(), process.is_closing()) == (7, True)
+    assert process.usage is not None
+    assert (process.usage.user, process.usage.system, process.usage.max_rss) == (1.5, 0.25, 4096)
+
+
+async def test_a_death_by_signal_is_negative_and_an_unseen_end_is_unknown(synced: Rig) -> None:
+    sessions = [synced.start(number) for number in (1, 2)]
+    synced.say(report(wire.STARTED, 1), report(wire.STARTED, 2))
+    synced.say(report(wire.EXITED, 1, status=9), report(wire.EXITED, 2, status=wire.STATUS_UNKNOWN))
+    assert [session.process and session.process.get_returncode() for session in sessions] == [-9, None]
+    assert all(session.exited for session in sessions)
+
+
+async def test_a_start_that_fails_says_why(synced: Rig) -> None:
+    session = synced.start(1)
+    synced.say(report(wire.FAILED, 1, status=errno.ENOENT))
+    assert session.failed == errno.ENOENT
+    assert not synced.launcher.in_flight
+
+
+async def test_signals_name_process_and_connection(synced: Rig) -> None:
+    session = synced.start(1)
+    synced.say(report(wire.STARTED, 1, process=1234))
+    assert session.process is not None
+    synced.heard()
+    session.process.terminate()
+    session.process.kill()
+    session.process.close()
+    expected = [(signal.SIGTERM, 1234, 1), (signal.SIGKILL, 1234, 1), (signal.SIGKILL, 1234, 1)]
+    assert [wire.unpack(wire.SIGNAL_HEAD, packet)[1:] for packet in synced.heard()] == expected
+
+
+async def test_what_has_ended_or_not_begun_is_not_signalled(synced: Rig) -> None:
+    synced.start(2)
+    session = synced.start(1)
+    synced.launcher.in_flight[2].kill()
+    synced.say(report(wire.STARTED, 1), report(wire.EXITED, 1))
+    synced.heard()
+    assert session.process is not None
+    session.process.kill()
+    session.process.close()
+    assert synced.heard() == []
+
+
+async def test_a_start_that_nobody_asked_for_is_made_up(synced: Rig) -> None:
+    synced.start(1)
+    for made_up in (2, 1 << 63, 0):
+        with pytest.raises(WireError, match="nobody asked for"):
+            synced.say(report(wire.STARTED, made_up))
+    synced.say(report(wire.STARTED, 1))
+    with pytest.raises(WireError, match="twice"):
+        synced.say(report(wire.STARTED, 1))
+    assert not synced.met
+
+
+async def test_news_is_told_once_for_a_packet(synced: Rig) -> None:
+    before = synced.changes
+    for number in (1, 2, 3):
+        synced.start(number)
+    synced.say(*(report(wire.STARTED, number) for number in (1, 2, 3)))
+    assert synced.changes == before + 1
+
+
+# Starts in flight
+
+
+async def test_no_more_starts_than_allowed_are_given(synced: Rig) -> None:
+    for number in range(1, IN_FLIGHT + 1):
+        assert synced.usable()
+        synced.start(number)
+    assert not synced.usable()
+    synced.say(report(wire.STARTED, 1))
+    assert synced.usable()
+
+
+async def test_a_start_that_the_kernel_does_not_take_leaves_nothing_behind(synced: Rig) -> None:
+    ours, theirs = socket.socketpair()
+    session = Session()
+    head = wire.START_HEAD.pack(wire.START, SERVICE, 1, TAG) + bytes(10_000)
+    with ours, theirs:
+        number = 1
+        while synced.launcher.start(number, head, ours.fileno(), session):
+            number += 1
+    assert number not in synced.launcher.in_flight
+    synced.heard()
+
+
+async def test_the_same_oldest_start_twice_is_stuck_and_its_answer_ends_that(synced: Rig) -> None:
+    synced.start(1)
+    synced.launcher.notice_stuck()
+    assert not synced.stuck()
+    synced.start(2)
+    synced.launcher.notice_stuck()
+    assert synced.stuck()
+    assert not synced.usable()
+    synced.say(report(wire.STARTED, 1))
+    assert synced.usable()
+
+
+async def test_a_launcher_that_stays_stuck_is_overdue_until_another_takes_its_place(synced: Rig) -> None:
+    def overdue() -> list[bool]:
+        synced.launcher.notice_stuck()
+        return [synced.launcher.stuck, synced.launcher.overdue]
+
+    synced.start(1)
+    assert [overdue() for _ in range(4)] == [[False, False], [True, False], [True, True], [True, True]]
+    synced.say(report(wire.HELLO, 0, status=wire.VERSION, process=77))
+    assert [overdue() for _ in range(3)] == [[False, False], [True, False], [True, True]]
+    synced.say(report(wire.STARTED, 1))
+    assert overdue() == [False, False]
+
+
+# A new loop: what runs is found
+
+
+async def test_nothing_is_started_before_all_that_runs_is_known(rig: Rig) -> None:
+    assert not rig.usable()
+    rig.answer_list(5, 6)
+    assert rig.usable()
+    assert sorted(rig.met) == [5, 6]
+    assert sorted(rig.launcher.running) == [5, 6]
+
+
+async def test_sessions_that_an_earlier_loop_was_not_told_of_are_met(rig: Rig) -> None:
+    rig.say(report(wire.STARTED, 5, process=55))
+    rig.answer_list(5)
+    assert rig.met[5].process is not None
+    assert rig.met[5].process.get_pid() == 55
+
+
+async def test_an_end_that_no_loop_was_told_of_is_met(rig: Rig) -> None:
+    rig.say(report(wire.EXITED, 5, status=3 << 8))
+    assert rig.met[5].exited
+    assert rig.met[5].process is not None
+    assert rig.met[5].process.get_returncode() == 3
+    rig.answer_list()
+    assert not rig.launcher.running
+
+
+async def test_a_failure_that_no_loop_was_told_of_is_met(rig: Rig) -> None:
+    rig.say(report(wire.FAILED, 5, status=errno.ENOENT))
+    assert rig.met[5].failed == errno.ENOENT
+
+
+@pytest.mark.parametrize("kind", [wire.EXITED, wire.FAILED])
+async def test_an_end_that_was_counted_out_before_a_death_is_not_met(rig: Rig, kind: int) -> None:
+    rig.ended.add(5)
+    rig.say(report(kind, 5))
+    rig.answer_list()
+    assert rig.met == {}
+    assert rig.launcher.running == {}
+
+
+async def called(rig: Rig, *reports: bytes) -> list[str]:
+    """Have the roll called, answered with these reports and then LISTED; return what differs."""
+    answer = rig.launcher.call_roll()
+    (token,) = (wire.unpack(wire.LIST_HEAD, item)[1] for item in rig.heard() if item[0] == wire.LIST)
+    rig.say(*reports, report(wire.LISTED, token))
+    assert answer.done()
+    return sorted(answer.result())
+
+
+async def test_a_roll_call_compares_and_changes_nothing(synced: Rig) -> None:
+    for connection in (1, 2, 3, 4):
+        synced.start(connection)
+    synced.say(*(report(wire.STARTED, connection, process=connection) for connection in (1, 2, 3)))
+    synced.heard()
+    right = [report(wire.RUNNING, connection, process=connection) for connection in (1, 2, 3)]
+    started = report(wire.STARTED, 4, process=4)
+    assert await called(synced, started, *right, report(wire.RUNNING, 4, process=4)) == []
+    unanswered = synced.start(5)
+    synced.heard()
+    wrong = [
+        report(wire.RUNNING, 2, process=7),
+        report(wire.RUNNING, 3, process=3),
+        report(wire.RUNNING, 9, process=9),
+    ]
+    assert await called(synced, *wrong) == [
+        "connection 1: process 1 in the books, and none at its launcher",
+        "connection 2: process 2 in the books, 7 at its launcher",
+        "connection 4: process 4 in the books, and none at its launcher",
+        "connection 5: its launcher has not answered the start",
+        "connection 9: process 9 at a launcher, and none in the books",
+    ]
+    assert sorted(synced.launcher.running) == [1, 2, 3, 4]
+    assert unanswered.failed is None
+    assert synced.met == {}
+
+
+async def test_half_an_answer_of_a_launcher_that_died_counts_for_nothing(synced: Rig) -> None:
+    answer = synced.launcher.call_roll()
+    synced.say(report(wire.RUNNING, 9, process=9))
+    synced.say(report(wire.HELLO, 0, status=wire.VERSION, process=99))
+    asked = [wire.unpack(wire.LIST_HEAD, item)[1] for item in synced.heard()]
+    synced.say(*(report(wire.LISTED, token) for token in sorted(asked, reverse=True)))
+    assert await answer == []
+
+
+async def test_nobody_waits_for_the_answer_of_a_launcher_that_has_left(synced: Rig) -> None:
+    answer = synced.launcher.call_roll()
+    synced.launcher.lost()
+    assert await answer == []
+
+
+async def test_a_launcher_that_lists_more_than_it_can_run_is_refused(synced: Rig) -> None:
+    answer = synced.launcher.call_roll()
+    for start in range(0, CAPACITY, 512):
+        synced.say(*(report(wire.RUNNING, 1 + start + number) for number in range(512)))
+    with pytest.raises(WireError, match="more than"):
+        synced.say(report(wire.RUNNING, CAPACITY + 1))
+    answer.cancel()
+
+
+async def test_an_end_reported_again_is_not_counted_again(synced: Rig) -> None:
+    session = synced.start(1)
+    synced.say(
+        report(wire.STARTED, 1), report(wire.EXITED, 1), report(wire.EXITED, 1), report(wire.FAILED, 1)
+    )
+    assert session.exited
+    assert not synced.met
+
+
+# A new launcher in the place of a dead one
+
+
+async def test_a_new_launcher_is_asked_and_what_it_does_not_list_has_ended(synced: Rig) -> None:
+    running, gone = synced.start(1), synced.start(2)
+    synced.say(report(wire.STARTED, 1), report(wire.STARTED, 2))
+    synced.heard()
+    synced.say(report(wire.HELLO, 0, status=wire.VERSION, process=77))
+    assert synced.launcher.pid == 77
+    synced.answer_list(1)
+    assert (running.exited, gone.exited) == (False, True)
+    assert gone.process is not None
+    assert gone.process.get_returncode() is None
+
+
+async def test_starts_that_died_with_a_launcher_fail_and_others_do_not(synced: Rig) -> None:
+    lost, started = synced.start(1), synced.start(2)
+    synced.heard()
+    synced.say(report(wire.HELLO, 0, status=wire.VERSION))
+    later = synced.start(3)
+    synced.say(report(wire.STARTED, 2))
+    synced.answer_list(2)
+    assert lost.failed == errno.EOWNERDEAD
+    assert (started.failed, later.failed) == (None, None)
+    assert list(synced.launcher.in_flight) == [3]
+
+
+async def test_the_answer_to_an_earlier_list_settles_nothing(synced: Rig) -> None:
+    session = synced.start(1)
+    for _ in range(2):
+        synced.say(report(wire.HELLO, 0, status=wire.VERSION))
+    first, second = (wire.unpack(wire.LIST_HEAD, item)[1] for item in synced.heard() if item[0] == wire.LIST)
+    synced.say(report(wire.LISTED, first))
+    assert session.failed is None
+    synced.say(report(wire.LISTED, second))
+    assert session.failed == errno.EOWNERDEAD
+
+
+async def test_the_answer_to_an_earlier_loop_settles_nothing(rig: Rig) -> None:
+    (asked,) = rig.heard()
+    rig.launcher = Launcher(NUMBER, rig.launcher._channel.sock, rig, rig._changed)
+    rig.say(report(wire.LISTED, wire.unpack(wire.LIST_HEAD, asked)[1]))
+    assert not rig.usable()
+    rig.say(report(wire.STARTED, 1))
+    assert list(rig.met) == [1]
+    rig.answer_list(1)
+    assert rig.usable()
+
+
+async def test_a_launcher_that_is_to_leave_tells_its_successor(synced: Rig) -> None:
+    synced.launcher.leave()
+    synced.launcher.leave()
+    assert synced.heard() == [bytes([wire.LEAVE])]
+    assert not synced.usable()
+    synced.say(report(wire.HELLO, 0, status=wire.VERSION))
+    assert [packet[0] for packet in synced.heard()] == [wire.LIST, wire.LEAVE]
+
+
+async def test_without_a_successor_everything_ends(synced: Rig) -> None:
+    running, starting = synced.start(1), synced.start(2)
+    synced.say(report(wire.STARTED, 1))
+    synced.launcher.lost()
+    assert running.exited
+    assert starting.failed == errno.EOWNERDEAD
+    assert not synced.launcher.running
+    assert not synced.launcher.in_flight
+
+
+async def test_the_end_of_the_channel_is_told(synced: Rig) -> None:
+    synced.peer.sock.close()
+    assert not synced.launcher.receive()
+
+
+# A peer that is no launcher
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"x",
+        report(wire.STARTED, 1) + b"x",
+        report(wire.START, 1),
+        report(0xFF, 1),
+        report(wire.HELLO, 0, status=wire.VERSION + 1),
+        report(wire.STARTED, 1) + report(wire.STARTED, 1),
+        report(wire.STARTED, 1) + report(wire.EXITED, 1, status=0x7F),
+    ],
+)
+async def test_what_no_launcher_sends_is_refused(synced: Rig, packet: bytes) -> None:
+    synced.start(1)
+    with pytest.raises(WireError):
+        synced.say(packet)
+
+
+async def test_descriptors_from_a_launcher_are_refused(synced: Rig) -> None:
+    reading, writing = os.pipe()
+    synced.peer.send(report(wire.STARTED, 1), (writing,))
+    os.close(writing)
+    with pytest.raises(WireError):
+        synced.launcher.receive()
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+
+
+reports = st.builds(
+    wire.REPORT.pack,
+    st.sampled_from([*range(16, 22), 0, 255]),
+    st.integers(-(2**31), 2**31 - 1) | st.integers(-1, 300) | st.just(wire.VERSION),
+    st.integers(0, 9),
+    st.just(SERVICE),
+    st.integers(1, 4),
+    *3 * [st.integers(0, 2**64 - 1)],
+    st.just(TAG) | st.binary(min_size=64, max_size=64),
+)
+
+
+@given(st.lists(reports, max_size=20) | st.lists(st.binary(min_size=1), max_size=5))
+async def test_any_reports_are_taken_or_refused(packets: list[bytes]) -> None:
+    rig = Rig()
+    sessions = [rig.start(number) for number in (1, 2)]
+    try:
+        for packet in packets:
+            with contextlib.suppress(WireError):
+                assert rig.say(packet)
+        for session in [*sessions, *rig.all_met]:
+            assert session.failed is None or not session.exited
+            if session.process is not None:
+                session.process.get_returncode()
+    finally:
+        rig.close()
+
+
+# All launchers of a profile
+
+
+def pool_of(*rigs: Rig) -> tuple[Pool, list[str]]:
+    asked: list[str] = []
+    pool = Pool(lambda: asked.append("more"))
+    pool.open = True
+    for number, rig in enumerate(rigs):
+        rig.launcher.number = number
+        pool.add(rig.launcher)
+    return pool, asked
+
+
+@pytest.fixture
+async def two() -> AsyncIterator[tuple[Rig, Rig]]:
+    rigs = Rig(), Rig()
+    for rig in rigs:
+        rig.answer_list()
+    yield rigs
+    for rig in rigs:
+        rig.close()
+
+
+async def test_the_launcher_with_the_fewest_starts_before_it_is_chosen(two: tuple[Rig, Rig]) -> None:
+    pool, asked = pool_of(*two)
+    two[0].start(1)
+    assert pool.choose() is two[1].launcher
+    two[1].start(2)
+    two[1].start(3)
+    assert pool.choose() is two[0].launcher
+    assert asked == []
+
+
+async def test_more_are_asked_for_once_when_starts_queue_up(two: tuple[Rig, Rig]) -> None:
+    pool, asked = pool_of(*two)
+    for number in range(2 * IN_FLIGHT):
+        two[number % 2].start(number + 1)
+    for _ in range(3):
+        assert pool.choose() is None
+    assert asked == ["more"]
+    pool.add(two[0].launcher)
+    pool.choose()
+    assert asked == ["more", "more"]
+
+
+async def test_none_is_chosen_that_is_stuck_leaves_or_is_full(two: tuple[Rig, Rig]) -> None:
+    pool, _asked = pool_of(*two)
+    two[0].launcher.leave()
+    for number in range(1, IN_FLIGHT + 1):
+        two[1].start(number)
+    assert pool.choose() is None
+
+
+async def test_none_is_chosen_before_the_pool_is_open(two: tuple[Rig, Rig]) -> None:
+    pool, _asked = pool_of(*two)
+    pool.open = False
+    assert pool.choose() is None
+    assert pool.synced
+
+
+async def test_launchers_that_become_stuck_are_told_once_and_another_asked_for(two: tuple[Rig, Rig]) -> None:
+    pool, asked = pool_of(*two)
+    two[1].start(1)
+    assert pool.busy
+    assert pool.notice_stuck() == []
+    assert pool.notice_stuck() == [two[1].launcher]
+    assert pool.notice_stuck() == []
+    assert asked == ["more"]
+    assert pool.choose() is two[0].launcher

@@ -1,0 +1,379 @@
+"""The master against launchers and a loop that were subverted: nothing they send ends or misleads it."""
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plans import service
+from ucspid.ipc import messages as wire
+from ucspid.ipc.channel import Channel, pair
+from ucspid.ipc.session_table import SIZE, Table, processes
+from ucspid.master import loop_supervisor
+from ucspid.master.holdings import Holdings
+from ucspid.master.launchers import MAX_REASON, MOST_UNHEARD, Exit, Launcher, ProfileLaunchers, Program
+from ucspid.master.loop_process import LoopProcess
+from ucspid.master.loop_supervisor import MAX_HELD_EVENTS, LoopLink
+from ucspid.master.main import MOST_TOKENS, Master
+from ucspid.master.poller import Poller
+
+PROGRAM = ["sleep", "1000"]
+
+
+class Owner:
+    """What the master is told."""
+
+    def __init__(self) -> None:
+        self.ready: list[Launcher] = []
+        self.reasons: list[str] = []
+        self.notes: list[tuple[int, int, int]] = []
+        self.events: list[str] = []
+
+    def launcher_ready(self, _profile: ProfileLaunchers, launcher: Launcher) -> None:
+        self.ready.append(launcher)
+
+    def launcher_refused(self, _profile: ProfileLaunchers, reason: str) -> None:
+        self.reasons.append(reason)
+
+    def loop_note(self, kind: int, number: int, token: int) -> None:
+        self.notes.append((kind, number, token))
+
+    def loop_lost(self, reason: str) -> None:
+        raise AssertionError(reason)
+
+    def loop_leaves(self) -> None:
+        self.events.append("leaves")
+
+    def loop_not_replaced(self, reason: str) -> None:
+        self.events.append(reason)
+
+    def log(self, level: str, event: str, **fields: object) -> None:
+        assert (level, bool(fields)) == ("error", True)
+        self.events.append(event)
+
+
+class Hostile:
+    """A profile with one launcher, whose end of the master's channel is the test's."""
+
+    def __init__(self) -> None:
+        self.owner = Owner()
+        self.poller = Poller()
+        self.profile = ProfileLaunchers(1, service("a").profile, 1024, self.poller, self.owner)
+        loop_end, own_end = pair()
+        memory = os.memfd_create("table")
+        os.ftruncate(memory, SIZE)
+        ours, theirs = pair()
+        self.peer = Channel(theirs)
+        self.launcher = Launcher(1, 1, loop_end, own_end, memory, channel=Channel(ours))
+        self.profile.launchers[1] = self.launcher
+        self.profile._watch(self.launcher)
+
+    def say(self, packet: bytes, *descriptors: int) -> None:
+        self.peer.send(packet, descriptors)
+        self.poller.run_once()
+
+    def close(self) -> None:
+        self.profile.dismiss()
+        self.peer.sock.close()
+
+
+@pytest.fixture
+def hostile() -> Iterator[Hostile]:
+    hostile = Hostile()
+    yield hostile
+    hostile.close()
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(PROGRAM, process_group=0) as process:
+        yield process
+        process.kill()
+
+
+def refused(*strings: bytes) -> bytes:
+    return wire.PEER_HEAD.pack(wire.REFUSED, wire.VERSION) + wire.pack_strings(list(strings))
+
+
+def test_a_launcher_is_ready_when_it_says_so(hostile: Hostile) -> None:
+    hostile.say(wire.PEER_HEAD.pack(wire.READY, wire.VERSION))
+    assert hostile.owner.ready == [hostile.launcher]
+
+
+@pytest.mark.parametrize("packet", [refused(), refused(b"no", b"such"), refused(b"\xff")])
+def test_a_refusal_has_a_reason_of_some_kind(hostile: Hostile, packet: bytes) -> None:
+    hostile.say(packet)
+    assert len(hostile.owner.reasons) == 1
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"x",
+        bytes([wire.READY]),
+        wire.PEER_HEAD.pack(wire.READY, wire.VERSION + 1),
+        wire.PEER_HEAD.pack(wire.REFUSED, wire.VERSION) + b"\xff\xff\xff\xff",
+        bytes([wire.SIGNAL_ORPHAN]),
+        bytes([wire.SERVICE]) * 100,
+        bytes(wire.MAX_PACKET + 1),
+    ],
+    ids=lambda packet: packet[:4].hex(),
+)
+def test_a_launcher_that_sends_nonsense_is_killed(
+    hostile: Hostile, process: subprocess.Popen[bytes], packet: bytes
+) -> None:
+    hostile.launcher.pid = process.pid
+    hostile.say(packet)
+    assert process.wait(10) == -signal.SIGKILL
+    assert hostile.owner.events == ["launcher_broken"]
+    hostile.launcher.pid = 0
+
+
+def test_descriptors_from_a_launcher_are_not_taken(hostile: Hostile) -> None:
+    reading, writing = os.pipe()
+    hostile.say(wire.PEER_HEAD.pack(wire.READY, wire.VERSION), writing)
+    os.close(writing)
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+    assert hostile.owner.ready == []
+
+
+def test_a_launcher_may_have_its_own_orphans_ended_and_no_other_process(
+    hostile: Hostile, process: subprocess.Popen[bytes]
+) -> None:
+    def ask(number: int, pid: int) -> None:
+        hostile.say(wire.SIGNAL_ORPHAN_HEAD.pack(wire.SIGNAL_ORPHAN, number, pid))
+
+    ask(signal.SIGKILL, process.pid)
+    ask(signal.SIGKILL, 0)
+    hostile.launcher.orphans = {process.pid}
+    ask(signal.SIGSTOP, process.pid)
+    ask(0xFFFF, process.pid)
+    assert process.poll() is None
+    ask(signal.SIGTERM, process.pid)
+    assert process.wait(10) == -signal.SIGTERM
+
+
+def test_a_reason_of_any_length_is_cut_to_one_that_can_be_told(hostile: Hostile) -> None:
+    hostile.say(refused(b"\xff" * 100_000))
+    (reason,) = hostile.owner.reasons
+    assert 0 < len(reason) <= MAX_REASON
+
+
+def test_an_orphan_that_has_left_its_process_group_ends_nobody(hostile: Hostile) -> None:
+    with subprocess.Popen(PROGRAM) as process:
+        hostile.launcher.orphans = {process.pid}
+        hostile.say(wire.SIGNAL_ORPHAN_HEAD.pack(wire.SIGNAL_ORPHAN, signal.SIGTERM, process.pid))
+        assert process.poll() is None
+        process.kill()
+
+
+def test_a_launcher_cannot_cut_its_table_short(hostile: Hostile) -> None:
+    launcher = hostile.profile.add(2)
+    with pytest.raises(PermissionError):
+        os.ftruncate(launcher.memory, 0)
+    assert processes(launcher.memory) == set()
+    hostile.profile.dismiss()
+    os.waitpid(launcher.pid, 0)
+
+
+def test_the_end_of_an_orphan_waits_for_a_launcher_to_be_told(hostile: Hostile) -> None:
+    hostile.launcher.orphans = {77}
+    assert hostile.profile.orphan_exited(Exit(77, 0, 1, 2, 3))
+    assert not hostile.profile.orphan_exited(Exit(77, 0, 1, 2, 3))
+    assert hostile.peer.receive_packet() == wire.ORPHAN_HEAD.pack(wire.ORPHAN_EXIT, 77, 0, 1, 2, 3)
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=100) | st.integers(48, 50).map(lambda kind: bytes([kind]) * 8))
+)
+def test_no_bytes_of_a_launcher_end_the_master(packets: list[bytes]) -> None:
+    hostile = Hostile()
+    try:
+        for packet in packets:
+            hostile.say(packet)
+    finally:
+        hostile.close()
+
+
+def open_descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+@contextlib.contextmanager
+def group() -> Iterator[int]:
+    """Start what the master would take for an orphan: a child that leads a process group."""
+    with subprocess.Popen(PROGRAM, process_group=0) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_a_launcher_that_names_programs_of_others_in_its_table_does_not_get_them(hostile: Hostile) -> None:
+    """The first launcher is subverted; the second has died, with a session of before that it took over."""
+    master: Any = Master("file", None, -1, 1024)
+    master._held.profiles = {"profile": hostile.profile}
+    memory = os.memfd_create("table")
+    os.ftruncate(memory, SIZE)
+    other = hostile.profile.launchers[2] = Launcher(2, 2, *pair(), memory)
+    with group() as its_own, group() as orphan, group() as starting:
+        other.orphans = {orphan}
+        table = Table(memory)
+        table.started(table.claim(1, 1, b""), its_own)
+        table = Table(hostile.launcher.memory)
+        for connection, process in enumerate([its_own, orphan], 1):
+            table.started(table.claim(connection, 1, b""), process)
+        other.pid = os.getsid(0)  # as if it had led the session of these
+        found = master._orphans(other, set())
+        other.pid = 0
+        assert {its_own, starting} <= found
+        assert orphan not in master._orphans(hostile.launcher, set())
+    os.close(master._held._null)
+
+
+class HostileLoop:
+    """The master's link to a loop whose end is the test's."""
+
+    def __init__(self) -> None:
+        self.owner = Owner()
+        self.poller = Poller()
+        self.held = Holdings()
+        self.link = LoopLink("file", self.held, self.poller, self.owner)
+        ours, theirs = pair()
+        self.peer = Channel(theirs)
+        self.ours = ours
+        self.process = self.link._process = LoopProcess(0, Channel(ours))
+        self.link._watch(self.process)
+
+    def say(self, packet: bytes, *descriptors: int) -> None:
+        self.peer.send(packet, descriptors)
+        self.poller.run_once()
+
+    def close(self) -> None:
+        self.peer.sock.close()
+        self.ours.close()
+        os.close(self.held._null)
+        os.close(self.held.counters)
+
+
+@pytest.fixture
+def loop() -> Iterator[HostileLoop]:
+    loop = HostileLoop()
+    yield loop
+    loop.close()
+
+
+def test_a_note_is_passed_on(loop: HostileLoop) -> None:
+    loop.say(wire.NOTE_HEAD.pack(wire.NOTE_RELOAD, 1, 2))
+    assert loop.owner.notes == [(wire.NOTE_RELOAD, 1, 2)]
+
+
+@pytest.mark.parametrize("packet", [b"x", wire.NOTE_HEAD.pack(wire.NOTE_TAKEN, 1, 2) + b"x", b'{"do": "x"}'])
+def test_a_loop_that_sends_nonsense_is_killed(
+    loop: HostileLoop, process: subprocess.Popen[bytes], packet: bytes
+) -> None:
+    loop.process.pid = process.pid
+    loop.say(packet)
+    assert process.wait(10) == -signal.SIGKILL
+    assert loop.owner.notes == []
+
+
+def test_a_loop_that_closes_its_channel_and_stays_costs_no_time_and_is_killed(
+    loop: HostileLoop, process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_supervisor, "EXIT_TIMEOUT", 0.01)
+    loop.process.pid = process.pid
+    loop.peer.sock.shutdown(socket.SHUT_RDWR)
+    loop.poller.run_once()
+    assert process.poll() is None
+    loop.link._tell("drain", at_once=False)
+    loop.poller.run_once()  # nothing is there to wake it up but the time
+    assert process.wait(10) == -signal.SIGKILL
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40)))
+def test_no_bytes_of_a_loop_end_the_master(packets: list[bytes]) -> None:
+    loop = HostileLoop()
+    try:
+        for packet in packets:
+            loop.say(packet)
+    finally:
+        loop.close()
+
+
+def test_events_for_a_loop_that_does_not_listen_wait_in_bounds_and_are_told_when_it_does(
+    loop: HostileLoop,
+) -> None:
+    loop.process.told_first = True
+    for number in range(3000):
+        loop.link.log("info", "event", number=number)
+    channel = loop.process.channel
+    assert len(channel.waiting) <= 1
+    assert len(loop.link._events) == MAX_HELD_EVENTS
+    told = []
+    while (packet := loop.peer.receive_packet()) is not None:
+        told.append(json.loads(packet)["fields"]["number"])
+        if channel.backed_up and len(told) % 10 == 0:
+            loop.link._hear(loop.process)
+    assert told[-1] == 2999
+    assert told[-MAX_HELD_EVENTS:] == list(range(2000, 3000))
+    assert not channel.backed_up
+
+
+def test_a_loop_that_asks_for_reloads_without_end_is_killed(process: subprocess.Popen[bytes]) -> None:
+    master: Any = Master("file", None, -1, 1024)
+    ours, theirs = pair()
+    master._loop._process = LoopProcess(process.pid, Channel(ours))
+    master._loop._watch(master._loop._process)
+    master._answer = [], []  # a reload whose plan the loop does not take
+    with ours, Channel(theirs).sock as peer:
+        for token in range(MOST_TOKENS + 1):
+            assert len(master._again or []) == token
+            peer.send(wire.NOTE_HEAD.pack(wire.NOTE_RELOAD, 0, token))
+            master._poller.run_once()
+        assert process.wait(10) == -signal.SIGKILL
+        assert len(master._again) == MOST_TOKENS + 1
+    os.close(master._held._null)
+    os.close(master._children._list)
+
+
+def test_a_launcher_that_does_not_listen_to_changes_of_its_programs_is_killed(
+    hostile: Hostile, process: subprocess.Popen[bytes]
+) -> None:
+    hostile.launcher.pid = process.pid
+    reading, writing = os.pipe()
+    gc.collect()  # sockets of other tests
+    before = open_descriptors()
+    for change in range(10_000):
+        hostile.profile.set_programs([Program(1, b"%d" % change, writing)], "a")
+        channel = hostile.launcher.channel
+        assert channel is not None
+        assert len(channel.waiting) <= MOST_UNHEARD + 2
+    assert process.wait(10) == -signal.SIGKILL
+    assert open_descriptors() <= before + MOST_UNHEARD + 2
+    hostile.profile._forget_channel(hostile.launcher)
+    assert open_descriptors() == before - 1
+    hostile.launcher.pid = 0
+    os.close(reading)
+    os.close(writing)
+
+
+def test_events_wait_for_a_loop_in_bounds() -> None:
+    link: Any = LoopLink("file", Holdings(), Poller(), Owner())
+    for number in range(3000):
+        link.log("info", "event", number=number)
+    assert len(link._events) == 1000
+    assert link._events[-1]["fields"] == {"number": 2999}
+    os.close(link._held._null)
+    os.close(link._held.counters)

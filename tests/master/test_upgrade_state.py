@@ -1,0 +1,171 @@
+"""What the master carries through execve(2): the same again, also for code that knows other settings."""
+
+import dataclasses
+import json
+import os
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from plans import plan, service
+from ucspid.errors import ResourceError, UcspidError
+from ucspid.ipc import messages as wire
+from ucspid.ipc.channel import Channel, pair, seqpacket
+from ucspid.master import resume, upgrade_state
+from ucspid.master.launchers import Launcher, ProfileLaunchers
+from ucspid.master.poller import Poller
+from ucspid.master.upgrade import Upgrade
+from ucspid.master.upgrade_state import ChannelState, HoldingsState, LoopState, ProfileState, State
+from ucspid.plan import Profile
+
+PLAN = plan(service("a"), service("b"))
+
+
+def state(**changes: Any) -> State:
+    values: dict[str, Any] = {
+        "state": upgrade_state.STATE, "wire": wire.VERSION, "version": "1", "config": "/file", "nofile": 1024,
+        "next_launcher": 7, "next_profile": 8, "upgrade_tokens": [1], "reload_tokens": [2, 3],
+        "loop": LoopState(
+            pid=5, channel=ChannelState(descriptor=10, waiting=[("aGk=", [11])]),
+            introduced=[("stderr", "a"), ("launcher", 1)], generation=4, began=1.5,
+        ),
+        "holdings": HoldingsState(
+            plan=asdict(PLAN), control=12, listeners=[(asdict(PLAN.services[0].listen[0]), "a", 0, 3, 13)],
+            stderr=[("a", 14, 15)], numbers={"a": 1, "b": 2}, longest=9.0, others={"_null": 16}, profiles=[],
+        ),
+    } | changes  # fmt: skip
+    return State(**values)
+
+
+def test_a_state_is_the_same_again() -> None:
+    again = upgrade_state.from_memory(state().to_memory())
+    assert again.to_json() == state().to_json()
+    assert sorted(again.descriptors()) == [10, 11, 12, 13, 14, 15, 16]
+    assert upgrade_state.plan_of_other_code(again.holdings.plan) == PLAN
+
+
+@pytest.mark.parametrize(
+    "changes", [{"state": upgrade_state.STATE + 1}, {"wire": wire.VERSION + 1}, {"state": None}, {"more": 1}]
+)
+def test_a_state_of_another_version_needs_a_restart(changes: dict[str, Any]) -> None:
+    with pytest.raises(ResourceError, match="needs a restart"):
+        upgrade_state.parse(json.dumps(json.loads(state().to_json()) | changes))
+
+
+def test_settings_that_one_of_the_two_does_not_know_matter_not() -> None:
+    data = json.loads(json.dumps(dataclasses.asdict(PLAN)))
+    data["services"][0]["from_the_future"] = 1
+    data["services"][0]["profile"]["from_the_future"] = 1
+    del data["services"][1]["nodelay"]
+    del data["services"][1]["lookup"]["ident"]
+    assert upgrade_state.plan_of_other_code(data) == PLAN
+
+
+def test_a_plan_that_is_another_altogether_needs_a_restart() -> None:
+    data = json.loads(json.dumps(dataclasses.asdict(PLAN)))
+    with pytest.raises(ResourceError, match="needs a restart"):
+        upgrade_state.plan_of_other_code(data | {"from_the_future": 1})
+
+
+class Owner:
+    def log(self, *_: object, **__: object) -> None:
+        raise AssertionError
+
+    launcher_ready = launcher_refused = log
+
+
+def test_a_launcher_goes_on_with_the_packets_that_wait() -> None:
+    profile: Profile = PLAN.services[0].profile
+    poller = Poller()
+    ours, theirs = pair()
+    loop_end, own_end = pair()
+    reading, writing = os.pipe()
+    channel = Channel(ours, [(b"first", (writing,))])
+    launcher = Launcher(
+        3, 1, loop_end, own_end, os.memfd_create("table"), pid=77, channel=channel, ready=True
+    )
+    launcher.orphans, launcher.late = {5}, {6: b"late\0"}
+    before = ProfileLaunchers(1, profile, 1024, poller, Owner())
+    before.names, before.launchers = "a,b", {3: launcher}
+
+    text = json.dumps(asdict(before.to_state()))
+    for sock in (ours, loop_end, own_end):
+        sock.detach()
+    data = json.loads(text)
+    (item,) = data["launchers"]
+    item["channel"] = ChannelState(**item["channel"])
+    data["launchers"] = [upgrade_state.LauncherState(**item)]
+    found, after = ProfileLaunchers.from_state(ProfileState(**data), 1024, poller, Owner())
+
+    assert (found, after.names, after.outdated, after.leaving) == (profile, "a,b", True, False)
+    again = after.launchers[3]
+    assert (again.pid, again.ready, again.orphans, again.late) == (77, True, {5}, {6: b"late\0"})
+    poller.run_once()
+    received = Channel(theirs).receive()
+    assert received is not None
+    assert received[0] == b"first"
+    os.write(received[1][0], b"x")
+    assert os.read(reading, 1) == b"x"
+    again.pid = 0
+    after.dismiss()
+    theirs.close()
+    for descriptor in (reading, *received[1]):
+        os.close(descriptor)
+
+
+def test_an_end_of_a_channel_is_taken_up_by_its_number() -> None:
+    one, other = pair()
+    with other, seqpacket(one.detach()) as again:
+        Channel(again).send(b"x")
+        assert other.recv(1) == b"x"
+
+
+def test_a_descriptor_that_the_new_code_has_no_use_for_needs_a_restart() -> None:
+    held = HoldingsState(**{**vars(state().holdings), "others": {"_null": 16, "_other": 17}})
+    with pytest.raises(ResourceError, match=r"needs a restart.*_other"):
+        resume.understand(state(holdings=held).to_memory())
+    assert resume.understand(state().to_memory()).holdings.others == {"_null": 16}
+
+
+class Upgrading:
+    """A master that holds one descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.told: list[Any] = []
+
+    def to_state(self, upgrade_tokens: list[int]) -> State:
+        held = HoldingsState(
+            **{**vars(state().holdings), "control": None, "listeners": [], "stderr": [],
+               "others": {"_null": self.descriptor}}
+        )  # fmt: skip
+        loop = LoopState(pid=0, channel=None, introduced=[], generation=1, began=0.0)
+        return state(upgrade_tokens=upgrade_tokens, holdings=held, loop=loop)
+
+    def tell_tokens(self, tokens: list[int], problem: UcspidError) -> None:
+        self.told.append((tokens, str(problem)))
+
+    def log(self, level: str, event: str, **_fields: object) -> None:
+        self.told.append((level, event))
+
+
+def test_an_execve_that_fails_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/does/not/exist")
+    reading, writing = os.pipe()
+    master = Upgrading(writing)
+    ended: list[None] = []
+    upgrade = Upgrade(master, "/file", Poller(), lambda: ended.append(None))
+    upgrade.want([5])
+    upgrade._execute([5])
+    assert not os.get_inheritable(writing)
+    reason = "cannot execute /does/not/exist: No such file or directory"
+    assert master.told == [("error", "upgrade_failed"), ([5], reason)]
+    assert len(ended) == 1
+    assert not upgrade.wanted
+    upgrade.want([6])
+    upgrade.begin()
+    assert master.told[-1] == ([6], "cannot start a trial: No such file or directory")
+    os.close(reading)
+    os.close(writing)

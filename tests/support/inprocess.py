@@ -1,0 +1,288 @@
+"""The event loop's server with real listeners and clients, in the test's own process and event loop.
+
+In place of launchers stand fakes that speak their protocol over real socket pairs, and start
+nothing: the test says how each start goes on. Nothing sleeps: until() waits for news.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import functools
+import mmap
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import structlog
+
+from ucspid import plan
+from ucspid.admission.listener import Listener
+from ucspid.control.services import Planned, Server
+from ucspid.ipc import messages as wire
+from ucspid.ipc.channel import Channel, pair
+from ucspid.ipc.counters import SIZE, Counters
+from ucspid.linux.memfd import sealed_memory
+from ucspid.lookup.dns import Resolver
+from ucspid.lookup.ident import Ident
+from ucspid.lookup.names import Names
+from ucspid.sessions.service import Service
+
+PROFILE = 1
+TIMEOUT = 10.0
+
+
+def settings(name: str, **changed: Any) -> plan.Service:
+    """Return a service's settings: hardly any limits unless the test wants them."""
+    return dataclasses.replace(plan.retired(name), **{"max_connections": 100, **changed})
+
+
+@functools.cache
+def _descriptor() -> int:
+    return sealed_memory("counters", SIZE)
+
+
+@functools.cache
+def _memory() -> mmap.mmap:
+    return mmap.mmap(_descriptor(), SIZE)
+
+
+@functools.cache
+def _counters() -> Counters:
+    """Return counters for all rigs in turn: tests of a lack of descriptors must gain none by the way."""
+    return Counters(_descriptor())
+
+
+class FakeLauncher:
+    """The other end of a launcher's channel."""
+
+    def __init__(self, number: int, news: Callable[[], None]) -> None:
+        """Answer LIST as a launcher that runs nothing, unless it lists, and keep the starts."""
+        self.lists = False
+        self.number = number
+        self.loop_end, own_end = pair()
+        self.starts: dict[int, tuple[int, int]] = {}
+        """By connection: the service and our copy of the client's socket."""
+        self.signals: list[tuple[int, int]] = []
+        self.left = False
+        self._tags: dict[int, bytes] = {}
+        self._channel = Channel(own_end)
+        self._news = news
+        asyncio.get_running_loop().add_reader(own_end.fileno(), self._receive)
+        self.report(wire.HELLO, wire.VERSION)
+
+    @property
+    def descriptor(self) -> int:
+        """What it receives on."""
+        return self._channel.fileno()
+
+    def _receive(self) -> None:
+        received = self._channel.receive()
+        if received is None:
+            return
+        packet, descriptors = received
+        if not packet:
+            self.close()
+        elif packet[0] == wire.START:
+            _kind, service, connection, tag = wire.unpack(wire.START_HEAD, packet, exact=False)
+            self.starts[connection] = service, descriptors[0]
+            self._tags[connection] = tag
+        elif packet[0] == wire.LIST:
+            for connection in self.starts if self.lists else ():
+                self.report(wire.RUNNING, 0, connection, process=connection & 0xFFFF)
+            self.report(wire.LISTED, connection=wire.unpack(wire.LIST_HEAD, packet)[1])
+        elif packet[0] == wire.SIGNAL:
+            _kind, number, _process, connection = wire.unpack(wire.SIGNAL_HEAD, packet)
+            self.signals.append((connection, number))
+        else:
+            self.left = True
+        self._news()
+
+    def report(self, kind: int, status: int = 0, connection: int = 0, process: int = 0) -> None:
+        """Send one report."""
+        service, _ = self.starts.get(connection, (0, 0))
+        tag = self._tags.get(connection, bytes(wire.TAG_SIZE))
+        self._channel.send(wire.REPORT.pack(kind, status, process, service, connection, 0, 0, 0, tag))
+
+    def started(self, connection: int) -> None:
+        """Say that the program runs."""
+        self.report(wire.STARTED, 0, connection, process=connection & 0xFFFF)
+
+    def failed(self, connection: int, reason: int = errno.ENOENT) -> None:
+        """Say that the program could not be started."""
+        self.report(wire.FAILED, reason, connection)
+        self._forget(connection)
+
+    def exited(self, connection: int, status: int = 0) -> None:
+        """Say that the program has ended, and close the client's connection."""
+        self.report(wire.EXITED, status, connection, process=connection & 0xFFFF)
+        self._forget(connection)
+
+    def _forget(self, connection: int) -> None:
+        os.close(self.starts.pop(connection)[1])
+
+    def close(self) -> None:
+        """Die."""
+        if self._channel.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._channel.fileno())
+            self._channel.sock.close()
+            for connection in list(self.starts):
+                self._forget(connection)
+
+
+class Rig:
+    """A server with services, their listeners and fake launchers of one profile."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        """Begin without services, at a time of the epoch; also stands for the master."""
+        self.events: list[dict[str, Any]] = []
+        self.launchers: list[FakeLauncher] = []
+        self.asked: list[str] = []
+        self.numbers: dict[str, int] = {}
+        self.addresses: dict[str, list[tuple[str, int]]] = {}
+        self.clients: list[socket.socket] = []
+        self._listeners: dict[str, list[int]] = {}
+        self._count = 0
+        self._news = asyncio.Event()
+        logger = structlog.wrap_logger(
+            None,
+            processors=[self._keep],
+            wrapper_class=structlog.make_filtering_bound_logger("debug"),
+        )
+        self.counters = _counters()
+        _memory().madvise(mmap.MADV_REMOVE)
+        self.server = Server(logger, self, Names(Resolver(), Ident()), self.counters, now)
+
+    def _keep(self, _logger: Any, level: str, fields: Any) -> Any:
+        self.events.append({"level": level, **fields})
+        self.tell()
+        raise structlog.DropEvent
+
+    def tell(self) -> None:
+        """Have until() look again."""
+        self._news.set()
+
+    # What the server asks its master
+
+    def reload_for_rules(self) -> None:
+        """Note that a reload was asked for."""
+        self.asked.append("reload")
+
+    def more_launchers(self, _profile: int) -> None:
+        """Note the wish."""
+        self.asked.append("more")
+
+    def broken_launcher(self, _number: int) -> None:
+        """Note the wish."""
+        self.asked.append("broken")
+
+    def drained(self) -> None:
+        """Note the end."""
+        self.asked.append("drained")
+        self.tell()
+
+    # What the master tells
+
+    def plan(self, *services: plan.Service, max_connections: int = 1000, listeners: int = 1) -> None:
+        """Go over to a plan; services keep their listeners."""
+        planned = []
+        for item in services:
+            number = self.numbers.setdefault(item.name, len(self.numbers) + 1)
+            if not set(self._listeners.get(item.name, [])) & self.server.listeners.keys():
+                self._listen(item.name, listeners)
+            planned.append(Planned(number, PROFILE, item, tuple(self._listeners[item.name])))
+        self.server.take(max_connections, planned)
+
+    def _listen(self, name: str, listeners: int) -> None:
+        self._listeners[name] = []
+        self.addresses[name] = []
+        for _ in range(listeners):
+            with socket.create_server(("127.0.0.1", 0), backlog=200) as sock:
+                sock.setblocking(False)
+                self._count += 1
+                self._listeners[name].append(self._count)
+                self.addresses[name].append(sock.getsockname())
+                self.server.listeners[self._count] = Listener(self._count, sock.detach())
+
+    def launcher(self) -> FakeLauncher:
+        """Bring a launcher."""
+        launcher = FakeLauncher(len(self.launchers) + 1, self.tell)
+        self.launchers.append(launcher)
+        self.server.add_launcher(launcher.number, PROFILE, launcher.loop_end, leaving=False)
+        return launcher
+
+    # What the test does
+
+    def service(self, name: str) -> Service:
+        """Return a service of the server's."""
+        return next(item for item in self.server.all_services() if item.name == name)
+
+    @property
+    def accepted(self) -> int:
+        """How many connections all services have accepted."""
+        return sum(service.counts.accepted for service in self.server.all_services())
+
+    def connect(self, name: str, source: str = "127.0.0.1", listener: int = 0) -> socket.socket:
+        """Connect a client; the kernel does that without the server."""
+        client = socket.create_connection(self.addresses[name][listener], TIMEOUT, (source, 0))
+        client.setblocking(False)
+        self.clients.append(client)
+        return client
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for something that comes with an event of the log or a packet to a launcher."""
+        async with asyncio.timeout(TIMEOUT):
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
+
+    async def starts(self, count: int) -> list[int]:
+        """Wait until launchers have so many starts; return the connections."""
+        await self.until(lambda: sum(len(launcher.starts) for launcher in self.launchers) >= count)
+        return [connection for launcher in self.launchers for connection in launcher.starts]
+
+    def named(self, event: str) -> list[dict[str, Any]]:
+        """Return the events of this name."""
+        return [item for item in self.events if item["event"] == event]
+
+    def close(self) -> None:
+        """Close all sockets."""
+        for service in self.server.all_services():
+            service.gate.serve([])
+        for listener in self.server.listeners.values():
+            listener.sock.close()
+        for number in list(self.server.launchers):
+            self.server.lose_launcher(number)
+        for launcher in self.launchers:
+            launcher.close()
+        for client in self.clients:
+            client.close()
+
+
+async def received(client: socket.socket) -> bytes:
+    """Return all that a client is sent until its connection ends in order."""
+    loop = asyncio.get_running_loop()
+    pieces = []
+    async with asyncio.timeout(TIMEOUT):
+        while piece := await loop.sock_recv(client, 65536):
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+@contextlib.asynccontextmanager
+async def serving(*services: plan.Service, now: float = 0.0, **planned: Any) -> AsyncIterator[Rig]:
+    """Serve with one launcher, from a time of the epoch; at the end every slot must be given back."""
+    rig = Rig(now)
+    try:
+        rig.launcher()
+        rig.plan(*services, **planned)
+        rig.server.begin()
+        await rig.until(lambda: rig.named("loop_started"))
+        yield rig
+    finally:
+        rig.close()
+    for service in rig.server.all_services():
+        assert service.counts.open == 0
+        assert not service.sessions
+    assert rig.server.limits.live == 0

@@ -1,0 +1,100 @@
+"""The variables of a connection, byte for byte."""
+
+from typing import get_args
+
+import pytest
+
+from ucspid.policy.client_facts import NOTHING, Found
+from ucspid.policy.environ import NAMES, Dialect, local_variables, variables
+
+ALL = Found(b"there.example", b"here.example", b"joe")
+IPV4 = ("192.0.2.1", "198.51.100.7")
+IPV6 = ("2001:db8::1", "2001:db8::7")
+
+
+def parsed(told: bytes) -> dict[str, str]:
+    """Return the variables as a launcher would set them: the last of one name holds."""
+    return dict(item.decode().split("=", 1) for item in told.split(b"\0"))
+
+
+def told(
+    ends: tuple[str, str],
+    dialect: Dialect = "tcp",
+    found: Found = NOTHING,
+    env: tuple[tuple[bytes, bytes], ...] = (),
+) -> dict[str, str]:
+    local, remote = ends
+    return parsed(variables(local_variables(local, 25, dialect), remote, 40000, 0xABC, dialect, found, env))
+
+
+TCP4 = {
+    "PROTO": "TCP",
+    "TCPLOCALIP": "192.0.2.1",
+    "TCPLOCALPORT": "25",
+    "TCPREMOTEIP": "198.51.100.7",
+    "TCPREMOTEPORT": "40000",
+    "UCSPID_CONN_ID": "abc",
+}
+TCP6 = TCP4 | {"TCPLOCALIP": "2001:db8::1", "TCPREMOTEIP": "2001:db8::7"}
+FOUND = {"TCPREMOTEHOST": "there.example", "TCPLOCALHOST": "here.example", "TCPREMOTEINFO": "joe"}
+
+
+def test_an_ipv4_connection() -> None:
+    assert told(IPV4) == TCP4
+
+
+def test_an_ipv6_connection_is_tcp_as_well() -> None:
+    assert told(IPV6) == TCP6
+
+
+def test_names_that_were_found() -> None:
+    assert told(IPV4, found=ALL) == TCP4 | FOUND
+
+
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+@pytest.mark.parametrize("ends", [IPV4, IPV6])
+def test_what_was_not_found_is_not_set(dialect: Dialect, ends: tuple[str, str]) -> None:
+    assert told(ends, dialect, Found(None, None, None)) == told(ends, dialect)
+    assert not [name for name in told(ends, dialect) if name.endswith(("HOST", "INFO"))]
+
+
+def test_an_ident_error_is_set_and_empty() -> None:
+    assert told(IPV4, found=Found(info=b"")) == TCP4 | {"TCPREMOTEINFO": ""}
+
+
+def test_arbitrary_bytes_are_passed_on() -> None:
+    odd = variables(local_variables(*("::1", 1)), "::1", 2, 3, "tcp", Found(info=b"\xff\n=;$(x)"))
+    assert odd.endswith(b"\0TCPREMOTEINFO=\xff\n=;$(x)")
+
+
+def test_tcp6_tells_an_ipv6_connection_twice() -> None:
+    assert told(IPV6, "tcp6", ALL) == TCP6 | FOUND | {
+        "PROTO": "TCP6",
+        "TCP6LOCALIP": "2001:db8::1",
+        "TCP6LOCALPORT": "25",
+        "TCP6REMOTEIP": "2001:db8::7",
+        "TCP6REMOTEPORT": "40000",
+        "TCP6REMOTEHOST": "there.example",
+        "TCP6LOCALHOST": "here.example",
+    }
+
+
+def test_tcp6_tells_an_ipv4_connection_as_tcp() -> None:
+    assert told(IPV4, "tcp6", ALL) == TCP4 | FOUND
+
+
+@pytest.mark.parametrize(("ends", "expected"), [(IPV4, TCP4), (IPV6, TCP6)])
+def test_systemd_adds_its_own(ends: tuple[str, str], expected: dict[str, str]) -> None:
+    own = {"REMOTE_ADDR": ends[1], "REMOTE_PORT": "40000"}
+    assert told(ends, "systemd", ALL) == expected | FOUND | own
+
+
+def test_rules_have_the_last_word() -> None:
+    env = ((b"TCPREMOTEHOST", b"x"), (b"RELAYCLIENT", b""), (b"PROTO", b"a=b"), (b"PROTO", b"\xc3\xa9"))
+    expected = TCP4 | FOUND | {"TCPREMOTEHOST": "x", "RELAYCLIENT": "", "PROTO": "é"}
+    assert told(IPV4, found=ALL, env=env) == expected
+
+
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+def test_what_may_be_told_is_what_is_told_when_all_is_known(dialect: Dialect) -> None:
+    assert sorted(NAMES[dialect]) == sorted(told(IPV6, dialect, ALL))

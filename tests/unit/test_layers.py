@@ -1,0 +1,203 @@
+"""The layers: a folder of src/ucspid says who may import what; and how large things may become."""
+
+import ast
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ucspid
+
+SOURCE = Path(ucspid.__path__[0])
+FILES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in sorted(SOURCE.rglob("*.py"))
+}
+MODULES = sorted(FILES)
+
+BASE = {"__init__", "errors"}
+PURE = BASE | {"plan", "net", "policy", "limits"}
+SHARED = PURE | {"ipc", "linux", "rules"}
+LAYERS = {
+    "__init__": set(),
+    "errors": set(),
+    "plan": BASE,
+    "net": BASE,
+    "policy": BASE | {"plan", "net"},
+    "limits": BASE | {"plan", "net", "policy"},
+    "ipc": BASE | {"net"},
+    "linux": BASE,
+    "rules": PURE,
+    "launcher": BASE | {"ipc", "linux"},
+    "lookup": PURE,
+    "observe": PURE,
+    "roll_call": BASE | {"ipc"},
+    "spawn": BASE | {"ipc", "roll_call"},
+    "admission": PURE | {"rules", "lookup", "observe", "spawn"},
+    "sessions": PURE | {"ipc", "lookup", "observe", "spawn", "admission"},
+    "recovery": PURE | {"ipc", "observe", "spawn", "sessions"},
+    "control": SHARED | {"lookup", "observe", "spawn", "admission", "sessions", "recovery"},
+    "loop": SHARED | {"lookup", "observe", "control"},
+    "config": PURE | {"linux", "rules"},
+    "master": PURE | {"ipc", "linux", "launcher"},
+    "cli": PURE | {"ipc", "config", "rules", "master"},
+    "__main__": {"cli"},
+}  # fmt: skip
+"""What each folder, or module at the top, may import besides itself; those it imports stand above it."""
+
+EXCEPTIONS = {
+    ("master.trial", "config"),  # a process of its own, which tries what the reader will do
+}
+
+LOOP_ONLY = {
+    "lookup", "observe", "roll_call", "spawn", "admission", "sessions", "recovery", "control", "loop",
+}  # fmt: skip
+"""What runs in the event loop's process, and nowhere else."""
+
+ACTION = {
+    "asyncio", "os", "socket", "select", "signal", "time", "subprocess", "logging", "yaml", "uvloop",
+    "structlog", "threading", "multiprocessing", "pathlib",
+}  # fmt: skip
+IMPURE = {
+    ("net.inet", "socket"),  # inet_pton(3) is there, and ten times as fast as anything else
+    ("rules.bounds", "os"),  # reads a rules file when asked to
+    ("rules.tcprules", "os"),  # compiles one, as tcprules(1) does
+}
+
+MAX_MODULE = 400
+MAX_FUNCTION = 60
+
+
+def folder(module: str) -> str:
+    """Return the folder of a module, or the module itself where it stands at the top."""
+    return module.partition(".")[0]
+
+
+@functools.cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(FILES[module].read_text())
+
+
+def imports(module: str) -> Iterator[tuple[str, str]]:
+    """Yield (module, name) for each import; name is empty where a module is imported as a whole."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+@functools.cache
+def own_imports(module: str) -> set[str]:
+    """Return the modules of ucspid that a module imports, by their names here."""
+    wanted = set()
+    for name, item in imports(module):
+        package, _, rest = name.partition(".")
+        if package == "ucspid":
+            wanted |= {rest, f"{rest}.{item}".lstrip("."), f"{rest}.__init__".lstrip(".")} & set(MODULES)
+    return wanted
+
+
+@functools.cache
+def top_level(module: str) -> set[str]:
+    return {name.partition(".")[0] for name, _ in imports(module)}
+
+
+@functools.cache
+def needed(module: str) -> set[str]:
+    """Return what is loaded with a module: itself and all that it imports, and they import."""
+    seen: set[str] = set()
+    ahead = {module}
+    while ahead:
+        name = ahead.pop()
+        seen.add(name)
+        ahead |= own_imports(name) - seen
+    return seen
+
+
+def test_every_folder_has_its_layer_and_imports_what_that_allows() -> None:
+    assert {folder(module) for module in MODULES} == set(LAYERS)
+    wrong = [
+        f"{module} imports {name}"
+        for module in MODULES
+        for name in own_imports(module)
+        if folder(name) != folder(module)
+        and folder(name) not in LAYERS[folder(module)]
+        and (module, folder(name)) not in EXCEPTIONS
+    ]
+    assert wrong == []
+
+
+def test_the_layers_have_no_cycle() -> None:
+    order = list(LAYERS)
+    for place, name in enumerate(order):
+        assert LAYERS[name] <= set(order[:place]), name
+
+
+@pytest.mark.parametrize("layer", ["plan", "net", "policy", "limits", "rules"])
+def test_policy_acts_on_nothing(layer: str) -> None:
+    for module in MODULES:
+        if folder(module) == layer:
+            allowed = {name for owner, name in IMPURE if owner == module}
+            assert top_level(module) & ACTION - allowed == set(), module
+
+
+def test_only_modules_of_the_loop_import_its_event_loop() -> None:
+    users = {folder(module) for module in MODULES if top_level(module) & {"asyncio", "uvloop"}}
+    assert users - LOOP_ONLY == set()
+
+
+@pytest.mark.parametrize("role", ["master.start", "master.resume", "launcher.__main__", "config.__main__"])
+def test_the_other_processes_need_nothing_of_the_loop(role: str) -> None:
+    assert {folder(module) for module in needed(role)} & LOOP_ONLY == set()
+    assert {name for module in needed(role) for name in top_level(module)} & {"asyncio", "uvloop"} == set()
+
+
+def test_the_master_reads_no_yaml_and_has_no_threads() -> None:
+    loaded = {name for module in needed("master.main") for name in top_level(module)}
+    assert loaded & {"yaml", "msgspec", "structlog", "threading", "multiprocessing"} == set()
+    assert not any(module.startswith("config.") for module in needed("master.main"))
+
+
+def test_the_loop_starts_no_process() -> None:
+    for module in needed("loop"):
+        assert "subprocess" not in top_level(module), module
+        calls = {
+            node.attr
+            for node in ast.walk(tree(module))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os"
+        }
+        assert {name for name in calls if name.startswith(("fork", "posix_spawn", "exec", "system"))} == set()
+
+
+def test_no_private_name_is_imported() -> None:
+    for module in MODULES:
+        assert [
+            (module, name, item)
+            for name, item in imports(module)
+            if name.startswith("ucspid")
+            and (item.startswith("_") or "._" in name)
+            and not item.startswith("__")
+        ] == []
+
+
+def test_imports_are_absolute() -> None:
+    for module in MODULES:
+        assert all(not node.level for node in ast.walk(tree(module)) if isinstance(node, ast.ImportFrom))
+
+
+def test_nothing_grows_too_long() -> None:
+    for module in MODULES:
+        assert len(FILES[module].read_text().splitlines()) <= MAX_MODULE, module
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                assert node.end_lineno - node.lineno < MAX_FUNCTION, node.name
+
+
+def test_every_module_is_of_use() -> None:
+    roots = {"__main__", "cli.main", "loop", "launcher.__main__", "config.__main__", "master.trial"}
+    roots |= {name for name in MODULES if name.startswith("cli.")}
+    used = set().union(*(needed(root) for root in roots))
+    assert [module for module in MODULES if module not in used and not module.endswith("__init__")] == []
