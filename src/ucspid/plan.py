@@ -112,7 +112,7 @@ class Service:
 
     Times are seconds; None means no limit. env is the whole fixed environment, sorted.
     exempt holds networks as text (10.0.0.0/8, ::1/128). rules is None where there are none;
-    default is for clients that no rule matches. rule_env names all variables that rules set.
+    default_action is for clients that no rule matches. rule_env names all variables that rules set.
     """
 
     name: str
@@ -138,10 +138,10 @@ class Service:
     kill_timeout: float
     max_lifetime: float | None
     rules: tuple[RuleSpec, ...] | RulesFile | None
-    default: Literal["allow", "deny"]
+    default_action: Literal["allow", "deny"]
     rule_env: tuple[str, ...]
     lookup: Lookup
-    environment: Literal["tcp", "tcp6", "systemd"]
+    env_dialect: Literal["tcp", "tcp6", "systemd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,10 +295,10 @@ def retired(name: str) -> Service:
         kill_timeout=5.0,
         max_lifetime=None,
         rules=None,
-        default="allow",
+        default_action="allow",
         rule_env=(),
         lookup=Lookup(
             remote_host=False, paranoid=False, local_host=None, local_ptr=False, ident=False, timeout=5.0
         ),
-        environment="tcp",
+        env_dialect="tcp",
     )

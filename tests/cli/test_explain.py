@@ -39,11 +39,11 @@ services:
         message: "421 three are enough\\r\\n"
       - {from: 2001:db8::/32, deny, message: "554 no\\r\\n"}
       - {from: .good.example, allow}
-    default: deny
+    default_action: deny
   open: {listen: 0, program: [sh]}
-  text: {listen: 0, program: [sh], rules: rules.txt, default: deny}
-  cdb: {listen: 0, program: [sh], rules: rules.cdb, environment: tcp6}
-  unit: {listen: 0, program: [sh], environment: systemd, lookup: {local_host: yes, ident: yes}}
+  text: {listen: 0, program: [sh], rules: rules.txt, default_action: deny}
+  cdb: {listen: 0, program: [sh], rules: rules.cdb, env_dialect: tcp6}
+  unit: {listen: 0, program: [sh], env_dialect: systemd, lookup: {local_host: yes, ident: yes}}
 """
 RULES = (
     b'# relays\n192.0.2.:allow,RELAYCLIENT=""\n=a.example:deny\njoe@10.0.0.7:allow,ESC="\x1b[2J"\n=:allow\n'

@@ -80,7 +80,8 @@ def mistakes(act: Callable[[], object]) -> list[str]:
 
 def test_a_service_without_rules_has_none(service: Callable[..., Service]) -> None:
     plain = service("")
-    assert (plain.rules, plain.default, plain.rule_env, plain.environment) == (None, "allow", (), "tcp")
+    assert (plain.rules, plain.rule_env) == (None, ())
+    assert (plain.default_action, plain.env_dialect) == ("allow", "tcp")
     assert plain.lookup == Lookup(
         remote_host=False, paranoid=False, local_host=None, local_ptr=False, ident=False, timeout=5.0
     )
@@ -133,22 +134,23 @@ def test_a_place_names_the_file_as_it_was_given(folder: Path, monkeypatch: pytes
 def test_a_service_that_denies_by_default_has_rules_even_without_any(
     service: Callable[..., Service], rules: str
 ) -> None:
-    assert service(f"{rules}    default: deny\n").rules == ()
+    assert service(f"{rules}    default_action: deny\n").rules == ()
     assert service(rules).rules is None
 
 
 def test_defaults_hold_for_all_services_and_null_takes_them_back(loaded: Callable[..., Plan]) -> None:
     plan = loaded(
         "",
-        top="defaults: {rules: [{deny}], default: deny, lookup: {ident: yes}, environment: tcp6}",
-        more="  t: {listen: 0, program: [sh], rules: null, default: allow, lookup: {}, environment: systemd}",
+        top="defaults: {rules: [{deny}], default_action: deny, lookup: {ident: yes}, env_dialect: tcp6}",
+        more="  t: {listen: 0, program: [sh], rules: null, default_action: allow, lookup: {},"
+        " env_dialect: systemd}",
     )
     first, second = plan.services
     assert isinstance(first.rules, tuple)
     assert [spec.verdict for spec in first.rules] == ["deny"]
-    assert (first.default, first.lookup.ident, first.environment) == ("deny", True, "tcp6")
-    assert (second.rules, second.default) == (None, "allow")
-    assert (second.lookup.ident, second.environment) == (False, "systemd")
+    assert (first.default_action, first.lookup.ident, first.env_dialect) == ("deny", True, "tcp6")
+    assert (second.rules, second.default_action) == (None, "allow")
+    assert (second.lookup.ident, second.env_dialect) == (False, "systemd")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +250,7 @@ def test_the_examples_of_the_page_are_right(folder: Path, loaded: Callable[..., 
     smtp, qmtp = load(path).services
     assert isinstance(smtp.rules, tuple)
     assert (len(smtp.rules), smtp.rule_env) == (4, ("DATABYTES", "RELAYCLIENT"))
-    assert qmtp.default == "deny"
+    assert qmtp.default_action == "deny"
     assert loaded(lookup).services[0].lookup.local_host == "mx.example.org"
 
 
@@ -270,9 +272,9 @@ def test_a_file_is_what_its_name_says_and_relative_to_the_configuration(
     content = compile_text((folder / "smtp.rules").read_bytes(), "f")
     (folder / "smtp.cdb").write_bytes(content)
     for name, kind in (("smtp.rules", "text"), ("smtp.cdb", "cdb"), (f"{folder}/smtp.cdb", "cdb")):
-        smtp = service(f"    rules: {name}\n    default: deny\n")
+        smtp = service(f"    rules: {name}\n    default_action: deny\n")
         assert smtp.rules == RulesFile(path=str(folder / name), kind=kind)  # type: ignore[arg-type]
-        assert (smtp.rule_env, smtp.default) == (("A", "B", "RELAYCLIENT"), "deny")
+        assert (smtp.rule_env, smtp.default_action) == (("A", "B", "RELAYCLIENT"), "deny")
 
 
 def test_names_of_variables_may_be_any_bytes(service: Callable[..., Service], folder: Path) -> None:

@@ -81,7 +81,7 @@ def test_every_key_arrives_in_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
         ("allow", "192.0.2.0/24"),
         ("deny", "2001:db8::1"),
     ]
-    assert (smtp.default, smtp.rule_env, smtp.environment) == ("deny", ("A",), "tcp6")
+    assert (smtp.default_action, smtp.rule_env, smtp.env_dialect) == ("deny", ("A",), "tcp6")
     assert smtp.lookup == Lookup(
         remote_host=True,
         paranoid=True,

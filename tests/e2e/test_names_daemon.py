@@ -66,7 +66,7 @@ def test_rules_that_need_a_name_wait_for_it_and_others_do_not(tmp_path: Path) ->
         {"from": ".example.org", "allow": None, "env": {"WHO": "friend"}},
     ]
     lookup = {"remote_host": True, "timeout": "5s"}
-    config = {"services": {"s": service(rules=rules, default="deny", lookup=lookup)}}
+    config = {"services": {"s": service(rules=rules, default_action="deny", lookup=lookup)}}
     with (
         dns_server.serving(ZONE) as server,
         running(tmp_path, {"nameservers": [server.address], **config}) as daemon,

@@ -109,7 +109,7 @@ class Entrance:
         self._closed = False
         self._followed = followed
         self._rules = (
-            YamlRules(settings.rules, settings.default) if isinstance(settings.rules, tuple) else None
+            YamlRules(settings.rules, settings.default_action) if isinstance(settings.rules, tuple) else None
         )
         self._looks_up = settings.lookup.wanted
         self._loosest = _loosest(settings)
@@ -249,7 +249,7 @@ class Entrance:
 
     def _denied(self, rule: Rule) -> bool:
         default = rule.where == DEFAULT
-        return (self._service.settings.default if default else rule.verdict) == "deny"
+        return (self._service.settings.default_action if default else rule.verdict) == "deny"
 
     def _in_task(self, arrival: Arrival, way: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guard(arrival, way))

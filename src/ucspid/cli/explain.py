@@ -37,13 +37,13 @@ def rules_of(service: Service) -> Rules:
     """Return the rules of a service, read anew if they are in a file. Raises OSError, ConfigError."""
     if isinstance(service.rules, RulesFile):
         return _READ[service.rules.kind](service.rules.path)
-    return YamlRules(service.rules or (), service.default)
+    return YamlRules(service.rules or (), service.default_action)
 
 
 def answer(service: Service, rules: Rules, client: Client) -> Rule:
     """Return the rule for a client, with the service's default where none matches."""
     rule = rules.match(client.ip, client.host, client.info)
-    return replace(rule, verdict=service.default) if rule.where == "default" else rule
+    return replace(rule, verdict=service.default_action) if rule.where == "default" else rule
 
 
 def as_tcprulescheck(rule: Rule) -> bytes:

@@ -151,7 +151,7 @@ def _environment(service: Service, client: Client, rule: Rule) -> list[str]:
 
 def _told(service: Service, client: Client) -> dict[bytes, bytes]:
     """Return what the program is told of the connection, in the service's dialect."""
-    lookup, dialect = service.lookup, service.environment
+    lookup, dialect = service.lookup, service.env_dialect
     local_host = _UNKNOWN if lookup.local_ptr else None
     if lookup.local_host is not None:
         local_host = _encode(lookup.local_host)

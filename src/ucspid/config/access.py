@@ -54,7 +54,7 @@ class Access:
             self._files.setdefault(file, path)
             return file
         if not given.rules:
-            return () if given.default == "deny" else None
+            return () if given.default_action == "deny" else None
         if path not in self._lists:
             if self.problems.wrong(path):
                 return None

@@ -107,10 +107,10 @@ class _Resolver:
             kill_timeout=float(entry.kill_timeout),
             max_lifetime=None if entry.max_lifetime is None else float(entry.max_lifetime),
             rules=self.access.rules(name, entry, place),
-            default=entry.default,
+            default_action=entry.default_action,
             rule_env=(),
             lookup=self.access.lookup(entry, place),
-            environment=entry.environment,
+            env_dialect=entry.env_dialect,
         )
 
     def with_rule_env(self, services: Sequence[Service], loop: Numbers) -> list[Service]:

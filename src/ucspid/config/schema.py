@@ -248,11 +248,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "Its path is relative to the file's directory."
         ),
     ] = None
-    default: Annotated[
+    default_action: Annotated[
         Literal["allow", "deny"], Meta(description="What holds for clients that no rule matches.")
     ] = "allow"
     lookup: Annotated[Lookup, Meta(description="Names to look up.")] = key(default_factory=Lookup)
-    environment: Annotated[
+    env_dialect: Annotated[
         Literal["tcp", "tcp6", "systemd"],
         Meta(description="The dialect of the variables that tell programs of the connection."),
     ] = "tcp"

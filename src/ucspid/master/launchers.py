@@ -65,7 +65,7 @@ def program(number: int, service: Service, stderr: int | None) -> Program:
         [os.fsencode(service.executable)],
         [os.fsencode(item) for item in service.argv],
         [os.fsencode(f"{name}={value}") for name, value in service.env],
-        [os.fsencode(name) for name in (*NAMES[service.environment], *service.rule_env)],
+        [os.fsencode(name) for name in (*NAMES[service.env_dialect], *service.rule_env)],
     ]
     packet = wire.PEER_HEAD.pack(wire.SERVICE, number) + b"".join(wire.pack_strings(item) for item in strings)
     return Program(number, packet, stderr)

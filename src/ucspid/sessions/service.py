@@ -196,11 +196,11 @@ class Service:
             session_tag.pack(session.began, session.ip, session.port, self.name),
         )
         told = variables(
-            local_variables(*arrival.listener.end(arrival.descriptor), self.settings.environment),
+            local_variables(*arrival.listener.end(arrival.descriptor), self.settings.env_dialect),
             session.ip,
             session.port,
             session.connection,
-            self.settings.environment,
+            self.settings.env_dialect,
             arrival.found,
             arrival.env,
         )
