@@ -2,7 +2,8 @@
 
 The configuration reader makes a Plan; the master carries it out; the event loop gets
 its services. All three exchange it as JSON, so every field is a string, a number, a
-boolean, None or a tuple of these. Defaults live in the schema of the file and nowhere here.
+boolean, None or a tuple of these. The default of a setting is what holds where it is not given,
+in a file (a test compares it with config/schema.py) or in the plan of a version that did not know it.
 """
 
 import json
@@ -50,15 +51,15 @@ class Profile:
     RLIMIT_, sorted; value None is infinity. Paths are absolute; cwd is inside root.
     """
 
-    uid: int | None
-    gid: int | None
-    groups: tuple[int, ...] | None
-    umask: int | None
-    cwd: str | None
-    root: str | None
-    nice: int | None
-    rlimits: tuple[tuple[str, int | None], ...]
-    no_new_privs: bool
+    uid: int | None = None
+    gid: int | None = None
+    groups: tuple[int, ...] | None = None
+    umask: int | None = None
+    cwd: str | None = None
+    root: str | None = None
+    nice: int | None = None
+    rlimits: tuple[tuple[str, int | None], ...] = ()
+    no_new_privs: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +94,12 @@ class Lookup:
     drops a client's name whose addresses do not have the client's among them.
     """
 
-    remote_host: bool
-    paranoid: bool
-    local_host: str | None
-    local_ptr: bool
-    ident: bool
-    timeout: float
+    remote_host: bool = False
+    paranoid: bool = False
+    local_host: str | None = None
+    local_ptr: bool = False
+    ident: bool = False
+    timeout: float = 5.0
 
     @property
     def wanted(self) -> bool:
@@ -121,27 +122,27 @@ class Service:
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     profile: Profile
-    stderr: Literal["log", "inherit", "null"]
-    max_connections: int
-    on_full: Literal["queue", "refuse"]
-    max_per_ip: int | None
-    ipv4_prefix: int
-    ipv6_prefix: int
-    rate_per_ip: Rate | None
-    rate: Rate | None
-    exempt: tuple[str, ...]
-    refuse_message: str
-    nodelay: bool
-    keepalive: bool
-    backlog: int
-    drain_timeout: float
-    kill_timeout: float
-    max_lifetime: float | None
-    rules: tuple[RuleSpec, ...] | RulesFile | None
-    default_action: Literal["allow", "deny"]
-    rule_env: tuple[str, ...]
-    lookup: Lookup
-    env_dialect: Literal["tcp", "tcp6", "systemd"]
+    stderr: Literal["log", "inherit", "null"] = "log"
+    max_connections: int = 40
+    on_full: Literal["queue", "refuse"] = "queue"
+    max_per_ip: int | None = None
+    ipv4_prefix: int = 32
+    ipv6_prefix: int = 64
+    rate_per_ip: Rate | None = None
+    rate: Rate | None = None
+    exempt: tuple[str, ...] = ()
+    refuse_message: str = ""
+    nodelay: bool = False
+    keepalive: bool = False
+    backlog: int = 128
+    drain_timeout: float = 30.0
+    kill_timeout: float = 5.0
+    max_lifetime: float | None = None
+    rules: tuple[RuleSpec, ...] | RulesFile | None = None
+    default_action: Literal["allow", "deny"] = "allow"
+    rule_env: tuple[str, ...] = ()
+    lookup: Lookup = Lookup()
+    env_dialect: Literal["tcp", "tcp6", "systemd"] = "tcp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,38 +268,8 @@ def retired(name: str) -> Service:
         executable="",
         argv=(),
         env=(),
-        profile=Profile(
-            uid=None,
-            gid=None,
-            groups=None,
-            umask=None,
-            cwd=None,
-            root=None,
-            nice=None,
-            rlimits=(),
-            no_new_privs=False,
-        ),
+        profile=Profile(),
         stderr="null",
         max_connections=0,
-        on_full="queue",
-        max_per_ip=None,
-        ipv4_prefix=32,
-        ipv6_prefix=64,
-        rate_per_ip=None,
-        rate=None,
-        exempt=(),
-        refuse_message="",
-        nodelay=False,
-        keepalive=False,
         backlog=0,
-        drain_timeout=30.0,
-        kill_timeout=5.0,
-        max_lifetime=None,
-        rules=None,
-        default_action="allow",
-        rule_env=(),
-        lookup=Lookup(
-            remote_host=False, paranoid=False, local_host=None, local_ptr=False, ident=False, timeout=5.0
-        ),
-        env_dialect="tcp",
     )

@@ -1,3 +1,4 @@
+import dataclasses
 import grp
 import os
 import pwd
@@ -109,6 +110,23 @@ def test_what_a_service_is_without_settings(loaded: Loaded) -> None:
     assert (plain.stderr, plain.on_full, plain.max_connections) == ("log", "queue", 40)
     assert (plain.max_per_ip, plain.rate_per_ip, plain.rate, plain.max_lifetime) == (None, None, None, None)
     assert (plain.drain_timeout, plain.kill_timeout, plain.backlog) == (30, 5, 128)
+
+
+def test_the_defaults_of_the_plan_are_those_of_the_file(loaded: Loaded) -> None:
+    plain = loaded().services[0]
+    for holder in (plain, plain.lookup):
+        for field in dataclasses.fields(holder):
+            if field.default is not dataclasses.MISSING:
+                assert getattr(holder, field.name) == field.default, field.name
+                assert type(getattr(holder, field.name)) is type(field.default), field.name
+
+
+def test_a_setting_reaches_the_plan_by_its_name_alone(loaded: Loaded) -> None:
+    text = "    keepalive: yes\n    kill_timeout: 2min\n    exempt: [10.0.0.0/8]\n    rate: 5/min\n"
+    settings = loaded(text).services[0]
+    assert (settings.keepalive, settings.kill_timeout, settings.exempt) == (True, 120.0, ("10.0.0.0/8",))
+    assert {type(network) for network in settings.exempt} == {str}
+    assert settings.rate == Rate(count=5, seconds=60.0, burst=5)
 
 
 def test_defaults_hold_unless_the_service_says_otherwise(loaded: Loaded) -> None:

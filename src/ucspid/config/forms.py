@@ -47,6 +47,17 @@ class Form:
         """Return the value as the file writes it: defaults are shown so."""
         return str(self)
 
+    def planned(self) -> Any:
+        """Return the value as a plan has it: a string, a number, or a value of plan.py."""
+        match self:
+            case str():
+                return str(self)
+            case int():
+                return int(self)
+            case float():
+                return float(self)
+        raise NotImplementedError
+
 
 class Text(Form, str):
     """Text; a whole number stands for its digits."""
@@ -232,6 +243,10 @@ class Frequency(Form):
         if found is None or not 1 <= int(found[1]) <= MAX_RATE:
             raise Misfit
         return cls(int(found[1]), float(_PERIODS[found[2]]))
+
+    def planned(self) -> Rate:
+        """Return the token bucket, its burst being the count."""
+        return self.bucket(None)
 
     def bucket(self, burst: int | None) -> Rate:
         """Return the token bucket; its burst is the count unless given."""

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from ucspid.config import schema
 from ucspid.config.access import Access, rule_names
 from ucspid.config.environment import fixed_environment, too_long
+from ucspid.config.forms import Form
 from ucspid.config.identities import Identities, Numbers
 from ucspid.config.listeners import Listeners
 from ucspid.config.problems import Problems
@@ -22,6 +24,10 @@ MAX_SOCKET_PATH = 107
 _SEARCHED_WITH = (
     "user", "group", "groups", "chdir", "chroot", "nice", "rlimits", "program", "env", "inherit_env",
 )  # fmt: skip
+
+
+_OF_ITS_OWN = {"env", "stderr", "rate_per_ip", "rules", "lookup"}
+"""Settings that the plan has in another form than the file, or that depend on others."""
 
 
 def resolve(file: schema.File, name: str, environ: Mapping[str, str], problems: Problems) -> Plan:
@@ -91,26 +97,10 @@ class _Resolver:
             env=tuple(sorted(env.items())),
             profile=profile,
             stderr=entry.stderr or "null",
-            max_connections=entry.max_connections,
-            on_full=entry.on_full,
-            max_per_ip=entry.max_per_ip,
-            ipv4_prefix=entry.ipv4_prefix,
-            ipv6_prefix=entry.ipv6_prefix,
             rate_per_ip=None if entry.rate_per_ip is None else entry.rate_per_ip.bucket(entry.burst),
-            rate=None if entry.rate is None else entry.rate.bucket(None),
-            exempt=tuple(str(network) for network in entry.exempt),
-            refuse_message=str(entry.refuse_message),
-            nodelay=entry.nodelay,
-            keepalive=entry.keepalive,
-            backlog=entry.backlog,
-            drain_timeout=float(entry.drain_timeout),
-            kill_timeout=float(entry.kill_timeout),
-            max_lifetime=None if entry.max_lifetime is None else float(entry.max_lifetime),
             rules=self.access.rules(name, entry, place),
-            default_action=entry.default_action,
-            rule_env=(),
             lookup=self.access.lookup(entry, place),
-            env_dialect=entry.env_dialect,
+            **_as_given(entry),
         )
 
     def with_rule_env(self, services: Sequence[Service], loop: Numbers) -> list[Service]:
@@ -144,3 +134,15 @@ class _Resolver:
                 other, where = clash
                 self.problems.add(here, f"{endpoint.address} is not free: {where} listens on {other}")
         return tuple(endpoint.address for endpoint in entry.listen)
+
+
+def _as_given(entry: schema.Service) -> dict[str, Any]:
+    """Return the settings that the plan has under their names in the file and as they are."""
+    names = {field.name for field in fields(Service)} & set(schema.Settings.__struct_fields__)
+    return {name: _planned(getattr(entry, name)) for name in names - _OF_ITS_OWN}
+
+
+def _planned(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_planned, value))
+    return value.planned() if isinstance(value, Form) else value

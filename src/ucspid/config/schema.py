@@ -1,7 +1,8 @@
 """The configuration file's keys: their types, bounds, defaults and descriptions.
 
 From these definitions come the checks, the JSON Schema that editors use and the reference
-in docs/configuration.md. A new setting is a field here and its use.
+in docs/configuration.md. A new setting of services is a field here, one of the same name
+with the same default in plan.Service, and its use.
 """
 
 from collections.abc import Callable

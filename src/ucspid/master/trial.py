@@ -19,7 +19,7 @@ from ucspid.ipc import session_table
 from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.orders import Orders
 from ucspid.master import resume, roles
-from ucspid.plan import retired
+from ucspid.plan import Profile
 
 TIMEOUT = 15.0
 """Seconds for a role to be ready."""
@@ -62,7 +62,7 @@ def _try_launcher() -> None:
     os.ftruncate(memory, session_table.SIZE)
     with theirs, own_end:
         pid = roles.start_launcher(theirs.fileno(), own_end.fileno(), memory)
-    profile = asdict(retired("").profile)
+    profile = asdict(Profile())
     no_new_privs = bool(profile.pop("no_new_privs"))
     orders = Orders("ucspid: trial", no_new_privs=no_new_privs, nofile=256, orphans=set(), profile=profile)
     with ours, loop_end:

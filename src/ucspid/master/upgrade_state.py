@@ -8,13 +8,13 @@ import json
 import os
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ucspid.errors import ResourceError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
-from ucspid.plan import Plan, retired
+from ucspid.plan import Lookup, Plan, Profile, Service
 
 STATE = 1
 """Of this layout, and of the tables of sessions, which live on in memory (launcher.table)."""
@@ -184,27 +184,24 @@ def _channel(data: dict[str, Any] | None) -> ChannelState | None:
 
 def profile_of_other_code(data: dict[str, Any]) -> dict[str, Any]:
     """Return a profile's settings as this code knows them: what is new is as if it did not matter."""
-    return _known(data, asdict(retired("").profile))
+    return asdict(Profile()) | _known(data, Profile)
 
 
 def plan_of_other_code(data: dict[str, Any]) -> Plan:
-    """Return the plan as this code knows it; new settings of services have their least values.
+    """Return the plan as this code knows it; settings of services that are new have their defaults.
 
     It is the plan that the other code's loop serves, and what one of this code would serve if
     that one died before the file is read. Raises ResourceError if it cannot be understood.
     """
     services = []
     for service in data["services"]:
-        pattern = asdict(retired(""))
-        known = _known(service, pattern)
-        for part in ("profile", "lookup"):
-            known[part] = _known(known[part], pattern[part])
-        services.append(known)
+        parts = {"profile": _known(service["profile"], Profile), "lookup": _known(service["lookup"], Lookup)}
+        services.append(_known(service, Service) | parts)
     try:
         return Plan.from_json("\n".join(map(json.dumps, ({**data, "services": []}, *services))))
     except (KeyError, TypeError) as problem:
         raise ResourceError(f"needs a restart: its plan is another ({problem})") from None
 
 
-def _known(data: dict[str, Any], pattern: dict[str, Any]) -> dict[str, Any]:
-    return {name: data.get(name, value) for name, value in pattern.items()}
+def _known(data: dict[str, Any], cls: type[Service | Profile | Lookup]) -> dict[str, Any]:
+    return {field.name: data[field.name] for field in fields(cls) if field.name in data}
