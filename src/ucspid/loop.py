@@ -62,11 +62,14 @@ def main() -> int:
     confined = _confine(first["nameservers"])  # before there are threads, which Landlock would not hold
     output = log.configure(2, first["log"]["format"], first["log"]["level"])
     events.loop_confined(output.logger, **confined)
+    counters = Counters(counts)
+    if counters.cleared:
+        events.counts_cleared(output.logger)
     # What is here now stays, and need not be gone through again each time that garbage is collected.
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
     try:
-        uvloop.run(_run(channel, output, first, Counters(counts), control, new_names))
+        uvloop.run(_run(channel, output, first, counters, control, new_names))
     finally:
         output.close(LOG_TIMEOUT)
     return 0

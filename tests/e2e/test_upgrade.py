@@ -87,6 +87,29 @@ def test_the_daemon_goes_on_as_another_version(daemon: Daemon, installation: Ins
     assert daemon.talk("echo", b"new") == b"new"
 
 
+def test_a_version_with_another_reason_of_refusals_goes_on_with_the_counts(
+    daemon: Daemon, installation: Installation
+) -> None:
+    assert daemon.talk("limited", b"served") == b"served"
+    with daemon.connect("limited") as session:
+        session.sendall(b"in")
+        assert session.recv(2) == b"in"
+        assert turned_away(daemon, "127.0.0.1")  # max_per_ip
+        before = daemon.status()["services"][1]
+        assert (before["accepted"], before["served"], before["refused"]) == (3, 1, {"per_ip": 1})
+        installation.version(NEXT)
+        installation.replace(
+            "ipc/counters.py", 'REFUSALS = (\n    "full",', 'REFUSALS = (\n    "new", "full",'
+        )
+        assert upgrade(daemon)["version"] == NEXT
+        after = daemon.status()["services"][1]
+        assert {key: after[key] for key in before} == before
+        assert turned_away(daemon, "127.0.0.1")
+        assert daemon.status()["services"][1]["refused"] == {"per_ip": 2}
+    daemon.wait_event("connection_served", service="limited")
+    check_books(daemon.status())
+
+
 def test_no_client_is_lost_in_upgrades_under_load(daemon: Daemon, installation: Installation) -> None:
     with load(daemon.address("echo")) as clients:
         for number, version in enumerate(["99.0", "99.0.1"]):
@@ -132,6 +155,7 @@ BROKEN = [
     ("config/load.py", "import os\n", "import os broken\n", "SyntaxError"),
     ("master/upgrade_state.py", "STATE = 1\n", "STATE = 22\n", "needs a restart"),
     ("ipc/messages.py", "VERSION = 1\n", "VERSION = 22\n", "needs a restart"),
+    ("ipc/counters.py", "VERSION = 1\n", "VERSION = 22\n", "needs a restart"),
 ]
 
 

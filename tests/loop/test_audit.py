@@ -129,9 +129,9 @@ async def test_a_slot_that_nobody_gives_back_is_seen() -> None:
 async def test_a_connection_that_is_in_no_count_is_seen() -> None:
     async with serving(settings("a")) as rig:
         check = verifier(rig)
-        rig.counters.row(rig.service("a").number)[ACCEPTED] += 1
+        rig.counters.row(rig.service("a").number).add(ACCEPTED)
         assert await found(check) == ["service a: 1 connections were accepted that are in no other count"]
-        rig.counters.row(rig.service("a").number)[ACCEPTED] -= 1
+        rig.counters.row(rig.service("a").number).add(ACCEPTED, -1)
 
 
 async def test_a_total_that_is_wrong_is_seen() -> None:

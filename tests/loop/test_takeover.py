@@ -19,8 +19,8 @@ async def rig() -> Rig:
 
 async def test_the_books_balance_when_all_launchers_were_heard(rig: Rig) -> None:
     """Of five that were accepted, a launcher knows of two; of a service that is gone, one is missing."""
-    rig.counters.row(1)[ACCEPTED] += 5
-    rig.counters.row(7)[ACCEPTED] += 1
+    rig.counters.row(1).add(ACCEPTED, 5)
+    rig.counters.row(7).add(ACCEPTED)
     rig.launcher()
     rig.plan(settings("a"))
     for connection in (1, 2):

@@ -139,7 +139,7 @@ class Upgrading:
     def to_state(self, upgrade_tokens: list[int]) -> State:
         held = HoldingsState(
             **{**vars(state().holdings), "control": None, "listeners": [], "stderr": [],
-               "others": {"_null": self.descriptor}}
+               "others": {"_null": self.descriptor, "counters": self.descriptor}}
         )  # fmt: skip
         loop = LoopState(pid=0, channel=None, introduced=[], generation=1, began=0.0)
         return state(upgrade_tokens=upgrade_tokens, holdings=held, loop=loop)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucspid.net.address import Networks, client_key, plain
+from ucspid.net.address import Networks, client_key, endpoint, network_text, plain
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -145,3 +145,34 @@ def test_what_is_no_network_is_refused(text: str) -> None:
 def test_asking_for_what_is_no_address_is_refused() -> None:
     with pytest.raises(ValueError, match="not an IP address"):
         _ = "localhost" in Networks(["10.0.0.0/8"])
+
+
+@pytest.mark.parametrize(
+    ("ip", "shown"),
+    [
+        ("192.0.2.7", "192.0.2.7:25"),
+        ("::ffff:127.0.0.1", "127.0.0.1:25"),
+        ("::FFFF:7f00:1", "127.0.0.1:25"),
+        ("2001:DB8::0007", "[2001:db8::7]:25"),
+        ("fe80::1%eth0", "[fe80::1]:25"),
+    ],
+)
+def test_an_endpoint_is_shown_in_one_way(ip: str, shown: str) -> None:
+    assert endpoint(ip, 25) == shown
+
+
+@pytest.mark.parametrize(
+    ("ip", "ipv4_prefix", "ipv6_prefix", "shown"),
+    [
+        ("192.0.2.7", 32, 64, "192.0.2.7"),
+        ("192.0.2.7", 24, 64, "192.0.2.0/24"),
+        ("::ffff:192.0.2.7", 8, 64, "192.0.0.0/8"),
+        ("2001:db8:1:2:3::7", 32, 64, "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:3::7", 32, 128, "2001:db8:1:2:3::7"),
+        ("::1", 32, 64, "::/64"),
+    ],
+)
+def test_a_client_is_shown_as_what_it_counts_as(
+    ip: str, ipv4_prefix: int, ipv6_prefix: int, shown: str
+) -> None:
+    assert network_text(ip, ipv4_prefix, ipv6_prefix) == shown

@@ -1,7 +1,9 @@
 """The counts in memory that outlives a loop: what a loop leaves, wherever it stops, the next goes on from."""
 
+import contextlib
 import errno
 import os
+import struct
 from collections import Counter
 from collections.abc import Iterator
 
@@ -20,13 +22,18 @@ from ucspid.ipc.counters import (
     ENDS,
     FAILED,
     LOOP_DIED,
+    MAX_COLUMNS,
+    MAX_ERRNO_COLUMNS,
+    NAMES,
     OTHER,
+    OUTCOMES,
     REFUSALS,
     REFUSED,
     ROWS,
     SERVED,
     SIZE,
     Counters,
+    check,
     failed_column,
 )
 from ucspid.limits import Refusal
@@ -34,6 +41,7 @@ from ucspid.linux.memfd import sealed_memory
 from ucspid.master.holdings import Acquired, Holdings
 from ucspid.master.launchers import ProfileLaunchers, Program
 from ucspid.plan import Profile
+from ucspid.policy import outcome
 
 
 @pytest.fixture
@@ -58,31 +66,32 @@ def test_a_new_memory_counts_nothing(memory: int) -> None:
 def test_every_reason_of_a_refusal_has_its_column() -> None:
     ours = {pipeline.DENIED, pipeline.NO_RULES, pipeline.CLOSED, pipeline.BUG}
     assert set(REFUSALS) == {refusal.value for refusal in Refusal} | ours
-    columns = [ACCEPTED, SERVED, *REFUSED.values(), *FAILED.values()]
-    assert columns == list(range(len(columns)))
+    assert set(REFUSED) == set(REFUSALS)
+    assert set(SERVED) == set(OUTCOMES) == set(outcome.OUTCOMES)
+    assert len(set(NAMES)) == len(NAMES) <= MAX_ERRNO_COLUMNS
 
 
 @pytest.mark.parametrize(
     ("reason", "name"),
     [
         (errno.ENOENT, "ENOENT"), (errno.EOWNERDEAD, "EOWNERDEAD"), (1, "EPERM"),
-        (0, OTHER), (-1, OTHER), (133, errno.errorcode.get(133, "133")), (134, OTHER), (-(1 << 31), OTHER),
+        (0, OTHER), (-1, OTHER), (134, OTHER), (-(1 << 31), OTHER),
     ],
 )  # fmt: skip
 def test_a_failure_is_counted_by_its_errno(memory: int, reason: int, name: str) -> None:
     counted = Counters(memory)
-    counted.row(3)[failed_column(reason)] += 1
+    counted.row(3).add(failed_column(reason))
     assert counted.read(3).failed == {name: 1}
 
 
 def test_the_next_loop_goes_on_where_the_last_one_stopped(memory: int) -> None:
     row = Counters(memory).row(7)
-    row[ACCEPTED] += 5
-    row[SERVED] += 2
-    row[REFUSED["full"]] += 1
-    row[FAILED[DESCRIPTORS]] += 1
+    row.add(ACCEPTED, 5)
+    row.add(SERVED["ok"], 2)
+    row.add(REFUSED["full"])
+    row.add(FAILED[DESCRIPTORS])
     after = Counters(memory)
-    after.row(7)[SERVED] += 1
+    after.row(7).add(SERVED["ok"])
     counts = after.read(7)
     assert (counts.accepted, counts.served, counts.refused, counts.failed) == (
         5, 3, {"full": 1}, {"descriptors": 1},
@@ -97,16 +106,16 @@ def test_services_without_connections_cost_no_memory_to_be_read(memory: int) -> 
     before = blocks(memory)
     assert all(counted.read(number).accepted == 0 for number in range(1, 1000))
     assert list(counted.used()) == []
-    assert blocks(memory) == before == 0
+    assert blocks(memory) == before == 2  # the names
     for row in rows:
-        row[ACCEPTED] += 1
+        row.add(ACCEPTED)
     assert blocks(memory) < 300
     assert list(counted.used()) == list(range(1, 1000))
 
 
 def test_the_last_row_is_in_the_memory_and_none_is_beyond(memory: int) -> None:
     counted = Counters(memory)
-    counted.row(ROWS - 1)[-1] += 1
+    counted.row(ROWS - 1).add(FAILED[OTHER])
     assert list(counted.used()) == [ROWS - 1]
     assert counted.read(ROWS - 1).failed.total() == 1
     for number in (-1, ROWS):
@@ -116,7 +125,7 @@ def test_the_last_row_is_in_the_memory_and_none_is_beyond(memory: int) -> None:
 
 def test_what_was_lost_is_counted_as_failed(memory: int) -> None:
     counted = Counters(memory)
-    counted.row(1)[ACCEPTED] += 5
+    counted.row(1).add(ACCEPTED, 5)
     assert counted.settle(1, 3) == 2
     assert counted.read(1).failed == {LOOP_DIED: 2}
     assert counted.settle(1, 3) == 0
@@ -133,24 +142,139 @@ def test_a_session_that_was_counted_out_is_known_until_its_place_is_needed(memor
     before = Counters(memory)
     row = before.row(1)
     for connection in range(1, ENDS + 1):
-        before.count_out(row, SERVED, connection)
+        before.count_out(row, SERVED["ok"], connection)
     after = Counters(memory)
     assert all(after.counted_out(connection) for connection in range(1, ENDS + 1))
     assert not after.counted_out(ENDS + 1)
-    after.count_out(row, SERVED, ENDS + 1)
+    after.count_out(row, SERVED["ok"], ENDS + 1)
     assert (after.counted_out(1), after.counted_out(ENDS + 1)) == (False, True)
 
 
 def test_what_no_loop_can_have_counted_is_cleared(memory: int) -> None:
     hostile = Counters(memory)
-    hostile.row(1)[SERVED] = (1 << 64) - 1
-    hostile.row(2)[ACCEPTED] = 5
-    hostile.row(3)[:] = memoryview(b"\xff\xff\xff\xff\xff\xff\0\0" * len(hostile.row(3))).cast("Q")
+    hostile.row(1).add(SERVED["ok"], (1 << 64) - 1)
+    hostile.row(2).add(ACCEPTED, 5)
+    for name in NAMES:
+        hostile.row(3).add(name, (1 << 48) - 1)
     after = Counters(memory)
-    after.row(1)[SERVED] += 1
+    after.row(1).add(SERVED["ok"])
     assert (after.read(1).served, after.read(2).accepted) == (1, 5)
     assert after.settle(3, 0) < 0
     assert after.read(3).open == 0
+
+
+def test_programs_are_counted_by_how_they_end_and_all_of_them_are_served(memory: int) -> None:
+    counted = Counters(memory)
+    row = counted.row(1)
+    row.add(ACCEPTED, 6)
+    for connection, how in enumerate(["ok", "ok", "nonzero", "signal", "ended", "unknown"], 1):
+        counted.count_out(row, SERVED[how], connection)
+    counts = counted.read(1)
+    assert counts.ended == {"ok": 2, "nonzero": 1, "signal": 1, "ended": 1, "unknown": 1}
+    assert (counts.served, counts.open) == (6, 0)
+
+
+def code_of(monkeypatch: pytest.MonkeyPatch, *reasons: str) -> None:
+    """Have the code be of a version that knows these reasons of refusals."""
+    refused = {reason: f"refused.{reason}" for reason in reasons}
+    monkeypatch.setattr(counters, "REFUSED", refused)
+    names = (ACCEPTED, *SERVED.values(), *refused.values(), *FAILED.values())
+    monkeypatch.setattr(counters, "NAMES", names)
+
+
+def test_a_version_with_other_reasons_goes_on_with_the_counts(
+    memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Counters(memory)
+    before.row(1).add(ACCEPTED, 9)
+    before.row(1).add(REFUSED["full"], 2)
+    before.row(1).add(failed_column(errno.ENOENT), 3)
+    code_of(monkeypatch, "new", *REFUSALS, "newer")
+    check(memory)
+    new = Counters(memory)
+    new.row(1).add("refused.new")
+    new.row(1).add("refused.newer")
+    counts = new.read(1)
+    assert (counts.accepted, counts.refused, counts.failed, counts.open) == (
+        9, {"full": 2, "new": 1, "newer": 1}, {"ENOENT": 3}, 2,
+    )  # fmt: skip
+    assert not new.cleared
+    code_of(monkeypatch, "rate")
+    check(memory)
+    old = Counters(memory)
+    old.row(1).add(failed_column(errno.EACCES))
+    assert old.read(1).refused == {"full": 2, "new": 1, "newer": 1}
+    assert old.read(1).failed == {"ENOENT": 3, "EACCES": 1}
+    assert old.read(1).open == 1
+
+
+def test_errnos_leave_room_for_the_reasons_of_another_version(
+    memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = Counters(memory)
+    for number in errno.errorcode:
+        counted.row(1).add(failed_column(number))
+    counts = Counters(memory).read(1)
+    assert counts.failed.total() == len(errno.errorcode)
+    assert counts.failed[OTHER] == len(errno.errorcode) - (MAX_ERRNO_COLUMNS - len(NAMES))
+    room = MAX_COLUMNS - MAX_ERRNO_COLUMNS
+    code_of(monkeypatch, *REFUSALS, *(f"new{number}" for number in range(room)))
+    check(memory)
+    assert Counters(memory).read(1).failed == counts.failed
+    code_of(monkeypatch, *REFUSALS, *(f"another{number}" for number in range(room)))
+    with pytest.raises(ResourceError, match=r"needs a restart: .* no room"):
+        check(memory)
+
+
+def test_a_check_changes_nothing(memory: int) -> None:
+    check(memory)
+    assert blocks(memory) == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "data"),
+    [
+        (0, b"ucspid\0\x02"[::-1]), (0, b"\xff" * 8), (8, b"\xff" * 8), (8, struct.pack("=Q", 100)),
+        (4096, b"accepted!"), (4096, b"served.ok\0"), (4096, b"\xff" * 32), (4096, bytes(32)),
+        (4096 + 32, b"served.%s\0" % (b"x" * 23)),
+    ],
+)  # fmt: skip
+def test_where_the_names_make_no_sense_all_begins_anew(memory: int, place: int, data: bytes) -> None:
+    hostile = Counters(memory)
+    hostile.row(1).add(ACCEPTED, 5)
+    hostile.row(ROWS - 1).add(SERVED["ok"], 5)
+    os.pwrite(memory, data, place)
+    after = Counters(memory)
+    assert after.cleared
+    assert list(after.used()) == []
+    after.row(1).add(ACCEPTED)
+    assert Counters(memory).read(1).accepted == 1
+    assert not Counters(memory).cleared
+
+
+def test_memory_of_another_version_of_the_layout_is_found_out_before_it_is_used(memory: int) -> None:
+    Counters(memory)
+    os.pwrite(memory, b"\x02", 0)
+    with pytest.raises(ResourceError, match="needs a restart: it knows version 1 of the counts"):
+        check(memory)
+    smaller = sealed_memory("counters", SIZE - 4096)
+    try:
+        with pytest.raises(ResourceError, match=r"needs a restart: .* another size"):
+            check(smaller)
+    finally:
+        os.close(smaller)
+
+
+def test_a_loop_that_is_killed_while_it_names_columns_leaves_those_before(
+    memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Counters(memory).row(1).add(REFUSED["full"])
+    name = struct.Struct("=32s")
+    os.pwrite(memory, name.pack(b"refused.half writ"), 4096 + len(NAMES) * name.size)
+    code_of(monkeypatch, *REFUSALS, "new")
+    after = Counters(memory)
+    after.row(1).add("refused.new")
+    assert Counters(memory).read(1).refused == {"full": 1, "new": 1}
 
 
 def test_a_plan_with_more_services_than_there_are_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +291,13 @@ def test_a_plan_with_more_services_than_there_are_rows_is_refused(monkeypatch: p
 
 def never(_profile: Profile, _programs: list[Program], _names: str) -> ProfileLaunchers:
     raise AssertionError
+
+
+class KilledError(Exception):
+    """Stands for a row: where it would be counted in, the loop is killed."""
+
+    def add(self, _name: str) -> None:
+        raise self
 
 
 class Loops(RuleBasedStateMachine):
@@ -187,7 +318,7 @@ class Loops(RuleBasedStateMachine):
 
     def _accept(self, number: int) -> None:
         self.accepted[number] += 1
-        self.counters.row(number)[ACCEPTED] += 1
+        self.counters.row(number).add(ACCEPTED)
 
     @rule(number=number)
     def begins(self, number: int) -> None:
@@ -198,14 +329,14 @@ class Loops(RuleBasedStateMachine):
     @rule(number=number, reason=st.sampled_from(REFUSALS))
     def is_refused(self, number: int, reason: str) -> None:
         self._accept(number)
-        self.counters.row(number)[REFUSED[reason]] += 1
+        self.counters.row(number).add(REFUSED[reason])
         self.ended[number] += 1
 
     @rule(number=number, reason=st.none() | st.integers(-1, 200))
     def ends(self, number: int, reason: int | None) -> None:
         if self.live[number]:
             connection = self.live[number].pop()
-            column = SERVED if reason is None else failed_column(reason)
+            column = SERVED["ok"] if reason is None else failed_column(reason)
             self.counters.count_out(self.counters.row(number), column, connection)
             self.noted.append(connection)
             self.ended[number] += 1
@@ -220,7 +351,8 @@ class Loops(RuleBasedStateMachine):
         elif way != "idle" and self.live[number]:
             connection = self.live[number].pop()
             if way == "end noted":
-                self.counters.count_out(memoryview(bytearray(8)).cast("Q"), 0, connection)
+                with contextlib.suppress(KilledError):
+                    self.counters.count_out(KilledError(), ACCEPTED, connection)  # type: ignore[arg-type]
                 self.noted.append(connection)
             lost = 1
         self.counters = Counters(self.memory)

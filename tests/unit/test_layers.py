@@ -59,6 +59,7 @@ ACTION = {
     "structlog", "threading", "multiprocessing", "pathlib",
 }  # fmt: skip
 IMPURE = {
+    ("policy.exit_status", "signal"),  # the names of signals
     ("net.inet", "socket"),  # inet_pton(3) is there, and ten times as fast as anything else
     ("rules.bounds", "os"),  # reads a rules file when asked to
     ("rules.tcprules", "os"),  # compiles one, as tcprules(1) does

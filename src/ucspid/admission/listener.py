@@ -5,7 +5,7 @@ import os
 import select
 import socket
 
-from ucspid.net.address import plain
+from ucspid.net.address import endpoint, plain
 
 _POLITE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _DRAIN = 4096
@@ -102,8 +102,3 @@ def send_away(descriptor: int, message: bytes) -> None:
         with contextlib.suppress(OSError):
             sock.send(message, _POLITE)
             sock.shutdown(socket.SHUT_WR)
-
-
-def endpoint(ip: str, port: int) -> str:
-    """Return an address and port as logs show them."""
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from ucspid.admission.listener import Listener, endpoint
+from ucspid.admission.listener import Listener
 from ucspid.admission.rules_file import Followed
 from ucspid.limits import ClientLimits, Refusal, ServiceLimits, Slot
+from ucspid.net.address import endpoint
 from ucspid.plan import Service as Settings
 from ucspid.policy.client_facts import NOTHING, Found
 from ucspid.rules.networks import YamlRules
@@ -59,8 +60,8 @@ class Entering(Protocol):
     settings: Settings
     limits: ServiceLimits
 
-    def refuse(self, arrival: Arrival, reason: str, message: str) -> None:
-        """Send a client away; its slot, if it has one, is free again."""
+    def refuse(self, arrival: Arrival, reason: str, message: str, rule: Rule | None = None) -> None:
+        """Send a client away; its slot, if it has one, is free again. rule is the one that applies to it."""
 
     def begin(self, arrival: Arrival) -> None:
         """Begin the session of an arrival that has a session's slot."""
@@ -161,7 +162,7 @@ class Entrance:
             return
         early = _OPEN if rules is None else rules.decide_early(arrival.ip)
         if early is not None and self._denied(early):
-            service.refuse(arrival, DENIED, early.message or "")
+            service.refuse(arrival, DENIED, early.message or "", early)
             return
         limits = None
         if rules is not None:
@@ -203,7 +204,7 @@ class Entrance:
             assert arrival.slot is not None
             rule = rules.match(arrival.ip, arrival.found.remote_host, arrival.found.info)
             if self._denied(rule):
-                self._service.refuse(arrival, DENIED, rule.message or "")
+                self._service.refuse(arrival, DENIED, rule.message or "", rule)
                 return
             refusal = self._check(arrival.slot, rule)
             if refusal is not None:
@@ -245,7 +246,7 @@ class Entrance:
 
     def _refuse(self, arrival: Arrival, refusal: Refusal, rule: Rule | None) -> None:
         message = None if rule is None else rule.message
-        self._service.refuse(arrival, refusal.value, message or self._service.settings.refuse_message)
+        self._service.refuse(arrival, refusal.value, message or self._service.settings.refuse_message, rule)
 
     def _denied(self, rule: Rule) -> bool:
         default = rule.where == DEFAULT

@@ -373,7 +373,8 @@ class Server:
             return
         if not self.draining:
             self.draining = True
-            events.draining(self._log, self.live)
+            longest = max((service.settings.drain_timeout for service in self.all_services()), default=0.0)
+            events.draining(self._log, self.live, 0.0 if at_once else longest if deadline else None)
             served = self._served()
             for service in self.all_services():
                 service.close()

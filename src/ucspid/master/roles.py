@@ -32,9 +32,10 @@ def start_reader(config: str, output: int, errors: int) -> int:
     return _start([*_READER, config], {1: output, 2: errors}, os.environ)
 
 
-def start_trial(state: int, config: str, output: int, errors: int) -> int:
-    """Start a trial of the code installed, with a descriptor of a copy of the master's state as 3."""
-    return _start([*_TRIAL, "3", config], {1: output, 2: errors, 3: state}, os.environ)
+def start_trial(state: int, counts: int, config: str, output: int, errors: int) -> int:
+    """Start a trial of the code installed, with a copy of the master's state as 3 and the counts as 4."""
+    descriptors = {1: output, 2: errors, 3: state, 4: counts}
+    return _start([*_TRIAL, "3", "4", config], descriptors, os.environ)
 
 
 class _Null:

@@ -1,8 +1,9 @@
-"""python -I -m ucspid.master.trial STATE CONFIG: say whether this code would come up in place of the running.
+"""python -I -m ucspid.master.trial STATE COUNTS CONFIG: say whether this code would come up as the next.
 
 The master that is to be replaced runs this, from the code that is installed now. STATE is a
-descriptor with a copy of its state. Everything that the new master would do is tried, but for what
-touches the running daemon: the state is understood, the file read, each role started once.
+descriptor with a copy of its state, COUNTS that of the counts. Everything that the new master and its
+loop would do is tried, but for what touches the running daemon: the state is understood, the counts
+are looked at, the file read, each role started once.
 Prints the version; or on standard error why not, and exits with 111, or 100 if the file is wrong.
 """
 
@@ -14,8 +15,8 @@ from dataclasses import asdict
 from ucspid import __version__
 from ucspid.config.load import load
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError
+from ucspid.ipc import counters, session_table
 from ucspid.ipc import messages as wire
-from ucspid.ipc import session_table
 from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.orders import Orders
 from ucspid.master import resume, roles
@@ -27,9 +28,10 @@ TIMEOUT = 15.0
 
 def main(arguments: list[str]) -> int:
     """Try; return the exit code."""
-    memory, config = int(arguments[0]), arguments[1]
+    memory, counts, config = int(arguments[0]), int(arguments[1]), arguments[2]
     try:
         resume.understand(memory)
+        counters.check(counts)
         load(config)
         _try_loop()
         _try_launcher()

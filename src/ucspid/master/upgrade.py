@@ -70,9 +70,11 @@ class Upgrade:
     def begin(self) -> None:
         """Try what is installed now."""
         try:
-            memory = self._owner.to_state([]).to_memory()
+            state = self._owner.to_state([])
+            memory = state.to_memory()
             try:
-                start = partial(roles.start_trial, memory, self._config)
+                counts = state.holdings.others["counters"]
+                start = partial(roles.start_trial, memory, counts, self._config)
                 self._trial = Helper(start, "a trial", self._poller, TIMEOUT, self._tried)
             finally:
                 os.close(memory)

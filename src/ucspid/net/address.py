@@ -64,6 +64,28 @@ def plain(ip: str) -> str:
     return unpack(pack(ip)) if ":" in ip else ip
 
 
+def endpoint(ip: str, port: int) -> str:
+    """Return an address and port as logs and answers show them: 192.0.2.7:25, [2001:db8::7]:25.
+
+    The one way to do so: IPv4-mapped addresses are shown as IPv4, and scope ids not at all. Raises
+    ValueError if ip is not an address.
+    """
+    ip = plain(ip)
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def network_text(ip: str, ipv4_prefix: int, ipv6_prefix: int) -> str:
+    """Return what client_key() takes ip for, to be read: 192.0.2.7, 192.0.2.0/24, 2001:db8::/64.
+
+    Raises ValueError if ip is not an address.
+    """
+    ip = plain(ip)
+    prefix, bits = (ipv6_prefix, BITS) if ":" in ip else (ipv4_prefix, IPV4_BITS)
+    if prefix == bits:
+        return ip
+    return f"{unpack(_network(pack(ip), BITS - bits + prefix))}/{prefix}"
+
+
 class Networks:
     """A set of IP networks; asking costs one lookup for each prefix length that is in use.
 

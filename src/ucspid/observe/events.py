@@ -5,12 +5,16 @@ connection id, as in UCSPID_CONN_ID), remote (address:port), pid, listener, laun
 """
 
 import os
-import signal
 from typing import Any, Protocol
 
 from structlog.typing import FilteringBoundLogger as Logger
 
-DEBUG, INFO = 10, 20
+from ucspid.plan import Service as Settings
+from ucspid.policy.exit_status import how_ended
+from ucspid.policy.outcome import is_fault
+from ucspid.policy.refusal_detail import Rule, refusal_detail
+
+DEBUG, INFO, WARNING = 10, 20, 30
 """Levels as numbers: what would be filtered is not even put together, where it is once a connection."""
 
 
@@ -48,6 +52,8 @@ class Session(Protocol):
 
     connection: int
     began: float
+    ending: bool
+    """Whether the daemon has sent its program SIGTERM."""
 
     @property
     def service(self) -> Service:
@@ -56,6 +62,16 @@ class Session(Protocol):
     @property
     def process(self) -> Process | None:
         """Its program, once it runs."""
+
+    @property
+    def remote(self) -> str:
+        """The client's address and port."""
+
+
+class Client(Protocol):
+    """A connection that is no session, as far as events say anything of it."""
+
+    ip: str
 
     @property
     def remote(self) -> str:
@@ -79,26 +95,38 @@ def connection_started(log: Logger, session: Session, pid: int) -> None:
 
 
 def connection_served(log: Logger, session: Session, now: float) -> None:
-    """A connection's program has ended: how, after how long, and what it used."""
-    if not log.is_enabled_for(INFO):
-        return
+    """A connection's program has ended: how, after how long, and what it used.
+
+    A warning if the end is a fault of the program's: is_fault() says when.
+    """
     process = session.process
     assert process is not None
+    returncode = process.get_returncode()
+    fault = returncode != 0 and is_fault(returncode, asked=session.ending)
+    if not log.is_enabled_for(WARNING if fault else INFO):
+        return
     usage = process.usage
     used = {} if usage is None else {"cpu": round(usage.user + usage.system, 6), "max_rss_kib": usage.max_rss}
-    log.info(
-        "connection_served",
+    fields = {
         **_who(session),
-        pid=process.pid,
-        **how_ended(process.get_returncode()),
-        duration=round(now - session.began, 6),
+        "pid": process.pid,
+        **how_ended(returncode),
+        "duration": round(now - session.began, 6),
         **used,
-    )
+    }
+    if fault:
+        log.warning("connection_served", **fields)
+    else:
+        log.info("connection_served", **fields)
 
 
-def connection_refused(log: Logger, service: str, remote: str, reason: str) -> None:
-    """A connection was closed without a program: a limit of the service."""
-    log.info("connection_refused", service=service, remote=remote, reason=reason)
+def connection_refused(
+    log: Logger, service: Settings, client: Client, reason: str, rule: Rule | None
+) -> None:
+    """A connection was closed without a program: a limit of the service, or the rule that applies."""
+    if log.is_enabled_for(INFO):
+        detail = refusal_detail(reason, client.ip, service, rule)
+        log.info("connection_refused", service=service.name, remote=client.remote, reason=reason, **detail)
 
 
 def connections_refused(log: Logger, service: str, seconds: float, reasons: dict[str, int]) -> None:
@@ -108,11 +136,12 @@ def connections_refused(log: Logger, service: str, seconds: float, reasons: dict
     )
 
 
-def connection_failed(log: Logger, session: Session, reason: int, now: float) -> None:
-    """A connection was closed because its program could not be started."""
+def connection_failed(log: Logger, session: Session, file: str, reason: int, now: float) -> None:
+    """A connection was closed because its program, this file, could not be started."""
     log.error(
         "connection_failed",
         **_who(session),
+        file=file,
         reason=os.strerror(reason),
         duration=round(now - session.began, 6),
     )
@@ -138,9 +167,9 @@ def rules_broken(log: Logger, path: str, reason: str) -> None:
     log.error("rules_broken", path=path, reason=reason)
 
 
-def service_throttled(log: Logger, service: str, pause: float) -> None:
-    """A service's program keeps failing at once: nothing is accepted for it during the pause."""
-    log.warning("service_throttled", service=service, pause=pause)
+def service_throttled(log: Logger, service: Settings, pause: float, cause: str) -> None:
+    """A service's program keeps failing at once: how the last time, and for how long it is not started."""
+    log.warning("service_throttled", service=service.name, pause=pause, cause=cause, file=service.executable)
 
 
 def service_recovered(log: Logger, service: str) -> None:
@@ -183,6 +212,11 @@ def connections_lost(log: Logger, service: str, count: int) -> None:
     log.error("connections_lost", service=service, count=count)
 
 
+def counts_cleared(log: Logger) -> None:
+    """The counts that an earlier event loop has left make no sense, or are of another version: all are 0."""
+    log.error("counts_cleared")
+
+
 def handover_refused(log: Logger, service: str, reason: str) -> None:
     """What an event loop that left has handed over makes no sense; its successor goes on without."""
     log.error("handover_refused", service=service, reason=reason)
@@ -193,9 +227,9 @@ def loop_confined(log: Logger, *, landlock: int, seccomp: bool) -> None:
     log.debug("loop_confined", pid=os.getpid(), landlock=landlock, seccomp=seccomp)
 
 
-def draining(log: Logger, live: int) -> None:
-    """The daemon stops: it accepts nothing more and waits for its sessions."""
-    log.info("draining", live=live)
+def draining(log: Logger, live: int, timeout: float | None) -> None:
+    """The daemon stops: it accepts nothing more and waits for its sessions, so many seconds at most."""
+    log.info("draining", live=live, timeout=timeout, hint="a second SIGTERM ends the sessions now")
 
 
 def drained(log: Logger) -> None:
@@ -216,18 +250,6 @@ def internal_error(log: Logger, context: dict[str, Any]) -> None:
 def from_master(log: Logger, level: str, event: str, fields: dict[str, Any]) -> None:
     """Log an event of the master's: started, reloaded, reload_failed, process_died, process_started."""
     getattr(log, level)(event, **fields)
-
-
-def how_ended(returncode: int | None) -> dict[str, Any]:
-    """Return the field that says how a program ended: status, or signal by name, or status unknown."""
-    if returncode is None:
-        return {"status": "unknown"}
-    if returncode >= 0:
-        return {"status": returncode}
-    try:
-        return {"signal": signal.Signals(-returncode).name}
-    except ValueError:
-        return {"signal": str(-returncode)}
 
 
 def _who(session: Session) -> dict[str, Any]:

@@ -34,6 +34,9 @@ from ucspid.plan import Service as Settings
 from ucspid.policy import validate
 from ucspid.policy.backoff import GRACE, Throttle
 from ucspid.policy.environ import local_variables, variables
+from ucspid.policy.exit_status import in_words
+from ucspid.policy.outcome import outcome
+from ucspid.policy.refusal_detail import Rule
 from ucspid.policy.refusal_summary import WINDOW, Refusals
 from ucspid.sessions.session import Session
 from ucspid.spawn import Pool
@@ -121,7 +124,7 @@ class Service:
 
     def arrived(self, descriptor: int, ip: str, port: int, listener: Listener) -> None:
         """Take an accepted connection: it enters, or is refused on the way."""
-        self._counts[ACCEPTED] += 1
+        self._counts.add(ACCEPTED)
         self.entrance.arrived(Arrival(descriptor, plain(ip), port, listener, time.monotonic()))
 
     def start_ready(self) -> None:
@@ -228,17 +231,17 @@ class Service:
 
     def dropped(self, remote: str, reason: str) -> None:
         """Count a connection that was accepted only to be closed, for want of descriptors."""
-        self._counts[ACCEPTED] += 1
-        self._counts[FAILED[DESCRIPTORS]] += 1
+        self._counts.add(ACCEPTED)
+        self._counts.add(FAILED[DESCRIPTORS])
         events.connection_dropped(self._log, self.name, remote, reason)
 
-    def refuse(self, arrival: Arrival, reason: str, message: str) -> None:
+    def refuse(self, arrival: Arrival, reason: str, message: str, rule: Rule | None = None) -> None:
         """Send a client away; a slot that it has is free again."""
         now = time.monotonic()
-        self._counts[REFUSED[reason]] += 1
+        self._counts.add(REFUSED[reason])
         send_away(arrival.descriptor, message.encode())
         if self._refusals.note(reason, now):
-            events.connection_refused(self._log, self.name, arrival.remote, reason)
+            events.connection_refused(self._log, self.settings, arrival, reason, rule)
         elif self._refusals.untold == 1:
             asyncio.get_running_loop().call_later(self._refusals.ends - now, self.summarise)
         if arrival.slot is not None:
@@ -257,7 +260,7 @@ class Service:
         session = Session(self, connection, ip, port, began)
         session.slot = self.limits.restore(ip)
         if not counted:
-            self._counts[ACCEPTED] += 1
+            self._counts.add(ACCEPTED)
         self.sessions[connection] = session
         return session
 
@@ -273,13 +276,15 @@ class Service:
     def session_served(self, session: Session) -> None:
         """Count out a session whose program has ended."""
         now = time.monotonic()
-        self._shared.counters.count_out(self._counts, SERVED, session.connection)
-        events.connection_served(self._log, session, now)
         assert session.process is not None
         returncode = session.process.get_returncode()
+        how = outcome(returncode, asked=session.ending)
+        self._shared.counters.count_out(self._counts, SERVED[how], session.connection)
+        events.connection_served(self._log, session, now)
         if now - session.handed < GRACE and (returncode in FAILURES or returncode in CRASHES):
             # Clients that are exempt have no key, and each counts by its address.
-            self._failing(self.throttle.started_badly(session.slot.client or session.ip, now))
+            pause = self.throttle.started_badly(session.slot.client or session.ip, now)
+            self._failing(pause, in_words(returncode))
         elif self.throttle.ended_well(session.handed):
             events.service_recovered(self._log, self.name)
         self._count_out(session)
@@ -288,14 +293,14 @@ class Service:
         """Count out a session whose program could not be started."""
         now = time.monotonic()
         self._shared.counters.count_out(self._counts, failed_column(reason), session.connection)
-        events.connection_failed(self._log, session, reason, now)
+        events.connection_failed(self._log, session, self.settings.executable, reason, now)
         if reason not in (NOT_TAKEN, errno.EOWNERDEAD):
-            self._failing(self.throttle.cannot_start(now))
+            self._failing(self.throttle.cannot_start(now), os.strerror(reason))
         self._count_out(session)
 
-    def _failing(self, pause: float | None) -> None:
+    def _failing(self, pause: float | None, cause: str) -> None:
         if pause is not None:
-            events.service_throttled(self._log, self.name, pause)
+            events.service_throttled(self._log, self.settings, pause, cause)
 
     def _count_out(self, session: Session) -> None:
         """Give a session's slots back: the one place where that happens."""

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Protocol, cast
 
-from ucspid.admission.listener import endpoint
 from ucspid.limits import Slot
+from ucspid.net.address import endpoint
 from ucspid.plan import Service as Settings
 from ucspid.policy.session_states import Event, State, step
 from ucspid.spawn import Process
