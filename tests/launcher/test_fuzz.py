@@ -16,7 +16,7 @@ from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.session_table import CAPACITY, SIZE, Table, processes
 from ucspid.launcher.programs import Program
 from ucspid.launcher.serve import Launcher
-from ucspid.linux.fd_limit import Lending
+from ucspid.linux.lending import Lending
 
 SERVICE = 7
 NOBODYS = 1 << 22

@@ -1,6 +1,7 @@
 """A launcher process, run for real over socket pairs, with the test as its master and its loop."""
 
 import errno
+import itertools
 import json
 import os
 import resource
@@ -262,6 +263,23 @@ def test_failed_starts_give_their_slots_back(running: Peers) -> None:
     assert list(Table(running.memory).taken()) == []
 
 
+MAKES_CHILDREN_FOR_ITS_PARENT = """
+import ctypes, os, signal
+CLONE_PARENT, CLONE = 0x8000, {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+for _ in range(50):
+    if ctypes.CDLL(None).syscall(CLONE, CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0) == 0:
+        os._exit(7)
+"""
+
+
+def test_children_that_a_program_makes_for_its_launcher_are_reaped_and_end_nothing(running: Peers) -> None:
+    running.set_program(sys.executable, "-I", "-c", MAKES_CHILDREN_FOR_ITS_PARENT)
+    assert finish(running.connect(1)) == b""  # all of them have ended
+    assert os.waitstatus_to_exitcode(running.wait(wire.EXITED, 1).status) == 0
+    assert running.list() == {}
+    assert Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text() == ""
+
+
 def test_a_program_changed_is_for_new_connections_only(running: Peers) -> None:
     before = running.connect(1)
     running.wait(wire.STARTED, 1)
@@ -297,6 +315,37 @@ def test_a_signal_goes_to_the_group_of_the_program(running: Peers) -> None:
     started = running.wait(wire.STARTED)
     assert client.recv(100) == b"started\n"
     running.ask(wire.SIGNAL_HEAD, wire.SIGNAL, signal.SIGTERM, started.process, 1)
+    assert os.waitstatus_to_exitcode(running.wait(wire.EXITED).status) == -signal.SIGTERM
+    assert client.recv(100) == b""
+
+
+LEAVES_ITS_GROUP = """
+import os, signal, sys
+begun, go = os.pipe()
+other = os.fork()
+if other == 0:
+    os.setpgid(0, 0)
+    os.read(begun, 1)
+    os._exit(0)
+if sys.argv[1] == "stays" and os.fork() == 0:
+    signal.pause()
+os.setpgid(other, other)
+os.setpgid(0, other)
+os.write(go, b"x")
+os.write(1, b"left")
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("child", ["stays", "none"])
+def test_a_signal_reaches_a_program_that_has_left_its_group_and_a_child_that_stays_there(
+    running: Peers, child: str
+) -> None:
+    running.set_program(sys.executable, "-I", "-S", "-c", LEAVES_ITS_GROUP, child)
+    client = running.connect(1)
+    process = running.wait(wire.STARTED).process
+    assert client.recv(100) == b"left"
+    running.ask(wire.SIGNAL_HEAD, wire.SIGNAL, signal.SIGTERM, process, 1)
     assert os.waitstatus_to_exitcode(running.wait(wire.EXITED).status) == -signal.SIGTERM
     assert client.recv(100) == b""
 
@@ -380,6 +429,35 @@ def test_privileges_are_the_programs(peers: Peers, tmp_path: Path) -> None:
     peers.set_program("/bin/sh", "-c", "umask; pwd; ulimit -n")
     peers.ready(nofile=77, umask=0o27, cwd=str(tmp_path), rlimits=[("nofile", 77)])
     assert finish(peers.connect(1)) == f"0027\n{tmp_path}\n77\n".encode()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return what a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_the_launchers_own_use_of_cpu_time_does_not_count_against_a_programs_limit(peers: Peers) -> None:
+    peers.set_program("/bin/sh", "-c", "ulimit -S -t")
+    peers.set_program("/does/not/exist", service=2)
+    peers.ready(rlimits=[("cpu", 1)])
+    variables = ["TCPREMOTEIP=192.0.2.1"] * (wire.MAX_PACKET // 25)
+    connections = itertools.count(1)
+    while cpu_seconds(peers.pid) < 1.2:
+        connection = next(connections)
+        peers.connect(connection, *variables, service=2).close()
+        peers.wait(wire.FAILED, connection)
+    assert {finish(peers.connect(next(connections))) for _ in range(100)} == {b"1\n"}
+
+
+def test_signals_have_their_default_whatever_the_launcher_was_started_with(peers: Peers) -> None:
+    peers.set_program("/bin/grep", "^Sig[BI]", "/proc/self/status")
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        peers.ready()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert {int(line.split()[1], 16) for line in finish(peers.connect(1)).splitlines()} == {0}
 
 
 def test_privileges_that_cannot_be_taken_are_refused_with_the_reason(peers: Peers) -> None:

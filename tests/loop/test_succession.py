@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from succession import POINTS, Loop, World, slots
 from ucspid.ipc import messages as wire
-from ucspid.launcher import serve
+from ucspid.linux import process_group
 from ucspid.policy.session_states import State
 
 QUESTION = wire.LIST_HEAD.pack(wire.LIST, 0)
@@ -38,7 +38,7 @@ class Succession(RuleBasedStateMachine):
     @initialize(small_buffers=st.booleans())
     def begin(self, small_buffers: bool) -> None:
         self.world = World(small_buffers=small_buffers)
-        self.patched = mock.patch.object(serve, "_kill", self.world.kill)
+        self.patched = mock.patch.object(process_group, "send_signal", self.world.kill)
         self.patched.start()
 
     def there_is_a_loop(self) -> bool:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -170,12 +171,29 @@ def test_a_reason_of_any_length_is_cut_to_one_that_can_be_told(hostile: Hostile)
     assert 0 < len(reason) <= MAX_REASON
 
 
-def test_an_orphan_that_has_left_its_process_group_ends_nobody(hostile: Hostile) -> None:
-    with subprocess.Popen(PROGRAM) as process:
+LEAVES_ITS_GROUP = """
+import os, signal, sys
+if sys.argv[1] == "stays" and os.fork() == 0:
+    signal.pause()
+os.setpgid(0, os.getpgid(os.getppid()))
+os.write(1, b"left")
+signal.pause()
+"""
+"""Goes to the group of whoever has started it, which is to get no signal."""
+
+
+@pytest.mark.parametrize("child", ["stays", "none"])
+def test_an_orphan_that_has_left_its_process_group_is_signalled_and_the_group(
+    hostile: Hostile, child: str
+) -> None:
+    command = [sys.executable, "-I", "-S", "-c", LEAVES_ITS_GROUP, child]
+    with subprocess.Popen(command, process_group=0, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(4) == b"left"
         hostile.launcher.orphans = {process.pid}
         hostile.say(wire.SIGNAL_ORPHAN_HEAD.pack(wire.SIGNAL_ORPHAN, signal.SIGTERM, process.pid))
-        assert process.poll() is None
-        process.kill()
+        assert process.wait(10) == -signal.SIGTERM
+        assert process.stdout.read() == b""  # nobody has it any more
 
 
 def test_a_launcher_cannot_cut_its_table_short(hostile: Hostile) -> None:

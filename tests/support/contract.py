@@ -24,8 +24,6 @@ STDERR = {"log": "pipe:", "inherit": "pipe:", "null": "/dev/null"}
 """Of each kind of stderr, how its file begins: the tests read the daemon's own from a pipe."""
 
 SIGNALS = ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
-PRIVATE = 0x1_8000_0000
-"""Signals 32 and 33, which are the C library's own (nptl(7)): glibc's posix_spawn(3) leaves them ignored."""
 
 
 def services(listen: str = "127.0.0.1:0", **settings: Any) -> dict[str, Any]:
@@ -66,8 +64,8 @@ def check(daemon: Daemon, *, limits: str, environment: Iterable[bytes] = ()) -> 
 
 
 def signals(fields: dict[str, str]) -> dict[str, int]:
-    """Return which signals are pending, blocked, ignored and caught, of those that programs can use."""
-    return {name: int(fields[name], 16) & ~PRIVATE for name in SIGNALS}
+    """Return which signals are pending, blocked, ignored and caught."""
+    return {name: int(fields[name], 16) for name in SIGNALS}
 
 
 def check_descriptors(told: dict[str, Any], *, stderr: str) -> None:

@@ -24,7 +24,7 @@ from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.session_table import SIZE, Table
 from ucspid.launcher import serve
 from ucspid.launcher.programs import Program
-from ucspid.linux.fd_limit import Lending
+from ucspid.linux.lending import Lending
 from ucspid.sessions.session import Session
 
 SERVICE = 7

@@ -97,9 +97,9 @@ four for each besides. The variables of one rule may take {MAX_VARIABLES}.
 
 ## Resource limits
 
-The launcher of a service lives under the same limits, which is why some have a least value, and why only the
-soft limit is set for `cpu`. `nproc` counts all processes of the user, those of other services with that
-user too.
+The launcher of a service lives under the same limits, which is why some have a least value. `cpu` is for
+programs alone; what the launcher uses does not count. `nproc` counts all processes of the user, those of
+other services with that user too.
 """
 
 _SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (

@@ -72,7 +72,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 class Rlimits(Struct, frozen=True, forbid_unknown_fields=True):
     """Resource limits, setrlimit(2), by its names in lower case without RLIMIT_.
 
-    Each is set soft and hard, but for cpu. The launcher that starts the programs lives under them too.
+    Each is set soft and hard, but for cpu. The launcher that starts the programs lives under them too, but
+    for cpu.
     """
 
     as_: Annotated[MemorySize | None, Meta(description="Address space.")] = key(default=None, name="as")

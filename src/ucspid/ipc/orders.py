@@ -5,6 +5,8 @@ from ucspid.ipc.messages import PEER_HEAD, PRIVILEGES, VERSION, Reader, pack_str
 
 _NONE = b"-"
 _FIELDS = 10
+_INFINITY = -1
+"""As resource.RLIM_INFINITY is."""
 
 
 class Orders:
@@ -31,6 +33,12 @@ class Orders:
         self.nofile = nofile
         self.orphans = orphans
         self.profile = profile
+
+    @property
+    def cpu(self) -> int | None:
+        """Return the soft limit of CPU time for programs, in seconds; None for the daemon's own."""
+        limits: dict[str, int | None] = dict(self.profile["rlimits"])  # type: ignore[call-overload]
+        return None if "cpu" not in limits else _INFINITY if limits["cpu"] is None else limits["cpu"]
 
     def pack(self) -> bytes:
         """Return the message."""

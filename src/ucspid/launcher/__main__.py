@@ -3,8 +3,8 @@
 Descriptor 3 is the channel of the master, 4 the launcher's end of the loop's, 5 the table.
 The master tells the programs first and then which privileges to take, so that no start comes
 before its program; READY or REFUSED answers.
-A limit on CPU time that is meant for programs holds for the launcher too; its SIGXCPU is blocked
-here and reset for programs.
+The limit on CPU time that is lent to programs may be below what the launcher has used: its SIGXCPU
+is blocked.
 """
 
 import os
@@ -22,7 +22,8 @@ from ucspid.ipc.orders import Orders
 from ucspid.ipc.session_table import Table
 from ucspid.launcher.serve import Launcher
 from ucspid.linux import prctl, privileges
-from ucspid.linux.fd_limit import Lending, close_above
+from ucspid.linux.fd_limit import close_above
+from ucspid.linux.lending import Lending
 
 MASTER, LOOP, TABLE = 3, 4, 5
 
@@ -34,7 +35,8 @@ def main() -> int:
     for descriptor in (MASTER, LOOP, TABLE):
         os.set_inheritable(descriptor, False)
     prctl.default_signals()
-    signalfd = prctl.open_signalfd({signal.SIGCHLD, signal.SIGXCPU})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGXCPU})
+    signalfd = prctl.open_signalfd({signal.SIGCHLD})
     master = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, MASTER))
     programs: list[tuple[bytes, list[int]]] = []
     packet, descriptors = _next(master)
@@ -51,12 +53,13 @@ def main() -> int:
         if orders.no_new_privs:
             prctl.forbid_new_privileges()
         privileges.take(**orders.profile)  # type: ignore[arg-type]
+        lending = Lending(orders.nofile, orders.cpu)
     except (OSError, ValueError) as problem:
         text = wire.pack_strings([str(problem).encode(errors="replace")])
         master.send(wire.PEER_HEAD.pack(wire.REFUSED, wire.VERSION) + text)
         return EXIT_SYSTEM
     loop = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, LOOP))
-    launcher = Launcher(master, loop, table, signalfd, Lending(orders.nofile))
+    launcher = Launcher(master, loop, table, signalfd, lending)
     for packet, descriptors in programs:
         launcher.set_program(packet, descriptors)
     launcher.take_over(orders.orphans)

@@ -4,7 +4,8 @@ import os
 
 from ucspid.errors import WireError
 from ucspid.ipc.messages import PEER_HEAD, Reader
-from ucspid.linux.fd_limit import Lending
+from ucspid.linux import posix_spawn
+from ucspid.linux.lending import Lending
 
 _NAMES: dict[frozenset[bytes], frozenset[bytes]] = {}
 """Of variables: most services have the same ones, and a set of them takes a kilobyte."""
@@ -13,15 +14,14 @@ _NAMES: dict[frozenset[bytes], frozenset[bytes]] = {}
 class Program:
     """A service's program: what execve(2) gets, and which variables a connection may set."""
 
-    __slots__ = ("allowed", "argv", "environment", "executable", "stderr")
+    __slots__ = ("allowed", "arguments", "environment", "executable", "stderr")
 
     def __init__(self, packet: bytes, descriptors: list[int]) -> None:
         """Read a SERVICE message: executable, argv, NAME=VALUE strings, names allowed, stderr if any."""
         reader = Reader(packet, PEER_HEAD.size)
         (self.executable,) = reader.strings()
-        self.argv = reader.strings()
-        fixed = [item.partition(b"=") for item in reader.strings()]
-        self.environment = {name: value for name, _, value in fixed}
+        self.arguments = posix_spawn.Strings(reader.strings())
+        self.environment = {item.partition(b"=")[0]: item for item in reader.strings()}
         allowed = frozenset(reader.strings())
         self.allowed = _NAMES.setdefault(allowed, allowed)
         reader.end()
@@ -30,21 +30,24 @@ class Program:
     def start(self, client: int, variables: bytes, lending: Lending) -> int:
         """Start the program with the client's socket as its descriptors 0 and 1; return its process.
 
-        It gets a process group of its own and an empty signal mask; all other descriptors of
-        a launcher are close-on-exec, all signal dispositions default. Raises OSError, and
-        WireError for a variable that connections may not set.
+        All other descriptors of a launcher are close-on-exec. Raises OSError, and WireError for a variable
+        that connections may not set.
         """
         environment = self.environment.copy()
         for item in variables.split(b"\0") if variables else ():
-            name, _, value = item.partition(b"=")
+            name = item.partition(b"=")[0]
             if name not in self.allowed:
                 raise WireError(f"variable {name!r} is not a connection's to set")
-            environment[name] = value
+            environment[name] = item
         lending.lend(client, self.stderr)
         try:
-            return os.posix_spawn(self.executable, self.argv, environment, setpgroup=0, setsigmask=())
+            process = posix_spawn.start(
+                self.executable, self.arguments, posix_spawn.Strings(environment.values())
+            )
+            lending.started(process)
         finally:
             lending.take_back()
+        return process
 
     def close(self) -> None:
         """Let go of the descriptor for stderr."""

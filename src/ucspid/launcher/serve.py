@@ -4,6 +4,7 @@ One thread, no signal handlers, nothing read from the network. The loop can name
 and a connection's variables, never a program; only the master can say what a service runs.
 """
 
+import contextlib
 import errno
 import os
 import select
@@ -14,7 +15,8 @@ from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, close_all
 from ucspid.ipc.session_table import Table
 from ucspid.launcher.programs import Program
-from ucspid.linux.fd_limit import Lending
+from ucspid.linux import process_group
+from ucspid.linux.lending import Lending
 from ucspid.linux.prctl import read_signals
 
 _REPORTS_IN_A_PACKET = 256
@@ -164,10 +166,7 @@ class Launcher:
         if process in self._orphans:
             self._master.send(wire.SIGNAL_ORPHAN_HEAD.pack(wire.SIGNAL_ORPHAN, number, process))
             return
-        try:
-            _kill(process, number)
-        except PermissionError:
-            """The program is setuid: it is not ours to signal. The loop sees that it goes on."""
+        process_group.send_signal(process, number)
 
     def _list(self, packet: bytes, _descriptors: list[int]) -> None:
         _kind, token = wire.unpack(wire.LIST_HEAD, packet)
@@ -205,17 +204,15 @@ class Launcher:
     # Programs that ended
 
     def _reap(self) -> None:
+        """Report the programs that have ended; a child that a program has made is not one (CLONE_PARENT)."""
         read_signals(self._signalfd)
-        while self._running:
-            try:
-                process, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if process == 0:
-                return
-            slot = self._running.pop(process)
-            used = (int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss)
-            self._end(slot, status, used)
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.wait4(-1, os.WNOHANG))[0]:
+                process, status, usage = ended
+                slot = self._running.pop(process, None)
+                if slot is not None:
+                    used = (int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss)
+                    self._end(slot, status, used)
 
     def _end(self, slot: int, status: int, used: tuple[int, int, int]) -> None:
         self._report(wire.EXITED, slot, status, used)
@@ -251,11 +248,3 @@ def _report(
     kind: int, status: int, process: int = 0, service: int = 0, connection: int = 0, *, tag: bytes = _NO_TAG
 ) -> bytes:
     return wire.REPORT.pack(kind, status, process, service, connection, 0, 0, 0, tag)
-
-
-def _kill(process: int, number: int) -> None:
-    """Signal a child's process group, or the child alone if it has left the group that it led."""
-    try:
-        os.killpg(process, number)
-    except ProcessLookupError:
-        os.kill(process, number)

@@ -30,8 +30,8 @@ def take(  # noqa: PLR0913 - one for each privilege
 
     The working directory is entered with the rights of before, so that a program can be
     reached below a directory that its user could not walk to. Every limit is set both soft
-    and hard, but for cpu, which is soft only: the launcher itself lives under these limits
-    and must outlive that one.
+    and hard, but for cpu: that is the programs' soft limit alone, and only tried here. The launcher
+    itself lives under the others.
     """
     if nice is not None:
         os.setpriority(os.PRIO_PROCESS, 0, nice)
@@ -40,10 +40,7 @@ def take(  # noqa: PLR0913 - one for each privilege
     if cwd is not None or root is not None:
         os.chdir(cwd or "/")
     for name, value in rlimits:
-        number = RLIMITS[name]
-        limit = resource.RLIM_INFINITY if value is None else value
-        hard = resource.getrlimit(number)[1] if name == "cpu" else limit
-        resource.setrlimit(number, (limit, hard))
+        _limit(RLIMITS[name], resource.RLIM_INFINITY if value is None else value)
     if groups is not None:
         os.setgroups(groups)
     if gid is not None:
@@ -54,6 +51,15 @@ def take(  # noqa: PLR0913 - one for each privilege
         os.umask(umask)
     if uid and _can_regain_root():
         raise PermissionError(f"user id {uid} can still become root")
+
+
+def _limit(number: int, value: int) -> None:
+    own = resource.getrlimit(number)
+    if number == resource.RLIMIT_CPU:
+        resource.setrlimit(number, (value, own[1]))
+        resource.setrlimit(number, own)
+    else:
+        resource.setrlimit(number, (value, value))
 
 
 def _can_regain_root() -> bool:

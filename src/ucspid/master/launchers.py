@@ -21,6 +21,7 @@ from ucspid.ipc import messages as wire
 from ucspid.ipc import session_table
 from ucspid.ipc.channel import Channel, pair, seqpacket
 from ucspid.ipc.orders import Orders
+from ucspid.linux import process_group
 from ucspid.linux.memfd import sealed_memory
 from ucspid.master import roles
 from ucspid.master.poller import Poller
@@ -359,10 +360,7 @@ class ProfileLaunchers:
         elif kind == wire.SIGNAL_ORPHAN:
             _kind, number, pid = wire.unpack(wire.SIGNAL_ORPHAN_HEAD, packet)
             if pid in launcher.orphans and number in (signal.SIGTERM, signal.SIGKILL):
-                # A master that is not root may not signal a program that is setuid, and one that
-                # has left its process group has left none to signal.
-                with contextlib.suppress(PermissionError, ProcessLookupError):
-                    os.killpg(pid, number)
+                process_group.send_signal(pid, number)
         else:
             raise WireError(f"it sent a message of kind {kind}")
 

@@ -1,0 +1,65 @@
+"""What a launcher lends a program for the moment of its start, which inherits it. Imported by launchers.
+
+Descriptors 0 and 1 become the client's socket and 2 the service's log. Two soft limits are the programs':
+of descriptors, which the daemon has raised for itself, and of CPU time, which the launcher's own use is
+not to count against. With nothing for posix_spawn(3) to do about descriptors, it does not matter how high
+their numbers are, and a start is cheaper.
+"""
+
+import contextlib
+import os
+import resource
+
+Limits = tuple[int, int]
+"""Soft and hard, as getrlimit(2) has them."""
+
+
+class Lending:
+    """Lends and takes back; one at a time."""
+
+    __slots__ = ("_cpu", "_lent", "_null", "_stderr")
+
+    def __init__(self, nofile: int, cpu: int | None) -> None:
+        """Keep what to take back: 0, of which 1 is a copy, 2, and the limits.
+
+        nofile and cpu are the programs' soft limits, cpu in seconds, None for what it is now. The launcher's
+        own of CPU time becomes the hard one. If it has used more than it lends, the kernel may send it
+        SIGXCPU meanwhile, which it has to block.
+        """
+        own = resource.getrlimit(resource.RLIMIT_CPU)
+        self._cpu = (own[0] if cpu is None else cpu, own[1])
+        resource.setrlimit(resource.RLIMIT_CPU, (own[1], own[1]))
+        self._lent: list[tuple[int, Limits, Limits]] = []
+        for number, soft in ((resource.RLIMIT_NOFILE, nofile), (resource.RLIMIT_CPU, self._cpu[0])):
+            own = resource.getrlimit(number)
+            if own[0] != soft:
+                self._lent.append((number, (soft, own[1]), own))
+        self._null = os.dup(0)
+        self._stderr = os.dup(2)
+
+    def lend(self, client: int, stderr: int | None) -> None:
+        """Lend a client's socket, and a descriptor for stderr unless it is the daemon's own."""
+        os.dup2(client, 0)
+        os.dup2(client, 1)
+        if stderr is not None:
+            os.dup2(stderr, 2)
+        for number, programs, _own in self._lent:
+            resource.setrlimit(number, programs)
+
+    def started(self, process: int) -> None:
+        """See to it that the program has its limit of CPU time; call between lend() and take_back().
+
+        A tick of the clock in between, with more time used than is lent, raises the limit by a second.
+        """
+        if resource.getrlimit(resource.RLIMIT_CPU) != self._cpu:
+            # A program that is setuid is not ours to limit; it may have ended, too.
+            with contextlib.suppress(PermissionError, ProcessLookupError):
+                resource.prlimit(process, resource.RLIMIT_CPU, self._cpu)
+
+    def take_back(self) -> None:
+        """Have everything as before: the client must see its program end."""
+        for number, _programs, own in self._lent:
+            resource.setrlimit(number, own)
+        os.dup2(self._null, 0)
+        os.dup2(self._null, 1)
+        os.dup2(self._stderr, 2)
