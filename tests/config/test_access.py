@@ -336,9 +336,9 @@ def test_a_fifo_is_not_waited_for(folder: Path) -> None:
 def test_the_size_of_a_file_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "r").write_text("#" * 100)
     file = RulesFile(path=str(folder / "r"), kind="text")
-    monkeypatch.setattr(bounds, "MAX_FILE", 100)
+    monkeypatch.setattr(bounds, "MAX_FILE_BYTES", 100)
     assert examine(file) == Contents(0, ())
-    monkeypatch.setattr(bounds, "MAX_FILE", 99)
+    monkeypatch.setattr(bounds, "MAX_FILE_BYTES", 99)
     with pytest.raises(ConfigError, match="larger than 99 bytes"):
         examine(file)
 

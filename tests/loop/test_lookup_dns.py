@@ -187,7 +187,7 @@ async def test_who_gives_up_waiting_does_not_stop_the_question() -> None:
 @in_uvloop
 async def test_more_questions_than_may_wait_fail_at_once() -> None:
     zone: Zone = {f"{number}.2.0.192.in-addr.arpa PTR": silent for number in range(3)}
-    async with resolving(zone, Bounds(most_asked=2)) as (resolver, server):
+    async with resolving(zone, Bounds(max_asked=2)) as (resolver, server):
         waiting = [asyncio.create_task(resolver.ask(Question(f"192.0.2.{number}"))) for number in range(2)]
         await asyncio.wait(waiting, timeout=0.0)
         assert await resolver.ask(Question("192.0.2.2")) == FAILURE
@@ -208,7 +208,7 @@ async def test_nothing_is_asked_after_the_end() -> None:
 @in_uvloop
 async def test_channels_are_replaced_while_questions_wait() -> None:
     zone: Zone = {f"{number}.2.0.192.in-addr.arpa PTR": [f"{number}.example."] for number in range(40)}
-    async with resolving(zone, Bounds(most_records=4, capacity=1)) as (resolver, server):
+    async with resolving(zone, Bounds(max_records=4, capacity=1)) as (resolver, server):
         for _ in range(2):
             answers = await asyncio.gather(*(resolver.ask(Question(f"192.0.2.{n}")) for n in range(40)))
             assert answers == [Answer(f"{number}.example".encode()) for number in range(40)]

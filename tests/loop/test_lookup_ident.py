@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ident_server import answering
-from ucspid.lookup.ident import MOST_LINE, MOST_USER, Ident, parse_reply
+from ucspid.lookup.ident import MAX_LINE, MAX_USER, Ident, parse_reply
 from uvloops import in_uvloop
 
 LOCAL, REMOTE = 25, 6193
@@ -24,7 +24,7 @@ OK = b"PORTS : USERID : UNIX : joe\r\n"
         (b"\t6193 ,25 : userid : UNIX , US-ASCII :a b\tc\r", b"abc"),
         (b"06193 , 0025 : USERID : UNIX :\xff\x01", b"\xff\x01"),
         (b"6193,25:USERID:UNIX:", b""),
-        (b"6193,25:USERID:UNIX:" + b" x" * 300, b"x" * MOST_USER),
+        (b"6193,25:USERID:UNIX:" + b" x" * 300, b"x" * MAX_USER),
         (b"6193, 25 : ERROR : NO-USER\r", b""),
         (b"6193, 25 : ERROR : X-A:B", b""),
         (b"25, 6193 : USERID : UNIX : joe", None),
@@ -53,13 +53,13 @@ PIECES = st.sampled_from([b"6193", b"25", b",", b":", b" ", b"\t", b"\r", b"\n",
 def test_any_reply_is_a_user_that_can_be_passed_on_or_none(line: bytes) -> None:
     user = parse_reply(line, LOCAL, REMOTE)
     if user is not None:
-        assert len(user) <= MOST_USER
+        assert len(user) <= MAX_USER
         assert not set(user) & set(b"\0\n\r\t ")
         assert b"6193" in line
         assert b"25" in line
 
 
-@given(st.binary(max_size=MOST_USER).filter(lambda user: not set(user) & set(b"\0\n")))
+@given(st.binary(max_size=MAX_USER).filter(lambda user: not set(user) & set(b"\0\n")))
 def test_a_user_is_passed_on_without_white_space(user: bytes) -> None:
     parsed = parse_reply(b"6193 , 25 : USERID : UNIX :" + user, LOCAL, REMOTE)
     assert parsed == user.translate(None, b" \t\r")
@@ -92,8 +92,8 @@ async def test_ipv6() -> None:
         ((b"220 mail.example ESMTP\r\n",), None),
         ((b"1 , 2 : USERID : UNIX : joe\r\n",), None),
         ((b"\r\n" + OK,), None),
-        ((START.ljust(MOST_LINE - 2) + b"x\n",), b"x"),
-        ((START.ljust(MOST_LINE - 1) + b"x\n",), None),
+        ((START.ljust(MAX_LINE - 2) + b"x\n",), b"x"),
+        ((START.ljust(MAX_LINE - 1) + b"x\n",), None),
         ((b"x" * 4096,) * 64, None),
         ((), None),
     ],
@@ -110,7 +110,7 @@ def test_what_servers_say(pieces: tuple[bytes, ...], user: bytes | None) -> None
 
 @in_uvloop
 async def test_no_more_is_read_than_a_reply_may_have() -> None:
-    async with answering(b"x" * MOST_LINE, close=False) as server:
+    async with answering(b"x" * MAX_LINE, close=False) as server:
         assert await ask(server.port) is None
         await server.gone.wait()
 

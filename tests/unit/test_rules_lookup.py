@@ -1,5 +1,4 @@
 import contextlib
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -7,7 +6,7 @@ from hypothesis import strategies as st
 
 from ucspid.errors import ConfigError
 from ucspid.rules.cdb import CdbError, make
-from ucspid.rules.lookup import RuleTable, decode, read_cdb, read_text, table_from_cdb, table_from_text
+from ucspid.rules.lookup import RuleTable, decode, table_from_cdb, table_from_text
 from ucspid.rules.rule import Rule, Rules
 from ucspid.rules.tcprules import compile_text
 
@@ -274,13 +273,3 @@ def test_any_compiled_records_are_a_table_or_a_clear_error(
 def test_any_text_is_a_table_or_a_clear_error(text: bytes, name: bytes) -> None:
     with contextlib.suppress(ConfigError):
         table_from_text(text, "rules").match("192.0.2.7", name, name)
-
-
-def test_files_are_read(tmp_path: Path) -> None:
-    text, compiled = tmp_path / "rules", tmp_path / "rules.cdb"
-    text.write_bytes(b":deny")
-    compiled.write_bytes(compile_text(b":deny", "rules"))
-    assert read_text(str(text)).match("192.0.2.7").where == f"{text}:1"
-    assert read_cdb(str(compiled)).match("192.0.2.7").where == str(compiled)
-    with pytest.raises(FileNotFoundError):
-        read_text(str(tmp_path / "missing"))

@@ -10,11 +10,10 @@ from ucspid.config.load import load
 from ucspid.errors import ConfigError
 from ucspid.net.inet import pack, unpack
 from ucspid.plan import Plan, RulesFile, Service
-from ucspid.rules.lookup import read_cdb, read_text
+from ucspid.rules.bounds import read
+from ucspid.rules.lookup import PARSERS
 from ucspid.rules.networks import YamlRules
 from ucspid.rules.rule import Rule, Rules
-
-_READ = {"text": read_text, "cdb": read_cdb}
 
 
 def main(options: argparse.Namespace) -> int:
@@ -36,7 +35,8 @@ def main(options: argparse.Namespace) -> int:
 def rules_of(service: Service) -> Rules:
     """Return the rules of a service, read anew if they are in a file. Raises OSError, ConfigError."""
     if isinstance(service.rules, RulesFile):
-        return _READ[service.rules.kind](service.rules.path)
+        file = service.rules
+        return PARSERS[file.kind](read(file.path), file.path)
     return YamlRules(service.rules or (), service.default_action)
 
 

@@ -28,7 +28,7 @@ from ucspid.config.shapes import (
     record,
 )
 from ucspid.errors import EXIT_USAGE
-from ucspid.rules.bounds import MAX_VARIABLES
+from ucspid.rules.bounds import MAX_VARIABLE_BYTES
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ARGUMENTS = 2
@@ -93,7 +93,7 @@ like) wins over all of them, and what the client's rule sets wins over that. A P
 the program; the program itself is not searched in it.
 
 Arguments, environment and the names of variables that rules set may take {MAX_BYTES} bytes together, with
-four for each besides. The variables of one rule may take {MAX_VARIABLES}.
+four for each besides. The variables of one rule may take {MAX_VARIABLE_BYTES}.
 
 ## Resource limits
 

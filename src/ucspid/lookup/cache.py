@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-SHORTEST, LONGEST = 1.0, 3600.0
+MIN_SECONDS, MAX_SECONDS = 1.0, 3600.0
 """Seconds that an answer is kept at least and at most, whatever its time to live is."""
 NEGATIVE = 60.0
 """Seconds for which it is remembered that there is no answer."""
@@ -23,7 +23,7 @@ TEST_AGAIN = 10.0
 
 def lifetime(ttl: float) -> float:
     """Return the seconds for which an answer with this time to live is kept."""
-    return min(max(ttl, SHORTEST), LONGEST)
+    return min(max(ttl, MIN_SECONDS), MAX_SECONDS)
 
 
 class Cache(Generic[K, V]):

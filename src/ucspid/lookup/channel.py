@@ -28,16 +28,16 @@ class _Channel:
 class Channels:
     """The channel that is in use, and those before it that still wait for answers."""
 
-    def __init__(self, nameservers: Sequence[str] | None, timeout: float, most_records: int) -> None:
+    def __init__(self, nameservers: Sequence[str] | None, timeout: float, max_records: int) -> None:
         """Take the name servers of /etc/resolv.conf, or others: IP, IP:PORT or [IP]:PORT.
 
-        timeout is that of the first round in seconds, most_records the size of a channel's cache.
+        timeout is that of the first round in seconds, max_records the size of a channel's cache.
 
         The first question opens a channel; until then there is no thread, and nothing is read.
         """
         self._nameservers = nameservers
         self._timeout = timeout
-        self._most_records = most_records
+        self._max_records = max_records
         self._channels: set[_Channel] = set()
         self._current: _Channel | None = None
         self._closed = False
@@ -76,7 +76,7 @@ class Channels:
 
     async def _tidy(self, channel: _Channel) -> None:
         """Give up a channel that has had its share, as soon as nothing waits for it any more."""
-        if channel.records >= self._most_records and self._current is channel:
+        if channel.records >= self._max_records and self._current is channel:
             self._current = None
         if channel is not self._current and not channel.waiting and channel in self._channels:
             self._channels.remove(channel)

@@ -52,12 +52,12 @@ _FAILURE = Answer(None, failed=True)
 class Bounds:
     """How much a resolver keeps and asks, and how many seconds it waits.
 
-    most_records bounds what c-ares keeps, timeout is for each name server in the first round.
+    max_records bounds what c-ares keeps, timeout is for each name server in the first round.
     """
 
     capacity: int = 4096
-    most_asked: int = 512
-    most_records: int = 10_000
+    max_asked: int = 512
+    max_records: int = 10_000
     timeout: float = 2.0
     test_timeout: float = 2.0
     test_again: float = TEST_AGAIN
@@ -73,7 +73,7 @@ class Resolver:
     def __init__(self, nameservers: Sequence[str] | None = None, bounds: Bounds | None = None) -> None:
         """Take the name servers of /etc/resolv.conf, or others: IP, IP:PORT or [IP]:PORT."""
         self._bounds = bounds or Bounds()
-        self._channels = Channels(nameservers, self._bounds.timeout, self._bounds.most_records)
+        self._channels = Channels(nameservers, self._bounds.timeout, self._bounds.max_records)
         self._cache: Cache[Question, Answer] = Cache(self._bounds.capacity)
         self._breaker = Breaker(self._bounds.test_again)
         self._asked: dict[Question, asyncio.Task[Answer]] = {}
@@ -102,7 +102,7 @@ class Resolver:
             return known
         task = self._asked.get(question)
         if task is None:
-            if len(self._asked) >= self._bounds.most_asked:
+            if len(self._asked) >= self._bounds.max_asked:
                 return _FAILURE
             task = self._asked[question] = asyncio.create_task(self._find(question))
         return await asyncio.shield(task)

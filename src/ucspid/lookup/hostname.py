@@ -7,7 +7,7 @@ inside a label is thus told from one between labels, and no byte is left that co
 
 import re
 
-LONGEST = 255
+MAX_BYTES = 255
 """Bytes of a name in a DNS message: a length before each label, and one for the root (RFC 1035, 2.3.4)."""
 
 _PLAIN = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
@@ -21,7 +21,7 @@ def hostname(text: str) -> bytes | None:
     None for the root, which is nobody's name, and for what is not a possible name.
     """
     text = text.lower()
-    if len(text) + 2 <= LONGEST and _PLAIN.fullmatch(text):
+    if len(text) + 2 <= MAX_BYTES and _PLAIN.fullmatch(text):
         return text.encode()
     try:
         labels = _labels(text)
@@ -29,7 +29,7 @@ def hostname(text: str) -> bytes | None:
         return None
     if not labels[-1]:
         labels.pop()
-    if not labels or not all(labels) or sum(len(label) + 1 for label in labels) + 1 > LONGEST:
+    if not labels or not all(labels) or sum(len(label) + 1 for label in labels) + 1 > MAX_BYTES:
         return None
     return b".".join(b"".join(_TOLD[octet] for octet in label) for label in labels)
 

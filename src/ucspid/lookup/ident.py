@@ -1,7 +1,7 @@
 """Which user of the client's host has the connection, as that host's ident server says (RFC 1413).
 
 The reply is passed on as tcpserver does it: the user id without any space, tab or carriage
-return, cut after MOST_USER bytes, and an empty one for a reply that is an error.
+return, cut after MAX_USER bytes, and an empty one for a reply that is an error.
 """
 
 import asyncio
@@ -9,9 +9,9 @@ import re
 import socket
 
 PORT = 113
-MOST_LINE = 1000
+MAX_LINE = 1000
 """Bytes of a reply, its end of line included (RFC 1413, section 4)."""
-MOST_USER = 257
+MAX_USER = 257
 """Bytes of a user id that are passed on."""
 
 _REPLY = re.compile(
@@ -32,7 +32,7 @@ def parse_reply(line: bytes, local_port: int, remote_port: int) -> bytes | None:
     theirs, ours, is_error, user = match.groups()
     if (theirs.lstrip(b"0"), ours.lstrip(b"0")) != (b"%d" % remote_port, b"%d" % local_port):
         return None
-    return b"" if is_error else user.translate(None, _DROPPED)[:MOST_USER]
+    return b"" if is_error else user.translate(None, _DROPPED)[:MAX_USER]
 
 
 class Ident:
@@ -65,8 +65,8 @@ async def _read_line(sock: socket.socket) -> bytes | None:
     """Return what comes before the first end of line; None if that is too much, or if there is none."""
     loop = asyncio.get_running_loop()
     data = b""
-    while len(data) < MOST_LINE:
-        more = await loop.sock_recv(sock, MOST_LINE - len(data))
+    while len(data) < MAX_LINE:
+        more = await loop.sock_recv(sock, MAX_LINE - len(data))
         if not more:
             return None
         data += more

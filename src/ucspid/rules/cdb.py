@@ -13,7 +13,7 @@ from ucspid.errors import ConfigError
 
 TABLES = 256
 HEADER_SIZE = 8 * TABLES
-LIMIT = 2**32 - 1
+MAX_BYTES = 2**32 - 1
 """The longest file, in bytes: positions have 32 bits."""
 
 _PAIR = struct.Struct("<II")
@@ -55,21 +55,6 @@ class Cdb:
             if slots and not HEADER_SIZE <= position <= len(content) - 8 * slots:
                 raise CdbError(path, 8 * number, f"hash table {number} is not inside the file")
 
-    def get(self, key: bytes) -> bytes | None:
-        """Return the data of the first record of a key, None if there is none. Raises CdbError."""
-        wanted = hash_of(key)
-        position, slots = self._tables[wanted % TABLES]
-        for step in range(slots):
-            slot = position + 8 * ((wanted // TABLES + step) % slots)
-            found, offset = _PAIR.unpack_from(self._content, slot)
-            if offset == 0:
-                return None
-            if found == wanted:
-                record = self._record(offset, len(self._content))
-                if record.key == key:
-                    return record.data
-        return None
-
     def records(self) -> Iterator[CdbRecord]:
         """Yield all records in the order in which they were added. Raises CdbError."""
         offset = HEADER_SIZE
@@ -102,7 +87,7 @@ def make(records: Iterable[tuple[bytes, bytes]], path: str) -> bytes:
     """Return the cdb of records (key, data), byte for byte as cdb_make writes it.
 
     Keys may repeat: the first is the one that is found. path is for the error only: CdbError if
-    the file would be longer than LIMIT.
+    the file would be longer than MAX_BYTES.
     """
     body = bytearray()
     entries: list[list[tuple[int, int]]] = [[] for _ in range(TABLES)]
@@ -121,8 +106,8 @@ def make(records: Iterable[tuple[bytes, bytes]], path: str) -> bytes:
 
 
 def _check_size(size: int, path: str) -> None:
-    if size > LIMIT:
-        raise CdbError(path, LIMIT, f"a cdb can have no more than {LIMIT} bytes")
+    if size > MAX_BYTES:
+        raise CdbError(path, MAX_BYTES, f"a cdb can have no more than {MAX_BYTES} bytes")
 
 
 def _hash_table(entries: list[tuple[int, int]]) -> bytes:

@@ -6,12 +6,12 @@ prefix first), =.SUFFIX (the longest first), = (any host name), the empty key.
 """
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ucspid.errors import ConfigError
 from ucspid.net.address import plain
 from ucspid.rules.addresses import Network, parse_address
-from ucspid.rules.bounds import read, too_large
+from ucspid.rules.bounds import too_large
 from ucspid.rules.cdb import Cdb, CdbError
 from ucspid.rules.keys import after_prefixes, before_prefixes, parse
 from ucspid.rules.prefixes import PrefixIndex
@@ -147,11 +147,5 @@ def table_from_cdb(content: bytes, path: str) -> RuleTable:
     return table
 
 
-def read_text(path: str) -> RuleTable:
-    """Read a tcprules text. Raises OSError, ConfigError."""
-    return table_from_text(read(path), path)
-
-
-def read_cdb(path: str) -> RuleTable:
-    """Read a compiled file. Raises OSError, CdbError."""
-    return table_from_cdb(read(path), path)
+PARSERS: dict[str, Callable[[bytes, str], RuleTable]] = {"text": table_from_text, "cdb": table_from_cdb}
+"""By plan.RulesFile.kind: what makes a table of the content of a file, given its path for messages."""

@@ -15,7 +15,7 @@ from ucspid.rules.addresses import IPV4, IPV6, Network, parse_network
 EVERYWHERE = (Network(IPV4, 0, 0), Network(IPV6, 0, 0))
 
 _NAME = re.compile(r"\.?(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
-_LONGEST_NAME = 253
+_MAX_NAME = 253
 """Characters of the longest host name as text (RFC 1035, 2.3.4)."""
 
 
@@ -42,7 +42,7 @@ def _place(text: str) -> tuple[Network, ...] | bytes:
     name = text.removesuffix(".")
     if "/" in text or ":" in text or _ends_in_number(name):
         return (parse_network(text),)
-    if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
+    if len(name) > _MAX_NAME or not _NAME.fullmatch(name):
         raise ValueError("neither an address, a network, a host name nor a .domain")
     return name.lower().encode()
 
