@@ -113,7 +113,7 @@ def test_rules_in_the_file_deny_with_a_message_and_set_limits_and_variables(fold
 def test_the_default_is_for_clients_that_no_rule_matches(folder: Path) -> None:
     file = folder / "rules"
     file.write_text("127.0.0.2:allow\n")
-    service = {"listen": "127.0.0.1:0", "program": ["echo", "in"], "rules": str(file), "default": "deny"}
+    service = {"listen": "127.0.0.1:0", "program": ["echo", "in"], "rules": str(file), "default_action": "deny"}
     with running(folder, {"services": {"s": service}}) as daemon:
         assert daemon.talk("s", b"", "127.0.0.2") == b"in\n"
         assert daemon.talk("s", b"", "127.0.0.1") == b""
@@ -144,8 +144,10 @@ def test_a_changed_file_is_taken_up_by_the_next_connection_and_a_broken_one_is_n
         change(file, ':allow,WHO="two"\n')
         talk_until(daemon, lambda said: said == b"two\n")
         change(file, ':allow,WHO="three"\n:what\n127.0.0.1:deny,\n')
-        talk_until(daemon, lambda _said: any(event["event"] == "rules_broken" for event in daemon.events))
-        assert f"{file}:3" in daemon.wait_event("rules_broken", path=str(file))["reason"]
+        talk_until(
+            daemon, lambda _said: any(event["event"] == "rules_load_failed" for event in daemon.events)
+        )
+        assert f"{file}:3" in daemon.wait_event("rules_load_failed", path=str(file))["reason"]
         assert daemon.talk("s") == b"two\n"
         change(file, ":deny\n")
         talk_until(daemon, lambda said: said == b"")

@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from ucspid import plan
 from ucspid.admission.acceptor import Hold, Turns
 from ucspid.admission.listener import Listener, Reserve
-from ucspid.admission.rules_file import Followed
+from ucspid.admission.rules_file import Followed, Workers
 from ucspid.errors import WireError
 from ucspid.ipc.counters import ROWS, Counters
 from ucspid.limits import Limits
@@ -100,6 +100,7 @@ class Server:
         )
         self._planned: dict[int, Planned] = {}
         self._followed: dict[plan.RulesFile, Followed] = {}
+        self._workers = Workers()
         self._inheritance = Inheritance(log)
         self._retired: dict[tuple[int, str], Service] = {}
         self._watching = False
@@ -163,7 +164,7 @@ class Server:
     def _follow(self, file: plan.RulesFile) -> Followed:
         """Return the rules of a file, the same for all services that name it."""
         if file not in self._followed:
-            self._followed[file] = Followed(file, self._log, self._master.reload_for_rules)
+            self._followed[file] = Followed(file, self._log, self._workers, self._master.reload_for_rules)
         return self._followed[file]
 
     def _served(self) -> dict[int, str]:

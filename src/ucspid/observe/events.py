@@ -157,14 +157,14 @@ def accept_failed(log: Logger, service: str, listener: str, reason: str, pause: 
     log.error("accept_failed", service=service, listener=listener, reason=reason, pause=pause)
 
 
-def rules_taken(log: Logger, path: str, rules: int) -> None:
+def rules_loaded(log: Logger, path: str, rules: int) -> None:
     """A rules file was read, for the first time or because it has changed."""
-    log.info("rules_taken", path=path, rules=rules)
+    log.info("rules_loaded", path=path, rules=rules)
 
 
-def rules_broken(log: Logger, path: str, reason: str) -> None:
+def rules_load_failed(log: Logger, path: str, reason: str) -> None:
     """A rules file cannot be used: the rules of before stay, or nobody is let in if there are none."""
-    log.error("rules_broken", path=path, reason=reason)
+    log.error("rules_load_failed", path=path, reason=reason)
 
 
 def service_throttled(log: Logger, service: Settings, pause: float, cause: str) -> None:
