@@ -113,7 +113,12 @@ def test_rules_in_the_file_deny_with_a_message_and_set_limits_and_variables(fold
 def test_the_default_is_for_clients_that_no_rule_matches(folder: Path) -> None:
     file = folder / "rules"
     file.write_text("127.0.0.2:allow\n")
-    service = {"listen": "127.0.0.1:0", "program": ["echo", "in"], "rules": str(file), "default_action": "deny"}
+    service = {
+        "listen": "127.0.0.1:0",
+        "program": ["echo", "in"],
+        "rules": str(file),
+        "default_action": "deny",
+    }
     with running(folder, {"services": {"s": service}}) as daemon:
         assert daemon.talk("s", b"", "127.0.0.2") == b"in\n"
         assert daemon.talk("s", b"", "127.0.0.1") == b""
