@@ -18,6 +18,7 @@ from ucspid.observe.log import Writer, configure, console_renderer, render_json
 
 # Any code point, also the lone surrogates that stand for bytes that are not UTF-8, and often what hurts.
 hostile = st.text(st.characters() | st.sampled_from("\x1b\n\r\0\x7f\x9b\u2028\udc80\ud800"))
+COLOUR = re.compile(r"\x1b\[\d+m")
 CONTROLS = re.compile("[\0-\x1f\x7f-\x9f]")
 
 
@@ -126,7 +127,7 @@ def test_json_takes_values_that_are_not_json() -> None:
 
 @given(event=hostile, value=hostile)
 def test_hostile_text_cannot_pass_for_another_event_on_a_console(event: str, value: str) -> None:
-    render = console_renderer(colours=False)
+    render = console_renderer(terminal=False)
     text = render(None, "info", {"event": event, "field": value, "nested": [value], "deep": {"a": value}})
     *lines, rest = text.decode().split("\n")
     assert rest == ""
@@ -135,24 +136,28 @@ def test_hostile_text_cannot_pass_for_another_event_on_a_console(event: str, val
 
 
 def test_what_has_several_rows_follows_the_line_of_its_event() -> None:
-    render = console_renderer(colours=False)
+    render = console_renderer(terminal=False)
     fields = {"event": "reloaded", "changes": ["a: added", "b: removed"], "why": "one\ntwo", "live": 1}
     first, *rows = render(None, "info", fields).decode().splitlines()
     assert first.endswith("info    reloaded live=1")
     assert rows == ["    changes: a: added", "    changes: b: removed", "    why: one", "    why: two"]
 
 
-def test_console_line_is_short() -> None:
-    render = console_renderer(colours=False)
+@pytest.mark.parametrize(
+    ("terminal", "time"),
+    [(False, r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d"), (True, r"\d\d:\d\d:\d\d\.\d{3}")],
+)
+def test_a_console_line_is_short_and_has_the_date_where_it_may_be_kept(terminal: bool, time: str) -> None:
+    render = console_renderer(terminal=terminal)
     fields = {"event": "refused", "service": "smtp", "live": 3, "why": "too many", "none": None, "empty": ""}
-    line = render(None, "warning", fields).decode()
+    line = COLOUR.sub("", render(None, "warning", fields).decode())
     assert re.fullmatch(
-        r"\d\d:\d\d:\d\d\.\d{3} warning refused service=smtp live=3 why='too many' none=None empty=''\n", line
+        rf"{time} warning refused service=smtp live=3 why='too many' none=None empty=''\n", line
     )
 
 
 def test_console_field_cannot_pass_for_another() -> None:
-    line = console_renderer(colours=False)(None, "info", {"event": "e", "helo": "x service=pop3"}).decode()
+    line = console_renderer(terminal=False)(None, "info", {"event": "e", "helo": "x service=pop3"}).decode()
     assert "helo='x service=pop3'" in line
 
 

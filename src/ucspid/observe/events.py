@@ -229,7 +229,8 @@ def loop_confined(log: Logger, *, landlock: int, seccomp: bool) -> None:
 
 def draining(log: Logger, live: int, timeout: float | None) -> None:
     """The daemon stops: it accepts nothing more and waits for its sessions, so many seconds at most."""
-    log.info("draining", live=live, timeout=timeout, hint="a second SIGTERM ends the sessions now")
+    bound = {} if timeout is None else {"timeout": timeout, "hint": "a second SIGTERM ends the sessions now"}
+    log.info("draining", live=live, **bound)
 
 
 def drained(log: Logger) -> None:

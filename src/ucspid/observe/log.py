@@ -34,6 +34,7 @@ GATHER = 0.005
 _CHUNK = 1 << 16
 _NEWLINE = 0x0A
 _COLOURS = {"debug": "36", "info": "32", "warning": "33", "error": "31", "critical": "31"}
+_TIME_OF_DAY = slice(11, 23)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 
@@ -80,7 +81,7 @@ def configure(
     """
     terminal = os.isatty(fd)
     console = format == "console" or (format == "auto" and terminal)
-    render = console_renderer(colours=terminal) if console else render_json
+    render = console_renderer(terminal=terminal) if console else render_json
 
     def report(count: int) -> bytes:
         return render(None, "warning", {"event": "log_dropped", "count": count})
@@ -112,18 +113,21 @@ def render_json(_sink: Any, level: str, fields: MutableMapping[str, Any]) -> byt
     return line + b"\n"
 
 
-def console_renderer(*, colours: bool) -> Renderer:
-    """Return a renderer for people: local time of day, level, event, then key=value.
+def console_renderer(*, terminal: bool) -> Renderer:
+    """Return a renderer for people: local time, level, event, then key=value.
 
-    A value with spaces, quotes or characters that do not print is shown as a quoted Python
-    string. Texts of several lines, lists and the lines of an exception follow, indented.
+    On a terminal there are colours, and the time of day is enough; elsewhere, where lines may be
+    kept, they have the date and the offset from UTC. A value with spaces, quotes or characters
+    that do not print is shown as a quoted Python string. Texts of several lines, lists and the
+    lines of an exception follow, indented.
     """
 
     def render(_sink: Any, level: str, fields: MutableMapping[str, Any]) -> bytes:
         event, trace = _text(fields.pop("event")), fields.pop("exception", None)
-        now = datetime.now(UTC).astimezone().isoformat(sep=" ", timespec="milliseconds")[11:23]
+        now = datetime.now(UTC).astimezone().isoformat(sep=" ", timespec="milliseconds")
         word = f"{level:<7}"
-        if colours:
+        if terminal:
+            now = now[_TIME_OF_DAY]
             word, event = f"\x1b[{_COLOURS[level]}m{word}\x1b[0m", f"\x1b[1m{event}\x1b[0m"
         below = {key: rows for key, value in fields.items() if (rows := _rows(value)) is not None}
         parts = [now, word, event]
