@@ -1,11 +1,14 @@
 import argparse
+import errno
 import json
 import os
+import pwd
 import re
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,9 @@ import pytest
 import ucspid
 from controlled import listening, serving
 from ucspid.cli import report
-from ucspid.cli.main import DEFAULT_CONFIG, main, parser
+from ucspid.cli.main import main, parser
 from ucspid.cli.socket_path import control_path
+from ucspid.cli.verbs import DEFAULT_CONFIG
 from ucspid.errors import ConfigError, ResourceError
 
 UNIT = Path(__file__).parents[2] / "systemd" / "ucspid.service"
@@ -237,6 +241,66 @@ def test_reload_says_why_nothing_changed(
     assert (out, err) == ("", text)
 
 
+@pytest.fixture
+def two_files(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """Two files that name the same control socket, where the daemon of the first answers."""
+    own, other = tmp_path / "own.yaml", tmp_path / "other.yaml"
+    for file in (own, other):
+        file.write_text("control: control\n")
+
+    async def runs_own(_args: dict[str, Any]) -> dict[str, Any]:
+        return {"config": str(own)}
+
+    with serving(tmp_path / "control", {"status": runs_own, "reload": reloading({"changes": []})}):
+        yield own, other
+
+
+@pytest.mark.parametrize("verb", ["reload", "upgrade"])
+def test_a_daemon_that_runs_another_file_is_not_taken_for_this_ones(
+    two_files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    own, other = two_files
+    assert main([verb, "-c", str(other)]) == 100
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"{other}: the daemon at {own.parent / 'control'} runs another file, {own}: nothing was done; "
+        f"-c {own} is for it\n"
+    )
+
+
+def test_the_same_file_by_another_path_is_the_daemons(
+    two_files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other = two_files
+    other.unlink()
+    other.symlink_to(own)
+    assert main(["reload", "-c", str(other)]) == 0
+    monkeypatch.chdir(own.parent)
+    assert main(["reload", "-c", "own.yaml"]) == 0
+    assert main(["reload", "--control", "control"]) == 0
+    assert capsys.readouterr().out == "nothing changed\n" * 3
+
+
+@pytest.mark.parametrize("verb", ["status", "reload", "upgrade"])
+def test_a_user_who_may_not_is_told_who_may(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    def refuse(_sock: socket.socket, _path: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    path = tmp_path / "control"
+    assert main([verb, "--control", str(path)]) == 100
+    assert capsys.readouterr().err == (
+        f"ucspid: {path}: only root or the user who started it may control this daemon\n"
+    )
+    path.touch()
+    assert main([verb, "--control", str(path)]) == 100
+    name = "root" if os.geteuid() == 0 else f"root or {pwd.getpwuid(os.geteuid()).pw_name}"
+    assert capsys.readouterr().err == f"ucspid: {path}: only {name} may control this daemon\n"
+
+
 # Where the control socket is
 
 
@@ -264,7 +328,7 @@ def test_absolute_control_path_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "services: {}", "control: [", "control: 7", 'control: "a\\0b"', "- control: x"]
+    "text", ["", "services: {}", "control: [", "control: [x]", "control:", 'control: "a\\0b"', "- control: x"]
 )
 def test_file_without_a_control_path_is_wrong_usage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
@@ -338,6 +402,11 @@ def test_silent_daemon_is_said_without_a_traceback(tmp_path: Path) -> None:
 
 def test_version_is_printed() -> None:
     ended = ucspid_command("version")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"ucspid {ucspid.__version__}\n", "")
+
+
+def test_the_option_prints_the_version_too() -> None:
+    ended = ucspid_command("--version")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"ucspid {ucspid.__version__}\n", "")
 
 

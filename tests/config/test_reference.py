@@ -86,10 +86,10 @@ def test_the_schema_accepts_the_example(
         ("services.smtp.stderr", "logg"),
         ("services.smtp.exempt", ["localhost"]),
         ("services.smtp.env", {"A=B": "x"}),
-        ("services.smtp.env", {"A": True}),
+        ("services.smtp.env", {"A": []}),
         ("services.smtp.rlimits", {"open": 5}),
         ("services.smtp.rlimits", {"nofile": 5}),
-        ("services.smtp.rules", 7),
+        ("services.smtp.rules", {"deny": True}),
         ("services.smtp.rules", [{"from": "192.0.2.1"}]),
         ("services.smtp.rules", [{"allow": True, "deny": True}]),
         ("services.smtp.rules", [{"allow": False}]),
@@ -112,6 +112,17 @@ def test_the_schema_refuses_mistakes(
         place = place.setdefault(step, {})
     place[last] = value
     assert not validator.is_valid(example)
+
+
+@pytest.mark.parametrize("value", [True, 1.5, -0.0, None, 7])
+def test_the_schema_accepts_what_is_text_as_it_stands(
+    validator: jsonschema.Draft202012Validator, example: dict[str, Any], value: Any
+) -> None:
+    example["services"]["smtp"]["program"] = ["sh", value]
+    example["services"]["smtp"]["env"] = {"A": value}
+    if value is not None:
+        example["services"]["smtp"] |= {"chdir": value, "refuse_message": value}
+    validator.validate(example)
 
 
 def test_the_schema_knows_the_defaults() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import socket
 import time
 from typing import Any
@@ -29,7 +30,7 @@ def call(
     Takes at most timeout seconds. Raises ConnectionError if no daemon answers, and what the
     daemon answers otherwise: ConfigError if its configuration file is wrong, ResourceError if
     the system or the daemon failed, PeerError if the daemon refuses the request. PeerError,
-    too, if what answers does not speak the protocol.
+    too, if what answers does not speak the protocol, or if the socket is another user's.
     """
     request = encode_request(Request(verb, args))
     deadline = time.monotonic() + timeout
@@ -38,6 +39,8 @@ def call(
             reply = _decode(_exchange(sock, os.fspath(path), request, deadline), path)
             while to_end and isinstance(reply, Result) and _receive(sock, deadline):
                 """There is nothing more to say, but the end."""
+    except PermissionError:
+        raise PeerError(f"{path}: only {_owner(path)} may control this daemon") from None
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise ConnectionError(f"no daemon answers at {path}: {error.strerror}") from None
     except TimeoutError:
@@ -45,6 +48,19 @@ def call(
     except OSError as error:
         raise ConnectionError(f"no answer from the daemon at {path}: {error.strerror or error}") from None
     return _result(reply)
+
+
+def _owner(path: str | os.PathLike[str]) -> str:
+    """Return who may use a control socket: root, and the user whose socket it is."""
+    try:
+        uid = os.stat(path).st_uid
+    except OSError:
+        return "root or the user who started it"
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = f"user id {uid}"
+    return "root" if uid == 0 else f"root or {name}"
 
 
 def _exchange(sock: socket.socket, path: str, request: bytes, deadline: float) -> bytes:

@@ -3,7 +3,7 @@
 import argparse
 
 from ucspid.cli.client import call
-from ucspid.cli.socket_path import control_path
+from ucspid.cli.socket_path import control_of_its_daemon
 
 TIMEOUT = 300.0
 """Seconds: the daemon answers when the new configuration is in force, and looks up users for it."""
@@ -11,6 +11,6 @@ TIMEOUT = 300.0
 
 def main(options: argparse.Namespace) -> int:
     """Print a line for each change. Raises what call() raises; ConfigError if the new file is wrong."""
-    changes = call(control_path(options), "reload", {}, TIMEOUT)["changes"]
+    changes = call(control_of_its_daemon(options), "reload", {}, TIMEOUT)["changes"]
     print("\n".join(changes) or "nothing changed")
     return 0

@@ -1,20 +1,24 @@
 """Where the daemon's control socket is: from the command line or from its configuration file.
 
 Only the key control is read of the file. The rest may be wrong at that moment: that is when
-someone wants to see the status, or to be told by reload what is wrong.
+someone wants to see the status, or to read what reload finds wrong.
 """
 
 import argparse
-import contextlib
+import os
 import re
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from ucspid.cli.client import call
+from ucspid.config import forms
+from ucspid.config.positions import Node, read
+from ucspid.config.problems import Problems
+from ucspid.config.shapes import WRONG, Formed
 from ucspid.errors import ConfigError
 
-_CONTROL_LINE = re.compile(r"^control[ \t]*:.*$", re.MULTILINE)
+_CONTROL_LINE = re.compile(rb"^control[ \t]*:.*$", re.MULTILINE)
+_STATUS_TIMEOUT = 10.0
+"""Seconds."""
 
 
 def control_path(options: argparse.Namespace) -> Path:
@@ -26,22 +30,51 @@ def control_path(options: argparse.Namespace) -> Path:
         return Path(options.control)
     file = Path(options.config)
     try:
-        text = file.read_text(encoding="utf-8", errors="surrogateescape")
+        data = file.read_bytes()
     except OSError as error:
         raise ConfigError([f"{file}: {error.strerror}"]) from error
-    path = _control_key(text)
-    if not isinstance(path, str) or not path or "\0" in path:
+    path = _control_key(data)
+    if path is None:
         raise ConfigError(
             [f"{file}: no path of a control socket (control: PATH); the option --control gives one"]
         )
     return file.parent / path
 
 
-def _control_key(text: str) -> Any:
-    line = _CONTROL_LINE.search(text)
+def control_of_its_daemon(options: argparse.Namespace) -> Path:
+    """Return control_path() if the daemon that answers there runs the file of -c.
+
+    Another file that names the same socket would seem to be in force. Raises what control_path()
+    and call() raise, and ConfigError if the daemon runs another file.
+    """
+    path = control_path(options)
+    if options.control is None:
+        running = call(path, "status", {}, _STATUS_TIMEOUT).get("config")
+        if isinstance(running, str) and not _same_file(running, options.config):
+            text = (
+                f"the daemon at {path} runs another file, {running}: nothing was done; -c {running} is for it"
+            )
+            raise ConfigError([f"{options.config}: {text}"])
+    return path
+
+
+def _same_file(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _control_key(data: bytes) -> str | None:
+    line = _CONTROL_LINE.search(data)
     # What is not YAML as a whole still has the key, most likely, in the line that begins with it.
-    for part in (text, line[0] if line else ""):
-        with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
-            document = yaml.safe_load(part)
-            return document.get("control") if isinstance(document, dict) else None
+    for part in (data, line[0] if line else b""):
+        root = read(part, Problems())
+        if root is not None and isinstance(root.value, dict):
+            return _path(root.value["control"][1]) if "control" in root.value else None
     return None
+
+
+def _path(node: Node) -> str | None:
+    path = Formed(forms.Path).convert(node, "control", Problems())
+    return None if path is WRONG else str(path)

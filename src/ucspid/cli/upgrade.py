@@ -3,7 +3,7 @@
 import argparse
 
 from ucspid.cli.client import call
-from ucspid.cli.socket_path import control_path
+from ucspid.cli.socket_path import control_of_its_daemon
 from ucspid.errors import PeerError, ResourceError
 
 TIMEOUT = 300.0
@@ -18,13 +18,14 @@ def main(options: argparse.Namespace) -> int:
     The event loop of before answers when it is about to leave, and its end closes the
     connection; then its successor must say that it serves what the master has told it.
     """
-    result = call(control_path(options), "upgrade", {}, TIMEOUT, to_end=True)
+    control = control_of_its_daemon(options)
+    result = call(control, "upgrade", {}, TIMEOUT, to_end=True)
     try:
         before, version, generation = result["before"], result["version"], result["generation"]
         changes = result["changes"]
     except KeyError as error:
         raise PeerError(f"the daemon's answer is not of this version ({error})") from None
-    status = call(control_path(options), "status", {}, STATUS_TIMEOUT)
+    status = call(control, "status", {}, STATUS_TIMEOUT)
     if status["generation"] < generation or status["version"] != version:
         raise ResourceError(f"{version} is about to take over from {before}, but has not yet: see the log")
     again = f"{version} again, in new processes"

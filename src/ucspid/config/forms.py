@@ -18,6 +18,7 @@ MAX_MESSAGE = 512
 MAX_ID = (1 << 32) - 2
 """The greatest user or group id; the one above means none to setuid(2)."""
 
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|min|m|h|d)?")
 _PERIODS = {
@@ -33,10 +34,16 @@ class Misfit(ValueError):  # noqa: N818
 
 
 class Form:
-    """A value written in a form of its own."""
+    """A value written in a form of its own.
+
+    as_written says that parse() gets the text as it stands in the file, whatever YAML makes of it:
+    0 and -0, 1.50 and yes are different texts. null_as_written says so of null and ~, too.
+    """
 
     expects: ClassVar[str]
     json_schema: ClassVar[dict[str, Any]]
+    as_written: ClassVar[bool] = True
+    null_as_written: ClassVar[bool] = False
 
     @classmethod
     def parse(cls, value: Scalar) -> Self:
@@ -60,18 +67,19 @@ class Form:
 
 
 class Text(Form, str):
-    """Text; a whole number stands for its digits."""
+    """Text that a program gets."""
 
     __slots__ = ()
     expects = "text"
-    json_schema: ClassVar[dict[str, Any]] = {"type": ["string", "integer"]}
+    json_schema: ClassVar[dict[str, Any]] = {"type": ["string", "number", "boolean", "null"]}
+    null_as_written = True
 
     @classmethod
     def parse(cls, value: Scalar) -> Self:
         """Return the text."""
-        if isinstance(value, bool) or not isinstance(value, str | int):
+        if not isinstance(value, str):
             raise Misfit
-        if "\0" in str(value):
+        if "\0" in value:
             raise Misfit("a NUL character cannot be passed to a program")
         return cls(value)
 
@@ -81,7 +89,9 @@ class Message(Form, str):
 
     __slots__ = ()
     expects = f"text of at most {MAX_MESSAGE} bytes"
-    json_schema: ClassVar[dict[str, Any]] = {"type": "string", "maxLength": MAX_MESSAGE}
+    json_schema: ClassVar[dict[str, Any]] = {
+        "type": ["string", "number", "boolean"], "maxLength": MAX_MESSAGE
+    }  # fmt: skip
 
     @classmethod
     def parse(cls, value: Scalar) -> Self:
@@ -98,7 +108,7 @@ class Path(Form, str):
 
     __slots__ = ()
     expects = "a path"
-    json_schema: ClassVar[dict[str, Any]] = {"type": "string", "minLength": 1}
+    json_schema: ClassVar[dict[str, Any]] = {"type": ["string", "number", "boolean"], "minLength": 1}
 
     @classmethod
     def parse(cls, value: Scalar) -> Self:
@@ -127,14 +137,14 @@ class Account(Form):
 
     @classmethod
     def parse(cls, value: Scalar) -> Self:
-        """Return the account."""
-        if isinstance(value, bool) or not isinstance(value, str | int):
+        """Return the account; digits are a number."""
+        if not isinstance(value, str) or not value or "\0" in value or value.startswith("-"):
             raise Misfit
-        if isinstance(value, str) and (not value or "\0" in value or value.startswith("-")):
+        if not _NUMBER.fullmatch(value):
+            return cls(value)
+        if int(value) > MAX_ID:
             raise Misfit
-        if isinstance(value, int) and not 0 <= value <= MAX_ID:
-            raise Misfit
-        return cls(value)
+        return cls(int(value))
 
 
 class ServiceName(Form, str):
@@ -148,7 +158,7 @@ class ServiceName(Form, str):
     @classmethod
     def parse(cls, value: Scalar) -> Self:
         """Return the name."""
-        if not re.fullmatch(cls.pattern, str(value)):
+        if not isinstance(value, str) or not re.fullmatch(cls.pattern, value):
             raise Misfit
         return cls(value)
 
@@ -179,9 +189,9 @@ class Umask(Form, int):
     @classmethod
     def parse(cls, value: Scalar) -> Self:
         """Return the mask; 22 without the zero is refused, as decimal and octal differ."""
-        if isinstance(value, bool) or not re.fullmatch(r"0[0-7]{0,3}", str(value)):
+        if not isinstance(value, str) or not re.fullmatch(r"0[0-7]{0,3}", value):
             raise Misfit
-        return cls(str(value), 8)
+        return cls(value, 8)
 
     def __str__(self) -> str:
         """Return the form that the file uses."""
@@ -204,7 +214,7 @@ class Duration(Form, float):
     @classmethod
     def parse(cls, value: Scalar) -> Self:
         """Return the time."""
-        found = None if isinstance(value, bool) else _TIME.fullmatch(str(value))
+        found = _TIME.fullmatch(value) if isinstance(value, str) else None
         if found is None:
             raise Misfit
         seconds = float(found[1]) * _SECONDS[found[2] or "s"]
@@ -273,7 +283,7 @@ class Limit(Form):
         """Return the limit."""
         if value == "infinity":
             return cls(None)
-        found = None if isinstance(value, bool) else _SIZE.fullmatch(str(value))
+        found = _SIZE.fullmatch(value) if isinstance(value, str) else None
         if found is None or found[2] not in cls.suffixes:
             raise Misfit
         number = int(found[1]) * _FACTORS[found[2]]

@@ -45,8 +45,9 @@ line, column and key. `ucspid schema` prints the JSON Schema; an editor with a Y
 uses it after this first line of the file: `# yaml-language-server: $schema=ucspid.schema.json`.
 
 How YAML is read:
-- Only decimal numbers are numbers. `022`, `0x19`, `1_000`, `60:30` and `2024-01-01` are text.
-- `yes`, `no`, `on` and `off` are booleans; where text is meant, quote them.
+- Where text, a path or a name is expected, it is what stands in the file: `-0`, `1.50`, `yes` and
+  `007` stay as they are. In `program` and `env` so do `null` and `~`; for an empty text write `""`.
+- Elsewhere only decimal numbers are numbers, and `yes`, `no`, `on` and `off` are booleans.
 - An IPv6 address is quoted: `"[::1]:25"`. Unquoted, YAML takes the brackets for a list.
 - A `*` that stands alone is quoted: `"*"`, `"*:25"`. Unquoted, YAML takes it for an alias.
 - A key given twice is a mistake. Anchors, aliases and merge keys (`<<`) work. Tags do not.

@@ -49,6 +49,7 @@ class Said(Form):
 
     expects = "nothing after it, or yes"
     json_schema: ClassVar[dict[str, Any]] = {"enum": [True, None]}
+    as_written = False
 
     def __init__(self, *, said: bool) -> None:
         """Keep whether the word is there."""
@@ -77,6 +78,7 @@ class LocalHost(Form):
             {"type": "string", "pattern": f"^{_NAME.pattern}$"},
         ]
     }
+    as_written = False
 
     def __init__(self, name: str | None, *, look_up: bool) -> None:
         """Keep the name, or whether to look it up."""

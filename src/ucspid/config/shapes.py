@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import msgspec
 
 from ucspid.config.forms import Form, Misfit
-from ucspid.config.positions import Node
+from ucspid.config.positions import Node, Scalar
 from ucspid.config.problems import Problems, under
 
 WRONG: Any = object()
@@ -59,13 +59,20 @@ class Formed:
         if isinstance(node.value, list | dict):
             return mismatch(self.expects, node, path, problems)
         try:
-            return self.form.parse(node.value)
+            return self.form.parse(self._scalar(node))
         except Misfit as error:
             if error.args:
                 problems.add(path, str(error))
                 return WRONG
         hint = ": quote it" if node.value is not None and self._would_fit(node.text) else ""
         return mismatch(self.expects, node, path, problems, hint=hint)
+
+    def _scalar(self, node: Node) -> Scalar:
+        """Return what the form parses: what YAML made of it, or the text as it stands in the file."""
+        assert not isinstance(node.value, list | dict)
+        if not self.form.as_written or (node.value is None and not self.form.null_as_written):
+            return node.value
+        return node.text or node.value
 
     def _would_fit(self, text: str) -> bool:
         try:

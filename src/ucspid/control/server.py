@@ -89,8 +89,11 @@ class ControlServer:
             self._pause = self._loop.call_later(_ACCEPT_PAUSE, self._resume)
             return
         conn.setblocking(False)
-        if _peer_uid(conn) not in self._allowed:
-            _turn_away(conn, "request", "this user may not control the daemon")
+        if (uid := _peer_uid(conn)) not in self._allowed:
+            allowed = " or ".join(
+                "root" if each == 0 else f"user id {each}" for each in sorted(self._allowed)
+            )
+            _turn_away(conn, "request", f"only {allowed} may control this daemon, not user id {uid}")
         elif len(self._clients) >= MAX_CLIENTS:
             _turn_away(conn, "system", f"{MAX_CLIENTS} control clients are connected already: try again")
         else:
@@ -159,6 +162,10 @@ def _peer_uid(conn: socket.socket) -> int:
     """Return the user id that the client had when it connected."""
     _, uid, _ = _UCRED.unpack(conn.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return int(uid)
+
+
+def _user(uid: int) -> str:
+    return f"user id {uid}" if uid else "root"
 
 
 def _turn_away(conn: socket.socket, kind: str, why: str) -> None:

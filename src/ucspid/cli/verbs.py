@@ -1,0 +1,161 @@
+"""The verbs of the command: what each is for, what it takes, and what carries it out.
+
+A verb's module is imported when the verb is called: the daemon's master is a process of this
+command, and keeps for good what was imported before it.
+"""
+
+import argparse
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import NamedTuple
+
+DEFAULT_CONFIG = "/etc/ucspid/ucspid.yaml"
+
+
+class Verb(NamedTuple):
+    """A verb: a line of help, what adds its arguments to a parser, and what returns its exit code."""
+
+    help: str
+    arguments: Callable[[ArgumentParser], None]
+    main: Callable[[Namespace], int]
+
+
+def _run(options: Namespace) -> int:
+    from ucspid.cli import run
+
+    return run.main(options)
+
+
+def _check(options: Namespace) -> int:
+    from ucspid.cli import check
+
+    return check.main(options)
+
+
+def _explain(options: Namespace) -> int:
+    from ucspid.cli import explain
+
+    return explain.main(options)
+
+
+def _rules(options: Namespace) -> int:
+    from ucspid.cli import rules
+
+    return rules.main(options)
+
+
+def _schema(options: Namespace) -> int:
+    from ucspid.cli import schema
+
+    return schema.main(options)
+
+
+def _version(options: Namespace) -> int:
+    from ucspid.cli import version
+
+    return version.main(options)
+
+
+def _status(options: Namespace) -> int:
+    from ucspid.cli import status
+
+    return status.main(options)
+
+
+def _reload(options: Namespace) -> int:
+    from ucspid.cli import reload
+
+    return reload.main(options)
+
+
+def _upgrade(options: Namespace) -> int:
+    from ucspid.cli import upgrade
+
+    return upgrade.main(options)
+
+
+def _run_arguments(parser: ArgumentParser) -> None:
+    _config_argument(parser)
+    parser.add_argument(
+        "--ready-fd",
+        type=_open_descriptor,
+        metavar="N",
+        help="write a newline to descriptor N and close it when all listeners listen",
+    )
+
+
+def _explain_arguments(parser: ArgumentParser) -> None:
+    _config_argument(parser)
+    parser.add_argument("service", metavar="SERVICE", help="name of the service")
+    parser.add_argument("ip", metavar="IP", help="the client's address")
+    parser.add_argument("--host", metavar="NAME", help="the client's name, as if it had been looked up")
+    parser.add_argument("--info", metavar="USER", help="the ident server's answer, as if it had been asked")
+    parser.add_argument(
+        "--tcprulescheck", action="store_true", help="print what tcprulescheck would: for a tcprules file"
+    )
+
+
+def _rules_arguments(parser: ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    compile_ = actions.add_parser("compile", help="make a cdb of a text, as tcprules does")
+    compile_.add_argument("text", metavar="TEXT", help="file of rules")
+    compile_.add_argument("cdb", metavar="CDB", help="file to write, or to replace at once")
+    check = actions.add_parser("check", help="check a file of rules: exit 0 if it is right, 100 if not")
+    check.add_argument("file", metavar="FILE", help="a text, or a cdb if its name ends in .cdb")
+
+
+def _status_arguments(parser: ArgumentParser) -> None:
+    _daemon_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the daemon's answer as it is, as JSON")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="have the daemon compare its counts with what runs: exit 1 if they differ",
+    )
+
+
+def _daemon_arguments(parser: ArgumentParser) -> None:
+    either = parser.add_mutually_exclusive_group()
+    _config_argument(either)
+    either.add_argument(
+        "--control", metavar="PATH", help="control socket of the daemon (default: what FILE says)"
+    )
+
+
+def _config_argument(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "-c",
+        dest="config",
+        default=DEFAULT_CONFIG,
+        metavar="FILE",
+        help="configuration file (default: %(default)s)",
+    )
+
+
+def _no_arguments(_parser: ArgumentParser) -> None:
+    """Add nothing."""
+
+
+def _open_descriptor(text: str) -> int:
+    try:
+        descriptor = int(text)
+        os.fstat(descriptor)
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(f"{text} is not the number of an open descriptor") from None
+    return descriptor
+
+
+VERBS = {
+    "run": Verb("run the daemon in the foreground", _run_arguments, _run),
+    "check": Verb("check a configuration file: exit 0 if it is right, 100 if not", _config_argument, _check),
+    "explain": Verb("show what a service's rules say to a client", _explain_arguments, _explain),
+    "rules": Verb("compile or check a file of access rules", _rules_arguments, _rules),
+    "schema": Verb("print the JSON Schema of the configuration file", _no_arguments, _schema),
+    "version": Verb("print the version", _no_arguments, _version),
+    "status": Verb("show the running daemon's processes, services and counts", _status_arguments, _status),
+    "reload": Verb("make the running daemon read its configuration file again", _daemon_arguments, _reload),
+    "upgrade": Verb(
+        "make the running daemon go on as the version now installed", _daemon_arguments, _upgrade
+    ),
+}
