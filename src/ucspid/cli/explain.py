@@ -1,7 +1,6 @@
 """ucspid explain: what the rules of a service say to a client, and what its program would get."""
 
 import argparse
-import os
 import sys
 from dataclasses import replace
 
@@ -72,4 +71,4 @@ def _client(options: argparse.Namespace) -> Client:
 
 
 def _bytes(text: str | None) -> bytes | None:
-    return None if text is None else os.fsencode(text)
+    return None if text is None else text.encode("utf-8", "surrogateescape")

@@ -14,6 +14,9 @@ from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, PeerError, Ucspi
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command on argv (sys.argv without its first word, if None); return the exit code."""
+    if argv is None and sys.getfilesystemencoding() != "utf-8":
+        # The file is UTF-8, and so are the names of files in it, whatever the locale's encoding.
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
     options = parser().parse_args(argv)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignored it would hide children's ends
     try:

@@ -5,7 +5,6 @@ stops. Decides nothing about files or addresses.
 """
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -153,7 +152,7 @@ class Server:
         files: dict[plan.RulesFile, list[frozenset[bytes]]] = {}
         for service in services:
             if isinstance(service.rules, plan.RulesFile):
-                names = frozenset(os.fsencode(name) for name in service.rule_env)
+                names = frozenset(name.encode("utf-8", "surrogateescape") for name in service.rule_env)
                 files.setdefault(service.rules, []).append(names)
         for file in self._followed.keys() - files:
             del self._followed[file]

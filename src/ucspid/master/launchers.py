@@ -62,12 +62,13 @@ class Program:
 
 def program(number: int, service: Service, stderr: int | None) -> Program:
     """Return what a launcher is told of a service; stderr is the descriptor of its log pipe."""
-    strings = [
-        [os.fsencode(service.executable)],
-        [os.fsencode(item) for item in service.argv],
-        [os.fsencode(f"{name}={value}") for name, value in service.env],
-        [os.fsencode(name) for name in (*NAMES[service.env_dialect], *service.rule_env)],
+    texts = [
+        [service.executable],
+        service.argv,
+        [f"{name}={value}" for name, value in service.env],
+        [*NAMES[service.env_dialect], *service.rule_env],
     ]
+    strings = [[text.encode("utf-8", "surrogateescape") for text in item] for item in texts]
     packet = wire.PEER_HEAD.pack(wire.SERVICE, number) + b"".join(wire.pack_strings(item) for item in strings)
     return Program(number, packet, stderr)
 

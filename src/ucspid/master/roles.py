@@ -7,10 +7,13 @@ from collections.abc import Mapping
 
 import ucspid.launcher
 
-_LOOP = ["-I", "-m", "ucspid.loop"]
-_LAUNCHER = ["-I", "-S", os.path.abspath(os.path.join(ucspid.launcher.__path__[0], "__main__.py"))]
-_READER = ["-I", "-m", "ucspid.config"]
-_TRIAL = ["-I", "-m", "ucspid.master.trial"]
+PYTHON = [sys.executable, "-I", "-X", "utf8"]
+"""Every process of the daemon: names of files, arguments and environments are UTF-8 in any locale."""
+
+_LOOP = ["-m", "ucspid.loop"]
+_LAUNCHER = ["-S", os.path.abspath(os.path.join(ucspid.launcher.__path__[0], "__main__.py"))]
+_READER = ["-m", "ucspid.config"]
+_TRIAL = ["-m", "ucspid.master.trial"]
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 _OUT_OF_THE_WAY = 64
 
@@ -60,7 +63,7 @@ def _start(arguments: list[str], descriptors: dict[int, int], environment: Mappi
             copies[wanted] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
         return os.posix_spawn(
             sys.executable,
-            [sys.executable, *arguments],
+            [*PYTHON, *arguments],
             environment,
             file_actions=[(os.POSIX_SPAWN_DUP2, copy, wanted) for wanted, copy in copies.items()],
             setsigmask=(),
