@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import pty
+import re
 import struct
 import sys
 import termios
@@ -67,3 +69,15 @@ def test_the_daemon_works_when_whoever_read_its_log_is_gone(tmp_path: Path) -> N
     with running(tmp_path, SERVICES, command=redirected(str(fifo))) as daemon:
         pipe.close()
         serve_some(daemon, 5)
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_the_log_on_a_terminal_has_colours_unless_no_color_says_no(tmp_path: Path, no_color: str) -> None:
+    master, slave = pty.openpty()
+    with os.fdopen(master, "rb", buffering=0) as screen, os.fdopen(slave, "wb", buffering=0):
+        env = os.environ | {"NO_COLOR": no_color}
+        with running(tmp_path, SERVICES, command=redirected(os.ttyname(slave)), env=env):
+            shown = b""
+            while b" started" not in re.sub(rb"\x1b\[\d+m", b"", shown):
+                shown += screen.read(4096)
+    assert (b"\x1b[" in shown) == (not no_color)

@@ -127,7 +127,7 @@ def test_json_takes_values_that_are_not_json() -> None:
 
 @given(event=hostile, value=hostile)
 def test_hostile_text_cannot_pass_for_another_event_on_a_console(event: str, value: str) -> None:
-    render = console_renderer(terminal=False)
+    render = console_renderer(terminal=False, colours=False)
     text = render(None, "info", {"event": event, "field": value, "nested": [value], "deep": {"a": value}})
     *lines, rest = text.decode().split("\n")
     assert rest == ""
@@ -136,7 +136,7 @@ def test_hostile_text_cannot_pass_for_another_event_on_a_console(event: str, val
 
 
 def test_what_has_several_rows_follows_the_line_of_its_event() -> None:
-    render = console_renderer(terminal=False)
+    render = console_renderer(terminal=False, colours=False)
     fields = {"event": "reloaded", "changes": ["a: added", "b: removed"], "why": "one\ntwo", "live": 1}
     first, *rows = render(None, "info", fields).decode().splitlines()
     assert first.endswith("info    reloaded live=1")
@@ -148,7 +148,7 @@ def test_what_has_several_rows_follows_the_line_of_its_event() -> None:
     [(False, r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d"), (True, r"\d\d:\d\d:\d\d\.\d{3}")],
 )
 def test_a_console_line_is_short_and_has_the_date_where_it_may_be_kept(terminal: bool, time: str) -> None:
-    render = console_renderer(terminal=terminal)
+    render = console_renderer(terminal=terminal, colours=False)
     fields = {"event": "refused", "service": "smtp", "live": 3, "why": "too many", "none": None, "empty": ""}
     line = COLOUR.sub("", render(None, "warning", fields).decode())
     assert re.fullmatch(
@@ -157,7 +157,9 @@ def test_a_console_line_is_short_and_has_the_date_where_it_may_be_kept(terminal:
 
 
 def test_console_field_cannot_pass_for_another() -> None:
-    line = console_renderer(terminal=False)(None, "info", {"event": "e", "helo": "x service=pop3"}).decode()
+    line = console_renderer(terminal=False, colours=False)(
+        None, "info", {"event": "e", "helo": "x service=pop3"}
+    ).decode()
     assert "helo='x service=pop3'" in line
 
 
@@ -181,7 +183,7 @@ def test_auto_is_json_off_a_terminal() -> None:
     assert json.loads(logged(form="auto")[0])["event"] == "something"
 
 
-def test_auto_is_coloured_console_on_a_terminal() -> None:
+def on_a_terminal() -> bytes:
     master, slave = pty.openpty()
     with os.fdopen(master, "rb", buffering=0) as screen:
         log = configure(slave, "auto", "info")
@@ -189,8 +191,27 @@ def test_auto_is_coloured_console_on_a_terminal() -> None:
         assert log.close(5)
         line = screen.read(200)
         os.close(slave)
+    assert line is not None
+    return line
+
+
+@pytest.mark.parametrize("no_color", [None, ""])
+def test_auto_is_coloured_console_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, no_color: str | None
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color is not None:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    line = on_a_terminal()
     assert b"\x1b[32minfo" in line
     assert b"conn=7" in line
+
+
+def test_no_color_is_plain_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    line = on_a_terminal()
+    assert b"info    something conn=7" in line
+    assert b"\x1b" not in line
 
 
 def test_console_is_plain_off_a_terminal() -> None:

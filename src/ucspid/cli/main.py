@@ -1,6 +1,7 @@
 """The command ucspid: reads the arguments, calls the verb, maps errors to exit codes."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -14,9 +15,8 @@ from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, PeerError, Ucspi
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command on argv (sys.argv without its first word, if None); return the exit code."""
-    if argv is None and sys.getfilesystemencoding() != "utf-8":
-        # The file is UTF-8, and so are the names of files in it, whatever the locale's encoding.
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
+    if argv is None:
+        _use_utf8()
     options = parser().parse_args(argv)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignored it would hide children's ends
     try:
@@ -45,6 +45,14 @@ def parser() -> Parser:
     for name, verb in VERBS.items():
         verb.arguments(verbs.add_parser(name, help=verb.help))
     return top
+
+
+def _use_utf8() -> None:
+    """Read and write UTF-8 whatever the locale: where it has another encoding, start anew in UTF-8 mode."""
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 def _report(error: BaseException) -> int:

@@ -21,7 +21,7 @@ _OUT_OF_THE_WAY = 64
 def start_loop(channel: int) -> int:
     """Start an event loop with its channel as descriptor 3; return its process."""
     with _Null() as null:
-        return _start(_LOOP, {0: null, 1: null, 3: channel}, _ENVIRONMENT)
+        return _start(_LOOP, {0: null, 1: null, 3: channel}, _ENVIRONMENT | _colour())
 
 
 def start_launcher(channel: int, loop: int, table: int) -> int:
@@ -39,6 +39,11 @@ def start_trial(state: int, counts: int, config: str, output: int, errors: int) 
     """Start a trial of the code installed, with a copy of the master's state as 3 and the counts as 4."""
     descriptors = {1: output, 2: errors, 3: state, 4: counts}
     return _start([*_TRIAL, "3", "4", config], descriptors, os.environ)
+
+
+def _colour() -> dict[str, str]:
+    """Return the variable that forbids colours (no-color.org), if the daemon has it."""
+    return {"NO_COLOR": os.environ["NO_COLOR"]} if os.environ.get("NO_COLOR") else {}
 
 
 class _Null:

@@ -76,12 +76,14 @@ def configure(
     """Start the log on descriptor fd, which stays the caller's, with a buffer of capacity bytes.
 
     format "auto" is "console" on a terminal and "json" elsewhere; level is the lowest that is
-    logged. Events that find the buffer full, or that the descriptor refuses, are dropped and
-    counted; an event `log_dropped` tells the count when there is room again.
+    logged; a terminal gets colours unless NO_COLOR is set (no-color.org). Events that find the
+    buffer full, or that the descriptor refuses, are dropped and counted; an event `log_dropped`
+    has the count when there is room again.
     """
     terminal = os.isatty(fd)
     console = format == "console" or (format == "auto" and terminal)
-    render = console_renderer(terminal=terminal) if console else render_json
+    colours = terminal and not os.environ.get("NO_COLOR")
+    render = console_renderer(terminal=terminal, colours=colours) if console else render_json
 
     def report(count: int) -> bytes:
         return render(None, "warning", {"event": "log_dropped", "count": count})
@@ -113,10 +115,10 @@ def render_json(_sink: Any, level: str, fields: MutableMapping[str, Any]) -> byt
     return line + b"\n"
 
 
-def console_renderer(*, terminal: bool) -> Renderer:
+def console_renderer(*, terminal: bool, colours: bool) -> Renderer:
     """Return a renderer for people: local time, level, event, then key=value.
 
-    On a terminal there are colours, and the time of day is enough; elsewhere, where lines may be
+    On a terminal the time of day is enough; elsewhere, where lines may be
     kept, they have the date and the offset from UTC. A value with spaces, quotes or characters
     that do not print is shown as a quoted Python string. Texts of several lines, lists and the
     lines of an exception follow, indented.
@@ -128,6 +130,7 @@ def console_renderer(*, terminal: bool) -> Renderer:
         word = f"{level:<7}"
         if terminal:
             now = now[_TIME_OF_DAY]
+        if colours:
             word, event = f"\x1b[{_COLOURS[level]}m{word}\x1b[0m", f"\x1b[1m{event}\x1b[0m"
         below = {key: rows for key, value in fields.items() if (rows := _rows(value)) is not None}
         parts = [now, word, event]
