@@ -59,7 +59,7 @@ def main() -> int:
     new_names = _import_lookup() if first["looks_up"] else None
     counts, *control = array("i", ancillary[0][2])
     _take_limits(first)
-    confined = _confine(first["nameservers"])  # before there are threads, which Landlock would not hold
+    confined = _confine(first)  # before there are threads, which Landlock would not hold
     output = log.configure(2, first["log"]["format"], first["log"]["level"])
     events.loop_confined(output.logger, **confined)
     counters = Counters(counts)
@@ -100,14 +100,20 @@ def _take_limits(first: dict[str, Any]) -> None:
     prctl.give_up_capabilities()
 
 
-def _confine(nameservers: list[str]) -> dict[str, Any]:
+def _confine(first: dict[str, Any]) -> dict[str, Any]:
     """Give up what the loop never does; return what the kernel has for that.
 
-    The file's name servers are those of this process for good: others mean another process.
+    The loop asks name servers and ident servers where the plan wants that, and has no connections of
+    its own otherwise. The file's name servers are those of this process for good: others, or a plan
+    that asks more, mean another process.
     """
-    ports = {DNS, IDENT, *(int(server.rpartition(":")[2]) for server in nameservers)}
+    dns, ident = first["asks_dns"], first["asks_ident"]
+    servers = {DNS, *(int(server.rpartition(":")[2]) for server in first["nameservers"])} if dns else set()
     prctl.forbid_new_privileges()
-    return {"landlock": landlock.restrict(ports), "seccomp": seccomp.restrict()}
+    return {
+        "landlock": landlock.restrict(servers | {IDENT} if ident else servers, servers, bind=ident),
+        "seccomp": seccomp.restrict(seccomp.Outgoing(tcp=dns or ident, udp=dns, bind=ident)),
+    }
 
 
 async def _run(

@@ -176,10 +176,21 @@ class Plan:
         return any(service.lookup.wanted for service in self.services)
 
     @property
+    def asks_dns(self) -> bool:
+        """Whether any service has name servers asked."""
+        return any(service.lookup.remote_host or service.lookup.local_ptr for service in self.services)
+
+    @property
+    def asks_ident(self) -> bool:
+        """Whether any service has its clients' ident servers asked."""
+        return any(service.lookup.ident for service in self.services)
+
+    @property
     def loop_settings(self) -> tuple[object, ...]:
         """What a process of the event loop takes at its start and cannot change."""
         return (
-            self.uid, self.gid, self.groups, self.control, self.log.format, self.looks_up, self.nameservers
+            self.uid, self.gid, self.groups, self.control, self.log.format, self.nameservers,
+            self.looks_up, self.asks_dns, self.asks_ident,
         )  # fmt: skip
 
     def to_json(self) -> str:

@@ -72,6 +72,8 @@ class LoopProcess:
             groups=plan.groups,
             nameservers=plan.nameservers,
             looks_up=plan.looks_up,
+            asks_dns=plan.asks_dns,
+            asks_ident=plan.asks_ident,
             owner=os.geteuid(),
             config=config,
             began=began,
