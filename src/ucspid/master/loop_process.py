@@ -3,6 +3,7 @@
 What it is told is JSON, with descriptors beside it; masterlink is the other end.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -106,6 +107,9 @@ class LoopProcess:
 
     def _tell_listeners(self, held: Holdings, service: Service) -> None:
         new = [item for item in held.listeners_of(service) if self._introduce("listener", item.number)]
+        for item in new:
+            with contextlib.suppress(OSError):
+                item.set_up(service)  # a process that was taken over may have shut it down
         for start in range(0, len(new), MAX_DESCRIPTORS):
             some = new[start : start + MAX_DESCRIPTORS]
             descriptors = tuple(item.sock.fileno() for item in some)

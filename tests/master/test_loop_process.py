@@ -1,0 +1,44 @@
+"""What a process of the event loop is told, and what it is given."""
+
+import json
+import os
+import socket
+
+from plans import plan, service
+from ucspid.ipc.channel import Channel, pair
+from ucspid.master.holdings import Holdings
+from ucspid.master.launchers import ProfileLaunchers
+from ucspid.master.listeners import keys, open_listener
+from ucspid.master.loop_process import LoopProcess
+from ucspid.master.poller import Poller
+from ucspid.plan import Address
+
+
+class Unconcerned:
+    """Who owns launchers that this is not about."""
+
+    def log(self, *_: object, **__: object) -> None:
+        raise AssertionError
+
+    launcher_ready = launcher_refused = log
+
+
+def test_a_listener_that_the_process_before_has_shut_down_listens_for_the_next() -> None:
+    with socket.socket() as holder:  # of a port, since one of the kernel's choice is lost with the shutdown
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        address = Address(family="inet", host="127.0.0.1", port=holder.getsockname()[1])
+        smtp = service("smtp", listen=(address,))
+        listening = open_listener(smtp, address)
+        held = Holdings(plan=plan(smtp), listeners={keys(smtp)[0]: listening})
+        held.profiles[smtp.profile] = ProfileLaunchers(1, smtp.profile, 256, Poller(), Unconcerned())
+        listening.sock.shutdown(socket.SHUT_RDWR)
+        ours, theirs = pair()
+        with ours, theirs, listening.sock:
+            LoopProcess(0, Channel(theirs)).tell_plan(held, 1)
+            packet, descriptors = Channel(ours).receive() or (b"", [])
+            assert json.loads(packet)["do"] == "listeners"
+            with socket.socket(fileno=descriptors[0]) as given, socket.create_connection(given.getsockname()):
+                given.setblocking(True)
+                given.accept()[0].close()
+        os.close(held.counters)
