@@ -368,9 +368,19 @@ def test_files_are_read_with_the_rights_of_the_event_loop(
 
 
 @as_root
-def test_files_are_not_read_as_root_where_the_user_is_wrong(loaded: Callable[..., Plan]) -> None:
-    (problem,) = mistakes(lambda: loaded("    rules: none\n", top="user: no-such-user"))
-    assert problem.endswith("f.yaml:1:7: user: there is no user no-such-user")
+def test_files_are_not_read_as_root_where_the_user_is_wrong(
+    loaded: Callable[..., Plan], folder: Path, closed: RulesFile
+) -> None:
+    (folder / "wrong").write_text(":x\n")
+    services = "".join(
+        f"  t{number}: {{listen: 0, program: [sh], rules: {file}}}\n"
+        for number, file in enumerate([closed.path, "missing", "wrong"])
+    )
+    first, second, third = mistakes(lambda: loaded("", top="user: no-such-user", more=services))
+    assert first.endswith("f.yaml:1:7: user: there is no user no-such-user")
+    label = "user nobody" if os.geteuid() == 0 else f"user id {os.geteuid()}"
+    assert second.endswith(f"{folder}/missing: no such file (read as {label})")
+    assert third.startswith(f"{folder}/wrong:1: ")
 
 
 @not_as_root

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ucspid.config import schema
 from ucspid.config.identities import Numbers
+from ucspid.config.probe import DENIED
 from ucspid.config.problems import Problems
 from ucspid.config.rulefiles import Trouble, examine_as, kind_of
 from ucspid.config.settings import Place
@@ -56,19 +57,19 @@ class Access:
         if not given.rules:
             return () if given.default_action == "deny" else None
         if path not in self._lists:
-            if self.problems.wrong(path):
-                return None
             self._lists[path] = self._list(path, given.rules)
         rules = self._lists[path]
-        if place.right(("lookup",)):
-            self._check_lookups(service, rules, given.lookup)
+        if rules.name_at and not given.lookup.remote_host and self._known(place, "remote_host"):
+            self._never(rules.name_at, "a host name", service, "remote_host")
+        if rules.user_at and not given.lookup.ident and self._known(place, "ident"):
+            self._never(rules.user_at, "a user", service, "ident")
         self._check_size(path, rules)
         return rules.specs
 
     def lookup(self, given: schema.Service, place: Place) -> Lookup:
         """Return which names a service has looked up."""
         wanted = given.lookup
-        if wanted.paranoid and not wanted.remote_host and place.right(("lookup",)):
+        if wanted.paranoid and not wanted.remote_host and self._known(place, "remote_host"):
             self.problems.add(
                 f"{place('lookup')}.paranoid", "has a meaning only together with remote_host: yes"
             )
@@ -81,31 +82,33 @@ class Access:
             timeout=float(wanted.timeout),
         )
 
-    def read_files(self, loop: Numbers, label: str) -> dict[RulesFile, tuple[str, ...]]:
+    def read_files(self, user: Numbers, label: str, *, others_may: bool) -> dict[RulesFile, tuple[str, ...]]:
         """Return the variables that each file's rules set, and report what is wrong in the files.
 
-        They are read as the event loop will read them, each once; label names its user.
+        They are read as the event loop will read them, each once; label names its user. With
+        others_may, one that this user may not read is not wrong for that.
         Raises OSError where no child can be made to do it.
         """
         found = {}
-        answers = examine_as(loop, list(self._files)) if self._files else []
+        answers = examine_as(user, list(self._files)) if self._files else []
         for (file, path), answer in zip(self._files.items(), answers, strict=True):
             if not isinstance(answer, Trouble):
                 found[file] = answer.names
             elif answer.problems:
                 self.problems.add_elsewhere(path, answer.problems)
-            else:
+            elif not (others_may and answer.why == DENIED):
                 self.problems.add(path, f"{file.path}: {answer.why} (read as {label})")
         return found
 
     def _list(self, path: str, given: Sequence[schema.Rule]) -> _List:
-        specs = tuple(self._spec(f"{path}[{index}]", rule) for index, rule in enumerate(given))
+        rules = list(self.problems.items(path, given))
+        specs = tuple(self._spec(item, rule) for item, rule in rules)
         if len({spec.rate_per_ip for spec in specs} - {None}) > MAX_RATES:
             self.problems.add(path, f"more than {MAX_RATES} different rates")
         return _List(
             specs,
-            _first_pattern(path, given, "names"),
-            _first_pattern(path, given, "users"),
+            self._first_pattern(rules, "names"),
+            self._first_pattern(rules, "users"),
             sum(map(_size, specs)),
         )
 
@@ -113,7 +116,11 @@ class Access:
         env = tuple((str(name), str(value)) for name, value in rule.env.items())
         if why := too_large((name.encode(), value.encode()) for name, value in env):
             self.problems.add(f"{path}.env", why)
-        if rule.burst is not None and rule.rate_per_ip is None:
+        if (
+            rule.burst is not None
+            and rule.rate_per_ip is None
+            and not self.problems.wrong(f"{path}.rate_per_ip")
+        ):
             self.problems.add(f"{path}.burst", "has a meaning only together with rate_per_ip")
         if rule.deny.said:
             for key in ("env", "max_per_ip", "rate_per_ip"):
@@ -130,16 +137,20 @@ class Access:
             where=f"{self.name}:{line}",
         )
 
-    def _check_lookups(self, service: str, rules: _List, lookup: schema.Lookup) -> None:
-        """Report rules that can never match, as what they depend on is not looked up."""
-        if rules.name_at and not lookup.remote_host:
-            self._never(rules.name_at, "a host name", service, "remote_host")
-        if rules.user_at and not lookup.ident:
-            self._never(rules.user_at, "a user", service, "ident")
+    def _first_pattern(self, rules: Sequence[tuple[str, schema.Rule]], trait: str) -> str | None:
+        """Return the path of the first pattern that has the trait."""
+        for path, rule in rules:
+            for item, pattern in self.problems.items(f"{path}.from", rule.from_):
+                if getattr(pattern, trait):
+                    return item
+        return None
+
+    def _known(self, place: Place, key: str) -> bool:
+        """Say whether a key of lookup is what the file says, and not a default in place of a mistake."""
+        lookup = place("lookup")
+        return not self.problems.wrong_as_such(lookup) and not self.problems.wrong(f"{lookup}.{key}")
 
     def _never(self, path: str, what: str, service: str, key: str) -> None:
-        if not self.problems.given(path):  # a pattern by itself, not in a list
-            path = path.removesuffix("[0]")
         self.problems.add(path, f"{what} matches nobody: service {service} needs lookup.{key}: yes for it")
 
     def _check_size(self, path: str, rules: _List) -> None:
@@ -154,15 +165,6 @@ class Access:
 def rule_names(specs: Sequence[RuleSpec]) -> tuple[str, ...]:
     """Return the variables that rules set, sorted."""
     return tuple(sorted({name for spec in specs for name, _ in spec.env}))
-
-
-def _first_pattern(path: str, given: Sequence[schema.Rule], trait: str) -> str | None:
-    """Return the path of the first pattern that has the trait."""
-    for index, rule in enumerate(given):
-        for item, pattern in enumerate(rule.from_):
-            if getattr(pattern, trait):
-                return f"{path}[{index}].from[{item}]"
-    return None
 
 
 def _size(spec: RuleSpec) -> int:

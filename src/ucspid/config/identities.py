@@ -22,6 +22,9 @@ class Numbers:
 
 
 UNCHANGED = Numbers(None, None, None)
+NOBODY = Account("nobody")
+_NOBODY_ID = 65534
+"""What the system calls nobody, where it has no such name."""
 
 
 @dataclass(slots=True)
@@ -42,7 +45,7 @@ class Identities:
         """Return the numbers; None after adding to the problems why there are none."""
         identity = self._user(user, place("user"))
         gid = None if group is None else self._group(group, place("group"))
-        named = [self._group(each, f"{place('groups')}[{index}]") for index, each in enumerate(groups or ())]
+        named = [self._group(each, path) for path, each in self.problems.items(place("groups"), groups or ())]
         if identity is None or (group is not None and gid is None) or None in named:
             return None
         if group is None:
@@ -66,9 +69,21 @@ class Identities:
             )
         return numbers or UNCHANGED
 
-    def label(self, user: Account) -> str:
-        """Return how messages name the user that a program is started as."""
-        return f"user {user}" if self.is_root else f"user id {os.geteuid()}"
+    def nobody(self) -> Numbers:
+        """Return the user without rights, for a look that must not be root's."""
+        if not self.is_root:
+            return UNCHANGED
+        try:
+            identity = self.accounts.user(NOBODY.value)
+        except LookupError:
+            return Numbers(_NOBODY_ID, _NOBODY_ID, ())
+        return Numbers(identity.uid, identity.gid, ())
+
+    def label(self, user: Account | None) -> str:
+        """Return how messages name the user that looks at a file: one of the file's, or who reads it."""
+        if not self.is_root:
+            return f"user id {os.geteuid()}"
+        return "root" if user is None else f"user {user}"
 
     def _user(self, user: Account, path: str) -> Identity | None:
         try:

@@ -9,7 +9,8 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,42 +27,46 @@ LEFT_ALONE: dict[str, Any] = {
     "nice": None,
     "rlimits": [],
 }
+DENIED = "permission denied"
 REASONS = {
     errno.ENOENT: "no such file",
-    errno.EACCES: "permission denied",
+    errno.EACCES: DENIED,
     errno.ENOTDIR: "a part of the path is not a directory",
 }
 LOST = "the child that looked died"
 
 
-class Refused(Exception):  # noqa: N818
-    """The system refuses a privilege; key is the setting, and the text says why."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A privilege that the system refuses: the setting, and why."""
 
-    def __init__(self, key: str, text: str) -> None:
-        """Keep the key."""
-        super().__init__(text)
-        self.key = key
+    key: str
+    why: str
 
 
-def find(profile: Profile, searches: Sequence[Sequence[str]]) -> list[tuple[str | None, str]]:
-    """Return for each search the first candidate that the profile's user can execute, and why none is.
+Search = tuple[str | None, str]
+"""The file found; or None and why there is none, nothing if that cannot be said."""
 
-    Raises Refused where the profile cannot be taken, OSError where no child can be made.
+
+def find(profile: Profile, searches: Sequence[Sequence[str]]) -> tuple[list[Search], list[Refusal]]:
+    """Return for each search the first candidate that the profile's user can execute, or why none is.
+
+    What the system refuses of the profile is returned too; the search goes on with the rest of it
+    as far as it still says something. Raises OSError where no child can be made.
     """
+    lost = {"refused": [("program", LOST)], "found": [(None, "")] * len(searches)}
+    refused: list[tuple[str, str]] = []
     if profile.rlimits:
-        _check(in_child(lambda: _refused(_limit_steps(profile)), lost=None))
-    answer = in_child(
-        lambda: _refused(_other_steps(profile)) or [_first(each) for each in searches], lost=LOST
-    )
-    _check(answer)
-    return [(path, why) for path, why in answer]
+        refused += in_child(lambda: _take(_limit_steps(profile)), lost=lost["refused"])
+    answer = in_child(lambda: _look(profile, searches), lost=lost)
+    refused += answer["refused"]
+    return [(path, why) for path, why in answer["found"]], [Refusal(key, why) for key, why in refused]
 
 
-def _check(answer: Any) -> None:
-    if answer == LOST:
-        raise Refused("program", LOST)
-    if isinstance(answer, dict):
-        raise Refused(answer["key"], answer["text"])
+def _look(profile: Profile, searches: Sequence[Sequence[str]]) -> dict[str, Any]:
+    refused = _take(_other_steps(profile))
+    keys = {key for key, _ in refused}
+    return {"refused": refused, "found": [_first(each, keys) for each in searches]}
 
 
 def _limit_steps(profile: Profile) -> list[tuple[str, dict[str, Any]]]:
@@ -79,19 +84,22 @@ def _other_steps(profile: Profile) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _refused(steps: list[tuple[str, dict[str, Any]]]) -> dict[str, str] | None:
-    """Take one privilege after the other, in the order of a launcher; return the first refused."""
+def _take(steps: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, str]]:
+    """Take one privilege after the other, in the order of a launcher; return those refused, and why."""
+    refused = []
     for key, step in steps:
         try:
             privileges.take(**{**LEFT_ALONE, **step})
         except (OSError, ValueError) as error:  # setrlimit's EPERM and EINVAL come as ValueError
             where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            return {"key": key, "text": f"{where}{reason}"}
-    return None
+            refused.append((key, f"{where}{reason}"))
+    return refused
 
 
-def _first(candidates: Sequence[str]) -> tuple[str | None, str]:
+def _first(candidates: Sequence[str], refused: Collection[str]) -> Search:
+    if "chroot" in refused or ("chdir" in refused and not candidates[0].startswith("/")):
+        return None, ""
     whys = []
     for path in candidates:
         why = _obstacle(path)

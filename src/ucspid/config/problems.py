@@ -7,13 +7,15 @@ keys of other characters than letters, digits, _ and - are quoted in it.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+|<<")
 _LAST_STEP = re.compile(r'(?:\[[0-9]+\]|(?:^|\.)(?:"(?:[^"\\]|\\.)*"|[^."\[\]]+))$')
 
-
 _LONGEST = 400
+
+T = TypeVar("T")
 
 
 def under(path: str, key: str) -> str:
@@ -31,14 +33,40 @@ class Problems:
         self._found: set[tuple[int, int, str]] = set()
         self._elsewhere: list[str] = []
         self._wrong: set[str] = set()
+        self._wrong_as_such: set[str] = set()
+        self._dropped: set[str] = set()
 
     def given(self, path: str) -> bool:
         """Say whether the file has this key."""
         return path in self.places
 
     def wrong(self, path: str) -> bool:
-        """Say whether a mistake was found in the value of this key."""
+        """Say whether a mistake was found in the value of this key, or anywhere in it."""
         return path in self._wrong
+
+    def wrong_as_such(self, path: str) -> bool:
+        """Say whether the value of this key is a mistake, and not only something in it."""
+        return path in self._wrong_as_such
+
+    def items(self, path: str, values: Iterable[T]) -> Iterator[tuple[str, T]]:
+        """Yield the values of a list with their paths; those that were dropped are not among them.
+
+        One that stands in the place of a list has the path of the list.
+        """
+        index = 0
+        for value in values:
+            while (item := f"{path}[{index}]") in self._dropped:
+                index += 1
+            yield item if self.given(item) else path, value
+            index += 1
+
+    def drop(self, path: str) -> None:
+        """Take note that an item of a list is not among its values, as it is wrong."""
+        self._dropped.add(path)
+
+    def dropped(self, path: str) -> bool:
+        """Say whether an item of a list is not among its values."""
+        return path in self._dropped
 
     def add(self, path: str, text: str) -> None:
         """Add a mistake at a key; at the nearest key around it, if the file does not have it."""
@@ -61,6 +89,7 @@ class Problems:
 
     def distrust(self, path: str) -> None:
         """Count a key and what holds it as wrong, without a mistake of its own."""
+        self._wrong_as_such.add(path)
         while path:
             self._wrong.add(path)
             path = _LAST_STEP.sub("", path)

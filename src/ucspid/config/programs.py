@@ -39,18 +39,16 @@ class Programs:
         for profile, all_wanted in self._wanted.items():
             self._check_descriptors(profile, all_wanted)
             searches = list(dict.fromkeys(wanted.candidates for wanted in all_wanted))
-            try:
-                results = dict(zip(searches, probe.find(profile, searches), strict=True))
-            except probe.Refused as refused:
-                for wanted in all_wanted:
-                    self._refused(wanted, refused)
-                continue
+            results, refusals = probe.find(profile, searches)
+            by_search = dict(zip(searches, results, strict=True))
             for wanted in all_wanted:
-                path, why = results[wanted.candidates]
-                if path is None:
-                    self.problems.add(wanted.place("program"), f"{why} (looked for as {wanted.user})")
-                else:
+                for refusal in refusals:
+                    self._refused(wanted, refusal)
+                path, why = by_search[wanted.candidates]
+                if path is not None:
                     found[wanted.service] = path
+                elif why:
+                    self.problems.add(wanted.place("program"), f"{why} (looked for as {wanted.user})")
         return found
 
     def _check_descriptors(self, profile: Profile, all_wanted: list[Wanted]) -> None:
@@ -61,9 +59,9 @@ class Programs:
             path = all_wanted[0].place("rlimits") + ".nofile"
             self.problems.add(path, f"must be at least {least}: {len(all_wanted)} services share a launcher")
 
-    def _refused(self, wanted: Wanted, refused: probe.Refused) -> None:
-        key, dot, limit = refused.key.partition(".")
-        self.problems.add(wanted.place(key) + dot + limit, f"cannot be set as {wanted.user}: {refused}")
+    def _refused(self, wanted: Wanted, refusal: probe.Refusal) -> None:
+        key, dot, limit = refusal.key.partition(".")
+        self.problems.add(wanted.place(key) + dot + limit, f"cannot be set as {wanted.user}: {refusal.why}")
 
 
 def candidates(name: str, search_path: str) -> tuple[str, ...]:

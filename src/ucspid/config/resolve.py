@@ -9,22 +9,17 @@ from typing import Any
 from ucspid.config import schema
 from ucspid.config.access import Access, rule_names
 from ucspid.config.environment import fixed_environment, too_long
-from ucspid.config.forms import Form
-from ucspid.config.identities import Identities, Numbers
+from ucspid.config.forms import Account, Form
+from ucspid.config.identities import NOBODY, Identities, Numbers
 from ucspid.config.listeners import Listeners
 from ucspid.config.problems import Problems
 from ucspid.config.profiles import Profiles
 from ucspid.config.programs import Programs, Wanted, candidates
 from ucspid.config.settings import Place, Settings
-from ucspid.plan import Address, Log, Plan, RulesFile, Service
+from ucspid.plan import Address, Log, Plan, Profile, RulesFile, Service
 
 MAX_SOCKET_PATH = 107
 """Bytes that the path of a socket may have, unix(7)."""
-
-_SEARCHED_WITH = (
-    "user", "group", "groups", "chdir", "chroot", "nice", "rlimits", "program", "env", "inherit_env",
-)  # fmt: skip
-
 
 _OF_ITS_OWN = {"env", "stderr", "rate_per_ip", "rules", "lookup"}
 """Settings that the plan has in another form than the file, or that depend on others."""
@@ -85,10 +80,8 @@ class _Resolver:
         env = fixed_environment([str(variable) for variable in entry.inherit_env], own, self.environ)
         profile = self.profiles.of(entry, place)
         self._check(entry, place)
-        if entry.program and place.right(_SEARCHED_WITH) and not self._user_is_wrong(entry):
-            files = candidates(entry.program[0], env["PATH"])
-            user = self.identities.label(self.profiles.user(entry))
-            self.programs.want(Wanted(name, profile, files, user, place))
+        if self._findable(entry, place):
+            self._look_for(entry, place, profile, env["PATH"])
         return Service(
             name=name,
             listen=self._listen(entry, place("listen")),
@@ -105,9 +98,10 @@ class _Resolver:
 
     def with_rule_env(self, services: Sequence[Service], loop: Numbers) -> list[Service]:
         """Return the services with the variables that their rules set, files of rules having been read."""
-        found: dict[RulesFile, tuple[str, ...]] = {}
-        if not any(self.problems.wrong(key) for key in ("user", "group")):
-            found = self.access.read_files(loop, self.identities.label(self.file.user))
+        unknown = self._user_of_the_file_is_wrong()
+        user = self.identities.nobody() if unknown else loop  # never read as root
+        label = self.identities.label(NOBODY if unknown else self.file.user)
+        found = self.access.read_files(user, label, others_may=unknown)
         done = []
         for service in services:
             rules = service.rules
@@ -117,19 +111,39 @@ class _Resolver:
             done.append(replace(service, rule_env=names))
         return done
 
-    def _user_is_wrong(self, entry: schema.Service) -> bool:
-        return entry.user is None and any(self.problems.wrong(key) for key in ("user", "group"))
+    def _findable(self, entry: schema.Service, place: Place) -> bool:
+        """Say whether the file names a program, and all that it depends on where that is looked for."""
+        wrong, program = self.problems.wrong, place("program")
+        if not entry.program or not entry.program[0] or self.problems.dropped(f"{program}[0]"):
+            return False
+        if wrong(place("chroot")):
+            return False
+        if "/" in entry.program[0]:
+            return entry.program[0].startswith("/") or not wrong(place("chdir"))
+        env = place("env")
+        return not self.problems.wrong_as_such(env) and not wrong(f"{env}.PATH")
+
+    def _look_for(self, entry: schema.Service, place: Place, profile: Profile, search_path: str) -> None:
+        """Have the program looked for with the service's rights; with our own, if the file's are wrong."""
+        user: Account | None = self.profiles.user(entry)
+        of_file = entry.user is None and self._user_of_the_file_is_wrong()
+        if of_file or not place.right(("user", "group", "groups")):
+            user, profile = None, replace(profile, uid=None, gid=None, groups=None)
+        files = candidates(entry.program[0], search_path)
+        self.programs.want(Wanted(place.service, profile, files, self.identities.label(user), place))
+
+    def _user_of_the_file_is_wrong(self) -> bool:
+        return any(self.problems.wrong(key) for key in ("user", "group"))
 
     def _check(self, entry: schema.Service, place: Place) -> None:
         if entry.burst is not None and entry.rate_per_ip is None and place.right(("rate_per_ip",)):
             self.problems.add(place("burst"), "has a meaning only together with rate_per_ip")
         if entry.program and not entry.program[0]:
-            self.problems.add(f"{place('program')}[0]", "the name of the program is empty")
+            path, _ = next(self.problems.items(place("program"), entry.program))
+            self.problems.add(path, "the name of the program is empty")
 
     def _listen(self, entry: schema.Service, path: str) -> tuple[Address, ...]:
-        for index, endpoint in enumerate(entry.listen):
-            item = f"{path}[{index}]"
-            here = item if self.problems.given(item) else path
+        for here, endpoint in self.problems.items(path, entry.listen):
             if clash := self.listeners.take(endpoint.address, here):
                 other, where = clash
                 self.problems.add(here, f"{endpoint.address} is not free: {where} listens on {other}")

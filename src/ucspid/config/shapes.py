@@ -113,7 +113,10 @@ class Sequence:
 
     def _item(self, node: Node, path: str, problems: Problems) -> Any:
         problems.places[path] = (node.line, node.column)
-        return self.item.convert(node, path, problems)
+        value = self.item.convert(node, path, problems)
+        if value is WRONG:
+            problems.drop(path)
+        return value
 
 
 @dataclass(frozen=True, slots=True)
