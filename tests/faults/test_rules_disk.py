@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import TIMEOUT, Daemon, running
+from daemon import running
 from folders import public_folder
 from hung_disk import hung_disk
 from ucspid.admission.rules_file import HUNG_AFTER
@@ -26,43 +26,42 @@ def folder() -> Iterator[Path]:
         yield path
 
 
-def failed(daemon: Daemon, path: Path) -> bool:
-    return any(
-        item["event"] == "rules_load_failed" and item["path"] == str(path) and "within" in item["reason"]
-        for item in daemon.events
-    )
-
-
-def talk_until_failed(daemon: Daemon, name: str, path: Path) -> None:
-    """Connect until the disk was found to hang: clients wait for a moment, and the rules of before hold."""
-    deadline = time.monotonic() + TIMEOUT
-    while not failed(daemon, path):
-        assert daemon.talk(name) == b"in\n"
-        assert time.monotonic() < deadline
+def move(link: Path, target: Path) -> None:
+    """Have a rules file be another one, at once."""
+    new = link.with_suffix(".new")
+    new.symlink_to(target)
+    new.rename(link)
 
 
 def test_rules_on_a_hung_disk_hold_up_neither_other_services_nor_a_stop(folder: Path) -> None:
     disk = folder / "disk"
     disk.mkdir()
-    files = {name: (disk if name in HUNG else folder) / name for name in [*HUNG, "healthy"]}
+    files = {name: folder / name for name in [*HUNG, "healthy"]}
     services = {}
     for name, file in files.items():
-        file.write_text(":allow\n")
+        (folder / f"{name}.1").write_text(":allow\n")
+        file.symlink_to(f"{name}.1")
         services[name] = {"listen": "127.0.0.1:0", "program": ["echo", "in"], "rules": str(file)}
     with contextlib.ExitStack() as stack:
         with running(folder, {"services": services}) as daemon:
-            for name in services:
-                assert daemon.talk(name) == b"in\n"
+            daemon.wait_events(len(services), "rules_loaded")
             stack.enter_context(hung_disk(disk))
             slowest = 0.0
+            for name in HUNG:
+                move(files[name], disk / name)
             with concurrent.futures.ThreadPoolExecutor(len(HUNG)) as pool:
-                talks = [pool.submit(talk_until_failed, daemon, name, files[name]) for name in HUNG]
+                talks = [pool.submit(daemon.talk, name) for name in HUNG]
                 while not all(talk.done() for talk in talks):
                     began = time.monotonic()
                     assert daemon.talk("healthy") == b"in\n"
                     slowest = max(slowest, time.monotonic() - began)
-            for talk in talks:
-                talk.result()
+            assert [talk.result() for talk in talks] == [b"in\n"] * len(HUNG)  # the rules of before hold
             assert slowest < HUNG_AFTER / 2
+            for name in HUNG:
+                reason = daemon.wait_event("rules_load_failed", path=str(files[name]))["reason"]
+                assert "could not be read" in reason
+            move(files["healthy"], folder / "missing")
+            assert daemon.talk("healthy") == b"in\n"
+            daemon.wait_event("rules_load_failed", path=str(files["healthy"]))
             began = time.monotonic()
         assert time.monotonic() - began < PATIENCE

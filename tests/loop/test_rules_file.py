@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import threading
 from collections.abc import Iterator
@@ -9,65 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from hung_disk import hung_disk
+from rules_files import CLIENT, Case, following, problem, verdict
 from ucspid.admission import rules_file
-from ucspid.admission.rules_file import Followed, Workers
-from ucspid.admission.rules_look import Seen, look
-from ucspid.plan import RulesFile
+from ucspid.admission.rules_file import Followed
+from ucspid.admission.rules_look import Seen, Sight, look
+from ucspid.linux.inotify import Inotify
 from ucspid.rules import lookup
-from uvloops import in_uvloop
-
-CLIENT = "192.0.2.7"
-
-
-class Log:
-    """The events that were logged, by name."""
-
-    def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
-        self.logger = structlog.wrap_logger(
-            None, processors=[self._keep], wrapper_class=structlog.make_filtering_bound_logger("debug")
-        )
-
-    def _keep(self, _logger: Any, _level: str, fields: Any) -> Any:
-        self.events.append(fields)
-        raise structlog.DropEvent
-
-    @property
-    def names(self) -> list[str]:
-        return [item["event"] for item in self.events]
-
-    @property
-    def reasons(self) -> list[str]:
-        return [item["reason"] for item in self.events if item["event"] == "rules_load_failed"]
-
-
-class Case:
-    """Files in a folder, and what follows them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.log = Log()
-        self.workers = Workers()
-        self.asked = 0
-
-    def follow(self, name: str = "rules", text: str | None = None) -> Followed:
-        path = self.folder / name
-        if text is not None:
-            path.write_text(text)
-        file = RulesFile(path=str(path), kind="cdb" if name.endswith(".cdb") else "text")
-        return Followed(file, self.log.logger, self.workers, self._ask)
-
-    def _ask(self) -> None:
-        self.asked += 1
-
-    def write(self, text: str, name: str = "rules") -> None:
-        """Put another file in place of the one there, as editors do."""
-        new = self.folder / f"{name}.new"
-        new.write_text(text)
-        new.rename(self.folder / name)
 
 
 @pytest.fixture
@@ -95,10 +45,10 @@ class Hang:
         self.paths: set[str] = set()
         self._over = threading.Event()
 
-    def look(self, path: str, seen: Seen | None) -> tuple[Seen, bytes | None]:
+    def look(self, path: str, seen: Seen | None, queue: Inotify | None) -> Sight:
         if path in self.paths:
             self._over.wait()
-        return look(path, seen)
+        return look(path, seen, queue)
 
     def end(self) -> None:
         self._over.set()
@@ -120,22 +70,7 @@ async def looked(*followed: Followed) -> None:
         await asyncio.wait(looks)
 
 
-def problem(followed: Followed) -> str | None:
-    return followed.problem
-
-
-def overwrite(path: str, content: bytes) -> None:
-    """Write over the beginning of a file, in place."""
-    with open(path, "r+b") as file:
-        file.write(content)
-
-
-def verdict(followed: Followed) -> str:
-    assert followed.rules is not None
-    return followed.rules.match(CLIENT).verdict
-
-
-@in_uvloop
+@following
 async def test_a_change_is_in_force_after_a_look_and_a_file_that_stays_is_not_parsed_again(
     case: Case, parsed: list[bytes]
 ) -> None:
@@ -152,7 +87,7 @@ async def test_a_change_is_in_force_after_a_look_and_a_file_that_stays_is_not_pa
     assert case.log.names == ["rules_loaded"] * 2
 
 
-@in_uvloop
+@following
 async def test_a_broken_file_is_parsed_once_and_leaves_the_rules_as_they_were(
     case: Case, parsed: list[bytes]
 ) -> None:
@@ -172,37 +107,34 @@ async def test_a_broken_file_is_parsed_once_and_leaves_the_rules_as_they_were(
     assert case.log.names == ["rules_loaded", "rules_load_failed", "rules_loaded"]
 
 
-@in_uvloop
-async def test_a_broken_file_is_not_even_read_again_once_it_has_settled(
-    case: Case, parsed: list[bytes]
-) -> None:
-    followed = case.follow(text=":what\n")
-    os.utime(followed.file.path, (1, 1))
-    await followed.refresh()
-    seen, _ = look(followed.file.path, None)
-    settled = Seen(seen.signature, seen.digest, settled=True)
-    os.chmod(followed.file.path, 0o644)  # another time of change
-    assert look(followed.file.path, settled)[1] is None
-    again, _ = look(followed.file.path, settled)
-    assert look(followed.file.path, Seen(again.signature, 0, settled=True)) == (
-        Seen(again.signature, 0, settled=True),
-        None,
-    )
-    assert parsed == [b":what\n"]
+def seen(path: Path, before: Seen | None = None) -> tuple[Seen, bytes | None]:
+    sight = look(str(path), before, None)
+    assert sight.seen is not None
+    return sight.seen, sight.content
 
 
-@in_uvloop
-async def test_a_change_within_one_tick_of_the_clock_is_seen(case: Case) -> None:
-    followed = case.follow(text=":allow\n")
-    await followed.refresh()
-    status = os.stat(followed.file.path)
-    overwrite(followed.file.path, b":deny #")
-    os.utime(followed.file.path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    seen, content = look(followed.file.path, followed._seen)
-    assert (seen.settled, content) == (False, b":deny #")
+def test_a_version_that_has_settled_is_known_again_without_being_read(tmp_path: Path) -> None:
+    path = tmp_path / "rules"
+    path.write_text(":what\n")
+    now, content = seen(path)
+    assert (now.settled, content) == (False, b":what\n")  # it may change within the same tick of the clock
+    assert seen(path, now) == (now, None)
+    other = Seen(now.signature, digest=0, settled=True)
+    assert seen(path, other) == (other, None)
+    path.chmod(0o600)
+    assert seen(path, other)[1] == b":what\n"
 
 
-@in_uvloop
+def test_a_change_within_one_tick_of_the_clock_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "rules"
+    path.write_text(":allow\n")
+    before, _ = seen(path)
+    path.write_text(":deny #")
+    now, content = seen(path, dataclasses.replace(before, signature=seen(path)[0].signature))
+    assert (now.settled, content) == (False, b":deny #")
+
+
+@following
 async def test_a_file_that_is_gone_is_said_once_and_comes_back_without_being_parsed(
     case: Case, parsed: list[bytes]
 ) -> None:
@@ -220,7 +152,7 @@ async def test_a_file_that_is_gone_is_said_once_and_comes_back_without_being_par
     assert len(parsed) == 1
 
 
-@in_uvloop
+@following
 async def test_a_file_that_hangs_holds_up_its_own_services_for_a_bounded_time_only(
     case: Case, hang: Hang
 ) -> None:
@@ -243,7 +175,7 @@ async def test_a_file_that_hangs_holds_up_its_own_services_for_a_bounded_time_on
     assert [followed.problem for followed in hung] == [None] * len(hung)
 
 
-@in_uvloop
+@following
 async def test_a_file_is_looked_at_once_at_a_time(case: Case, hang: Hang) -> None:
     followed = case.follow(text=":deny\n")
     hang.paths.add(followed.file.path)
@@ -255,7 +187,7 @@ async def test_a_file_is_looked_at_once_at_a_time(case: Case, hang: Hang) -> Non
     await looked(followed)
 
 
-@in_uvloop
+@following
 async def test_what_hung_is_taken_when_it_is_there_at_last(case: Case, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -282,7 +214,7 @@ def test_a_hung_look_does_not_hold_up_the_end_of_the_event_loop(case: Case, hang
     assert case.log.reasons == ["it could not be read within 0.05 s"]
 
 
-@in_uvloop
+@following
 async def test_no_thread_to_be_had_is_a_reason_and_no_end(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,7 +231,7 @@ async def test_no_thread_to_be_had_is_a_reason_and_no_end(
     assert verdict(followed) == "deny"
 
 
-@in_uvloop
+@following
 async def test_a_bug_in_a_look_leaves_nobody_hanging(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     followed = case.follow(text=":deny\n")
     reported: list[Any] = []
@@ -314,7 +246,7 @@ async def test_a_bug_in_a_look_leaves_nobody_hanging(case: Case, monkeypatch: py
     assert case.log.reasons == ["internal error"]
 
 
-@in_uvloop
+@following
 async def test_variables_that_are_not_allowed_are_asked_for_once_and_hold_when_they_are(case: Case) -> None:
     followed = case.follow(text=":allow\n")
     await followed.refresh()
@@ -328,7 +260,7 @@ async def test_variables_that_are_not_allowed_are_asked_for_once_and_hold_when_t
     assert followed.rules.match(CLIENT).env == ((b"NEW", b"x"),)
 
 
-@in_uvloop
+@following
 async def test_a_client_that_does_not_wait_any_more_stops_no_look(case: Case) -> None:
     followed = case.follow(text=":deny\n")
     waiting = asyncio.create_task(followed.refresh())

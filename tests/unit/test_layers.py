@@ -33,7 +33,7 @@ LAYERS = {
     "observe": PURE,
     "roll_call": BASE | {"ipc"},
     "spawn": BASE | {"ipc", "roll_call"},
-    "admission": PURE | {"rules", "lookup", "observe", "spawn"},
+    "admission": PURE | {"linux", "rules", "lookup", "observe", "spawn"},
     "sessions": PURE | {"ipc", "lookup", "observe", "spawn", "admission"},
     "recovery": PURE | {"ipc", "observe", "spawn", "sessions"},
     "control": SHARED | {"lookup", "observe", "spawn", "admission", "sessions", "recovery"},

@@ -3,7 +3,11 @@
 import os
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from ucspid.admission.rules_watch import Trail, follow
+from ucspid.errors import ConfigError
+from ucspid.linux.inotify import Inotify
 from ucspid.rules.bounds import load
 
 SETTLES_IN = 2.0
@@ -22,11 +26,25 @@ class Seen:
     settled: bool
 
 
-def look(path: str, seen: Seen | None) -> tuple[Seen, bytes | None]:
-    """Return what is at a path, and its content unless that is as it was seen.
+class Sight(NamedTuple):
+    """What a look has found: content is None if it is what was seen before; problem, if it cannot be read."""
 
-    Raises OSError, ConfigError. Waits for as long as the disk makes it wait.
-    """
+    trail: Trail
+    seen: Seen | None = None
+    content: bytes | None = None
+    problem: OSError | ConfigError | None = None
+
+
+def look(path: str, seen: Seen | None, queue: Inotify | None) -> Sight:
+    """Return what is at a path, which is watched by then. Waits for as long as the disk makes it wait."""
+    trail = follow(queue, path)
+    try:
+        return Sight(trail, *_read(path, seen))
+    except (OSError, ConfigError) as problem:
+        return Sight(trail, seen, problem=problem)
+
+
+def _read(path: str, seen: Seen | None) -> tuple[Seen, bytes | None]:
     if seen is not None and seen.settled and seen.signature == _signature(os.stat(path)):
         return seen, None
     began = time.time()

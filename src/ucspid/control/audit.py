@@ -156,6 +156,7 @@ class Verifier:
         return {
             *self._own,
             *self._others(),
+            *server.rules_files.descriptors,
             *(listener.sock.fileno() for listener in server.listeners.values()),
             *(launcher.fileno() for launcher in server.launchers.values()),
             *(arrival.descriptor for entrance in entrances for arrival in entrance.ready),

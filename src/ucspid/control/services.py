@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from ucspid import plan
 from ucspid.admission.acceptor import Hold, Turns
 from ucspid.admission.listener import Listener, Reserve
-from ucspid.admission.rules_file import Followed, Workers
+from ucspid.admission.rules_files import RulesFiles
 from ucspid.errors import WireError
 from ucspid.ipc.counters import ROWS, Counters
 from ucspid.limits import Limits
@@ -85,6 +85,7 @@ class Server:
         self._turns = Turns(Hold.DAEMON_FULL, lambda: not self.limits.full)
         self.before = Before(self._owner, counters, log, now)
         self.reserve = Reserve()
+        self.rules_files = RulesFiles(log, master.reload_for_rules)
         self._shared = Shared(
             log=log,
             limits=self.limits,
@@ -92,14 +93,12 @@ class Server:
             turns=self._turns,
             reserve=self.reserve,
             names=names,
-            follow=self._follow,
+            follow=self.rules_files.follow,
             next_connection=self.before.next_connection,
             handed_over=self._watch,
             session_ended=self._session_ended,
         )
         self._planned: dict[int, Planned] = {}
-        self._followed: dict[plan.RulesFile, Followed] = {}
-        self._workers = Workers()
         self._inheritance = Inheritance(log)
         self._retired: dict[tuple[int, str], Service] = {}
         self._watching = False
@@ -128,7 +127,7 @@ class Server:
         served = self._served()
         self._planned = {number: self._planned[number] for number in kept}
         self._planned |= {item.number: item for item in changed}
-        self._allow_variables([item.settings for item in self._planned.values()])
+        self.rules_files.change(item.settings for item in self._planned.values())
         for number in self.services.keys() - self._planned:
             self._retire(self.services.pop(number))
         for item in changed:
@@ -146,25 +145,6 @@ class Server:
         self._release_launchers({item.profile for item in self._planned.values()})
         self._tell_listeners(served)
         self._turns.go_on()
-
-    def _allow_variables(self, services: list[plan.Service]) -> None:
-        """Let rules files set what the launchers of all services that name them know of."""
-        files: dict[plan.RulesFile, list[frozenset[bytes]]] = {}
-        for service in services:
-            if isinstance(service.rules, plan.RulesFile):
-                names = frozenset(name.encode("utf-8", "surrogateescape") for name in service.rule_env)
-                files.setdefault(service.rules, []).append(names)
-        for file in self._followed.keys() - files:
-            del self._followed[file]
-        for file, allowed in files.items():
-            followed = self._follow(file)
-            followed.allow(frozenset.intersection(*allowed))
-
-    def _follow(self, file: plan.RulesFile) -> Followed:
-        """Return the rules of a file, the same for all services that name it."""
-        if file not in self._followed:
-            self._followed[file] = Followed(file, self._log, self._workers, self._master.reload_for_rules)
-        return self._followed[file]
 
     def _served(self) -> dict[int, str]:
         return {

@@ -157,9 +157,9 @@ def accept_failed(log: Logger, service: str, listener: str, reason: str, pause: 
     log.error("accept_failed", service=service, listener=listener, reason=reason, pause=pause)
 
 
-def rules_loaded(log: Logger, path: str, rules: int) -> None:
-    """A rules file was read, for the first time or because it has changed."""
-    log.info("rules_loaded", path=path, rules=rules)
+def rules_loaded(log: Logger, path: str, rules: int, *, watched: bool) -> None:
+    """What is in a rules file now is in force; watched: the kernel reports each change."""
+    log.info("rules_loaded", path=path, rules=rules, watched=watched)
 
 
 def rules_load_failed(log: Logger, path: str, reason: str) -> None:

@@ -1,0 +1,105 @@
+"""Rules files that are followed in the test's own event loop."""
+
+import functools
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from ucspid.admission.rules_file import Followed, RulesReaders
+from ucspid.plan import RulesFile
+from uvloops import in_uvloop
+
+CLIENT = "192.0.2.7"
+
+
+class Log:
+    """The events that were logged."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.logger = structlog.wrap_logger(
+            None, processors=[self._keep], wrapper_class=structlog.make_filtering_bound_logger("debug")
+        )
+
+    def _keep(self, _logger: Any, _level: str, fields: Any) -> Any:
+        self.events.append(fields)
+        raise structlog.DropEvent
+
+    @property
+    def names(self) -> list[str]:
+        return [item["event"] for item in self.events]
+
+    @property
+    def reasons(self) -> list[str]:
+        return [item["reason"] for item in self.events if item["event"] == "rules_load_failed"]
+
+
+class Case:
+    """Files in a folder, and what follows them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = Log()
+        self.readers = RulesReaders(self.log.logger)
+        self.asked = 0
+        self._followed: list[Followed] = []
+
+    def follow(self, name: str = "rules", text: str | None = None) -> Followed:
+        """Follow a file, which is written first if a text is given."""
+        path = self.folder / name
+        if text is not None:
+            path.write_text(text)
+        file = RulesFile(path=str(path), kind="cdb" if name.endswith(".cdb") else "text")
+        followed = Followed(file, self.readers, self._ask)
+        self._followed.append(followed)
+        return followed
+
+    async def loaded(self, name: str = "rules", text: str = ":allow\n") -> Followed:
+        """Follow a file, and have it read."""
+        followed = self.follow(name, text)
+        await followed.refresh()
+        return followed
+
+    def _ask(self) -> None:
+        self.asked += 1
+
+    def write(self, text: str, name: str = "rules") -> None:
+        """Put another file in place of the one there, as editors do."""
+        new = self.folder / f"{name}.new"
+        new.write_text(text)
+        new.rename(self.folder / name)
+
+    def close(self) -> None:
+        """Follow nothing any more: nothing is open then."""
+        for followed in self._followed:
+            followed.forget()
+        assert self.readers.watcher.descriptors == set()
+
+
+def following(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test in uvloop; its case, which must be given by name, is closed at the end."""
+
+    @functools.wraps(test)
+    async def run(case: Case, **others: Any) -> None:
+        await test(case, **others)
+        case.close()
+
+    return functools.wraps(test)(in_uvloop(run))
+
+
+def verdict(followed: Followed) -> str:
+    """Return what the rules in force say to a client."""
+    assert followed.rules is not None
+    return followed.rules.match(CLIENT).verdict
+
+
+def problem(followed: Followed) -> str | None:
+    """Return why what is in the file is not in force, as it is now."""
+    return followed.problem
+
+
+def fresh(followed: Followed) -> bool:
+    """Return whether the rules may be used, as it is now."""
+    return followed.fresh
