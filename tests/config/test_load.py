@@ -2,6 +2,7 @@ import dataclasses
 import grp
 import os
 import pwd
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,32 @@ def test_a_setting_reaches_the_plan_by_its_name_alone(loaded: Loaded) -> None:
     assert (settings.keepalive, settings.kill_timeout, settings.exempt) == (True, 120.0, ("10.0.0.0/8",))
     assert {type(network) for network in settings.exempt} == {str}
     assert settings.rate == Rate(count=5, seconds=60.0, burst=5)
+
+
+@pytest.mark.parametrize(
+    ("control", "why"),
+    [
+        ("missing/more/control", "there is no folder FOLDER/missing: make it, or name another path"),
+        ("f.yaml/control", "FOLDER/f.yaml is not a folder"),
+        ("dangling/control", "FOLDER/dangling is not a folder"),
+        ("f.yaml", "FOLDER/f.yaml is there and not a socket"),
+        (".", "FOLDER is there and not a socket"),
+    ],
+)
+def test_a_control_socket_that_cannot_be_made_is_a_mistake(
+    loaded: Loaded, tmp_path: Path, control: str, why: str
+) -> None:
+    (tmp_path / "dangling").symlink_to("nowhere")
+    assert problem(loaded, top=f"control: {control}") == (
+        f"1:10: control: {why}".replace("FOLDER", str(tmp_path))
+    )
+
+
+def test_a_folder_for_the_control_socket_need_not_be_there(loaded: Loaded, tmp_path: Path) -> None:
+    assert loaded(top="control: run/control").control == str(tmp_path / "run/control")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "left"))
+        assert loaded(top="control: left").control == str(tmp_path / "left")
 
 
 def test_defaults_hold_unless_the_service_says_otherwise(loaded: Loaded) -> None:

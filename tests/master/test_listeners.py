@@ -135,6 +135,14 @@ def test_a_file_in_the_place_of_the_control_socket_is_not_removed(tmp_path: Path
     assert path.read_text() == "precious"
 
 
-def test_a_control_socket_in_no_directory_is_refused(tmp_path: Path) -> None:
+def test_the_folder_of_the_control_socket_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "control"
+    with open_control(str(path)):
+        assert stat.S_ISSOCK(path.stat().st_mode)
+        assert stat.S_IMODE(path.parent.stat().st_mode) & 0o022 == 0
+
+
+def test_no_folder_is_made_for_the_folder_of_the_control_socket(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="No such file or directory"):
-        open_control(str(tmp_path / "missing" / "control"))
+        open_control(str(tmp_path / "missing" / "more" / "control"))
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """From the file's values to a Plan: names to numbers, defaults filled in, one key against another."""
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -54,7 +55,22 @@ def _control(file: schema.File, base: Path, problems: Problems) -> str | None:
     path = str(base / file.control)
     if (length := len(path.encode("utf-8", "surrogateescape"))) > MAX_SOCKET_PATH:
         problems.add("control", f"{length} bytes long, a socket's path may have at most {MAX_SOCKET_PATH}")
+    elif why := _no_place_for_a_socket(path):
+        problems.add("control", why)
     return path
+
+
+def _no_place_for_a_socket(path: str) -> str | None:
+    """Return why a socket cannot be made; None if its folder is there, or can be made."""
+    folder = os.path.dirname(path)
+    parent = os.path.dirname(folder)
+    if os.path.lexists(path) and not (os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode)):
+        return f"{path} is there and not a socket"
+    if os.path.isdir(folder):
+        return None
+    if os.path.lexists(folder):
+        return f"{folder} is not a folder"
+    return None if os.path.isdir(parent) else f"there is no folder {parent}: make it, or name another path"
 
 
 class _Resolver:

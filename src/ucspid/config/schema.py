@@ -306,7 +306,11 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Account | None, Meta(description="The event loop's group. Without it the user's own.")
     ] = None
     control: Annotated[
-        Path | None, Meta(description="Path of the control socket. Relative to the file's directory.")
+        Path | None,
+        Meta(
+            description="Path of the control socket, relative to the file's directory. Its folder is made if "
+            "that is missing."
+        ),
     ] = None
     nameservers: Annotated[
         list[Nameserver],

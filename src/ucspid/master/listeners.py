@@ -1,5 +1,6 @@
 """The listening sockets: bound by the master, which holds them whatever process dies."""
 
+import contextlib
 import errno
 import itertools
 import os
@@ -11,6 +12,7 @@ from ucspid.errors import ResourceError
 from ucspid.plan import Address, Service
 
 CONTROL_MODE = 0o600
+CONTROL_FOLDER_MODE = 0o755
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 _numbers = itertools.count(1)
@@ -125,9 +127,12 @@ def _bound(family: int, host: str, port: int, *, v6only: bool = True) -> socket.
 def open_control(path: str) -> socket.socket:
     """Listen on the control socket; one left by a daemon that is gone is replaced.
 
+    Its folder is made if it is missing, but not what that would be in.
     Raises ResourceError, also when a daemon answers there.
     """
     try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.dirname(path), CONTROL_FOLDER_MODE)
         _remove_stale(path)
         return _bound_control(path)
     except OSError as problem:
