@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ucspid.net.address import ClientKey, Networks, client_key, key_from, key_text
 from ucspid.plan import Rate, Service
@@ -23,6 +23,15 @@ MAX_CLIENTS = 16_384
 
 MAX_LOOKUPS = 256
 """How many connections of a service may be looked up, or wait for a slot after it, at a time."""
+
+
+class Lack(enum.StrEnum):
+    """What another connection would have to wait for."""
+
+    DAEMON = "daemon_full"
+    SERVICE = "full"
+    LOOKUPS = "lookups"
+    RATE = "rate"
 
 
 class Refusal(enum.StrEnum):
@@ -60,6 +69,21 @@ class Slot:
     session: bool
 
 
+@dataclass(frozen=True, slots=True)
+class NoLimits:
+    """Settings of a service that admits nobody any more: only its sessions of before are counted."""
+
+    max_connections: int = 0
+    on_full: Literal["queue"] = "queue"
+    max_per_ip: None = None
+    rate_per_ip: None = None
+    rate: None = None
+    ipv4_prefix: int = 32
+    ipv6_prefix: int = 64
+    exempt: tuple[str, ...] = ()
+    rules: None = None
+
+
 class ClientLimits(NamedTuple):
     """The limits of one client, as the service or a rule sets them."""
 
@@ -75,7 +99,7 @@ class ServiceLimits:
     ended.
     """
 
-    def __init__(self, daemon: Limits, settings: Service) -> None:
+    def __init__(self, daemon: Limits, settings: Service | NoLimits) -> None:
         """Start without sessions and with full token buckets."""
         self._daemon = daemon
         self._settings = settings
@@ -102,7 +126,7 @@ class ServiceLimits:
         """Whether no other session may begin."""
         return self._sessions >= self._settings.max_connections or self._daemon.full
 
-    def change(self, settings: Service) -> None:
+    def change(self, settings: Service | NoLimits) -> None:
         """Go on under new settings with the sessions that live.
 
         A rate that stays the same keeps its buckets; one that changes starts with full ones, and
@@ -116,12 +140,15 @@ class ServiceLimits:
             self._rate = _bucket(settings.rate)
         if regrouped or settings.rate_per_ip != old.rate_per_ip:
             self._client_rates.clear()
+        rates = _client_rates(settings)
+        for rate in self._client_rates.keys() - rates:
+            del self._client_rates[rate]
         if regrouped or settings.exempt != old.exempt:
             self._exempt = _exempt(settings)
             self._recount()
 
     def room(self, now: float) -> float:
-        """Return the seconds until the next connection should be accepted.
+        """Return the seconds until the next connection should be accepted; lack() says for want of what.
 
         0.0 is now, infinity is when a slot is released: in the service, or in the daemon if
         that is full. With on_full: refuse only a full daemon delays; admit() refuses the rest.
@@ -135,6 +162,20 @@ class ServiceLimits:
         if self._sessions >= self._settings.max_connections:
             return inf
         return 0.0 if self._rate is None else self._rate.wait(now)
+
+    def lack(self) -> Lack:
+        """Return what the next connection waits for where room() is not 0.0."""
+        if self._daemon.full:
+            return Lack.DAEMON
+        if self._sessions >= self._settings.max_connections and self._settings.on_full == "queue":
+            return Lack.SERVICE
+        return Lack.LOOKUPS if len(self._slots) - self._sessions >= MAX_LOOKUPS else Lack.RATE
+
+    def may_begin(self) -> Lack | None:
+        """Return what a session would wait for whose connection was admitted already, None if nothing."""
+        if self._daemon.full:
+            return Lack.DAEMON
+        return Lack.SERVICE if self._sessions >= self._settings.max_connections else None
 
     def admit(
         self, ip: str, now: float, limits: ClientLimits | None = None, *, session: bool = True
@@ -296,11 +337,11 @@ class ServiceLimits:
                 self._clients[client] = self._clients.get(client, 0) + 1
 
 
-def _exempt(settings: Service) -> Networks | None:
+def _exempt(settings: Service | NoLimits) -> Networks | None:
     return Networks(settings.exempt) if settings.exempt else None
 
 
-def _own(settings: Service) -> ClientLimits:
+def _own(settings: Service | NoLimits) -> ClientLimits:
     return ClientLimits(settings.max_per_ip, settings.rate_per_ip)
 
 
@@ -312,7 +353,7 @@ def _plain(rate: Rate | None) -> list[float] | None:
     return None if rate is None else [rate.count, rate.seconds, rate.burst]
 
 
-def _client_rates(settings: Service) -> set[Rate]:
+def _client_rates(settings: Service | NoLimits) -> set[Rate]:
     """Return the rates that the service and its rules set for clients."""
     rules = settings.rules if isinstance(settings.rules, tuple) else ()
     return {rate for rate in (settings.rate_per_ip, *(rule.rate_per_ip for rule in rules)) if rate}

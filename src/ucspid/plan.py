@@ -108,6 +108,23 @@ class Lookup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Throttling:
+    """When a service is slowed: after so many failed starts in a row, to one in each interval of seconds."""
+
+    failures: int = 5
+    interval: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a service's sessions end, in seconds: what is left of a service that the plan has no more."""
+
+    drain_timeout: float
+    kill_timeout: float
+    max_lifetime: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One service: where it listens, what it runs, as whom, and within which limits.
 
@@ -143,6 +160,16 @@ class Service:
     rule_env: tuple[str, ...] = ()
     lookup: Lookup = Lookup()
     env_dialect: Literal["tcp", "tcp6", "systemd"] = "tcp"
+    throttle: Throttling | None = Throttling()
+
+    @property
+    def ending(self) -> Ending:
+        """How the service's sessions end."""
+        return Ending(
+            drain_timeout=self.drain_timeout,
+            kill_timeout=self.kill_timeout,
+            max_lifetime=self.max_lifetime,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +259,7 @@ def service_from(data: dict[str, Any]) -> Service:
     data["rule_env"] = tuple(data["rule_env"])
     data["lookup"] = Lookup(**data["lookup"])
     data["rules"] = _rules_from(data["rules"])
+    data["throttle"] = None if data["throttle"] is None else Throttling(**data["throttle"])
     for key in ("rate", "rate_per_ip"):
         data[key] = _rate_from(data[key])
     return Service(**data)
@@ -269,18 +297,3 @@ def _rate_from(data: dict[str, Any] | None) -> Rate | None:
 
 def _tuple(items: list[int] | None) -> tuple[int, ...] | None:
     return None if items is None else tuple(items)
-
-
-def retired(name: str) -> Service:
-    """Return what stands for a service that is no longer in the file but still has sessions."""
-    return Service(
-        name=name,
-        listen=(),
-        executable="",
-        argv=(),
-        env=(),
-        profile=Profile(),
-        stderr="null",
-        max_connections=0,
-        backlog=0,
-    )

@@ -26,6 +26,9 @@ NAME_SERVER = "127.53.0.53"
 SERVER = "127.53.0.1"
 CLIENTS = [f"127.53.0.{number}" for number in range(2, 12)]
 
+SECONDS = 5.0
+"""How long names may take."""
+
 
 def reverse(ip: str) -> str:
     return ".".join(reversed(ip.split("."))) + ".in-addr.arpa"
@@ -91,7 +94,7 @@ async def compared(port: int, names: Names, lookup: Lookup, ip: str) -> None:
     theirs = {line for line in (await reader.read()).split(b"\n") if line.startswith((b"TCP", b"PROTO"))}
     writer.close()
     await writer.wait_closed()
-    found = await names.find(lookup, (SERVER, port), (ip, remote_port))
+    found = await names.find(lookup, (SERVER, port), (ip, remote_port), SECONDS)
     ours = variables(local_variables(SERVER, port), ip, remote_port, 1, "tcp", found)
     assert set(ours.split(b"\0")) - {b"UCSPID_CONN_ID=1"} == theirs
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
-from ucspid.control.services import GIVE_UP_AFTER
+from ucspid.control.opening import GIVE_UP_AFTER
 
 ECHO: dict[str, Any] = {"listen": "127.0.0.1:0", "program": ["cat"]}
 DEAF = ["sh", "-c", "trap '' TERM; echo deaf; while read line; do :; done; read forever <&2"]

@@ -72,7 +72,7 @@ async def test_a_launcher_that_makes_up_a_session_of_another_is_replaced_and_cou
         await rig.until(lambda: rig.named("launcher_broken"))
         assert rig.asked[-1:] == ["broken"]
         assert rig.service("a").limits.live == 1
-        rig.server.lose_launcher(9)
+        rig.server.launchers.lose(9)
         rig.launchers[0].exited(connection)
         await rig.until(lambda: rig.named("connection_served"))
 
@@ -87,10 +87,10 @@ def nameless(on_full: Any) -> Any:
 
 async def looked_up(rig: Rig, count: int) -> None:
     """Wait until so many have come in, and nobody is being looked up."""
-    entrance = rig.service("a").entrance
+    pipeline = rig.service("a")._pipeline
     await rig.until(lambda: rig.accepted == count)
-    while entrance._tasks:
-        await asyncio.wait(entrance._tasks)
+    while pipeline._tasks:
+        await asyncio.wait(pipeline._tasks)
 
 
 def has_served(rig: Rig, count: int) -> bool:
@@ -103,12 +103,12 @@ async def test_clients_that_wait_for_a_slot_after_their_lookup_outlive_a_change_
             rig.connect("a", f"127.0.0.{host}")
         (running,) = await rig.starts(1)
         await looked_up(rig, 3)
-        assert len(rig.service("a").entrance._ready) == 2
+        assert len(rig.service("a").acceptor.queue) == 2
         rig.plan(nameless("refuse"))
         assert await received(rig.connect("a", "127.0.0.4")) == b""
-        assert rig.service("a").counts.refused == {"full": 1}
+        assert rig.sessions("a").counts.refused == {"full": 1}
         for ended in range(1, 4):
-            assert len(rig.service("a").sessions) == 1
+            assert len(rig.sessions("a").by_number) == 1
             rig.launchers[0].started(running)
             rig.launchers[0].exited(running)
             await rig.until(partial(has_served, rig, ended))

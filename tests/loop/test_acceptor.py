@@ -15,8 +15,7 @@ import pytest
 
 from inprocess import Rig, received, serving, settings
 from ucspid.admission.acceptor import BATCH, Hold
-from ucspid.plan import Rate
-from ucspid.policy.backoff import FIRST_PAUSE, THRESHOLD
+from ucspid.plan import Rate, Throttling
 from ucspid.spawn import IN_FLIGHT
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -35,7 +34,7 @@ async def end_one(rig: Rig) -> None:
 
 async def end_until(rig: Rig, accepted: int) -> None:
     """End sessions as they come, until so many connections in all have been accepted and have ended."""
-    while rig.accepted < accepted or rig.server.limits.live:
+    while rig.accepted < accepted or rig.server.services.limits.live:
         await end_one(rig)
         await served(rig, len(rig.named("connection_served")) + 1)
 
@@ -53,7 +52,7 @@ async def has_accepted(rig: Rig, count: int) -> None:
 
 
 def ports(rig: Rig, name: str) -> list[int]:
-    return [session.port for session in rig.service(name).sessions.values()]
+    return [session.port for session in rig.sessions(name).by_number.values()]
 
 
 def port(client: socket.socket) -> int:
@@ -80,13 +79,13 @@ async def test_a_client_over_the_limit_waits_in_the_backlog_until_a_session_ends
         rig.connect("a")
         second = rig.connect("a")
         await rig.starts(1)
-        assert rig.service("a").gate.held is Hold.FULL
-        assert rig.service("a").counts.accepted == 1
+        assert rig.service("a").acceptor.held is Hold.FULL
+        assert rig.sessions("a").counts.accepted == 1
         await end_one(rig)
-        await rig.until(lambda: rig.service("a").counts.accepted == 2)
+        await rig.until(lambda: rig.sessions("a").counts.accepted == 2)
         assert ports(rig, "a") == [port(second)]
         await end_until(rig, 2)
-        assert rig.service("a").gate.held is None
+        assert rig.service("a").acceptor.held is None
 
 
 async def test_a_refused_client_gets_the_message_and_the_end() -> None:
@@ -96,7 +95,7 @@ async def test_a_refused_client_gets_the_message_and_the_end() -> None:
         second = rig.connect("a")
         second.send(b"EHLO me\r\n")
         assert await received(second) == b"421 full\r\n"
-        assert rig.service("a").counts.refused == {"full": 1}
+        assert rig.sessions("a").counts.refused == {"full": 1}
         await end_until(rig, 2)
 
 
@@ -108,9 +107,9 @@ async def test_services_that_wait_for_the_daemon_take_turns() -> None:
         order = []
         for count in range(1, 10):
             await has_accepted(rig, count)
-            order += [name for name in names if rig.service(name).sessions]
+            order += [name for name in names if rig.sessions(name).by_number]
             await end_one(rig)
-        await rig.until(lambda: not rig.server.limits.live)
+        await rig.until(lambda: not rig.server.services.limits.live)
         # The first to come is the first to wait as well: others can only wait once they have come.
         assert sorted(order[1:4]) == [*names]
         assert order[1:7] == order[1:4] * 2
@@ -124,7 +123,7 @@ async def test_a_service_that_waits_through_reloads_waits_once() -> None:
         await rig.starts(1)
         for _ in range(5):
             rig.plan(*planned, max_connections=1)
-        assert list(rig.server._turns._gates) == [rig.service("a").gate, rig.service("b").gate]
+        assert rig.server.services.turns.waiting == [rig.service("a").acceptor, rig.service("b").acceptor]
         await end_until(rig, 3)
 
 
@@ -136,7 +135,7 @@ async def test_listeners_of_a_service_take_turns() -> None:
             await has_accepted(rig, count)
             order += [clients[number] for number in ports(rig, "a")]
             await end_one(rig)
-        await rig.until(lambda: not rig.server.limits.live)
+        await rig.until(lambda: not rig.server.services.limits.live)
         assert order in ([0, 1, 0, 1, 0, 1], [1, 0, 1, 0, 1, 0])
 
 
@@ -147,9 +146,9 @@ async def test_a_batch_of_one_listener_lets_another_service_have_its_turn() -> N
         for _ in range(2 * BATCH):
             rig.connect("a")
         rig.connect("b")
-        await rig.until(lambda: rig.service("b").counts.accepted == 1)
-        (turn,) = rig.service("b").sessions
-        assert sum(connection < turn for connection in rig.service("a").sessions) <= BATCH
+        await rig.until(lambda: rig.sessions("b").counts.accepted == 1)
+        (turn,) = rig.sessions("b").by_number
+        assert sum(connection < turn for connection in rig.sessions("a").by_number) <= BATCH
         await end_until(rig, 2 * BATCH + 1)
 
 
@@ -159,12 +158,12 @@ async def test_services_that_wait_for_launchers_go_on_when_starts_are_answered()
             rig.connect("a")
             rig.connect("b")
         await rig.starts(IN_FLIGHT)
-        held = [service.gate.held for service in rig.server.all_services()]
+        held = [service.acceptor.held for service in rig.server.services.by_number.values()]
         assert Hold.LAUNCHERS in held
-        assert sum(service.counts.accepted for service in rig.server.all_services()) == IN_FLIGHT
-        assert rig.asked == ["more"]
+        assert sum(service.counts.accepted for service in rig.server.services.all_sessions()) == IN_FLIGHT
+        assert rig.asked.count("more") == 1
         await end_until(rig, 2 * IN_FLIGHT)
-        assert {service.counts.accepted for service in rig.server.all_services()} == {IN_FLIGHT}
+        assert {service.counts.accepted for service in rig.server.services.all_sessions()} == {IN_FLIGHT}
 
 
 async def test_a_rate_delays_and_loses_nobody() -> None:
@@ -173,42 +172,47 @@ async def test_a_rate_delays_and_loses_nobody() -> None:
         rig.launcher()
         clients = [rig.connect("a") for _ in range(3)]
         await rig.starts(1)
-        assert rig.service("a").gate.held is Hold.RATE
+        assert rig.service("a").acceptor.held is Hold.RATE
         await rig.starts(3)
         assert ports(rig, "a") == [port(client) for client in clients]
-        began = [session.began for session in rig.service("a").sessions.values()]
+        began = [session.began for session in rig.sessions("a").by_number.values()]
         assert all(later - earlier > 0.049 for earlier, later in itertools.pairwise(began))
         await end_until(rig, 3)
 
 
 async def test_a_program_that_cannot_be_started_throttles_its_service_only() -> None:
-    async with serving(settings("bad"), settings("good")) as rig:
-        for count in range(1, THRESHOLD + 1):
+    slow = Throttling(interval=1000.0)
+    async with serving(settings("bad", throttle=slow), settings("good")) as rig:
+        for count in range(1, Throttling().failures + 1):
             client = rig.connect("bad")
             (connection,) = await rig.starts(1)
             rig.launchers[0].failed(connection, errno.ENOENT)
             assert await received(client) == b""
             await failed(rig, count)
         assert rig.service("bad").throttle.throttled
+        (event,) = rig.named("service_throttled")
+        assert (event["cause"], event["interval"]) == (os.strerror(errno.ENOENT), 1000.0)
         rig.connect("bad")
         rig.connect("good")
         await rig.starts(1)
-        assert rig.service("good").counts.accepted == 1
-        assert rig.service("bad").counts.failed == {"ENOENT": THRESHOLD}
+        assert rig.sessions("good").counts.accepted == 1
+        assert rig.sessions("bad").counts.failed == {"ENOENT": Throttling().failures}
         assert len(rig.named("service_throttled")) == 1
         await end_one(rig)
-        await rig.until(lambda: not rig.server.limits.live)
+        await rig.until(lambda: not rig.server.services.limits.live)
 
 
-async def test_clients_that_are_exempt_count_one_by_one_when_their_programs_fail() -> None:
-    async with serving(settings("a", exempt=("127.0.0.0/8",))) as rig:
-        for number in range(1, THRESHOLD + 1):
-            rig.connect("a", f"127.0.0.{number}")
-        for _ in range(THRESHOLD):
-            (connection, *_others) = await rig.starts(1)
+@pytest.mark.parametrize("status", [111 << 8, 126 << 8, 127 << 8, 1 << 8, 11])
+async def test_what_programs_make_of_their_clients_slows_no_service(status: int) -> None:
+    async with serving(settings("a")) as rig:
+        for count in range(1, 31):
+            rig.connect("a", f"127.0.0.{count}")
+            (connection,) = await rig.starts(1)
             rig.launchers[0].started(connection)
-            rig.launchers[0].exited(connection, 111 << 8)
-        await rig.until(lambda: rig.named("service_throttled"))
+            rig.launchers[0].exited(connection, status)
+            await served(rig, count)
+        assert not rig.named("service_throttled")
+        assert rig.service("a").acceptor.held is None
 
 
 async def test_a_client_that_resets_before_it_is_accepted_leaves_no_slot() -> None:
@@ -225,11 +229,11 @@ async def test_a_launcher_that_takes_nothing_costs_the_client_its_connection_and
     async with serving(one_at_a_time("a")) as rig:
         broken = rig.launchers.pop()
         asyncio.get_running_loop().remove_reader(broken._channel.fileno())
-        rig.server.launchers[1]._channel.sock.shutdown(socket.SHUT_WR)
+        rig.server.launchers.by_number[1]._channel.sock.shutdown(socket.SHUT_WR)
         clients = [rig.connect("a") for _ in range(3)]
         assert [await received(client) for client in clients] == [b""] * 3
         await rig.until(lambda: len(rig.named("connection_failed")) == 3)
-        assert rig.service("a").counts.failed == {"EPIPE": 3}
+        assert rig.sessions("a").counts.failed == {"EPIPE": 3}
         broken.close()
 
 
@@ -239,13 +243,13 @@ async def test_starts_that_fail_at_once_in_hundreds_of_waiting_services_do_not_p
         for name in names:
             rig.connect(name)
         await rig.starts(1)
-        sock = rig.server.launchers[1]._channel.sock
+        sock = rig.server.launchers.by_number[1]._channel.sock
         rig.launchers[0].started(next(iter(rig.launchers[0].starts)))
         rig.launchers[0].exited(next(iter(rig.launchers[0].starts)))
         asyncio.get_running_loop().remove_reader(rig.launchers[0]._channel.fileno())
         sock.shutdown(socket.SHUT_WR)
         await rig.until(lambda: len(rig.named("connection_failed")) == len(names) - 1)
-        await rig.until(lambda: not rig.server.limits.live)
+        await rig.until(lambda: not rig.server.services.limits.live)
 
 
 async def test_without_descriptors_one_client_is_sent_away_and_the_rest_wait() -> None:
@@ -253,15 +257,15 @@ async def test_without_descriptors_one_client_is_sent_away_and_the_rest_wait() -
         clients = [rig.connect("a") for _ in range(3)]
         with no_descriptors():
             await rig.until(lambda: len(rig.named("accept_failed")) == 2)
-            assert rig.service("a").gate.held is Hold.ACCEPT
+            assert rig.service("a").acceptor.held is Hold.ACCEPT
         pauses = [item["pause"] for item in rig.named("accept_failed")]
         assert pauses == [0.1, 0.2]
         assert {item["reason"] for item in rig.named("accept_failed")} == {os.strerror(errno.EMFILE)}
         assert [await received(client) for client in clients[:2]] == [b""] * 2
         assert len(rig.named("connection_dropped")) == 2
-        assert rig.service("a").counts.failed == {"descriptors": 2}
+        assert rig.sessions("a").counts.failed == {"descriptors": 2}
         await end_until(rig, 3)
-        assert rig.service("a").counts.served == 1
+        assert rig.sessions("a").counts.served == 1
 
 
 HELD: dict[Hold, dict[str, Any]] = {
@@ -281,11 +285,11 @@ async def test_a_reload_of_a_service_that_is_held_loses_nobody(reason: Hold, way
         for _ in range(IN_FLIGHT + 2):
             rig.connect("a")
         await rig.starts(1)
-        assert rig.service("a").gate.held is reason
-        accepted = rig.service("a").counts.accepted
+        assert rig.service("a").acceptor.held is reason
+        accepted = rig.sessions("a").counts.accepted
         if way == "removed and added":
             rig.plan(planned[1], max_connections=most)
-            assert rig.service("a").gate.held is Hold.CLOSED
+            assert list(rig.server.services.served().values()) == ["b"]
             rig.plan(*planned, max_connections=most)
             for _ in range(IN_FLIGHT + 2 - accepted):
                 rig.connect("a")
@@ -294,8 +298,8 @@ async def test_a_reload_of_a_service_that_is_held_loses_nobody(reason: Hold, way
             rig.plan(settings("a", **HELD[reason], **changed), planned[1], max_connections=most)
         rig.connect("b")
         await end_until(rig, IN_FLIGHT + 3)
-        assert rig.service("a").gate.held in (None, Hold.RATE)
-        assert rig.service("b").counts.served == 1
+        assert rig.service("a").acceptor.held in (None, Hold.RATE)
+        assert rig.sessions("b").counts.served == 1
 
 
 async def test_a_reload_without_descriptors_loses_nobody_who_waits() -> None:
@@ -305,22 +309,54 @@ async def test_a_reload_without_descriptors_loses_nobody_who_waits() -> None:
         with no_descriptors():
             await rig.until(lambda: rig.named("accept_failed"))
             rig.plan(settings("a"))
-            assert rig.service("a").gate.held is Hold.ACCEPT
+            assert rig.service("a").acceptor.held is Hold.ACCEPT
         await end_until(rig, 2)
-        assert len(rig.named("connection_dropped")) == 2 - rig.service("a").counts.served
+        assert len(rig.named("connection_dropped")) == 2 - rig.sessions("a").counts.served
 
 
-async def test_a_reload_does_not_end_the_pause_of_a_service_that_is_throttled() -> None:
-    async with serving(settings("a")) as rig:
-        for _ in range(THRESHOLD):
-            rig.service("a").throttle.cannot_start(time.monotonic())
-        rig.connect("a")
-        rig.plan(settings("a"))
-        assert rig.service("a").gate.held is Hold.THROTTLED
+SLOW = Throttling(failures=2, interval=0.05)
+
+
+async def throttled(rig: Rig, name: str) -> None:
+    """Have starts of a service fail until it is slowed."""
+    for _ in range(SLOW.failures):
+        rig.connect(name)
+        (connection,) = await rig.starts(1)
+        rig.launchers[0].failed(connection)
+        await rig.until(lambda: not rig.launchers[0].starts and not rig.sessions(name).by_number)
+    assert rig.named("service_throttled")[-1]["cause"] == os.strerror(errno.ENOENT)
+
+
+async def test_a_slowed_service_goes_on_accepting_and_serves_in_order_when_it_works_again() -> None:
+    async with serving(settings("a", throttle=SLOW)) as rig:
+        await throttled(rig, "a")
+        for source in range(1, 5):
+            rig.connect("a", f"127.0.0.{source}")
         began = time.monotonic()
-        await end_until(rig, 1)
-        assert time.monotonic() - began > 0.9 * FIRST_PAUSE
-        assert rig.named("service_recovered")
+        for _ in range(2):
+            (connection,) = await rig.starts(1)
+            rig.launchers[0].failed(connection)
+            await rig.until(lambda: not rig.sessions("a").by_number)
+        assert time.monotonic() - began > 1.5 * SLOW.interval
+        (connection,) = await rig.starts(1)
+        rig.launchers[0].started(connection)
+        rig.launchers[0].exited(connection)
+        await rig.until(lambda: rig.named("service_recovered"))
+        await end_until(rig, SLOW.failures + 4)
+        sources = [item["remote"].split(":")[0] for item in rig.named("connection_served")]
+        assert sources == ["127.0.0.3", "127.0.0.4"]
+        assert rig.service("a").acceptor.held is None
+
+
+async def test_a_reload_ends_the_throttling() -> None:
+    slow = Throttling(failures=2, interval=1000.0)
+    async with serving(settings("a", throttle=slow)) as rig:
+        await throttled(rig, "a")
+        rig.connect("a")
+        assert rig.service("a").throttle.throttled
+        rig.plan(settings("a", throttle=slow))
+        await end_until(rig, SLOW.failures + 1)
+        assert not rig.service("a").throttle.throttled
 
 
 async def test_a_service_that_goes_while_it_is_held_ends_with_its_last_session() -> None:
@@ -331,10 +367,10 @@ async def test_a_service_that_goes_while_it_is_held_ends_with_its_last_session()
         rig.plan(settings("b"))
         with pytest.raises(ConnectionResetError):
             await received(waiting)
-        assert [service.name for service in rig.server.all_services()] == ["b", "a"]
+        assert [sessions.name for sessions in rig.server.services.all_sessions()] == ["b", "a"]
         await end_one(rig)
-        await rig.until(lambda: not rig.server.limits.live)
-        assert [service.name for service in rig.server.all_services()] == ["b"]
+        await rig.until(lambda: not rig.server.services.limits.live)
+        assert [sessions.name for sessions in rig.server.services.all_sessions()] == ["b"]
 
 
 async def test_a_drain_takes_nobody_in_who_waits() -> None:
@@ -345,5 +381,5 @@ async def test_a_drain_takes_nobody_in_who_waits() -> None:
         rig.server.drain(at_once=False)
         await end_one(rig)
         await rig.until(lambda: "drained" in rig.asked)
-        assert rig.service("a").counts.accepted == 1
+        assert rig.sessions("a").counts.accepted == 1
         assert rig.named("drained")

@@ -137,9 +137,9 @@ async def test_a_connection_that_is_in_no_count_is_seen() -> None:
 async def test_a_total_that_is_wrong_is_seen() -> None:
     async with serving(settings("a")) as rig:
         check = verifier(rig)
-        rig.server.limits.live += 1
+        rig.server.services.limits.live += 1
         assert await found(check) == ["the daemon counts 1 sessions, its services 0"]
-        rig.server.limits.live -= 1
+        rig.server.services.limits.live -= 1
 
 
 async def test_a_session_that_its_launcher_does_not_run_is_seen() -> None:
@@ -150,16 +150,16 @@ async def test_a_session_that_its_launcher_does_not_run_is_seen() -> None:
         rig.launchers[0].started(connection)
         await rig.until(lambda: rig.named("connection_started"))
         pid = connection & 0xFFFF
-        session = rig.service("a").sessions[connection]
+        session = rig.sessions("a").by_number[connection]
         assert (
             f"connection {connection:x}: process {pid} in the books, and none at its launcher"
             in await found(check)
         )
         rig.launchers[0].lists = True
         assert f"connection {connection:x}" not in "".join(await found(check)).replace("launcher 1, ", "")
-        del rig.service("a").sessions[connection]
+        del rig.sessions("a").by_number[connection]
         assert f"connection {connection:x}: of no service" in await found(check)
-        rig.service("a").sessions[connection] = session
+        rig.sessions("a").by_number[connection] = session
         rig.launchers[0].exited(connection)
         await rig.until(lambda: rig.named("connection_served"))
 
@@ -174,15 +174,15 @@ async def test_a_launcher_that_does_not_answer_is_seen(monkeypatch: pytest.Monke
 
 async def test_a_launcher_that_has_left_meanwhile_has_nothing_to_say() -> None:
     async with serving(settings("a")) as rig:
-        launcher = rig.server.launchers[1]
-        rig.server.lose_launcher(1)
+        launcher = rig.server.launchers.by_number[1]
+        rig.server.launchers.lose(1)
         assert await audit._call_roll(launcher) == []
 
 
 async def test_descriptors_that_are_nobodys_are_seen() -> None:
     async with serving(settings("a")) as rig:
         check = verifier(rig)
-        leaked = os.dup(rig.server.listeners[1].sock.fileno())
+        leaked = os.dup(rig.server.services.listeners[1].sock.fileno())
         (line,) = await found(check)
         assert line.startswith(f"descriptor {leaked}: socket:[")
         os.close(leaked)
@@ -192,13 +192,13 @@ async def test_descriptors_that_are_nobodys_are_seen() -> None:
 async def test_a_listener_that_nobody_waits_on_is_seen() -> None:
     async with serving(settings("a")) as rig:
         check = verifier(rig)
-        listener = rig.server.listeners[1]
+        listener = rig.server.services.listeners[1]
         listener.armed = False
         assert await found(check) == [f"service a: open, and listener {listener.text} is not"]
         listener.armed = True
-        rig.service("a").gate.listeners.clear()
+        rig.service("a").acceptor.listeners.clear()
         assert await found(check) == [f"listener {listener.text}: of 0 services"]
-        rig.service("a").gate.listeners.append(listener)
+        rig.service("a").acceptor.listeners.append(listener)
 
 
 async def test_what_differs_only_once_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:

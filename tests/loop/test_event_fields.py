@@ -41,7 +41,7 @@ async def test_how_a_program_ended_makes_the_level_of_the_event_and_a_count_of_i
         (event,) = rig.named("connection_served")
         assert event["level"] == level
         assert {key: event[key] for key in ("status", "signal") if key in event} == how
-        counts = rig.service("a").counts
+        counts = rig.sessions("a").counts
         assert (counts.ended, counts.served, counts.open) == ({count: 1}, 1, 0)
 
 
@@ -52,13 +52,13 @@ async def test_an_end_that_the_daemon_has_asked_for_is_no_fault() -> None:
         (launcher,) = rig.launchers
         launcher.started(connection)
         await rig.until(lambda: rig.named("connection_started"))
-        rig.service("a").end_sessions()
+        rig.sessions("a").end_all()
         await rig.until(lambda: launcher.signals)
         launcher.exited(connection, signal.SIGTERM)
         await rig.until(lambda: rig.named("connection_served"))
         (event,) = rig.named("connection_served")
         assert (event["level"], event["signal"]) == ("info", "SIGTERM")
-        assert rig.service("a").counts.ended == {"ended": 1}
+        assert rig.sessions("a").counts.ended == {"ended": 1}
 
 
 async def test_a_start_that_failed_names_the_file() -> None:

@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 
 from inprocess import Rig, received, settings
 from naive_limits import SERVICE
-from ucspid.admission.pipeline import Arrival
+from ucspid.admission.connection import Connection
+from ucspid.admission.stage import DENIED, Refused
 from ucspid.ipc import messages as wire
 from ucspid.ipc import session_tag
 from ucspid.limits import Limits, ServiceLimits, Slot
-from ucspid.plan import Rate
-from ucspid.policy.backoff import LONGEST_PAUSE, Throttle
+from ucspid.plan import Rate, Throttling
 from ucspid.policy.rate import TokenBucket, TokenBuckets
 from ucspid.policy.refusal_summary import SINGLE, WINDOW, Refusals
+from ucspid.policy.throttle import Throttle
 from ucspid.recovery import handover
 
 RATE = Rate(count=3, seconds=10.0, burst=2)
@@ -111,20 +112,20 @@ def test_rates_of_clients_that_changed_begin_anew(changes: dict[str, Any]) -> No
     assert isinstance(new.admit("192.0.2.1", 1.0), Slot)
 
 
-events = st.lists(st.tuples(st.sampled_from(["a", "b", "c", "bad", "good", "start"]), times), max_size=40)
+events = st.lists(st.tuples(st.sampled_from(["bad", "good", "start", "started"]), times), max_size=40)
 
 
 def happen(throttle: Throttle, event: str, now: float) -> Any:
     if event == "bad":
-        return throttle.cannot_start(now)
+        return throttle.failed(now)
     if event == "good":
-        return throttle.ended_well(now)
-    return throttle.starting(now) if event == "start" else throttle.started_badly(event, now)
+        return throttle.ended(now)
+    return throttle.starting(now) if event == "start" else throttle.started(now)
 
 
 @given(events, events)
 def test_a_throttle_goes_on(before: list[tuple[str, float]], after: list[tuple[str, float]]) -> None:
-    old, new, now = Throttle(), Throttle(), 0.0
+    old, new, now = Throttle(Throttling()), Throttle(Throttling()), 0.0
     for event, gap in before:
         now += gap / 10
         happen(old, event, now)
@@ -146,14 +147,14 @@ def test_a_window_of_refusals_goes_on() -> None:
 @given(garbage)
 def test_garbage_is_refused_or_does_no_harm(state: Any) -> None:
     now = 1000.0
-    bucket, throttle, refusals, all_limits = TokenBucket(RATE), Throttle(), Refusals(), limits()
+    bucket, throttle, refusals, all_limits = TokenBucket(RATE), Throttle(Throttling()), Refusals(), limits()
     for take_up in (bucket.from_state, throttle.from_state, refusals.from_state, all_limits.from_state):
         try:
             take_up(state, now)
         except ValueError:
             continue
     assert bucket.wait(now) <= RATE.seconds
-    assert throttle.wait(now) <= LONGEST_PAUSE + 1
+    assert throttle.wait(now) <= Throttling().interval
     assert refusals.ends <= now + WINDOW
     assert isinstance(all_limits.admit("192.0.2.1", now + 100), Slot)
 
@@ -226,7 +227,7 @@ async def test_one_loop_goes_on_where_another_has_left(memory: int) -> None:
         first.connect("a")
         first.connect("a")
         last = max(await first.starts(2))
-        await first.server.leave(memory)
+        await first.server.hand_over(memory)
         waiting = first.connect("a")
         second.server.inherit(memory)
         second.launcher()
@@ -238,7 +239,7 @@ async def test_one_loop_goes_on_where_another_has_left(memory: int) -> None:
         (connection,) = await second.starts(1)
         assert connection > last
         assert waiting.fileno() >= 0
-        assert second.service("a").counts.accepted == 4, "two of the first's, two of the second's"
+        assert second.sessions("a").counts.accepted == 4, "two of the first's, two of the second's"
     finally:
         first.close()
         second.close()
@@ -253,12 +254,12 @@ async def test_sessions_that_are_found_before_the_plan_lose_no_state(memory: int
         first.connect("a")
         first.connect("a")
         await first.starts(2)
-        await first.server.leave(memory)
+        await first.server.hand_over(memory)
         second.server.inherit(memory)
         launcher = second.launcher()
         tag = session_tag.pack(time.monotonic(), "127.0.0.1", 1, "a")
         launcher._channel.send(wire.REPORT.pack(wire.RUNNING, 0, 77, 1, 1 << 30, 0, 0, 0, tag))
-        await second.until(lambda: list(second.server.all_services()))
+        await second.until(lambda: list(second.server.services.all_sessions()))
         second.plan(LIMITED)
         second.server.begin()
         assert await received(second.connect("a")) == b""
@@ -274,7 +275,7 @@ async def test_a_loop_that_leaves_writes_what_there_is_room_for() -> None:
     try:
         rig.launcher()
         rig.plan(*(settings(f"s{number}") for number in range(10)))
-        await rig.server.leave(descriptor)
+        await rig.server.hand_over(descriptor)
         connection, states = handover.read(descriptor)
         assert connection == rig.server.before.last_connection
         assert 0 < len(states) < 10
@@ -307,8 +308,8 @@ async def test_a_loop_that_left_hears_launchers_no_more(memory: int) -> None:
     try:
         rig.launcher()
         rig.plan(LIMITED)
-        await rig.server.leave(memory)
-        (launcher,) = rig.server.launchers.values()
+        await rig.server.hand_over(memory)
+        (launcher,) = rig.server.launchers.by_number.values()
         assert not asyncio.get_running_loop().remove_reader(launcher.fileno())
     finally:
         rig.close()
@@ -319,7 +320,7 @@ async def test_no_answer_of_a_launcher_is_taken_for_one_to_another_loop() -> Non
     try:
         for rig in (first, second):
             rig.launcher()
-        assert first.server.launchers[1]._token != second.server.launchers[1]._token
+        assert first.server.launchers.by_number[1]._token != second.server.launchers.by_number[1]._token
     finally:
         first.close()
         second.close()
@@ -334,20 +335,22 @@ async def test_clients_on_their_way_in_have_a_moment(patience: float) -> None:
         rig.launcher()
         rig.plan(settings("a"))
         service = rig.service("a")
-        arrival = Arrival(accepted.detach(), "192.0.2.1", 1, service.gate.listeners[0], time.monotonic())
+        connection = Connection(service.sessions, "192.0.2.1", 1, time.monotonic())
+        connection.descriptor = accepted.detach()
+        connection.deadline = connection.began + 10.0
 
-        async def looked_up() -> None:
+        async def looked_up() -> Refused | None:
             await found.wait()
-            os.close(arrival.descriptor)
             entered.set()
+            return Refused(DENIED)
 
-        service.entrance._in_task(arrival, looked_up())
-        leaving = asyncio.create_task(service.leave(patience))
+        service._pipeline._wait(connection, looked_up(), ())
+        leaving = asyncio.create_task(service.drain(patience))
         if patience:
             asyncio.get_running_loop().call_soon(found.set)
         await leaving
         assert entered.is_set() == bool(patience)
-        assert service.counts.refused == ({} if patience else {"closed": 1})
+        assert service.sessions.counts.refused == ({"denied": 1} if patience else {"closed": 1})
         assert client.recv(1) == b""
     finally:
         client.close()

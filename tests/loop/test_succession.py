@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from succession import POINTS, Loop, World, slots
 from ucspid.ipc import messages as wire
 from ucspid.linux import process_group
-from ucspid.policy.session_states import State
+from ucspid.policy.connection_states import State
 
 QUESTION = wire.LIST_HEAD.pack(wire.LIST, 0)
 ANSWER = wire.REPORT.pack(wire.LISTED, 0, 1, 0, 0, 0, 0, 0, bytes(wire.TAG_SIZE))
@@ -147,11 +147,11 @@ class Succession(RuleBasedStateMachine):
         assert loop.launcher.usable
         assert {connection: process.pid for connection, process in loop.launcher.running.items()} == alive
         assert slots(world.memory) == alive
-        assert sorted(session.connection for session in loop.live) == sorted(alive)
+        assert sorted(session.number for session in loop.live) == sorted(alive)
         assert {session.state for session in loop.live} <= {State.RUNNING}
         started = {program.connection for program in world.programs.values()}
-        assert loop.served <= started - alive.keys() <= world.told | loop.served
-        assert loop.failed & started == set()
+        assert loop.ids_served <= started - alive.keys() <= world.told | loop.ids_served
+        assert loop.ids_failed & started == set()
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
@@ -181,6 +181,6 @@ def test_an_end_that_is_still_to_be_sent_when_the_launcher_dies_is_told_by_its_s
         world.end(pid, 0)
         world.turn()
         world.kill_launcher()
-        assert world.settle().served == {1}
+        assert world.settle().ids_served == {1}
     finally:
         world.close()

@@ -26,10 +26,10 @@ async def test_the_books_balance_when_all_launchers_were_heard(rig: Rig) -> None
     for connection in (1, 2):
         rig.server.before.found(1, connection, tag("a"))
     rig.server.begin()
-    assert rig.service("a").counts.failed == {}
+    assert rig.sessions("a").counts.failed == {}
     await rig.until(lambda: rig.named("loop_started"))
-    assert rig.service("a").counts.failed == {LOOP_DIED: 3}
-    assert rig.service("a").counts.open == rig.service("a").limits.live == 2
+    assert rig.sessions("a").counts.failed == {LOOP_DIED: 3}
+    assert rig.sessions("a").counts.open == rig.service("a").limits.live == 2
     lost = [(event["service"], event["count"]) for event in rig.named("connections_lost")]
     assert sorted(lost) == [("7", 1), ("a", 3)]
     assert rig.counters.read(7).open == 0
@@ -39,8 +39,8 @@ async def test_the_books_balance_when_all_launchers_were_heard(rig: Rig) -> None
 async def test_a_session_that_comes_late_is_counted_as_accepted() -> None:
     async with serving(settings("a")) as rig:
         rig.server.before.found(1, 5, tag("a"))
-        assert rig.service("a").counts.accepted == 1
-        session = rig.service("a").sessions[5]
+        assert rig.sessions("a").counts.accepted == 1
+        session = rig.sessions("a").by_number[5]
         session.start_failed(5)
 
 
@@ -63,6 +63,6 @@ async def test_made_up_names_and_numbers_cost_the_service_nothing(rig: Rig) -> N
     rig.server.before.found(1, 2, tag("b"))
     rig.server.before.found(1, 3, tag("a"))
     rig.plan(settings("a"))
-    assert rig.server.services[1].number == 1
-    assert rig.server.services[1].sessions.keys() == {3}
+    assert rig.server.services.by_number[1].number == 1
+    assert rig.server.services.by_number[1].sessions.by_number.keys() == {3}
     rig.close()

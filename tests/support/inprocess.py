@@ -6,7 +6,6 @@ nothing: the test says how each start goes on. Nothing sleeps: until() waits for
 
 import asyncio
 import contextlib
-import dataclasses
 import errno
 import functools
 import mmap
@@ -17,9 +16,11 @@ from typing import Any
 
 import structlog
 
+import plans
 from ucspid import plan
 from ucspid.admission.listener import Listener
-from ucspid.control.services import Planned, Server
+from ucspid.control.services import Planned
+from ucspid.control.serving import Server
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.counters import SIZE, Counters
@@ -28,6 +29,7 @@ from ucspid.lookup.dns import Resolver
 from ucspid.lookup.ident import Ident
 from ucspid.lookup.names import Names
 from ucspid.sessions.service import Service
+from ucspid.sessions.sessions import Sessions
 
 PROFILE = 1
 TIMEOUT = 10.0
@@ -35,7 +37,7 @@ TIMEOUT = 10.0
 
 def settings(name: str, **changed: Any) -> plan.Service:
     """Return a service's settings: hardly any limits unless the test wants them."""
-    return dataclasses.replace(plan.retired(name), **{"max_connections": 100, **changed})
+    return plans.service(name, **{"max_connections": 100, **changed})
 
 
 @functools.cache
@@ -177,6 +179,11 @@ class Rig:
         """Note the wish."""
         self.asked.append("broken")
 
+    def settled(self) -> None:
+        """Note that no connection is on its way that has met an earlier plan."""
+        self.asked.append("settled")
+        self.tell()
+
     def drained(self) -> None:
         """Note the end."""
         self.asked.append("drained")
@@ -189,7 +196,7 @@ class Rig:
         planned = []
         for item in services:
             number = self.numbers.setdefault(item.name, len(self.numbers) + 1)
-            if not set(self._listeners.get(item.name, [])) & self.server.listeners.keys():
+            if not set(self._listeners.get(item.name, [])) & self.server.services.listeners.keys():
                 self._listen(item.name, listeners)
             planned.append(Planned(number, PROFILE, item, tuple(self._listeners[item.name])))
         self.server.take(max_connections, planned)
@@ -203,7 +210,7 @@ class Rig:
                 self._count += 1
                 self._listeners[name].append(self._count)
                 self.addresses[name].append(sock.getsockname())
-                self.server.listeners[self._count] = Listener(self._count, sock.detach())
+                self.server.services.listeners[self._count] = Listener(self._count, sock.detach())
 
     def launcher(self) -> FakeLauncher:
         """Bring a launcher."""
@@ -216,12 +223,16 @@ class Rig:
 
     def service(self, name: str) -> Service:
         """Return a service of the server's."""
-        return next(item for item in self.server.all_services() if item.name == name)
+        return next(item for item in self.server.services.by_number.values() if item.name == name)
+
+    def sessions(self, name: str) -> Sessions:
+        """Return the sessions of a service, which the plan may not have any more."""
+        return next(item for item in self.server.services.all_sessions() if item.name == name)
 
     @property
     def accepted(self) -> int:
         """How many connections all services have accepted."""
-        return sum(service.counts.accepted for service in self.server.all_services())
+        return sum(service.counts.accepted for service in self.server.services.all_sessions())
 
     def connect(self, name: str, source: str = "127.0.0.1", listener: int = 0) -> socket.socket:
         """Connect a client; the kernel does that without the server."""
@@ -248,12 +259,12 @@ class Rig:
 
     def close(self) -> None:
         """Close all sockets."""
-        for service in self.server.all_services():
-            service.gate.serve([])
-        for listener in self.server.listeners.values():
+        for service in self.server.services.by_number.values():
+            service.acceptor.serve([])
+        for listener in self.server.services.listeners.values():
             listener.sock.close()
-        for number in list(self.server.launchers):
-            self.server.lose_launcher(number)
+        for number in list(self.server.launchers.by_number):
+            self.server.launchers.lose(number)
         for launcher in self.launchers:
             launcher.close()
         for client in self.clients:
@@ -282,7 +293,8 @@ async def serving(*services: plan.Service, now: float = 0.0, **planned: Any) -> 
         yield rig
     finally:
         rig.close()
-    for service in rig.server.all_services():
-        assert service.counts.open == 0
-        assert not service.sessions
-    assert rig.server.limits.live == 0
+    for sessions in rig.server.services.all_sessions():
+        assert sessions.counts.open == 0
+        assert not sessions.by_number
+        assert not sessions.unknown
+    assert rig.server.services.limits.live == 0

@@ -1,9 +1,8 @@
 """Plans for tests: the least that a service needs, and what a test wants otherwise."""
 
-import dataclasses
 from typing import Any
 
-from ucspid.plan import Address, Log, Plan, Service, retired
+from ucspid.plan import Address, Log, Plan, Profile, Service
 
 
 def service(name: str, **settings: Any) -> Service:
@@ -12,10 +11,10 @@ def service(name: str, **settings: Any) -> Service:
         "listen": (Address(family="inet", host="127.0.0.1", port=0),),
         "executable": "/bin/cat",
         "argv": ("cat",),
-        "max_connections": 40,
-        "backlog": 128,
+        "env": (),
+        "profile": Profile(),
     }
-    return dataclasses.replace(retired(name), **(usual | settings))
+    return Service(name=name, **(usual | settings))
 
 
 def plan(*services: Service, **settings: Any) -> Plan:

@@ -16,8 +16,8 @@ import threading
 from dataclasses import dataclass
 from typing import Any, cast
 
-from plans import service
 from ucspid import spawn
+from ucspid.admission.connection import Connection
 from ucspid.ipc import messages as wire
 from ucspid.ipc import session_tag
 from ucspid.ipc.channel import Channel, pair
@@ -25,7 +25,6 @@ from ucspid.ipc.session_table import SIZE, Table
 from ucspid.launcher import serve
 from ucspid.launcher.programs import Program
 from ucspid.linux.lending import Lending
-from ucspid.sessions.session import Session
 
 SERVICE = 7
 TAG = session_tag.pack(1.5, "192.0.2.1", 4000, "smtp")
@@ -55,28 +54,29 @@ class Loop:
     """One event loop's end of the channel, and its books: the owner of its sessions."""
 
     name = "smtp"
-    settings = service("smtp")
+    kill_timeout = 5.0
 
     def __init__(self, world: "World") -> None:
         self.world = world
-        self.sessions: list[Session] = []
-        self.live: set[Session] = set()
-        self.failed: set[int] = set()
-        self.served: set[int] = set()
+        self.sessions: list[Connection] = []
+        self.live: set[Connection] = set()
+        self.ids_failed: set[int] = set()
+        self.ids_served: set[int] = set()
         self.launcher = spawn.Launcher(1, world.loop_end.dup(), self, lambda: None)
 
     def counted_out(self, connection: int) -> bool:
         """Say whether this loop or an earlier one has counted a session out."""
-        return connection in self.world.told | self.served
+        return connection in self.world.told | self.ids_served
 
-    def found(self, service: int, connection: int, tag: bytes) -> Session:
+    def found(self, service: int, connection: int, tag: bytes) -> Connection:
         """Meet a session of an earlier loop."""
         assert (service, tag) == (SERVICE, TAG)
         assert connection in self.world.handed
         return self._begin(connection)
 
-    def _begin(self, connection: int) -> Session:
-        session = Session(self, connection, "192.0.2.1", 4000, 1.5)
+    def _begin(self, connection: int) -> Connection:
+        session = Connection(self, "192.0.2.1", 4000, 1.5)
+        session.hand(connection, 1.5)
         self.sessions.append(session)
         self.live.add(session)
         return session
@@ -96,19 +96,19 @@ class Loop:
             client.close()
         return taken
 
-    def started(self, session: Session, pid: int) -> None:
-        assert self.world.programs[pid].connection == session.connection
+    def started(self, session: Connection, pid: int) -> None:
+        assert self.world.programs[pid].connection == session.number
 
-    def session_served(self, session: Session) -> None:
+    def served(self, session: Connection) -> None:
         self.live.remove(session)
-        self.served.add(session.connection)
+        self.ids_served.add(session.number)
 
-    def session_failed(self, session: Session, _reason: int) -> None:
+    def failed(self, session: Connection, _reason: int) -> None:
         self.live.remove(session)
-        self.failed.add(session.connection)
+        self.ids_failed.add(session.number)
 
     def die(self) -> None:
-        self.world.told |= self.served
+        self.world.told |= self.ids_served
         self.launcher.close()
 
 

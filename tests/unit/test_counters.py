@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import plans
-from ucspid.admission import pipeline
+from ucspid.admission import stage
 from ucspid.errors import ResourceError
 from ucspid.ipc import counters
 from ucspid.ipc.counters import (
@@ -64,7 +64,7 @@ def test_a_new_memory_counts_nothing(memory: int) -> None:
 
 
 def test_every_reason_of_a_refusal_has_its_column() -> None:
-    ours = {pipeline.DENIED, pipeline.NO_RULES, pipeline.CLOSED, pipeline.BUG}
+    ours = {stage.DENIED, stage.NO_RULES, stage.CLOSED, stage.BUG, stage.TIMED_OUT}
     assert set(REFUSALS) == {refusal.value for refusal in Refusal} | ours
     assert set(REFUSED) == set(REFUSALS)
     assert set(SERVED) == set(OUTCOMES) == set(outcome.OUTCOMES)

@@ -18,8 +18,8 @@ from ucspid.config.problems import Problems
 from ucspid.config.reference import schema_json
 from ucspid.config.shapes import record
 from ucspid.ipc import messages
+from ucspid.policy.connection_states import NEXT
 from ucspid.policy.environ import NAMES
-from ucspid.policy.session_states import NEXT
 
 TOP = Path(__file__).parents[2]
 PACKAGE = TOP / "src" / "ucspid"
@@ -141,7 +141,9 @@ def test_the_states_of_a_connection() -> None:
 
 
 def test_the_reasons_that_hold_a_gate() -> None:
-    assert {row[0] for row in table(INTERNALS, "hold", "why", "ends by")} == {str(hold) for hold in Hold}
+    assert {row[0] for row in table(INTERNALS, "hold", "why", "is looked at again")} == {
+        str(hold) for hold in Hold
+    }
 
 
 def test_the_messages_between_processes() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plans import plan, service
-from ucspid.plan import Address, Family, Plan, Profile, Rate, Service, retired, service_from
+from ucspid.plan import Address, Family, Plan, Profile, Rate, Service, service_from
 
 plans = st.builds(Plan, services=st.lists(st.from_type(Service), max_size=3).map(tuple))
 
@@ -47,11 +47,6 @@ def test_a_service_is_the_same_after_json() -> None:
 )
 def test_an_address_reads_as_in_the_file(family: Family, host: str, text: str) -> None:
     assert str(Address(family=family, host=host, port=25)) == text
-
-
-def test_a_retired_service_listens_nowhere_and_takes_nobody() -> None:
-    gone = retired("smtp")
-    assert (gone.name, gone.listen, gone.max_connections) == ("smtp", (), 0)
 
 
 def test_profiles_are_told_apart_by_every_privilege() -> None:

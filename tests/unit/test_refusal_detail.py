@@ -1,10 +1,10 @@
 """What an event says of a refusal: the rule that denied, or the limit that was reached and for whom."""
 
-import dataclasses
 from typing import Any
 
 import pytest
 
+from plans import service
 from ucspid import plan
 from ucspid.plan import Rate
 from ucspid.policy.refusal_detail import refusal_detail
@@ -12,7 +12,7 @@ from ucspid.rules.rule import Rule
 
 
 def settings(**changed: Any) -> plan.Service:
-    return dataclasses.replace(plan.retired("smtp"), **changed)
+    return service("smtp", **changed)
 
 
 def rule(**said: Any) -> Rule:

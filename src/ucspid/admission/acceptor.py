@@ -1,8 +1,13 @@
-"""A service's gate: whether another connection may come in now is decided before every accept.
+"""Whether a service's connections may come in, and whether those that are in may start.
 
-If it may not, the service is held: its listeners leave the event loop and clients wait in the
-kernel's backlog until what holds it is over. The one who ends it calls resume(), which tries
-the listeners at once, so that at a limit a free slot costs one accept and no polling.
+Decided from the state, at any time.
+
+reevaluate() starts whoever waits in the service's queue, as far as slots and launchers go, and
+accepts as long as another connection could begin. For what cannot be now it arranges to be
+called again: by a timer, by its turn for a daemon's slot or a launcher, or because the service
+calls it whenever a slot is released. While nothing can be accepted the listeners are out of the
+event loop: clients wait in the kernel's backlog, and nobody wakes up for them. The reason is for
+people; nothing depends on it.
 """
 
 import asyncio
@@ -13,14 +18,16 @@ import math
 import os
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from ucspid.admission.connection import Connection
 from ucspid.admission.listener import Listener, Reserve
-from ucspid.limits import Limits, ServiceLimits
+from ucspid.limits import Lack, Limits, ServiceLimits
 from ucspid.observe import events
-from ucspid.policy.backoff import Backoff, Throttle
+from ucspid.policy.backoff import Backoff
+from ucspid.policy.throttle import Throttle
 from ucspid.spawn import Pool
 
 BATCH = 16
@@ -33,42 +40,67 @@ _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class Hold(enum.StrEnum):
-    """Why a service accepts nothing now."""
+    """Why a service accepts nothing now, or starts nothing."""
 
     CLOSED = "closed"
-    FULL = "full"
-    DAEMON_FULL = "daemon_full"
-    RATE = "rate"
-    LAUNCHERS = "launchers"
     THROTTLED = "throttled"
+    DAEMON_FULL = "daemon_full"
+    FULL = "full"
+    LOOKUPS = "lookups"
+    RATE = "rate"
     RULES = "rules"
+    LAUNCHERS = "launchers"
     ACCEPT = "accept_failed"
 
 
+_OF_LACK = {
+    Lack.DAEMON: Hold.DAEMON_FULL,
+    Lack.SERVICE: Hold.FULL,
+    Lack.LOOKUPS: Hold.LOOKUPS,
+    Lack.RATE: Hold.RATE,
+}
+
+
+class Block(NamedTuple):
+    """What stands in the way, and for how many seconds; infinity if only a call ends it."""
+
+    hold: Hold
+    seconds: float = math.inf
+
+
 class Turns:
-    """Services that wait for the same thing, and go on in turn when it is there."""
+    """Services that wait for the same thing, and get it in turn when it is there."""
 
-    def __init__(self, reason: Hold, available: Callable[[], bool]) -> None:
-        """Serve those held for this reason, while what they wait for is available."""
-        self._reason = reason
+    def __init__(self, available: Callable[[], bool]) -> None:
+        """Serve those who wait, while what they wait for is available."""
         self._available = available
-        self._gates: collections.OrderedDict[Gate, None] = collections.OrderedDict()
+        self._waiting: collections.OrderedDict[Acceptor, None] = collections.OrderedDict()
 
-    def wait(self, gate: "Gate") -> None:
-        """Put a gate at the end; one that waits already, as it may after a reload, keeps its place."""
-        self._gates[gate] = None
+    @property
+    def waiting(self) -> list["Acceptor"]:
+        """Those who wait, in their order."""
+        return list(self._waiting)
+
+    def wait(self, acceptor: "Acceptor") -> None:
+        """Put one at the end; one that waits already keeps its place."""
+        self._waiting[acceptor] = None
+
+    def leave(self, acceptor: "Acceptor") -> None:
+        """Take one out that does not need it any more."""
+        self._waiting.pop(acceptor, None)
 
     def go_on(self) -> None:
-        """Resume the gates that have waited longest."""
-        while self._gates and self._available():
-            gate, _ = self._gates.popitem(last=False)
-            gate.resume(self._reason)
+        """Give those who have waited longest their turn."""
+        for _ in range(len(self._waiting)):
+            if not self._waiting or not self._available():
+                return
+            acceptor, _ = self._waiting.popitem(last=False)
+            acceptor.reevaluate()
 
 
 class Serving(Protocol):
-    """What a gate asks and tells of its service."""
+    """What an acceptor asks of its service, and does to it."""
 
-    limits: ServiceLimits
     throttle: Throttle
     pool: Pool
     pool_turns: Turns
@@ -76,6 +108,14 @@ class Serving(Protocol):
     @property
     def name(self) -> str:
         """The service's name."""
+
+    @property
+    def limits(self) -> ServiceLimits:
+        """The service's limits."""
+
+    @property
+    def refuses_when_full(self) -> bool:
+        """Whether a client that finds no slot is refused instead of queued."""
 
     def arrived(self, descriptor: int, ip: str, port: int, listener: Listener) -> None:
         """Take an accepted connection."""
@@ -85,17 +125,20 @@ class Serving(Protocol):
         """Whether its rules may be used as they are."""
 
     def refresh(self) -> None:
-        """Look whether the rules have changed, and resume the gate then."""
+        """Look whether the rules have changed, and reevaluate then."""
 
-    def start_ready(self) -> None:
-        """Begin sessions of connections that are in already and wait for a slot."""
+    def start(self, connection: Connection) -> None:
+        """Begin the session of a connection that has a session's slot."""
+
+    def refuse_full(self, connection: Connection) -> None:
+        """Refuse an admitted connection: there is no slot."""
 
     def dropped(self, remote: str, reason: str) -> None:
         """Count a connection that was accepted only to be closed."""
 
 
-class Gate:
-    """The listeners of a service, and whether they are open."""
+class Acceptor:
+    """The listeners of a service, and the connections that wait for a slot or a launcher."""
 
     def __init__(
         self, service: Serving, daemon: Limits, turns: Turns, reserve: Reserve, log: FilteringBoundLogger
@@ -103,13 +146,19 @@ class Gate:
         """Begin closed; turns are those of services waiting for a slot of the daemon."""
         self.held: Hold | None = Hold.CLOSED
         self.listeners: list[Listener] = []
+        self.queue: collections.deque[Connection] = collections.deque()
+        """Admitted connections in their order; each holds a slot of its client, and none of a session."""
         self._service = service
         self._daemon = daemon
-        self._turns = turns
+        self._daemon_turns = turns
         self._reserve = reserve
         self._log = log
+        self._in_turns: set[Turns] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._backoff = Backoff(0.1, 5.0, 10.0)
+        self._accept_after = -math.inf
+        self._busy = False
+        self._asked_again = False
 
     def serve(self, listeners: list[Listener]) -> None:
         """Accept on these listeners from now on, and on no others."""
@@ -117,101 +166,181 @@ class Gate:
             self._disarm(listener)
         self.listeners = listeners
         self.held = Hold.CLOSED
-        if listeners:
-            self.resume(Hold.CLOSED)
+        self._accept_after = -math.inf
+        self.reevaluate()
 
-    def resume(self, reason: Hold) -> None:
-        """Open again if it was held for this reason."""
-        if self.held is not reason:
+    def enqueue(self, connection: Connection) -> None:
+        """Have an admitted connection started in its turn; at once, where nothing stands in the way."""
+        self.queue.append(connection)
+        if self._busy:
+            self._start_queued()
+        else:
+            self.reevaluate()
+        waits = bool(self.queue) and self.queue[-1] is connection
+        if waits and self._service.refuses_when_full and self._service.limits.full:
+            self.queue.pop()
+            self._service.refuse_full(connection)
+
+    def empty(self) -> list[Connection]:
+        """Return the connections of the queue, which is empty then: they are the caller's to refuse."""
+        waiting = list(self.queue)
+        self.queue.clear()
+        return waiting
+
+    def reevaluate(self) -> None:
+        """Start and accept what may be now; arrange to be called for the rest. May be called at any time."""
+        if self.held is None and not self.queue:
+            return  # the listeners are in the event loop, which says when there is something to do
+        self._work(self._accept_in_turn)
+
+    def waits_in_vain(self) -> Hold | None:
+        """Return the hold of a service that waits though nothing stands in its way: None, but for a bug."""
+        now = time.monotonic()
+        if self.queue and self._why_not_start(now) is None:
+            return self.held or Hold.LAUNCHERS
+        if self.held is not None and self._why_not_accept(now) is None:
+            return self.held
+        return None
+
+    def _readable(self, listener: Listener) -> None:
+        self._work(lambda: self._accept(listener))
+
+    def _work(self, accept: Callable[[], Block | None]) -> None:
+        """Start who waits, accept, and wait for what is lacking.
+
+        What is called from here may call reevaluate(): that comes when this is done.
+        """
+        if self._busy:
+            self._asked_again = True
             return
-        self.held = None
-        self._cancel_timer()
-        self._service.start_ready()
+        self._busy = True
+        try:
+            self._start_queued()
+            block = accept()
+            self._settle(block)
+        finally:
+            self._busy = False
+        if self._asked_again:
+            self._asked_again = False
+            asyncio.get_running_loop().call_soon(self.reevaluate)
+
+    def _start_queued(self) -> None:
+        """Begin the sessions of connections that only wait to start, as far as they may."""
+        while self.queue and self._why_not_start(time.monotonic()) is None:
+            connection = self.queue.popleft()
+            assert connection.slot is not None
+            self._service.limits.begin(connection.slot)
+            self._service.start(connection)
+
+    def _accept_in_turn(self) -> Block | None:
         for _ in range(len(self.listeners)):
             self.listeners.append(self.listeners.pop(0))  # each is the first in its turn
-            if not self._accept(self.listeners[-1]):
-                return
-        loop = asyncio.get_running_loop()
-        for listener in self.listeners:
-            if not listener.armed:
-                listener.armed = True
-                loop.add_reader(listener.sock, self._accept, listener)
+            block = self._accept(self.listeners[-1])
+            if block is not None:
+                return block
+        return self._why_not_accept(time.monotonic())
 
-    def check(self) -> None:
-        """Hold the service now if another connection could not come in: it need not come to be so."""
-        if self.held is None:
-            self._must_wait()
-
-    def _accept(self, listener: Listener) -> bool:
-        """Accept what waits, a batch at most; return False if the service is held now."""
+    def _accept(self, listener: Listener) -> Block | None:
+        """Accept what waits, a batch at most; return what stands in the way of more."""
         for _ in range(BATCH):
-            if self._must_wait():
-                return False
+            block = self._why_not_accept(time.monotonic())
+            if block is not None:
+                return block
             try:
                 descriptor, (ip, port) = listener.accept()
             except BlockingIOError:
-                return True
+                return None
             except OSError as problem:
                 if problem.errno in _CLIENT_LEFT:
                     continue
-                self._cannot_accept(listener, problem)
-                return False
+                return self._cannot_accept(listener, problem)
             self._service.arrived(descriptor, ip, port, listener)
             if not listener.waited_for:
-                return True
-        return True
+                return self._why_not_accept(time.monotonic()) if self.queue else None
+        return None
 
-    def _must_wait(self) -> bool:
-        """Hold the service if no connection may come in now."""
+    def _why_not_start(self, now: float) -> Block | None:
+        """Return what stands in the way of the session of a connection that is admitted."""
         service = self._service
-        now = time.monotonic()
         pause = service.throttle.wait(now)
-        room = service.limits.room(now)
         if pause > 0:
-            self._hold(Hold.THROTTLED, pause)
-        elif room == math.inf and self._daemon.full:
-            self._hold(Hold.DAEMON_FULL)
-            self._turns.wait(self)
-        elif room == math.inf:
-            self._hold(Hold.FULL)
-        elif room > 0:
-            self._hold(Hold.RATE, room)
-        elif not service.fresh:
-            self._hold(Hold.RULES)
-            service.refresh()
-        elif service.pool.choose() is None:
-            self._hold(Hold.LAUNCHERS)
-            service.pool_turns.wait(self)
-        else:
-            return False
-        return True
+            return Block(Hold.THROTTLED, pause)
+        lack = service.limits.may_begin()
+        if lack is not None:
+            return Block(_OF_LACK[lack])
+        return Block(Hold.LAUNCHERS) if service.pool.choose() is None else None
 
-    def _cannot_accept(self, listener: Listener, problem: OSError) -> None:
+    def _why_not_accept(self, now: float) -> Block | None:
+        """Return what stands in the way of another connection."""
+        service = self._service
+        if not self.listeners:
+            return Block(Hold.CLOSED)
+        if now < self._accept_after:
+            return Block(Hold.ACCEPT, self._accept_after - now)
+        pause = service.throttle.wait(now)
+        if pause > 0:
+            return Block(Hold.THROTTLED, pause)
+        room = service.limits.room(now)
+        if room > 0:
+            return Block(_OF_LACK[service.limits.lack()], room)
+        if not service.fresh:
+            return Block(Hold.RULES)
+        return Block(Hold.LAUNCHERS) if service.pool.choose() is None else None
+
+    def _cannot_accept(self, listener: Listener, problem: OSError) -> Block:
+        now = time.monotonic()
         reason = os.strerror(problem.errno or 0)
         if problem.errno in _NO_DESCRIPTORS:
-            remote = self._reserve.send_one_away(listener.sock)
-            if remote is not None:
-                self._service.dropped(remote, reason)
-        pause = self._backoff.failed(time.monotonic())
+            client = self._reserve.send_one_away(listener.sock)
+            if client is not None:
+                self._service.dropped(client, reason)
+        pause = self._backoff.failed(now)
+        self._accept_after = now + pause
         events.accept_failed(self._log, self._service.name, listener.text, reason, pause)
-        self._hold(Hold.ACCEPT, pause)
+        return Block(Hold.ACCEPT, pause)
 
-    def _hold(self, reason: Hold, seconds: float | None = None) -> None:
-        self.held = reason
+    def _settle(self, accepting: Block | None) -> None:
+        """Open or close the listeners; wait for what stands in the way of accepting, and of the queue."""
+        starting = self._why_not_start(time.monotonic()) if self.queue else None
+        self.held = None if accepting is None else accepting.hold
+        if self.held is Hold.RULES:
+            self._service.refresh()
         for listener in self.listeners:
-            self._disarm(listener)
-        self._cancel_timer()
-        if seconds is not None:
+            if accepting is None:
+                self._arm(listener)
+            else:
+                self._disarm(listener)
+        blocks = [block for block in (accepting, starting) if block is not None]
+        self._take_turns({block.hold for block in blocks})
+        self._set_timer(min((block.seconds for block in blocks), default=math.inf))
+
+    def _take_turns(self, holds: set[Hold]) -> None:
+        wanted = set()
+        if Hold.DAEMON_FULL in holds:
+            wanted.add(self._daemon_turns)
+        if Hold.LAUNCHERS in holds:
+            wanted.add(self._service.pool_turns)
+        for turns in self._in_turns - wanted:
+            turns.leave(self)
+        for turns in wanted:
+            turns.wait(self)
+        self._in_turns = wanted
+
+    def _set_timer(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if seconds < math.inf:
             # uvloop counts milliseconds: less than half of one would be no time at all, and spin.
             pause = math.ceil(seconds * 1000) / 1000
-            self._timer = asyncio.get_running_loop().call_later(pause, self.resume, reason)
+            self._timer = asyncio.get_running_loop().call_later(pause, self.reevaluate)
+
+    def _arm(self, listener: Listener) -> None:
+        if not listener.armed:
+            listener.armed = True
+            asyncio.get_running_loop().add_reader(listener.sock, self._readable, listener)
 
     def _disarm(self, listener: Listener) -> None:
         if listener.armed:
             listener.armed = False
             asyncio.get_running_loop().remove_reader(listener.sock)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

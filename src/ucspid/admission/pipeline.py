@@ -1,298 +1,141 @@
-"""From accept to a session: rules, names, a slot; for services that have rules or look names up.
+"""From accept to a slot: the stages of a service, one after the other, under one deadline.
 
-In this order, so that what costs least comes first: rules that need no name, the client's
-limits, names (within one deadline, and without a session's slot, so that a dead resolver
-fills nothing), rules that needed a name, and a slot. One that finds none free waits for it.
+A stage that decides at once costs a call; one that waits gets a task. A connection goes on
+under the stages, and so under the plan, that it met.
 """
 
 import asyncio
-import time
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from ucspid.admission.listener import Listener
-from ucspid.admission.rules_file import Followed
-from ucspid.limits import ClientLimits, Refusal, ServiceLimits, Slot
-from ucspid.net.address import endpoint
-from ucspid.plan import Service as Settings
-from ucspid.policy.client_facts import NOTHING, Found
-from ucspid.rules.networks import YamlRules
-from ucspid.rules.rule import Environment, Rule, Rules
+from ucspid.admission.connection import Connection
+from ucspid.admission.stage import BUG, CLOSED, TIMED_OUT, Make, Outcome, Refused, Resources, Stage
+from ucspid.admission.stages import address_rules, client_limits, client_names, name_rules
+from ucspid.policy.connection_states import Event
 
-if TYPE_CHECKING:
-    from ucspid.lookup.names import Names
+STAGES: tuple[Make, ...] = (address_rules.make, client_limits.make, client_names.make, name_rules.make)
+"""In this order, so that what costs least comes first. Another stage is a module, and its make() here."""
 
-DENIED = "denied"
-NO_RULES = "no_rules"
-CLOSED = "closed"
-BUG = "internal_error"
-"""Reasons of refusals: a rule, a rules file that could never be read, a service that goes, a bug of ours."""
+LATE = 1.0
+"""Seconds beyond its deadline after which a connection whose stage has not come to a result is refused."""
 
 
-DEFAULT = "default"
-_OPEN = Rule(verdict="allow", env=(), where="open")
+class Admitting(Protocol):
+    """What becomes of a connection."""
+
+    def pends(self, connection: Connection) -> None:
+        """Take note that a stage makes a connection wait for the network."""
+
+    def admitted(self, connection: Connection) -> None:
+        """Take a connection that all stages have let through."""
+
+    def refuse(self, connection: Connection, refused: Refused) -> None:
+        """Close a connection that a stage has refused."""
+
+    def settled(self) -> None:
+        """Take note that a connection that was waited for has come to its result."""
 
 
-@dataclass(slots=True, eq=False)
-class Arrival:
-    """A connection that is not a session yet."""
-
-    descriptor: int
-    ip: str
-    port: int
-    listener: Listener
-    began: float
-    found: Found = NOTHING
-    env: Environment = ()
-    slot: Slot | None = None
-
-    @property
-    def remote(self) -> str:
-        """Return the client's address and port as logs show them."""
-        return endpoint(self.ip, self.port)
-
-
-class Entering(Protocol):
-    """What an entrance does to its service."""
-
-    settings: Settings
-    limits: ServiceLimits
-
-    def refuse(self, arrival: Arrival, reason: str, message: str, rule: Rule | None = None) -> None:
-        """Send a client away; its slot, if it has one, is free again. rule is the one that applies to it."""
-
-    def begin(self, arrival: Arrival) -> None:
-        """Begin the session of an arrival that has a session's slot."""
-
-    def may_start(self) -> bool:
-        """Return whether a launcher can take a start now, and the service is not throttled."""
-
-    def begun(self) -> None:
-        """Say that a connection on its way has become a session: there is room for another on its way."""
-
-    def waits(self) -> None:
-        """Have the gate look again whether it is to be held."""
-
-
-class Entrance:
+class Pipeline:
     """The way into one service."""
 
-    def __init__(self, service: Entering, names: "Names | None") -> None:
-        """Begin with nobody on the way; change() says what applies."""
+    def __init__(self, service: Admitting) -> None:
+        """Begin without stages; change() says which there are."""
         self._service = service
-        self._names = names
-        self._followed: Followed | None = None
-        self._rules: Rules | None = None
-        self._looks_up = False
-        self._loosest: ClientLimits | None = None
+        self._stages: tuple[Stage, ...] = ()
+        self._timeout = 0.0
         self._closed = False
-        self._tasks: dict[asyncio.Task[None], None] = {}
-        self._ready: list[Arrival] = []
+        self._tasks: dict[asyncio.Task[None], Connection] = {}
 
-    @property
-    def fresh(self) -> bool:
-        """Whether the rules may be used as they are; if not, refresh() looks at their file."""
-        return self._followed is None or self._followed.fresh
-
-    async def refresh(self) -> None:
-        """Look whether the rules file has changed."""
-        if self._followed is not None:
-            await self._followed.refresh()
-
-    def change(self, followed: Followed | None) -> None:
-        """Apply the settings of the service; followed are the rules of its file, if it names one.
-
-        Who is on the way goes on under the rules that it met.
-        """
-        settings = self._service.settings
+    def change(self, resources: Resources) -> None:
+        """Use the stages that the settings ask for, for connections that are accepted from now on."""
         self._closed = False
-        self._followed = followed
-        self._rules = (
-            YamlRules(settings.rules, settings.default_action) if isinstance(settings.rules, tuple) else None
-        )
-        self._looks_up = settings.lookup.wanted
-        self._loosest = _loosest(settings)
+        self._timeout = resources.settings.lookup.timeout
+        made = (make(resources) for make in STAGES)
+        self._stages = tuple(stage for stage in made if stage is not None)
 
     @property
-    def ready(self) -> Sequence[Arrival]:
-        """Who only waits for a slot, or for a launcher."""
-        return self._ready
+    def pending(self) -> list[Connection]:
+        """The connections that a stage makes wait for the network."""
+        return list(self._tasks.values())
 
-    @property
-    def looking_up(self) -> int:
-        """How many are being looked up."""
-        return len(self._tasks)
+    def enter(self, connection: Connection) -> None:
+        """Take an accepted connection on its way: to the end, if nothing must be waited for."""
+        connection.deadline = connection.began + self._timeout
+        self._go_on(connection, self._stages)
 
-    def arrived(self, arrival: Arrival) -> None:
-        """Take an accepted connection on its way: at once, if nothing must be waited for."""
-        try:
-            self._admit(arrival)
-        except Exception as bug:  # noqa: BLE001 - told to the loop's handler, which logs it
-            self._give_up(arrival, bug)
-
-    def start_ready(self) -> None:
-        """Begin the sessions of arrivals that only wait to start, as far as they may."""
-        while self._ready and not self._closed and self._begin(self._ready[0]):
-            self._ready.pop(0)
-
-    async def leave(self, patience: float) -> None:
-        """Give those who are looked up so many seconds to get in, and send away who does not."""
+    async def drain(self, grace: float) -> None:
+        """Give those who wait so many seconds to be admitted, and refuse the rest."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=patience)
+            await asyncio.wait(self._tasks, timeout=grace)
         self.close()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     def close(self) -> None:
-        """Send away who waits, and who is still being looked up."""
+        """Refuse who still waits."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
-        while self._ready:
-            self._service.refuse(self._ready.pop(0), CLOSED, "")
 
-    def _admit(self, arrival: Arrival) -> None:
-        """Apply the rules that need no name, and the client's limits."""
-        service = self._service
-        rules = self._rules if self._followed is None else self._followed.rules
-        if rules is None and self._followed is not None:
-            service.refuse(arrival, NO_RULES, "")
-            return
-        early = _OPEN if rules is None else rules.decide_early(arrival.ip)
-        if early is not None and self._denied(early):
-            service.refuse(arrival, DENIED, early.message or "", early)
-            return
-        limits = None
-        if rules is not None:
-            limits = self._loosest if early is None else _limits(early, service.settings)
-        slot = service.limits.admit(arrival.ip, arrival.began, limits, session=not self._looks_up)
-        if isinstance(slot, Refusal):
-            self._refuse(arrival, slot, early)
-            return
-        arrival.slot = slot
-        self._find(arrival, rules, early)
+    def _go_on(self, connection: Connection, stages: tuple[Stage, ...]) -> None:
+        try:
+            for place, stage in enumerate(stages):
+                outcome = stage.enter(connection)
+                if outcome is None:
+                    continue
+                if isinstance(outcome, Refused):
+                    self._service.refuse(connection, outcome)
+                else:
+                    self._wait(connection, outcome, stages[place + 1 :])
+                return
+            if self._closed:
+                self._service.refuse(connection, Refused(CLOSED))
+            else:
+                self._service.admitted(connection)
+        except Exception as bug:  # noqa: BLE001 - reported to the loop's handler, which logs it
+            self._fail(connection, bug)
 
-    def _find(self, arrival: Arrival, rules: Rules | None, early: Rule | None) -> None:
-        """Look names up, if the service does; in a task only if they are not known already."""
-        if not self._looks_up:
-            self._decide(arrival, rules, early)
-            return
-        local, remote = arrival.listener.end(arrival.descriptor), (arrival.ip, arrival.port)
-        assert self._names is not None
-        found = self._names.cached(self._service.settings.lookup, local, remote)
-        if found is None:
-            self._in_task(arrival, self._look_up(arrival, rules, early, local))
-        else:
-            arrival.found = found
-            self._decide(arrival, rules, early)
-
-    async def _look_up(
-        self, arrival: Arrival, rules: Rules | None, early: Rule | None, local: tuple[str, int]
+    def _wait(
+        self, connection: Connection, result: Coroutine[None, None, Outcome], rest: tuple[Stage, ...]
     ) -> None:
-        lookup = self._service.settings.lookup
-        assert self._names is not None
-        arrival.found = await self._names.find(lookup, local, (arrival.ip, arrival.port))
-        self._decide(arrival, rules, early)
+        connection.take(Event.WAITS)
+        self._service.pends(connection)
+        task = asyncio.get_running_loop().create_task(self._finish(connection, result, rest))
+        self._tasks[task] = connection
+        task.add_done_callback(partial(self._finished, connection, result))
 
-    def _decide(self, arrival: Arrival, rules: Rules | None, early: Rule | None) -> None:
-        """Apply the rules that needed a name, and go on to the session."""
-        rule = early
-        if rule is None:
-            assert rules is not None
-            assert arrival.slot is not None
-            rule = rules.match(arrival.ip, arrival.found.remote_host, arrival.found.info)
-            if self._denied(rule):
-                self._service.refuse(arrival, DENIED, rule.message or "", rule)
-                return
-            refusal = self._check(arrival.slot, rule)
-            if refusal is not None:
-                self._refuse(arrival, refusal, rule)
-                return
-        arrival.env = rule.env
-        if self._closed:
-            self._service.refuse(arrival, CLOSED, "")
+    async def _finish(
+        self, connection: Connection, result: Coroutine[None, None, Outcome], rest: tuple[Stage, ...]
+    ) -> None:
+        outcome: Outcome
+        try:
+            async with asyncio.timeout_at(connection.deadline + LATE):
+                outcome = await result
+        except TimeoutError:
+            outcome = Refused(TIMED_OUT)
+        except Exception as bug:  # noqa: BLE001 - see _go_on()
+            self._fail(connection, bug)
             return
-        if not self._ready and self._begin(arrival):
+        if outcome is not None:
+            self._service.refuse(connection, outcome)
             return
-        self._ready.append(arrival)
-        self.start_ready()
-        if not self._ready or self._ready[-1] is not arrival:
-            return
-        if self._service.settings.on_full == "refuse" and self._service.limits.full:
-            self._ready.pop()
-            self._refuse(arrival, Refusal.FULL, rule)
-        else:
-            self._service.waits()
+        connection.take(Event.GOES_ON)
+        self._go_on(connection, rest)
 
-    def _check(self, slot: Slot, rule: Rule) -> Refusal | None:
-        """Apply the limits of a rule that was not known when the client was admitted."""
-        if self._loosest is None:
-            return None
-        limits = _limits(rule, self._service.settings)
-        return self._service.limits.check(slot, limits, time.monotonic())
-
-    def _begin(self, arrival: Arrival) -> bool:
-        slot = arrival.slot
-        assert slot is not None
-        if not slot.session:
-            # The gate made sure of all this for those that take a session's slot when they come in.
-            if not self._service.may_start() or not self._service.limits.begin(slot):
-                return False
-            self._service.begun()
-        self._service.begin(arrival)
-        return True
-
-    def _refuse(self, arrival: Arrival, refusal: Refusal, rule: Rule | None) -> None:
-        message = None if rule is None else rule.message
-        self._service.refuse(arrival, refusal.value, message or self._service.settings.refuse_message, rule)
-
-    def _denied(self, rule: Rule) -> bool:
-        default = rule.where == DEFAULT
-        return (self._service.settings.default_action if default else rule.verdict) == "deny"
-
-    def _in_task(self, arrival: Arrival, way: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._guard(arrival, way))
-        self._tasks[task] = None
-        task.add_done_callback(partial(self._left, arrival, way))
-
-    def _left(self, arrival: Arrival, way: Coroutine[None, None, None], task: asyncio.Task[None]) -> None:
+    def _finished(
+        self, connection: Connection, result: Coroutine[None, None, Outcome], task: asyncio.Task[None]
+    ) -> None:
         """Forget a task; one that was cancelled, perhaps before it began, has left its client to us."""
         self._tasks.pop(task, None)
         if task.cancelled():
-            way.close()
-            self._service.refuse(arrival, CLOSED, "")
+            result.close()
+            self._service.refuse(connection, Refused(CLOSED))
+        self._service.settled()
 
-    async def _guard(self, arrival: Arrival, way: Coroutine[None, None, None]) -> None:
-        """Let no bug on the way leave a client hanging."""
-        try:
-            await way
-        except Exception as bug:  # noqa: BLE001 - told to the loop's handler, which logs it
-            self._give_up(arrival, bug)
-
-    def _give_up(self, arrival: Arrival, bug: Exception) -> None:
+    def _fail(self, connection: Connection, bug: Exception) -> None:
+        """Let no bug leave a client hanging."""
         context = {"message": "a connection on its way in", "exception": bug}
         asyncio.get_running_loop().call_exception_handler(context)
-        self._service.refuse(arrival, BUG, "")
-
-
-def _limits(rule: Rule, settings: Settings) -> ClientLimits:
-    """Return a client's limits: the rule's, where it sets them, else the service's."""
-    return ClientLimits(
-        settings.max_per_ip if rule.max_per_ip is None else rule.max_per_ip,
-        settings.rate_per_ip if rule.rate_per_ip is None else rule.rate_per_ip,
-    )
-
-
-def _loosest(settings: Settings) -> ClientLimits | None:
-    """Return what holds while a client's rule is not known: as many as any rule allows, no rate.
-
-    None if no rule sets limits: then the service's own are known to hold.
-    """
-    rules = settings.rules if isinstance(settings.rules, tuple) else ()
-    if all(spec.max_per_ip is None and spec.rate_per_ip is None for spec in rules):
-        return None
-    if settings.max_per_ip is None:
-        return ClientLimits(None, None)
-    return ClientLimits(max(settings.max_per_ip, *(spec.max_per_ip or 0 for spec in rules)), None)
+        self._service.refuse(connection, Refused(BUG))

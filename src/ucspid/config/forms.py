@@ -9,11 +9,14 @@ import re
 from typing import Any, ClassVar, Self
 
 from ucspid.config.positions import Scalar
-from ucspid.plan import Rate
+from ucspid.plan import Rate, Throttling
 
 MAX_TIME = 30 * 86400
 MAX_RATE = 1_000_000
 MAX_LIMIT = 1 << 62
+MAX_THROTTLE_FAILURES = 1000
+MIN_THROTTLE_INTERVAL = 0.1
+MAX_THROTTLE_INTERVAL = 3600.0
 MAX_MESSAGE = 512
 MAX_ID = (1 << 32) - 2
 """The greatest user or group id; the one above means none to setuid(2)."""
@@ -25,6 +28,7 @@ _PERIODS = {
     "s": 1, "sec": 1, "min": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400,
 }  # fmt: skip
 _RATE = re.compile(r"([0-9]{1,9})/(s|sec|min|h|hour|d|day)")
+_THROTTLE = re.compile(r"([0-9]{1,4})/([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|min|m|h)")
 _SIZE = re.compile(r"([0-9]{1,18})([kMG]?)")
 _FACTORS = {"": 1, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -261,6 +265,43 @@ class Frequency(Form):
     def bucket(self, burst: int | None) -> Rate:
         """Return the token bucket; its burst is the count unless given."""
         return Rate(count=self.count, seconds=self.seconds, burst=burst or self.count)
+
+
+class Throttle(Form):
+    """When and how a service is slowed whose program cannot be started; without settings it never is."""
+
+    __slots__ = ("settings",)
+    expects = "off, or FAILURES/INTERVAL such as 5/1s (1 to 1000 failures, an interval of 100ms to 1h)"
+    json_schema: ClassVar[dict[str, Any]] = {
+        "anyOf": [{"const": False}, {"const": "off"}, {"type": "string", "pattern": f"^{_THROTTLE.pattern}$"}]
+    }
+
+    def __init__(self, settings: Throttling | None) -> None:
+        """Keep the settings."""
+        self.settings = settings
+
+    @classmethod
+    def parse(cls, value: Scalar) -> Self:
+        """Return when the service is slowed."""
+        if value is False or value == "off":
+            return cls(None)
+        found = _THROTTLE.fullmatch(value) if isinstance(value, str) else None
+        if found is None:
+            raise Misfit
+        failures, interval = int(found[1]), float(found[2]) * _SECONDS[found[3]]
+        if not 1 <= failures <= MAX_THROTTLE_FAILURES:
+            raise Misfit
+        if not MIN_THROTTLE_INTERVAL <= interval <= MAX_THROTTLE_INTERVAL:
+            raise Misfit
+        return cls(Throttling(failures=failures, interval=interval))
+
+    def written(self) -> str | bool:
+        """Return the value as the file writes it."""
+        return "off" if self.settings is None else f"{self.settings.failures}/{self.settings.interval:g}s"
+
+    def planned(self) -> Throttling | None:
+        """Return the settings."""
+        return self.settings
 
 
 class Limit(Form):

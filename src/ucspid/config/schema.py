@@ -28,9 +28,11 @@ from ucspid.config.forms import (
     Size,
     StackSize,
     Text,
+    Throttle,
     Umask,
 )
 from ucspid.config.ruleforms import ClientPattern, LocalHost, LookupTime, RulesPath, Said
+from ucspid.plan import Throttling
 
 MAX_CONNECTIONS = 65536
 
@@ -258,6 +260,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["tcp", "tcp6", "systemd"],
         Meta(description="The dialect of the variables that tell programs of the connection."),
     ] = "tcp"
+    throttle: Annotated[
+        Throttle,
+        Meta(description="After so many failed starts in a row, one start in each interval; or off."),
+    ] = key(default_factory=_made(Throttle(Throttling())))
     nodelay: Annotated[bool, Meta(description="Send small writes at once, tcp(7) TCP_NODELAY.")] = False
     keepalive: Annotated[bool, Meta(description="Probe silent clients, socket(7) SO_KEEPALIVE.")] = False
     backlog: Annotated[

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ucspid.admission.listener import Listener
-from ucspid.control.services import Server
+from ucspid.control.serving import Server
 from ucspid.linux import procfs
-from ucspid.sessions.service import Service
+from ucspid.policy.connection_states import State
+from ucspid.sessions.sessions import Sessions
 from ucspid.spawn import STUCK_AFTER, Launcher
 
 if TYPE_CHECKING:
@@ -54,12 +55,12 @@ class Verifier:
         self._server = server
         self._names = names
         self._others = others
-        self._own = procfs.open_descriptors().keys() - {server.reserve.descriptor}
+        self._own = procfs.open_descriptors().keys() - {server.services.reserve.descriptor}
 
     async def verify(self) -> dict[str, Any]:
         """Return the reply to the control verb verify; docs/protocol-control.md describes it."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._server.known.wait(), STUCK_AFTER)
+            await asyncio.wait_for(self._server.opening.known.wait(), STUCK_AFTER)
         look = await self._look()
         for _again in range(LOOKS - 1):
             if not look.differences:
@@ -80,7 +81,7 @@ class Verifier:
 
     async def _look(self) -> Look:
         server = self._server
-        launchers = list(server.launchers.values())
+        launchers = list(server.launchers.by_number.values())
         look = Look(launchers=len(launchers))
         for launcher, answer in zip(
             launchers, await asyncio.gather(*map(_call_roll, launchers)), strict=True
@@ -88,11 +89,11 @@ class Verifier:
             look.differences += answer or ()
             if answer is None:
                 look.differences.append(f"launcher {launcher.number}: has not said what it runs")
-        look.sessions = sum(len(service.sessions) for service in server.all_services())
+        look.sessions = sum(len(sessions.by_number) for sessions in server.services.all_sessions())
         look.differences += self._books() + self._listeners()
         known = self._known_descriptors()
-        programs = {launcher.pid: _programs(launcher) for launcher in server.launchers.values()}
-        starting = {launcher.pid for launcher in server.launchers.values() if launcher.in_flight}
+        programs = {launcher.pid: _programs(launcher) for launcher in server.launchers.by_number.values()}
+        starting = {launcher.pid for launcher in server.launchers.by_number.values() if launcher.in_flight}
         look.differences += await asyncio.to_thread(procfs.differences, os.getppid(), programs, starting)
         look.processes = 2 + len(programs) + sum(map(len, programs.values()))
         if known is not None:
@@ -106,16 +107,16 @@ class Verifier:
     def _books(self) -> list[str]:
         """Compare the loop's numbers with each other."""
         server = self._server
-        services = list(server.all_services())
+        services = server.services.all_sessions()
         found = [f"service {service.name}: {line}" for service in services for line in _service(service)]
         taken = sum(service.limits.sessions for service in services)
-        if taken != server.limits.live:
-            found.append(f"the daemon counts {server.limits.live} sessions, its services {taken}")
+        if taken != server.services.limits.live:
+            found.append(f"the daemon counts {server.services.limits.live} sessions, its services {taken}")
         at_launchers: Counter[int] = Counter()
-        for launcher in server.launchers.values():
+        for launcher in server.launchers.by_number.values():
             at_launchers.update(launcher.in_flight.keys())
             at_launchers.update(launcher.running.keys())
-        sessions = {connection for service in services for connection in service.sessions}
+        sessions = {connection for service in services for connection in service.by_number}
         found += [f"connection {number:x}: at no launcher" for number in sessions - at_launchers.keys()]
         found += [f"connection {number:x}: of no service" for number in at_launchers.keys() - sessions]
         found += [f"connection {number:x}: at two launchers" for number, n in at_launchers.items() if n > 1]
@@ -126,41 +127,47 @@ class Verifier:
         server = self._server
         found = [
             f"listener {listener.text}: does not listen"
-            for listener in server.listeners.values()
+            for listener in server.services.listeners.values()
             if not _listens(listener)
         ]
         served = Counter(
-            listener.number for service in server.services.values() for listener in service.gate.listeners
+            listener.number
+            for service in server.services.by_number.values()
+            for listener in service.acceptor.listeners
         )
         found += [
             f"listener {listener.text}: of {served[number]} services"
-            for number, listener in server.listeners.items()
+            for number, listener in server.services.listeners.items()
             if served[number] != 1 and not server.draining
         ]
         found += [
-            f"service {service.name}: {service.gate.held or 'open'}, and listener {listener.text} is not"
-            for service in server.services.values()
-            for listener in service.gate.listeners
-            if listener.armed != (service.gate.held is None)
+            f"service {service.name}: {service.acceptor.held or 'open'}, and listener {listener.text} is not"
+            for service in server.services.by_number.values()
+            for listener in service.acceptor.listeners
+            if listener.armed != (service.acceptor.held is None)
         ]
+        for service in server.services.by_number.values():
+            hold = service.acceptor.waits_in_vain()
+            if hold is not None:
+                found.append(f"service {service.name}: waits ({hold}), and nothing stands in its way")
         return found
 
     def _known_descriptors(self) -> set[int] | None:
         """Return what may be open; None while names are looked up: libraries open what they like for that."""
         server = self._server
-        entrances = [service.entrance for service in server.all_services()]
+        waiting = [item for sessions in server.services.all_sessions() for item in sessions.waiting]
         if (self._names is not None and not self._names.idle) or any(
-            entrance.looking_up for entrance in entrances
+            item.state is State.PENDING for item in waiting
         ):
             return None
         return {
             *self._own,
             *self._others(),
-            *server.rules_files.descriptors,
-            *(listener.sock.fileno() for listener in server.listeners.values()),
-            *(launcher.fileno() for launcher in server.launchers.values()),
-            *(arrival.descriptor for entrance in entrances for arrival in entrance.ready),
-            server.reserve.descriptor if server.reserve.descriptor is not None else -1,
+            *server.services.rules_files.descriptors,
+            *(listener.sock.fileno() for listener in server.services.listeners.values()),
+            *(launcher.fileno() for launcher in server.launchers.by_number.values()),
+            *(connection.descriptor for connection in waiting),
+            server.services.reserve.descriptor if server.services.reserve.descriptor is not None else -1,
         }
 
 
@@ -181,16 +188,15 @@ def _programs(launcher: Launcher) -> dict[int, str]:
     }
 
 
-def _service(service: Service) -> list[str]:
+def _service(sessions: Sessions) -> list[str]:
     """Count a service's books again."""
-    limits, entrance = service.limits, service.entrance
+    limits = sessions.limits
     found = limits.differences()
-    missing = service.counts.open - limits.live
+    missing = sessions.counts.open - limits.live
     if missing:
         found.append(f"{missing} connections were accepted that are in no other count")
-    held = limits.live - len(service.sessions) - len(entrance.ready) - entrance.looking_up
-    if held:
-        found.append(f"{held} slots are taken by nobody")
+    if sessions.unknown:
+        found.append(f"{sessions.unknown} slots are taken by nobody")
     return found
 
 

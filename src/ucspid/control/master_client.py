@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ucspid import plan
 from ucspid.admission.listener import Listener
-from ucspid.control.services import Planned, Server
+from ucspid.control.services import Planned
+from ucspid.control.serving import Server
 from ucspid.errors import ConfigError, ResourceError, WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
@@ -89,6 +90,9 @@ class MasterLink:
         """Ask for a reload that nobody waits for."""
         self._note(wire.NOTE_RELOAD)
 
+    def settled(self) -> None:
+        """Say that no connection is on its way any more that has met an earlier plan."""
+
     def drained(self) -> None:
         """Finish: the last session has ended."""
         self._finished()
@@ -157,7 +161,7 @@ class MasterLink:
 
     def _listeners(self, order: dict[str, Any], descriptors: list[int]) -> None:
         for number, descriptor in zip(order["numbers"], descriptors, strict=True):
-            self.server.listeners[number] = Listener(number, descriptor)
+            self.server.services.listeners[number] = Listener(number, descriptor)
 
     def _plan(self, order: dict[str, Any], descriptors: list[int]) -> None:
         with os.fdopen(descriptors[0], "rb") as memory:
@@ -173,7 +177,7 @@ class MasterLink:
         self._note(wire.NOTE_TAKEN, self.generation)
 
     def _launcher_gone(self, order: dict[str, Any], _descriptors: list[int]) -> None:
-        self.server.lose_launcher(order["number"])
+        self.server.launchers.lose(order["number"])
 
     def _drain(self, order: dict[str, Any], _descriptors: list[int]) -> None:
         self.server.drain(at_once=order["at_once"])
@@ -187,7 +191,7 @@ class MasterLink:
 
     async def _hand_over(self, descriptors: list[int]) -> None:
         try:
-            await self.server.leave(descriptors[0] if descriptors else None)
+            await self.server.hand_over(descriptors[0] if descriptors else None)
         finally:
             self._finished()
 

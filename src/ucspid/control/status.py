@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ucspid import __version__
 from ucspid.admission.acceptor import Hold
-from ucspid.control.services import Server
+from ucspid.control.serving import Server
 from ucspid.sessions.service import Service
+from ucspid.sessions.sessions import Sessions
 from ucspid.spawn import STUCK_AFTER
 
 if TYPE_CHECKING:
@@ -24,8 +25,11 @@ async def status(link: "MasterLink", config: str, began: float) -> dict[str, Any
     """
     server = link.server
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(server.known.wait(), STUCK_AFTER)
-    services = [_service(service) for service in server.all_services()]
+        await asyncio.wait_for(server.opening.known.wait(), STUCK_AFTER)
+    services = [
+        *(_in_plan(service) for service in server.services.by_number.values()),
+        *(_service(sessions, 0, Hold.CLOSED) for sessions in server.services.retired.values()),
+    ]
     return {
         "version": __version__,
         "uptime": round(time.monotonic() - began, 3),
@@ -35,8 +39,8 @@ async def status(link: "MasterLink", config: str, began: float) -> dict[str, Any
         "services": services,
         "listeners": [
             {"service": service.name, "address": listener.text}
-            for service in server.services.values()
-            for listener in service.gate.listeners
+            for service in server.services.by_number.values()
+            for listener in service.acceptor.listeners
         ],
         "totals": _totals(server, services),
     }
@@ -45,16 +49,16 @@ async def status(link: "MasterLink", config: str, began: float) -> dict[str, Any
 def _processes(server: Server) -> list[dict[str, Any]]:
     return [
         _process("master", os.getppid(), [], 0, draining=server.draining),
-        _process("loop", os.getpid(), [], server.live, draining=server.draining),
+        _process("loop", os.getpid(), [], server.services.live, draining=server.draining),
         *(
             _process(
                 "launcher",
                 launcher.pid,
-                sorted(server.served_by(launcher.number)),
+                sorted(server.launchers.served_by(launcher.number, server.services.by_number.values())),
                 len(launcher.running),
                 draining=launcher.leaving,
             )
-            for launcher in server.launchers.values()
+            for launcher in server.launchers.by_number.values()
         ),
     ]
 
@@ -75,25 +79,29 @@ def _process(role: str, pid: int, services: list[str], running: int, *, draining
     }
 
 
-def _service(service: Service) -> dict[str, Any]:
-    counts = service.counts
+def _in_plan(service: Service) -> dict[str, Any]:
+    return _service(service.sessions, service.settings.max_connections, _state(service))
+
+
+def _service(sessions: Sessions, max_connections: int, state: str) -> dict[str, Any]:
+    counts = sessions.counts
     return {
-        "name": service.name,
-        "live": service.limits.live,
-        "max_connections": service.settings.max_connections,
+        "name": sessions.name,
+        "live": sessions.limits.live,
+        "max_connections": max_connections,
         "accepted": counts.accepted,
         "served": counts.served,
         "refused": dict(counts.refused),
         "failed": dict(counts.failed),
-        "state": _state(service),
+        "state": state,
     }
 
 
 def _state(service: Service) -> str:
-    """Return why a service accepts nothing now; a throttled one's gate only sees it when a client comes."""
-    if service.gate.held is None and service.throttle.throttled:
+    """Return why a service accepts nothing now; a throttled one only finds out when a client comes."""
+    if service.acceptor.held is None and service.throttle.throttled:
         return Hold.THROTTLED
-    return service.gate.held or "listening"
+    return service.acceptor.held or "listening"
 
 
 def _totals(server: Server, services: list[dict[str, Any]]) -> dict[str, Any]:
@@ -103,8 +111,8 @@ def _totals(server: Server, services: list[dict[str, Any]]) -> dict[str, Any]:
         refused.update(service["refused"])
         failed.update(service["failed"])
     return {
-        "live": server.live,
-        "max_connections": server.limits.max_connections,
+        "live": server.services.live,
+        "max_connections": server.services.limits.max_connections,
         "accepted": sum(service["accepted"] for service in services),
         "served": sum(service["served"] for service in services),
         "refused": dict(refused),

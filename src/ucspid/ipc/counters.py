@@ -25,7 +25,7 @@ OUTCOMES = ("ok", "nonzero", "signal", "ended", "unknown")
 """How programs end: see policy/outcome.py."""
 
 REFUSALS = (
-    "full", "per_ip", "rate_per_ip", "rate", "denied", "no_rules", "closed", "internal_error",
+    "full", "per_ip", "rate_per_ip", "rate", "denied", "no_rules", "closed", "timed_out", "internal_error",
 )  # fmt: skip
 """The reasons of limits.Refusal and of the admission."""
 

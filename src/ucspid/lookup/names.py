@@ -45,8 +45,8 @@ class Names:
             return None
         return Found(remote_host.found, _given(lookup) or local_host.found)
 
-    async def find(self, lookup: Lookup, local: End, remote: End) -> Found:
-        """Return what is found out within lookup.timeout seconds; what takes longer is left out."""
+    async def find(self, lookup: Lookup, local: End, remote: End, seconds: float) -> Found:
+        """Return what is found out within so many seconds; what takes longer is left out."""
         parts: dict[str, Coroutine[None, None, bytes | None]] = {}
         if lookup.remote_host:
             parts["remote_host"] = self._name(remote[0], lookup.paranoid)
@@ -55,7 +55,7 @@ class Names:
         if lookup.ident:
             parts["info"] = self._ident.ask(local[0], remote[0], local[1], remote[1])
         found = Found(local_host=_given(lookup))
-        return found._replace(**await _finished(parts, lookup.timeout)) if parts else found
+        return found._replace(**await _finished(parts, seconds)) if parts else found
 
     async def close(self) -> None:
         """Stop asking for names; what is still looked up is not found."""

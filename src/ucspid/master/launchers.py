@@ -101,7 +101,7 @@ class Launcher:
     introduced: bool = False
     orphans: set[int] = field(default_factory=set)
     late: dict[int, bytes] = field(default_factory=dict)
-    backoff: Backoff = field(default_factory=lambda: Backoff(0.01, 5.0, 10.0, patience=20))
+    backoff: Backoff = field(default_factory=lambda: Backoff(0.01, 5.0, 10.0, max_failures=20))
 
     def to_state(self) -> LauncherState:
         """Return what from_state() takes: for the next image of the master."""

@@ -77,7 +77,7 @@ class LoopLink:
         """Runs while the process leaves."""
         self._handover: int | None = None
         self._events: list[dict[str, Any]] = []
-        self._backoff = Backoff(0.001, 5.0, 10.0, patience=20)
+        self._backoff = Backoff(0.001, 5.0, 10.0, max_failures=20)
         self._false_starts = 0
 
     def to_state(self) -> LoopState:

@@ -50,7 +50,7 @@ class Service(Protocol):
 class Session(Protocol):
     """A session, as far as events say anything of it."""
 
-    connection: int
+    number: int
     began: float
     ending: bool
     """Whether the daemon has sent its program SIGTERM."""
@@ -167,13 +167,13 @@ def rules_load_failed(log: Logger, path: str, reason: str) -> None:
     log.error("rules_load_failed", path=path, reason=reason)
 
 
-def service_throttled(log: Logger, service: Settings, pause: float, cause: str) -> None:
-    """A service's program keeps failing at once: how the last time, and for how long it is not started."""
-    log.warning("service_throttled", service=service.name, pause=pause, cause=cause, file=service.executable)
+def service_throttled(log: Logger, service: str, file: str, cause: str, interval: float) -> None:
+    """A service's program, this file, cannot be started: one start is tried in each interval of seconds."""
+    log.warning("service_throttled", service=service, file=file, cause=cause, interval=interval)
 
 
 def service_recovered(log: Logger, service: str) -> None:
-    """A throttled service's program works again."""
+    """A throttled service's program can be started again."""
     log.warning("service_recovered", service=service)
 
 
@@ -256,6 +256,6 @@ def from_master(log: Logger, level: str, event: str, fields: dict[str, Any]) -> 
 def _who(session: Session) -> dict[str, Any]:
     return {
         "service": session.service.name,
-        "conn": f"{session.connection:x}",
+        "conn": f"{session.number:x}",
         "remote": session.remote,
     }

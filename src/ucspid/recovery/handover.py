@@ -21,7 +21,7 @@ from ucspid.spawn import Launcher
 
 MAX_CONNECTION = (1 << 64) - 1
 
-PATIENCE = 2.0
+GRACE = 2.0
 """Seconds for those who are being looked up when the loop leaves: nobody is accepted meanwhile."""
 
 
@@ -30,7 +30,7 @@ async def stop_listening(services: Iterable[Service], launchers: Iterable[Launch
 
     So each of their reports is counted here or by the next loop.
     """
-    await asyncio.gather(*(service.leave(PATIENCE) for service in services))
+    await asyncio.gather(*(service.drain(GRACE) for service in services))
     for launcher in launchers:
         asyncio.get_running_loop().remove_reader(launcher.fileno())
 

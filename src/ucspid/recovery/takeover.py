@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable
 
 from structlog.typing import FilteringBoundLogger
 
+from ucspid.admission.connection import Connection
 from ucspid.errors import WireError
 from ucspid.ipc import session_tag
 from ucspid.ipc.counters import Counters
 from ucspid.observe import events
-from ucspid.sessions.service import Service
-from ucspid.sessions.session import Session
+from ucspid.sessions.sessions import Sessions
 
 _SEQUENCE_BITS = 30
 """Connection ids begin at the loop's start in seconds, shifted: a loop's ids never meet an earlier one's."""
@@ -23,9 +23,11 @@ class Before:
     """Meets the sessions of before as launchers report them."""
 
     def __init__(
-        self, owner: Callable[[int, str], Service], counters: Counters, log: FilteringBoundLogger, now: float
+        self, owner: Callable[[int, str], Sessions], counters: Counters, log: FilteringBoundLogger, now: float
     ) -> None:
-        """Begin without any; owner() returns the service with a number and a name, or raises WireError.
+        """Begin without any; owner() returns the sessions of the service with a number and a name.
+
+        It raises WireError where there can be none.
 
         now is seconds of the epoch. A clock that was set back since an earlier loop numbered its
         connections makes no trouble: ids go on after those of the sessions that are found.
@@ -51,19 +53,19 @@ class Before:
         """Say whether a session has ended, and was counted out."""
         return self._counters.counted_out(connection)
 
-    def found(self, service: int, connection: int, tag: bytes) -> Session:
+    def found(self, service: int, connection: int, tag: bytes) -> Connection:
         """Take in a session that an earlier loop began. Raises WireError for one that none can have."""
         began, ip, port, name = session_tag.unpack(tag)
         if connection >= _IDS_END:
             raise WireError(f"connection {connection:x} cannot be")
         owner = self._owner(service, name)
-        if connection in owner.sessions:
+        if connection in owner.by_number:
             raise WireError(f"connection {connection:x} is another launcher's")
-        session = owner.found(connection, ip, port, began, counted=not self.balanced)
+        found = owner.found(connection, ip, port, began, counted=not self.balanced)
         self.go_on_after(connection)
-        return session
+        return found
 
-    def balance(self, services: Iterable[Service]) -> None:
+    def balance(self, services: Iterable[Sessions]) -> None:
         """Count what a loop before this one had accepted and nobody knows of: all launchers were heard."""
         self.balanced = True
         names = {}

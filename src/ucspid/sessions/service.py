@@ -1,7 +1,6 @@
-"""One service in the event loop: its sessions and its counts, behind its gate."""
+"""One service in the event loop: from its listeners through the stages to its sessions."""
 
 import asyncio
-import errno
 import os
 import time
 from collections.abc import Callable
@@ -10,48 +9,33 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.typing import FilteringBoundLogger
 
-from ucspid.admission.acceptor import Gate, Hold, Turns
+from ucspid.admission.acceptor import Acceptor, Turns
+from ucspid.admission.connection import NO_DESCRIPTOR, Connection
 from ucspid.admission.listener import Listener, Reserve, send_away
-from ucspid.admission.pipeline import Arrival, Entrance
+from ucspid.admission.pipeline import Pipeline
 from ucspid.admission.rules_file import Followed
+from ucspid.admission.stage import CLOSED, Refused, Resources
+from ucspid.admission.stages.client_limits import over_limit
 from ucspid.ipc import session_tag
-from ucspid.ipc.counters import (
-    ACCEPTED,
-    DESCRIPTORS,
-    FAILED,
-    REFUSED,
-    SERVED,
-    Counters,
-    Counts,
-    failed_column,
-)
+from ucspid.ipc.counters import ACCEPTED, DESCRIPTORS, FAILED, REFUSED, Counters
 from ucspid.ipc.messages import START, START_HEAD
-from ucspid.limits import Limits, ServiceLimits, Slot
+from ucspid.limits import Limits, Refusal, ServiceLimits
 from ucspid.net.address import plain
 from ucspid.observe import events
 from ucspid.plan import RulesFile
 from ucspid.plan import Service as Settings
 from ucspid.policy import validate
-from ucspid.policy.backoff import GRACE, Throttle
+from ucspid.policy.connection_states import Event
 from ucspid.policy.environ import local_variables, variables
-from ucspid.policy.exit_status import in_words
-from ucspid.policy.outcome import outcome
-from ucspid.policy.refusal_detail import Rule
 from ucspid.policy.refusal_summary import WINDOW, Refusals
-from ucspid.sessions.session import Session
+from ucspid.policy.throttle import Throttle
+from ucspid.rules.networks import YamlRules
+from ucspid.rules.rule import Rules
+from ucspid.sessions.sessions import NOT_TAKEN, Sessions
 from ucspid.spawn import Pool
 
 if TYPE_CHECKING:
     from ucspid.lookup.names import Names
-
-FAILURES = frozenset({111, 126, 127})
-"""Exit statuses that mean that a program could not do its work: UCSPI's 111, the shell's 126 and 127."""
-
-CRASHES = frozenset({-4, -6, -7, -8, -11, -31})
-"""Deaths by SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV and SIGSYS."""
-
-NOT_TAKEN = errno.ENOBUFS
-"""What a start fails with that the kernel did not take from the loop; no fault of the program's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,74 +51,131 @@ class Shared:
     follow: Callable[[RulesFile], Followed]
     next_connection: Callable[[], int]
     handed_over: Callable[[], None]
-    session_ended: Callable[[], None]
+    slot_released: Callable[[], None]
+    passed: Callable[[Connection], None]
 
 
 class Service:
     """A service's state. At any moment accepted = served + refused + failed + live."""
 
     def __init__(
-        self, number: int, settings: Settings, pool: Pool, pool_turns: Turns, shared: Shared
+        self,
+        number: int,
+        settings: Settings,
+        pool: Pool,
+        pool_turns: Turns,
+        shared: Shared,
+        sessions: Sessions | None = None,
     ) -> None:
-        """Begin without listeners; pool_turns are those of services that wait for the pool."""
+        """Begin without listeners, with the sessions that are there already, if any.
+
+        pool_turns are those of services that wait for the pool.
+        """
         self.number = number
         self.settings = settings
         self.pool = pool
         self.pool_turns = pool_turns
-        self.limits = ServiceLimits(shared.limits, settings)
-        self.throttle = Throttle()
-        self.gate = Gate(self, shared.limits, shared.turns, shared.reserve, shared.log)
-        self.entrance = Entrance(self, shared.names)
-        self.sessions: dict[int, Session] = {}
-        self._counts = shared.counters.row(number)
+        self.sessions = sessions or Sessions(
+            number,
+            settings.name,
+            ServiceLimits(shared.limits, settings),
+            settings.ending,
+            shared.counters,
+            shared.log,
+        )
+        self.sessions.released = self._released
+        self.sessions.passed = shared.passed
+        self.throttle: Throttle = self.sessions.throttle
+        self.acceptor = Acceptor(self, shared.limits, shared.turns, shared.reserve, shared.log)
+        self._pipeline = Pipeline(self)
         self._shared = shared
         self._log = shared.log
         self._refusals = Refusals()
-        self._lifetime: asyncio.TimerHandle | None = None
         self._refreshing: asyncio.Task[None] | None = None
-        self._follow_rules()
+        self._followed: Followed | None = None
+        self._apply()
 
     @property
     def name(self) -> str:
-        """Return the service's name in the file."""
+        """The service's name in the file."""
         return self.settings.name
 
     @property
-    def counts(self) -> Counts:
-        """Return what became of the service's connections, in this loop and those before it."""
-        return self._shared.counters.read(self.number)
+    def limits(self) -> ServiceLimits:
+        """The service's limits, and the slots that its connections hold."""
+        return self.sessions.limits
+
+    @property
+    def refuses_when_full(self) -> bool:
+        """Whether a client that finds no slot is refused instead of queued."""
+        return self.settings.on_full == "refuse"
+
+    @property
+    def pending(self) -> list[Connection]:
+        """The connections that a stage makes wait for the network."""
+        return self._pipeline.pending
 
     def change(self, settings: Settings, pool: Pool, pool_turns: Turns) -> None:
-        """Take new settings. Programs that run keep what they were started with."""
+        """Take new settings. Connections on their way, and programs that run, keep what they met."""
         self.settings = settings
         self.pool = pool
         self.pool_turns = pool_turns
-        self.limits.change(settings)
-        self._follow_rules()
-        if self._lifetime is not None:
-            self._lifetime.cancel()
-            self._lifetime = None
-        self._watch_lifetime()
+        self._apply()
 
-    def _follow_rules(self) -> None:
-        rules = self.settings.rules
-        self.entrance.change(self._shared.follow(rules) if isinstance(rules, RulesFile) else None)
+    def reloaded(self) -> None:
+        """End the throttling, if there is one: whoever reloads may have mended the program."""
+        if self.throttle.throttled:
+            self.throttle.change(self.settings.throttle)
+            self.acceptor.reevaluate()
+
+    def _apply(self) -> None:
+        settings = self.settings
+        self.limits.change(settings)
+        self.sessions.file = settings.executable
+        self.sessions.change(settings.ending)
+        self.throttle.change(settings.throttle)
+        rules: Callable[[], Rules | None] | None = None
+        self._followed = None
+        if isinstance(settings.rules, RulesFile):
+            followed = self._followed = self._shared.follow(settings.rules)
+            rules = lambda: followed.rules  # noqa: E731 - what the file says when it is asked
+        elif settings.rules is not None:
+            table = YamlRules(settings.rules, settings.default_action)
+            rules = lambda: table  # noqa: E731 - as above
+        self._pipeline.change(Resources(settings, self.limits, self._shared.names, rules))
 
     # Connections in
 
     def arrived(self, descriptor: int, ip: str, port: int, listener: Listener) -> None:
-        """Take an accepted connection: it enters, or is refused on the way."""
-        self._counts.add(ACCEPTED)
-        self.entrance.arrived(Arrival(descriptor, plain(ip), port, listener, time.monotonic()))
+        """Take an accepted connection: it is admitted, or refused by a stage."""
+        self.sessions.count(ACCEPTED)
+        connection = Connection(self.sessions, plain(ip), port, time.monotonic())
+        connection.descriptor = descriptor
+        connection.listener = listener
+        self._pipeline.enter(connection)
 
-    def start_ready(self) -> None:
-        """Begin sessions that only waited for a slot."""
-        self.entrance.start_ready()
+    def pends(self, connection: Connection) -> None:
+        """Take note that a stage makes a connection wait for the network."""
+        self.sessions.waiting.add(connection)
+
+    def admitted(self, connection: Connection) -> None:
+        """Begin the session of a connection that all stages have let through, or have it wait for a slot."""
+        assert connection.slot is not None
+        if connection.slot.session:
+            self.start(connection)  # the acceptor made sure of all else before it accepted
+        else:
+            connection.take(Event.ADMITTED)
+            self.sessions.waiting.add(connection)
+            self.acceptor.enqueue(connection)
+
+    def settled(self) -> None:
+        """Take note that a connection waits for the network no more: there is room for another."""
+        self.acceptor.reevaluate()
 
     @property
     def fresh(self) -> bool:
-        """Whether the rules may be used as they are."""
-        return self.entrance.fresh
+        """Whether the rules may be used as they are; if not, refresh() looks at their file."""
+        return self._followed is None or self._followed.fresh
 
     def refresh(self) -> None:
         """Look whether the rules have changed, and go on then."""
@@ -143,28 +184,108 @@ class Service:
 
     async def _refresh(self) -> None:
         try:
-            await self.entrance.refresh()
+            if self._followed is not None:
+                await self._followed.refresh()
         finally:
             self._refreshing = None
-            self.gate.resume(Hold.RULES)
+            self.acceptor.reevaluate()
 
-    def may_start(self) -> bool:
-        """Return whether a launcher can take a start now, and the service is not throttled."""
-        return self.throttle.wait(time.monotonic()) == 0.0 and self.pool.choose() is not None
+    def start(self, connection: Connection) -> None:
+        """Begin the session of a connection that has all it needs: hand it to a launcher."""
+        assert connection.listener is not None
+        number, now = self._shared.next_connection(), time.monotonic()
+        descriptor = connection.descriptor
+        head = START_HEAD.pack(
+            START,
+            self.number,
+            number,
+            session_tag.pack(connection.began, connection.ip, connection.port, self.name),
+        )
+        packet = head + variables(
+            local_variables(*connection.listener.end(descriptor), self.settings.env_dialect),
+            connection.ip,
+            connection.port,
+            number,
+            self.settings.env_dialect,
+            connection.found,
+            connection.env,
+        )
+        self.sessions.waiting.discard(connection)
+        connection.hand(number, now)
+        self.sessions.add(connection)
+        if self.throttle.starting(now):
+            events.service_recovered(self._log, self.name)
+        reason = self._send(connection, packet, descriptor)
+        os.close(descriptor)
+        if reason:
+            # Not at once: the slot that it gives back may let in the next, and so on without end.
+            asyncio.get_running_loop().call_soon(connection.start_failed, reason)
+        self._shared.handed_over()
 
-    def begun(self) -> None:
-        """Let the gate open again if it was held because so many were on their way."""
-        asyncio.get_running_loop().call_soon(self.gate.resume, Hold.FULL)
+    def _send(self, connection: Connection, packet: bytes, client: int) -> int:
+        """Send a connection to a launcher; return 0, or the errno of why it could not be."""
+        launcher = self.pool.choose()
+        if launcher is None:
+            return NOT_TAKEN
+        try:
+            taken = launcher.start(connection.number, packet, client, connection)
+        except OSError as problem:
+            return problem.errno or NOT_TAKEN
+        return 0 if taken else NOT_TAKEN
+
+    def _released(self) -> None:
+        """See who can have a slot that was released: services that wait for the daemon's come first."""
+        self._shared.slot_released()
+        self.acceptor.reevaluate()
+
+    # Connections that get no program
+
+    def refuse_full(self, connection: Connection) -> None:
+        """Refuse an admitted connection: there is no slot for its session."""
+        self.refuse(connection, over_limit(Refusal.FULL, connection.rule, self.settings))
+
+    def refuse(self, connection: Connection, refused: Refused) -> None:
+        """Close a client's connection; a slot that it has is free again."""
+        now = time.monotonic()
+        connection.take(Event.REFUSED)
+        self.sessions.count(REFUSED[refused.reason])
+        send_away(connection.descriptor, refused.message.encode())
+        connection.descriptor = NO_DESCRIPTOR
+        if self._refusals.note(refused.reason, now):
+            events.connection_refused(self._log, self.settings, connection, refused.reason, refused.rule)
+        elif self._refusals.untold == 1:
+            asyncio.get_running_loop().call_later(self._refusals.ends - now, self.summarise)
+        self.sessions.waiting.discard(connection)
+        self.sessions.passed(connection)
+        if connection.slot is not None:
+            self.sessions.release(connection.slot)
+
+    def dropped(self, remote: str, reason: str) -> None:
+        """Count a connection that was accepted only to be closed, for want of descriptors."""
+        self.sessions.count(ACCEPTED)
+        self.sessions.count(FAILED[DESCRIPTORS])
+        events.connection_dropped(self._log, self.name, remote, reason)
+
+    def summarise(self) -> None:
+        """Log how many refusals were not logged one by one, unless that is done already."""
+        if self._refusals.untold:
+            seconds = round(time.monotonic() - self._refusals.ends + WINDOW, 3)
+            events.connections_refused(self._log, self.name, seconds, self._refusals.summary())
+
+    # The end, and the next loop
 
     def close(self) -> None:
-        """Accept nothing more; sessions go on to their end."""
-        self.gate.serve([])
-        self.entrance.close()
+        """Accept nothing more, and refuse who waits; sessions go on to their end."""
+        self.acceptor.serve([])
+        self._pipeline.close()
+        for connection in self.acceptor.empty():
+            self.refuse(connection, Refused(CLOSED))
 
-    async def leave(self, patience: float) -> None:
+    async def drain(self, grace: float) -> None:
         """Accept nothing more; those on their way in have so many seconds. Another loop goes on."""
-        self.gate.serve([])
-        await self.entrance.leave(patience)
+        self.acceptor.serve([])
+        await self._pipeline.drain(grace)
+        self.close()
         self.summarise()
 
     def to_state(self, now: float) -> dict[str, Any]:
@@ -181,165 +302,3 @@ class Service:
         self.limits.from_state(limits, now)
         self.throttle.from_state(throttle, now)
         self._refusals.from_state(refusals, now)
-
-    def waits(self) -> None:
-        """Have the gate held while connections that are in already wait for a slot."""
-        self.gate.check()
-
-    def begin(self, arrival: Arrival) -> None:
-        """Begin the session of a connection that has all it needs: hand it to a launcher."""
-        assert arrival.slot is not None
-        session = Session(self, self._shared.next_connection(), arrival.ip, arrival.port, arrival.began)
-        session.slot = arrival.slot
-        session.handed = time.monotonic()
-        head = START_HEAD.pack(
-            START,
-            self.number,
-            session.connection,
-            session_tag.pack(session.began, session.ip, session.port, self.name),
-        )
-        told = variables(
-            local_variables(*arrival.listener.end(arrival.descriptor), self.settings.env_dialect),
-            session.ip,
-            session.port,
-            session.connection,
-            self.settings.env_dialect,
-            arrival.found,
-            arrival.env,
-        )
-        self.sessions[session.connection] = session
-        if self.throttle.starting(session.handed):
-            events.service_recovered(self._log, self.name)
-        reason = self._start(session, head + told, arrival.descriptor)
-        os.close(arrival.descriptor)
-        if reason:
-            # Not at once: the slot that it gives back may let in the next, and so on without end.
-            asyncio.get_running_loop().call_soon(session.start_failed, reason)
-        self._watch_lifetime()
-        self._shared.handed_over()
-
-    def _start(self, session: Session, packet: bytes, client: int) -> int:
-        """Send the session to a launcher; return 0, or the errno of why it could not be."""
-        launcher = self.pool.choose()
-        if launcher is None:
-            return NOT_TAKEN
-        try:
-            taken = launcher.start(session.connection, packet, client, session)
-        except OSError as problem:
-            return problem.errno or NOT_TAKEN
-        return 0 if taken else NOT_TAKEN
-
-    def dropped(self, remote: str, reason: str) -> None:
-        """Count a connection that was accepted only to be closed, for want of descriptors."""
-        self._counts.add(ACCEPTED)
-        self._counts.add(FAILED[DESCRIPTORS])
-        events.connection_dropped(self._log, self.name, remote, reason)
-
-    def refuse(self, arrival: Arrival, reason: str, message: str, rule: Rule | None = None) -> None:
-        """Send a client away; a slot that it has is free again."""
-        now = time.monotonic()
-        self._counts.add(REFUSED[reason])
-        send_away(arrival.descriptor, message.encode())
-        if self._refusals.note(reason, now):
-            events.connection_refused(self._log, self.settings, arrival, reason, rule)
-        elif self._refusals.untold == 1:
-            asyncio.get_running_loop().call_later(self._refusals.ends - now, self.summarise)
-        if arrival.slot is not None:
-            self._release(arrival.slot)
-
-    def summarise(self) -> None:
-        """Log how many refusals were not logged one by one, unless that is done already."""
-        if self._refusals.untold:
-            seconds = round(time.monotonic() - self._refusals.ends + WINDOW, 3)
-            events.connections_refused(self._log, self.name, seconds, self._refusals.summary())
-
-    # Sessions' ends
-
-    def found(self, connection: int, ip: str, port: int, began: float, *, counted: bool) -> Session:
-        """Take in a session that an earlier loop began; counted: which has counted it as accepted."""
-        session = Session(self, connection, ip, port, began)
-        session.slot = self.limits.restore(ip)
-        if not counted:
-            self._counts.add(ACCEPTED)
-        self.sessions[connection] = session
-        return session
-
-    def all_found(self) -> None:
-        """Put the sessions that were found in the order of their begin."""
-        self.sessions = dict(sorted(self.sessions.items(), key=lambda item: item[1].began))
-        self._watch_lifetime()
-
-    def started(self, session: Session, pid: int) -> None:
-        """Take note that a session's program runs."""
-        events.connection_started(self._log, session, pid)
-
-    def session_served(self, session: Session) -> None:
-        """Count out a session whose program has ended."""
-        now = time.monotonic()
-        assert session.process is not None
-        returncode = session.process.get_returncode()
-        how = outcome(returncode, asked=session.ending)
-        self._shared.counters.count_out(self._counts, SERVED[how], session.connection)
-        events.connection_served(self._log, session, now)
-        if now - session.handed < GRACE and (returncode in FAILURES or returncode in CRASHES):
-            # Clients that are exempt have no key, and each counts by its address.
-            pause = self.throttle.started_badly(session.slot.client or session.ip, now)
-            self._failing(pause, in_words(returncode))
-        elif self.throttle.ended_well(session.handed):
-            events.service_recovered(self._log, self.name)
-        self._count_out(session)
-
-    def session_failed(self, session: Session, reason: int) -> None:
-        """Count out a session whose program could not be started."""
-        now = time.monotonic()
-        self._shared.counters.count_out(self._counts, failed_column(reason), session.connection)
-        events.connection_failed(self._log, session, self.settings.executable, reason, now)
-        if reason not in (NOT_TAKEN, errno.EOWNERDEAD):
-            self._failing(self.throttle.cannot_start(now), os.strerror(reason))
-        self._count_out(session)
-
-    def _failing(self, pause: float | None, cause: str) -> None:
-        if pause is not None:
-            events.service_throttled(self._log, self.settings, pause, cause)
-
-    def _count_out(self, session: Session) -> None:
-        """Give a session's slots back: the one place where that happens."""
-        del self.sessions[session.connection]
-        self._release(session.slot)
-
-    def _release(self, slot: Slot) -> None:
-        self.limits.release(slot)
-        self.entrance.start_ready()
-        self.gate.resume(Hold.FULL)
-        self.gate.resume(Hold.THROTTLED)
-        self._shared.session_ended()
-
-    def end_sessions(self) -> None:
-        """End all sessions: SIGTERM, then SIGKILL after kill_timeout."""
-        for session in self.sessions.values():
-            if not session.ending:
-                session.end(self.settings.kill_timeout)
-
-    # Sessions' lifetime
-
-    def _watch_lifetime(self) -> None:
-        """Keep one timer, for the session that has lived longest, if lifetimes are limited."""
-        limit = self.settings.max_lifetime
-        if limit is None or self._lifetime is not None:
-            return
-        oldest = next((session for session in self.sessions.values() if not session.ending), None)
-        if oldest is not None:
-            wait = max(0.0, oldest.handed + limit - time.monotonic())
-            self._lifetime = asyncio.get_running_loop().call_later(wait, self._end_of_life, limit)
-
-    def _end_of_life(self, limit: float) -> None:
-        """End the sessions that have lived too long; the eldest come first."""
-        self._lifetime = None
-        now = time.monotonic()
-        for session in self.sessions.values():
-            if session.handed + limit > now:
-                break
-            if not session.ending:
-                events.lifetime_exceeded(self._log, session, limit)
-                session.end(self.settings.kill_timeout)
-        self._watch_lifetime()

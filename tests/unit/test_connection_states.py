@@ -4,13 +4,13 @@ import itertools
 
 import pytest
 
-from ucspid.policy.session_states import NEXT, Event, State, step
+from ucspid.policy.connection_states import ENDED, NEXT, Event, State, step
 
 PAIRS = list(itertools.product(State, Event))
 
 
 def test_every_state_is_reached_from_the_first() -> None:
-    reached = {State.HANDED}
+    reached = {State.ACCEPTED}
     for _ in State:
         reached |= {after for (before, _event), after in NEXT.items() if before in reached}
     assert reached == set(State)
@@ -18,7 +18,7 @@ def test_every_state_is_reached_from_the_first() -> None:
 
 def test_the_end_is_reached_from_every_other_state_and_never_left() -> None:
     leads_on = {before for before, _event in NEXT}
-    assert leads_on == set(State) - {State.ENDED}
+    assert leads_on == set(State) - ENDED
 
 
 @pytest.mark.parametrize(("state", "event"), [pair for pair in PAIRS if pair in NEXT])

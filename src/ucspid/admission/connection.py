@@ -1,0 +1,123 @@
+"""One accepted connection: one object from accept(2) to its end.
+
+Its states are in policy.connection_states.
+"""
+
+import asyncio
+from typing import Protocol, cast
+
+from ucspid.admission.listener import Listener
+from ucspid.limits import Slot
+from ucspid.net.address import endpoint
+from ucspid.policy.client_facts import NOTHING, Found
+from ucspid.policy.connection_states import Event, State, step
+from ucspid.rules.rule import Environment, Rule, Rules
+from ucspid.spawn import Process
+
+NO_DESCRIPTOR = -1
+
+
+class Sessions(Protocol):
+    """Who counts a session in and out."""
+
+    @property
+    def name(self) -> str:
+        """The service's name."""
+
+    @property
+    def kill_timeout(self) -> float:
+        """Seconds between SIGTERM and SIGKILL for a program that is to end."""
+
+    def started(self, connection: "Connection", pid: int) -> None:
+        """Take note that the connection's program runs."""
+
+    def served(self, connection: "Connection") -> None:
+        """Count out a session whose program has ended."""
+
+    def failed(self, connection: "Connection", reason: int) -> None:
+        """Count out a session whose program could not be started: an errno."""
+
+
+class Connection(asyncio.SubprocessProtocol):
+    """What is known of a connection. To a launcher's process it is an asyncio.SubprocessProtocol."""
+
+    __slots__ = (
+        "began", "deadline", "descriptor", "ending", "env", "found", "handed", "ip", "listener", "number",
+        "port", "process", "rule", "rules", "service", "slot", "state",
+    )  # fmt: skip
+
+    def __init__(self, service: Sessions, ip: str, port: int, began: float) -> None:
+        """Describe a connection with the client at ip and port, accepted at a monotonic time."""
+        self.service = service
+        self.ip = ip
+        self.port = port
+        self.began = began
+        self.state = State.ACCEPTED
+        self.number = 0
+        """The id that logs and the program know it by; 0 until it is handed to a launcher."""
+        self.slot: Slot | None = None
+        """What it holds in the limits."""
+        self.descriptor = NO_DESCRIPTOR
+        """Our copy of the client's socket, until it is handed to a launcher or closed."""
+        self.listener: Listener | None = None
+        self.deadline = 0.0
+        """The monotonic time by which every stage that waits must have come to a result."""
+        self.found: Found = NOTHING
+        self.rules: Rules | None = None
+        """The rules that it met: those of the moment at which it was accepted."""
+        self.rule: Rule | None = None
+        """The rule that applies to it, once it is known."""
+        self.env: Environment = ()
+        self.handed = began
+        """When it went to a launcher: what its program's time is counted from."""
+        self.process: Process | None = None
+        self.ending = False
+
+    @property
+    def remote(self) -> str:
+        """Return the client's address and port as logs show them."""
+        return endpoint(self.ip, self.port)
+
+    def take(self, event: Event) -> None:
+        """Go on to the next state. Raises AssertionError for an event that cannot be in this one."""
+        self.state = step(self.state, event)
+
+    def hand(self, number: int, now: float) -> None:
+        """Become a session with this number: what only admission needed is forgotten."""
+        self.take(Event.HANDED)
+        self.number = number
+        self.handed = now
+        self.descriptor = NO_DESCRIPTOR
+        self.found = NOTHING
+        self.rules = None
+        self.env = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take note that the program runs."""
+        self.take(Event.STARTED)
+        self.process = cast("Process", transport)
+        self.service.started(self, self.process.pid)
+        if self.ending:
+            self.end(self.service.kill_timeout)
+
+    def start_failed(self, reason: int) -> None:
+        """End: the program could not be started."""
+        self.take(Event.START_FAILED)
+        self.service.failed(self, reason)
+
+    def process_exited(self) -> None:
+        """End: the program has ended."""
+        self.take(Event.EXITED)
+        self.service.served(self)
+
+    def end(self, kill_timeout: float) -> None:
+        """Send SIGTERM to the program, and SIGKILL if it still runs after kill_timeout seconds."""
+        self.ending = True
+        if self.process is not None:
+            self.process.terminate()
+        asyncio.get_running_loop().call_later(kill_timeout, self.kill)
+
+    def kill(self) -> None:
+        """Send SIGKILL to the program if it runs."""
+        if self.process is not None:
+            self.process.close()

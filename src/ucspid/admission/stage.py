@@ -1,0 +1,78 @@
+"""What a stage of admission is: it lets a connection go on, refuses it, or waits for the network first."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ucspid.admission.connection import Connection
+from ucspid.limits import ServiceLimits
+from ucspid.plan import Service as Settings
+from ucspid.rules.rule import Rule, Rules
+
+if TYPE_CHECKING:
+    from ucspid.lookup.names import Names
+
+DENIED = "denied"
+NO_RULES = "no_rules"
+CLOSED = "closed"
+TIMED_OUT = "timed_out"
+BUG = "internal_error"
+"""Reasons of refusals beside those of limits.Refusal: a rule; a rules file that could never be read;
+a service that goes; a stage that is late; a bug of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The end of a connection that is not admitted: reason is a name in the log and in the counts.
+
+    message is sent to the client; rule is the one that decided, if one did.
+    """
+
+    reason: str
+    message: str = ""
+    rule: Rule | None = None
+
+
+Outcome = Refused | None
+"""None lets the connection go on to the next stage."""
+
+
+class Stage(Protocol):
+    """One decision on a connection."""
+
+    def enter(self, connection: Connection) -> Outcome | Coroutine[None, None, Outcome]:
+        """Decide at once, or return what decides once the network has answered.
+
+        A coroutine must end by connection.deadline with what it has by then. It holds no
+        session's slot while it waits.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What stages of one service work with, under the settings that its connections meet."""
+
+    settings: Settings
+    limits: ServiceLimits
+    names: "Names | None"
+    rules: Callable[[], Rules | None] | None
+    """Returns the rules as they are now; None where the service has none."""
+
+
+Make = Callable[[Resources], Stage | None]
+"""Makes a service's stage, or None where its settings need none."""
+
+
+def denied(rule: Rule, settings: Settings) -> bool:
+    """Say whether a rule, or the default of the service where none matched, refuses the client."""
+    verdict = settings.default_action if rule.where == DEFAULT else rule.verdict
+    return verdict == "deny"
+
+
+def refusal_of(rule: Rule) -> Refused:
+    """Return the refusal of a client whom a rule denies."""
+    return Refused(DENIED, rule.message or "", rule)
+
+
+DEFAULT = "default"
+"""Where a rule is said to stand that applies because none matched."""

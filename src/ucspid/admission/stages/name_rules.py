@@ -1,0 +1,40 @@
+"""Rules that needed a name, and the limits that such a rule sets."""
+
+import time
+
+from ucspid.admission.connection import Connection
+from ucspid.admission.stage import Outcome, Resources, denied, refusal_of
+from ucspid.admission.stages.client_limits import limits_of, loosest, over_limit
+
+
+class NameRules:
+    """Finds the rule of a client that the address alone did not decide on."""
+
+    def __init__(self, resources: Resources) -> None:
+        """Take the settings of a service that has rules."""
+        self._settings = resources.settings
+        self._limits = resources.limits
+        self._rules_set_limits = loosest(resources.settings) is not None
+
+    def enter(self, connection: Connection) -> Outcome:
+        """Refuse a client that its rule denies, or that is over the limits of its rule."""
+        if connection.rule is not None:
+            return None
+        assert connection.rules is not None
+        assert connection.slot is not None
+        found = connection.found
+        rule = connection.rule = connection.rules.match(connection.ip, found.remote_host, found.info)
+        if denied(rule, self._settings):
+            return refusal_of(rule)
+        if self._rules_set_limits:
+            limits = limits_of(rule, self._settings)
+            refusal = self._limits.check(connection.slot, limits, time.monotonic())
+            if refusal is not None:
+                return over_limit(refusal, rule, self._settings)
+        connection.env = rule.env
+        return None
+
+
+def make(resources: Resources) -> NameRules | None:
+    """Return the stage of a service that has rules."""
+    return None if resources.rules is None else NameRules(resources)

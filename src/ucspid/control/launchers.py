@@ -1,0 +1,152 @@
+"""The launchers as the loop has them: a pool for each privilege profile, and the services waiting for it."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from ucspid.admission.acceptor import Turns
+from ucspid.errors import WireError
+from ucspid.observe import events
+from ucspid.recovery.takeover import Before
+from ucspid.sessions.service import Service
+from ucspid.spawn import STUCK_AFTER, Launcher, Pool
+
+
+class LauncherMaster(Protocol):
+    """What the loop may ask of the master for its launchers."""
+
+    def more_launchers(self, profile: int) -> None:
+        """Ask for another launcher of a profile."""
+
+    def broken_launcher(self, number: int) -> None:
+        """Ask for a launcher to be replaced: it does not answer, or sends garbage."""
+
+
+class Launchers:
+    """All launchers, by their numbers, and their pools, by the numbers of profiles."""
+
+    def __init__(
+        self, log: FilteringBoundLogger, master: LauncherMaster, before: Before, heard: Callable[[], None]
+    ) -> None:
+        """Begin with none; before knows sessions of earlier loops; heard() is called after reports."""
+        self.by_number: dict[int, Launcher] = {}
+        self._log = log
+        self._master = master
+        self._before = before
+        self._heard = heard
+        self._pools: dict[int, tuple[Pool, Turns]] = {}
+        self._open = False
+        self._watching = False
+
+    @property
+    def synced(self) -> bool:
+        """Whether all have said what runs there."""
+        return all(launcher.synced for launcher in self.by_number.values())
+
+    def add(self, number: int, profile: int, sock: socket.socket, *, leaving: bool) -> None:
+        """Take in a launcher; its sessions of before are found first."""
+        pool, turns = self.pool(profile)
+        launcher = Launcher(number, sock, self._before, partial(self._changed, turns))
+        self.by_number[number] = launcher
+        pool.add(launcher)
+        if leaving:
+            launcher.leave()
+        asyncio.get_running_loop().add_reader(launcher.fileno(), self._receive, launcher)
+
+    def lose(self, number: int) -> None:
+        """Forget a launcher that has left, or that is gone and not replaced."""
+        launcher = self.by_number.pop(number, None)
+        if launcher is None:
+            return
+        asyncio.get_running_loop().remove_reader(launcher.fileno())
+        for pool, _turns in self._pools.values():
+            pool.launchers.pop(number, None)
+        launcher.lost()
+        launcher.close()
+        self._heard()
+
+    def pool(self, profile: int) -> tuple[Pool, Turns]:
+        """Return the pool of a profile, and the turns of the services that wait for it."""
+        if profile not in self._pools:
+            pool = Pool(partial(self._master.more_launchers, profile))
+            pool.open = self._open
+            self._pools[profile] = pool, Turns(lambda: pool.choose() is not None)
+        return self._pools[profile]
+
+    def served_by(self, number: int, services: Iterable[Service]) -> list[str]:
+        """Return the names of the services that a launcher serves."""
+        return [service.name for service in services if number in service.pool.launchers]
+
+    def open(self) -> None:
+        """Take starts from now on."""
+        self._open = True
+        for pool, turns in list(self._pools.values()):
+            pool.open = True
+            turns.go_on()
+
+    def release(self, profiles: Iterable[int]) -> None:
+        """Let launchers of all but these profiles exit with their last program."""
+        for number in self._pools.keys() - profiles:
+            pool, _turns = self._pools[number]
+            for launcher in pool.launchers.values():
+                launcher.leave()
+            if not pool.launchers:
+                del self._pools[number]
+
+    def leave(self) -> None:
+        """Let all exit with their last program."""
+        for launcher in self.by_number.values():
+            launcher.leave()
+
+    def replace_silent(self) -> None:
+        """Have those replaced that have not said what runs there; what they ran goes on."""
+        for launcher in self.by_number.values():
+            if not launcher.synced:
+                events.launcher_stuck(self._log, launcher.number, launcher.pid)
+                self._master.broken_launcher(launcher.number)
+
+    def watch(self) -> None:
+        """Keep a timer while starts are in flight, to notice launchers that are stuck."""
+        if not self._watching:
+            self._watching = True
+            asyncio.get_running_loop().call_later(STUCK_AFTER, self._notice_stuck)
+
+    def _receive(self, launcher: Launcher) -> None:
+        try:
+            there = launcher.receive()
+        except WireError as problem:
+            events.launcher_broken(self._log, launcher.number, str(problem))
+            self._master.broken_launcher(launcher.number)
+        else:
+            if not there:
+                self.lose(launcher.number)
+
+    def _changed(self, turns: Turns) -> None:
+        self._heard()
+        turns.go_on()
+
+    def _notice_stuck(self) -> None:
+        self._watching = False
+        busy = False
+        for pool, turns in list(self._pools.values()):
+            busy = busy or pool.busy
+            for launcher in pool.notice_stuck():
+                events.launcher_stuck(self._log, launcher.number, launcher.pid)
+            turns.go_on()
+        self._replace_overdue()
+        if busy:
+            self.watch()
+
+    def _replace_overdue(self) -> None:
+        """Have the launcher replaced whose start has been waiting longest for an answer.
+
+        One at a time: of two that die at once nobody knows whose start a program was.
+        """
+        overdue = [launcher for launcher in self.by_number.values() if launcher.overdue]
+        if overdue:
+            launcher = min(overdue, key=lambda item: next(iter(item.in_flight)))
+            self._master.broken_launcher(launcher.number)

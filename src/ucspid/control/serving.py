@@ -1,0 +1,170 @@
+"""The event loop's services and launchers put together, and the orders of the master carried out on them."""
+
+import asyncio
+import socket
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from ucspid import plan
+from ucspid.admission.connection import Connection
+from ucspid.control.launchers import LauncherMaster, Launchers
+from ucspid.control.opening import Opening
+from ucspid.control.services import Planned, Services
+from ucspid.ipc.counters import Counters
+from ucspid.observe import events
+from ucspid.recovery.handover import Inheritance, stop_listening, write
+from ucspid.recovery.takeover import Before
+from ucspid.sessions.service import Shared
+
+if TYPE_CHECKING:
+    from ucspid.lookup.names import Names
+
+
+class LoopMaster(LauncherMaster, Protocol):
+    """What the loop may ask of the master."""
+
+    def reload_for_rules(self) -> None:
+        """Ask for a reload: a rules file sets variables that launchers do not know of yet."""
+
+    def settled(self) -> None:
+        """Say that no connection is on its way any more that has met an earlier plan."""
+
+    def drained(self) -> None:
+        """Say that the last session has ended."""
+
+
+class Server:
+    """Takes plans and launchers, takes over what an earlier loop has left, drains."""
+
+    def __init__(
+        self,
+        log: FilteringBoundLogger,
+        master: LoopMaster,
+        names: "Names | None",
+        counters: Counters,
+        now: float,
+    ) -> None:
+        """Begin with nothing; plans and launchers come from the master.
+
+        Without names no service may want any looked up. now is seconds of the epoch: see Before.
+        """
+        self.draining = False
+        self.services = Services(log, counters, master.reload_for_rules, self._slot_released)
+        self.before = Before(self.services.owner, counters, log, now)
+        self.launchers = Launchers(log, master, self.before, self._heard)
+        self.opening = Opening(self.services, self.launchers, self.before, log)
+        self._log = log
+        self._master = master
+        self._inheritance = Inheritance(log)
+        self._shared = Shared(
+            log=log,
+            limits=self.services.limits,
+            counters=counters,
+            turns=self.services.turns,
+            reserve=self.services.reserve,
+            names=names,
+            follow=self.services.rules_files.follow,
+            next_connection=self.before.next_connection,
+            handed_over=self.launchers.watch,
+            slot_released=self._slot_released,
+            passed=self.services.passed,
+        )
+
+    def take(
+        self,
+        max_connections: int,
+        changed: list[Planned],
+        kept: Iterable[int] = (),
+        endings: Mapping[tuple[int, str], plan.Ending] | None = None,
+    ) -> None:
+        """Go over to a plan: its listeners and launchers are known."""
+        services = self.services
+        served = services.served()
+        taken = services.take(
+            max_connections, changed, kept, self.launchers.pool, self._shared, endings or {}
+        )
+        for service in taken:
+            self._inheritance.take_up(service)  # a session of before may have made it known already
+        services.serve(taken)
+        self.launchers.release(services.profiles)
+        services.report_listeners(served)
+        services.turns.go_on()
+        services.when_settled(self._in_flight(), self._master.settled)
+
+    def _in_flight(self) -> list[Connection]:
+        return [
+            process.protocol
+            for launcher in self.launchers.by_number.values()
+            for process in launcher.in_flight.values()
+            if isinstance(process.protocol, Connection)
+        ]
+
+    def add_launcher(self, number: int, profile: int, sock: socket.socket, *, leaving: bool) -> None:
+        """Take in a launcher; its sessions of before are found first."""
+        self.launchers.add(number, profile, sock, leaving=leaving)
+
+    def begin(self) -> None:
+        """Begin to accept as soon as all launchers have said what runs there: the first plan is complete."""
+        self._inheritance.forget()
+        self.opening.begin()
+
+    # Another loop before, another loop after
+
+    def inherit(self, memory: int) -> None:
+        """Take up what a loop that left has handed over; before the first plan."""
+        self.before.go_on_after(self._inheritance.read(memory))
+
+    async def hand_over(self, memory: int | None) -> None:
+        """Accept nothing more; write down what the next loop goes on from. Sessions live on."""
+        services = list(self.services.by_number.values())
+        await stop_listening(services, self.launchers.by_number.values())
+        if memory is not None:
+            write(memory, services, self.before.last_connection)
+
+    # The end
+
+    def drain(self, *, at_once: bool, deadline: bool = True) -> None:
+        """Accept nothing more; let the sessions end, for drain_timeout at most if there is a deadline.
+
+        At once, or after that, programs get SIGTERM, and after kill_timeout SIGKILL. While
+        sessions of before are not all counted, it waits until they are.
+        """
+        if not self.opening.known.is_set():
+            self.opening.first(partial(self.drain, at_once=at_once, deadline=deadline))
+            if not self.opening.begun:
+                self.begin()
+            return
+        if not self.draining:
+            self.draining = True
+            longest = max((item.drain_timeout for item in self.services.all_sessions()), default=0.0)
+            events.draining(self._log, self.services.live, 0.0 if at_once else longest if deadline else None)
+            served = self.services.served()
+            self.services.close()
+            self.services.report_listeners(served)
+        for sessions in self.services.all_sessions():
+            if at_once:
+                sessions.end_all()
+            elif deadline:
+                asyncio.get_running_loop().call_later(sessions.drain_timeout, sessions.end_all)
+        self._finish_if_drained()
+
+    def _heard(self) -> None:
+        self.opening.heard()
+
+    def _slot_released(self) -> None:
+        self.services.turns.go_on()
+        if self.services.retired and self.opening.known.is_set():
+            self.services.forget_retired()
+        self._finish_if_drained()
+
+    def _finish_if_drained(self) -> None:
+        if not self.draining or self.services.live:
+            return
+        for service in self.services.by_number.values():
+            service.summarise()
+        self.launchers.leave()
+        events.drained(self._log)
+        self._master.drained()

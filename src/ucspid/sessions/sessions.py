@@ -1,0 +1,192 @@
+"""The sessions of one service: counted in when they are handed to a launcher, counted out once at their end.
+
+They outlive the service: one that the plan has no more is its sessions and nothing else.
+"""
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import Callable
+
+from structlog.typing import FilteringBoundLogger
+
+from ucspid.admission.connection import Connection
+from ucspid.ipc.counters import ACCEPTED, SERVED, Counters, Counts, failed_column
+from ucspid.limits import ServiceLimits, Slot
+from ucspid.observe import events
+from ucspid.plan import Ending
+from ucspid.policy.outcome import outcome
+from ucspid.policy.throttle import Throttle
+
+NOT_TAKEN = errno.ENOBUFS
+"""What a start fails with that the kernel did not take from the loop; no fault of the program's."""
+
+
+class Sessions:
+    """Living sessions, and the slots that connections of their service hold."""
+
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        limits: ServiceLimits,
+        ending: Ending,
+        counters: Counters,
+        log: FilteringBoundLogger,
+    ) -> None:
+        """Begin with none; ending says how they end."""
+        self.number = number
+        self.name = name
+        self.limits = limits
+        self.throttle = Throttle(None)
+        self.file = ""
+        """The program, for events; empty for a service that the plan has no more."""
+        self.by_number: dict[int, Connection] = {}
+        self.waiting: set[Connection] = set()
+        """Connections that are no session yet, and wait: for the network, a slot or a launcher."""
+        self.released: Callable[[], None] = _nothing
+        """Called when a slot was released, or a session has ended."""
+        self.passed: Callable[[Connection], None] = _nothing_of
+        """Called when a connection has come where no plan before the present one matters to it."""
+        self._ending = ending
+        self._row = counters.row(number)
+        self._counters = counters
+        self._log = log
+        self._lifetime: asyncio.TimerHandle | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the service's connections, in this loop and those before it."""
+        return self._counters.read(self.number)
+
+    @property
+    def kill_timeout(self) -> float:
+        """Seconds between SIGTERM and SIGKILL for a program that is to end."""
+        return self._ending.kill_timeout
+
+    @property
+    def drain_timeout(self) -> float:
+        """Seconds that sessions may take to end by themselves when the daemon stops."""
+        return self._ending.drain_timeout
+
+    @property
+    def unknown(self) -> int:
+        """How many slots are held by nobody known here: none, but for a bug."""
+        waiting = sum(connection.slot is not None for connection in self.waiting)
+        return self.limits.live - len(self.by_number) - waiting
+
+    def change(self, ending: Ending) -> None:
+        """End sessions in another way from now on."""
+        self._ending = ending
+        if self._lifetime is not None:
+            self._lifetime.cancel()
+            self._lifetime = None
+        self._watch_lifetime()
+
+    def count(self, column: str) -> None:
+        """Count a connection: a column of ipc.counters."""
+        self._row.add(column)
+
+    # Sessions begin
+
+    def add(self, connection: Connection) -> None:
+        """Take in a connection that is on its way to a launcher."""
+        self.by_number[connection.number] = connection
+        self._watch_lifetime()
+
+    def found(self, number: int, ip: str, port: int, began: float, *, counted: bool) -> Connection:
+        """Take in a session that an earlier loop began; counted: which has counted it as accepted."""
+        connection = Connection(self, ip, port, began)
+        connection.slot = self.limits.restore(ip)
+        connection.hand(number, began)
+        if not counted:
+            self.count(ACCEPTED)
+        self.by_number[number] = connection
+        return connection
+
+    def all_found(self) -> None:
+        """Put the sessions that were found in the order of their begin."""
+        self.by_number = dict(sorted(self.by_number.items(), key=lambda item: item[1].began))
+        self._watch_lifetime()
+
+    # Sessions' ends
+
+    def started(self, connection: Connection, pid: int) -> None:
+        """Take note that a connection's program runs."""
+        self.throttle.started(connection.handed)
+        events.connection_started(self._log, connection, pid)
+        self.passed(connection)
+
+    def served(self, connection: Connection) -> None:
+        """Count out a session whose program has ended."""
+        now = time.monotonic()
+        assert connection.process is not None
+        how = outcome(connection.process.get_returncode(), asked=connection.ending)
+        self._counters.count_out(self._row, SERVED[how], connection.number)
+        events.connection_served(self._log, connection, now)
+        if self.throttle.ended(connection.handed):
+            events.service_recovered(self._log, self.name)
+        self._count_out(connection)
+
+    def failed(self, connection: Connection, reason: int) -> None:
+        """Count out a session whose program could not be started.
+
+        A launcher that died, or a kernel that took nothing from the loop, is no fault of the program's.
+        """
+        now = time.monotonic()
+        self._counters.count_out(self._row, failed_column(reason), connection.number)
+        events.connection_failed(self._log, connection, self.file, reason, now)
+        if reason not in (NOT_TAKEN, errno.EOWNERDEAD) and self.throttle.failed(now):
+            cause = os.strerror(reason)
+            events.service_throttled(self._log, self.name, self.file, cause, self.throttle.interval)
+        self.passed(connection)
+        self._count_out(connection)
+
+    def release(self, slot: Slot) -> None:
+        """Give a slot back, and see who can have it."""
+        self.limits.release(slot)
+        self.released()
+
+    def _count_out(self, connection: Connection) -> None:
+        del self.by_number[connection.number]
+        assert connection.slot is not None
+        self.release(connection.slot)
+
+    def end_all(self) -> None:
+        """End all sessions: SIGTERM, then SIGKILL after kill_timeout."""
+        for connection in self.by_number.values():
+            if not connection.ending:
+                connection.end(self.kill_timeout)
+
+    # Sessions' lifetime
+
+    def _watch_lifetime(self) -> None:
+        """Keep one timer, for the session that has lived longest, if lifetimes are limited."""
+        limit = self._ending.max_lifetime
+        if limit is None or self._lifetime is not None:
+            return
+        oldest = next((item for item in self.by_number.values() if not item.ending), None)
+        if oldest is not None:
+            wait = max(0.0, oldest.handed + limit - time.monotonic())
+            self._lifetime = asyncio.get_running_loop().call_later(wait, self._end_of_life, limit)
+
+    def _end_of_life(self, limit: float) -> None:
+        """End the sessions that have lived too long; the eldest come first."""
+        self._lifetime = None
+        now = time.monotonic()
+        for connection in self.by_number.values():
+            if connection.handed + limit > now:
+                break
+            if not connection.ending:
+                events.lifetime_exceeded(self._log, connection, limit)
+                connection.end(self.kill_timeout)
+        self._watch_lifetime()
+
+
+def _nothing() -> None:
+    """Nobody waits for slots of a service that is not in the plan."""
+
+
+def _nothing_of(_connection: Connection) -> None:
+    """No plan before the present one matters."""
