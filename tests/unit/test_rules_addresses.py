@@ -70,7 +70,7 @@ def test_a_network_is_read_back_from_its_text(network: Network) -> None:
         ("192.0.2/24", "not an IP address: '192.0.2'"),
         ("192.0.2.01", "not an IP address"),
         ("2001:db8::1::", "not an IP address"),
-        ("fe80::1%1", "rules take no notice of scopes"),
+        ("fe80::1%1", "an address in a rule has no scope"),
         ("1.2.3.4\0", "not an IP address"),
     ],
 )

@@ -126,8 +126,8 @@ def test_the_default_is_for_whom_no_rule_matches(default: Verdict) -> None:
         ("[::1]", "not an IP address"),
         ("192.0.2.7/24", "192.0.2.7/24 has bits set after its first 24: 192.0.2.0/24 or 192.0.2.7?"),
         ("192.0.2.0/33", "prefix length 33 is over 32"),
-        ("@192.0.2.7", "a user name is wanted before the @"),
-        ("*@192.0.2.7", "a user name is wanted before the @"),
+        ("@192.0.2.7", "a user name is missing before the @"),
+        ("*@192.0.2.7", "a user name is missing before the @"),
         ("u@", "neither an address"),
     ],
 )

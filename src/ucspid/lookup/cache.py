@@ -27,7 +27,7 @@ def lifetime(ttl: float) -> float:
 
 
 class Cache(Generic[K, V]):
-    """Answers until they are too old; of more than it can hold, those go that were not used for longest."""
+    """Answers that are not too old; when it is full, the least recently used one goes."""
 
     def __init__(self, capacity: int) -> None:
         """Begin empty; at most capacity answers are kept."""
@@ -58,7 +58,7 @@ class Cache(Generic[K, V]):
 
 
 class Breaker:
-    """Tells whether the resolver is dead, so that nobody waits for one that is.
+    """Decides whether the resolver is dead, so that nobody waits for a dead one.
 
     A question without an answer proves nothing: it may have been about a client's own zone,
     whose servers are slow on purpose. It is a reason to test the resolver with a question of

@@ -2,8 +2,8 @@
 
 A channel of c-ares has a thread that waits for answers and for changes of /etc/resolv.conf, and
 sleeps otherwise. It also keeps all answers in a cache of its own, for up to an hour and without
-a bound, and cannot be told not to. Clients have a say in what is asked, and could fill the
-memory: so a channel is given up for a new one after so many records, and its cache with it.
+a bound, and has no setting against that. Clients influence what is asked, and could fill the
+memory. So a channel is replaced after so many records, and its cache goes with it.
 """
 
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ class Channels:
         return channel
 
     async def _tidy(self, channel: _Channel) -> None:
-        """Give up a channel that has had its share, as soon as nothing waits for it any more."""
+        """Close a channel that is to be replaced, as soon as nothing waits for it any more."""
         if channel.records >= self._max_records and self._current is channel:
             self._current = None
         if channel is not self._current and not channel.waiting and channel in self._channels:

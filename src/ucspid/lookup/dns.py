@@ -66,8 +66,8 @@ class Bounds:
 class Resolver:
     """Asks the DNS, each question once at a time, and keeps what it answers.
 
-    While the name server is dead (see Breaker), or as many questions wait as may, others fail at
-    once; that is not kept.
+    While the name server is dead (see Breaker), or too many questions wait, further ones fail at
+    once. Such failures are not kept.
     """
 
     def __init__(self, nameservers: Sequence[str] | None = None, bounds: Bounds | None = None) -> None:
@@ -85,7 +85,7 @@ class Resolver:
         return self._channels.idle
 
     def known(self, question: Question) -> Answer | None:
-        """Return the answer if it needs no waiting, None otherwise."""
+        """Return the answer if it is known without waiting, None otherwise."""
         answer = self._cache.get(question, time.monotonic())
         if answer is None and self._breaker.dead:
             self._test_if_due()
@@ -95,7 +95,7 @@ class Resolver:
     async def ask(self, question: Question) -> Answer:
         """Return the answer, after some seconds perhaps.
 
-        Whoever gives up waiting does not stop the question: its answer is kept for the next.
+        A caller that is cancelled does not stop the question: its answer is kept for the next.
         """
         known = self.known(question)
         if known is not None:

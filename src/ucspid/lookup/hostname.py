@@ -1,8 +1,8 @@
-"""Host names from the DNS, in the form in which programs are told them. Pure.
+"""Host names from the DNS, in the form in which programs get them. Pure.
 
 It is the form of tcpserver's resolver: lower case, without a dot at the end, and each byte that
-is not a letter, a digit, a hyphen or an underscore as a backslash and three octal digits. A dot
-inside a label is thus told from one between labels, and no byte is left that could do harm.
+is not a letter, a digit, a hyphen or an underscore as a backslash and three octal digits. So a
+dot inside a label differs from one between labels, and no byte is left that could do harm.
 """
 
 import re
@@ -31,7 +31,7 @@ def hostname(text: str) -> bytes | None:
         labels.pop()
     if not labels or not all(labels) or sum(len(label) + 1 for label in labels) + 1 > MAX_BYTES:
         return None
-    return b".".join(b"".join(_TOLD[octet] for octet in label) for label in labels)
+    return b".".join(b"".join(_ESCAPED[octet] for octet in label) for label in labels)
 
 
 def _labels(text: str) -> list[bytearray]:
@@ -49,4 +49,4 @@ def _told(octet: int) -> bytes:
     return bytes((octet,)) if octet in _UNESCAPED else b"\\%03o" % octet
 
 
-_TOLD = [_told(octet) for octet in range(256)]
+_ESCAPED = [_told(octet) for octet in range(256)]

@@ -1,4 +1,4 @@
-"""All that a service wants to know of the two ends of a connection, looked up at the same time.
+"""What a service asks for about the two ends of a connection, looked up at the same time.
 
 Addresses are the text that accept(2) and getsockname(2) give, without IPv4 mapping and scope id.
 """
@@ -36,7 +36,7 @@ class Names:
         return self._resolver.idle
 
     def cached(self, lookup: Lookup, local: End, remote: End) -> Found | None:
-        """Return what find() would return, if that can be told at once; None otherwise."""
+        """Return what find() would return, if that is known without waiting; None otherwise."""
         if lookup.ident:
             return None
         remote_host = self._known(remote[0], lookup.paranoid) if lookup.remote_host else _NONE

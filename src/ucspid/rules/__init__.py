@@ -1,4 +1,4 @@
-"""Access rules: who may connect to a service, and what the program is told about it.
+"""Access rules: who may connect to a service, and which variables its program gets.
 
 Policy only: addresses and names in, a Rule out. Only bounds.read reads a file and only
 tcprules.install writes one, and nothing here looks anything up.

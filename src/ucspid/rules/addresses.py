@@ -33,7 +33,7 @@ def parse_network(text: str) -> Network:
     whether one address or the whole network was meant.
     """
     if "%" in text:
-        raise ValueError("rules take no notice of scopes")
+        raise ValueError("an address in a rule has no scope")
     address, slash, digits = text.partition("/")
     packed = pack(address)
     width = IPV6 if ":" in address else IPV4

@@ -1,4 +1,4 @@
-"""How large rules may be, and reading a file of them within that: nobody knows what it has become."""
+"""How large rules may be, and reading a file of them within these bounds."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ def read(path: str) -> bytes:
 
 def load(path: str) -> tuple[os.stat_result, bytes]:
     """Return what fstat(2) says of a file, and then what is in it. Raises as read() does."""
-    # Without O_NONBLOCK a FIFO would be waited for.
+    # Without O_NONBLOCK, open(2) of a FIFO would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):

@@ -20,7 +20,7 @@ _PAIR = struct.Struct("<II")
 
 
 class CdbError(ConfigError):
-    """A file is not a sound cdb: at the byte offset something is wrong."""
+    """A file is not a valid cdb: what is wrong, and at which byte offset."""
 
     def __init__(self, path: str, offset: int, why: str) -> None:
         """Keep the place and the reason."""

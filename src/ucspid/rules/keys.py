@@ -56,12 +56,12 @@ def suffixes(host: bytes) -> Iterator[bytes]:
 
 
 def names_host(key: bytes) -> bool:
-    """Tell whether a key is one for a host name, with a user or without."""
+    """Return whether a key is for a host name, with a user or without."""
     return key.startswith(b"=") or b"@=" in key
 
 
 def parse(key: bytes) -> Target:
-    """Return what a key stands for. ValueError for one that was meant to be a network and is none.
+    """Return what a key stands for. Raises ValueError for one that was meant as a network and is not one.
 
     The clients' own keys are in the form that before_prefixes() gets: dotted IPv4, canonical IPv6.
     """
@@ -79,14 +79,14 @@ def parse(key: bytes) -> Target:
     if not at:
         return network
     if tail.endswith(b"."):
-        return key  # tcprules takes it, though no client ever has this key
+        return key  # tcprules accepts it, though no client has this key
     raise ValueError("a user can be combined with one address or host, not with a network")
 
 
 def stored(key: bytes, target: Target) -> bytes:
     """Return the key under which a compiled file holds the rule that was written with this one.
 
-    It is the key itself, but for what tcprules has no notion of: that is stored as ucspi-tcp6
+    It is the key itself, except for what tcprules does not know: that is stored as ucspi-tcp6
     stores it.
     """
     if isinstance(target, Network):
@@ -113,7 +113,7 @@ def _octets(text: str, octets: int) -> Network | None:
     try:
         return parse_network(f"{text}{'.'.join(['0'] * (4 - octets))}/{8 * octets}")
     except ValueError:
-        return None  # tcprules takes it, though no address begins so
+        return None  # tcprules accepts it, though no address begins so
 
 
 def _ipv6(text: str) -> Network:

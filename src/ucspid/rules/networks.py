@@ -123,7 +123,7 @@ def _possible(name: str, value: str) -> bool:
 
 
 def _encode(env: tuple[tuple[str, str], ...]) -> Environment:
-    """Return the variables as bytes, with those bytes back that were not UTF-8 in the file."""
+    """Return the variables as bytes; those that were not UTF-8 in the file are as they were there."""
     return tuple(
         (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape"))
         for name, value in env

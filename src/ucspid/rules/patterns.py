@@ -32,7 +32,7 @@ def parse_pattern(text: str) -> Pattern:
     if not at:
         return Pattern(None, _place(place))
     if not user or user == "*":
-        raise ValueError("a user name is wanted before the @")
+        raise ValueError("a user name is missing before the @")
     return Pattern(user.encode(), _place(place))
 
 
@@ -48,5 +48,5 @@ def _place(text: str) -> tuple[Network, ...] | bytes:
 
 
 def _ends_in_number(name: str) -> bool:
-    """Tell whether the last label has digits only, as no host name's has (RFC 1123, 2.1)."""
+    """Return whether the last label has digits only, as no host name's has (RFC 1123, 2.1)."""
     return name.rpartition(".")[2].isdigit()

@@ -2,10 +2,10 @@
 
     ADDRESS:allow|deny[,NAME="VALUE"]…
 
-The address ends at the first :allow or :deny, so that it may be one of IPv6; every line that
-tcprules takes means here what it means there. The exceptions, all for rules that cannot have
-been meant: a NUL byte in a rule and a variable without a name are refused; an address with a
-slash, which for tcprules matches nobody, is a network, and refused if it is not one.
+The address ends at the first :allow or :deny, so that it may be one of IPv6. Every line that
+tcprules accepts means here what it means there. There are three exceptions, all for rules that
+nobody can have meant: a NUL byte in a rule and a variable without a name are refused; an address
+with a slash, which for tcprules matches nobody, is a network, and is refused if it is not one.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from ucspid.rules.cdb import make
 from ucspid.rules.keys import Target, parse, stored
 
 MAX_PROBLEMS = 20
-"""After that many wrong lines a file is given up: it is probably not a rules file at all."""
+"""After so many wrong lines the rest of a file is not read: it is probably not a rules file at all."""
 
 _RULE = re.compile(rb"(.*?):(allow|deny)(.*)", re.DOTALL)
 _VARIABLE = re.compile(rb",([^=]*)=(.)(.*?)\2", re.DOTALL)
@@ -69,7 +69,7 @@ def compile_text(text: bytes, path: str) -> bytes:
 
 
 def install(content: bytes, path: str) -> None:
-    """Put a file in place at once, so that a reader sees the old one or the new one. Raises OSError.
+    """Replace a file at once: a reader sees either the old one or the new one. Raises OSError.
 
     It is on the disk before it gets its name; whatever goes wrong leaves the old file as it was.
     It has the permissions of the old file, and its owner and group as far as the system allows:
@@ -79,7 +79,7 @@ def install(content: bytes, path: str) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            _take_after(path, descriptor)
+            _copy_owner_and_mode(path, descriptor)
             file.write(content)
             file.flush()
             os.fsync(descriptor)
@@ -89,7 +89,7 @@ def install(content: bytes, path: str) -> None:
         raise
 
 
-def _take_after(path: str, descriptor: int) -> None:
+def _copy_owner_and_mode(path: str, descriptor: int) -> None:
     """Give the file that is being written the owner, group and permissions of the one it replaces."""
     try:
         old = os.stat(path)
