@@ -8,23 +8,31 @@ APT = test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteracti
 
 .PHONY: run setup test soak check format docs peers bench bench-short clean
 
-run: setup
-	@mkdir -p var
-	@if [ "$$(id -u)" = 0 ]; then install -d -o nobody -m 700 var/mail; fi
+run: .venv/ready
 	@printf '%s\n' 'SMTP on 127.0.0.1:2525, POP3 on 127.0.0.1:2110, QMTP on 127.0.0.1:2209; Ctrl-C stops. In another terminal:' \
 	  '  $(BIN)/ucspid status -c config/ucspid.yaml' \
 	  '  $(BIN)/python examples/mail/try_it.py sends mail to you@localhost by SMTP and QMTP and reads it back' \
 	  'Then edit config/ucspid.yaml and try:  $(BIN)/ucspid reload -c config/ucspid.yaml'
 	@exec $(BIN)/ucspid run -c config/ucspid.yaml
 
-setup: .venv/ready
+# All that working on it needs; make run does with less.
+setup: .venv/ready-dev
+
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .venv/ready: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ucspid needs Python 3.11 or newer (make PYTHON=...)")'
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || ($(APT) python3-venv) || \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ucspid needs Python 3.11 or newer (make PYTHON=...)")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || (echo 'make: installing python3-venv' && $(APT) python3-venv) || \
 	  { echo 'make: the module venv is missing: install it (Debian: python3-venv)'; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "make: making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@echo 'make: installing ucspid and what it needs into .venv; this may take a minute'
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+.venv/ready-dev: .venv/ready
+	@echo 'make: installing what tests and checks need into .venv; this may take a minute'
+	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
 
 test: setup peers
@@ -37,7 +45,8 @@ soak: setup
 
 # The real peers that tests use: Debian packages, installed where that is possible.
 peers:
-	@dpkg-query -W $(PEERS) >/dev/null 2>&1 || ($(APT) $(PEERS) >/dev/null) || \
+	@dpkg-query -W $(PEERS) >/dev/null 2>&1 || \
+	  (echo 'make: installing the Debian packages that tests talk to: $(PEERS)' && $(APT) $(PEERS) >/dev/null) || \
 	  echo 'make: $(PEERS) cannot be installed here (that takes root and apt): tests that need them are skipped'
 
 check: setup

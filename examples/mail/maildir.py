@@ -20,14 +20,16 @@ MAX_MESSAGE = 1 << 20
 MAX_RECIPIENTS = 100
 """Most recipients of one message; RFC 5321 (4.5.3.1.8) asks for no less."""
 
-_RECIPIENTS = (b"you", b"you@localhost")
+_USERS = (b"you", b"postmaster")
+"""Whose mail goes into the mailbox. Every host must take mail for postmaster: RFC 5321, 4.5.1."""
 _ADDRESS = re.compile(rb"[ -;=?-~]{0,256}")
 _sequence = itertools.count(1)
 
 
 def is_ours(recipient: bytes) -> bool:
-    """Tell whether mail for this address belongs into the mailbox."""
-    return recipient.lower() in _RECIPIENTS
+    """Tell whether mail for this address belongs into the mailbox: of no domain, or of this host's."""
+    user, at, domain = recipient.lower().partition(b"@")
+    return user in _USERS and (not at or domain in (b"localhost", ucspi.local_name().lower().encode("ascii")))
 
 
 def is_address(sender: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""A POP3 server for one mailbox: python3 popd.py MAILDIR, the client on descriptors 0 and 1.
+"""A POP3 server for one mailbox: python3 popd.py [MAILDIR], the client on descriptors 0 and 1.
 
 RFC 1939 with CAPA (RFC 2449). The messages are those that were there at PASS; nothing is
 moved or removed before QUIT. A Maildir needs no lock: a message that another session

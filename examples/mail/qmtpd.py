@@ -1,4 +1,4 @@
-"""A QMTP server for one mailbox: python3 qmtpd.py MAILDIR, the client on descriptors 0 and 1.
+"""A QMTP server for one mailbox: python3 qmtpd.py [MAILDIR], the client on descriptors 0 and 1.
 
 QMTP is D. J. Bernstein's Quick Mail Transfer Protocol (https://cr.yp.to/proto/qmtp.txt):
 the client sends packages of three netstrings (message, sender, list of recipients) without

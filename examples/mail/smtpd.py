@@ -1,4 +1,4 @@
-"""An SMTP server for one mailbox: python3 smtpd.py MAILDIR, the client on descriptors 0 and 1.
+"""An SMTP server for one mailbox: python3 smtpd.py [MAILDIR], the client on descriptors 0 and 1.
 
 RFC 5321 without relaying, with SIZE (RFC 1870), 8BITMIME (RFC 6152) and PIPELINING
 (RFC 2920: one answer to each command, in order, and nothing that was read is thrown away).
@@ -16,8 +16,9 @@ TEXT_LIMIT = 1000
 """Bytes in a command and in a line of text, with CR LF: RFC 5321, 4.5.3.1.4 and 4.5.3.1.6."""
 
 CRLF = b"\r\n"
-_MAIL = re.compile(rb"FROM: ?<(.*?)>(?: (.*))?", re.IGNORECASE)
-_RCPT = re.compile(rb"TO: ?<(.*?)>", re.IGNORECASE)
+_MAIL = re.compile(rb"FROM: ?<(?:@[^:>]*:)?(.*?)>(?: (.*))?", re.IGNORECASE)
+_RCPT = re.compile(rb"TO: ?<(?:@[^:>]*:)?(.*?)>(?: (.*))?", re.IGNORECASE)
+"""A path with its parameters. A source route (@one,@two:) is ignored: RFC 5321, 4.1.1.3 and appendix C."""
 
 
 def serve(connection: ucspi.Connection, box: Path) -> int:
@@ -83,10 +84,16 @@ class Session:
         self._protocol = protocol
 
     def _helo(self, argument: bytes) -> None:
+        if not argument:
+            self._reply("501 syntax: HELO name")
+            return
         self._begin(argument, "SMTP")
         self._reply(f"250 {ucspi.local_name()}")
 
     def _ehlo(self, argument: bytes) -> None:
+        if not argument:
+            self._reply("501 syntax: EHLO name")
+            return
         self._begin(argument, "ESMTP")
         lines = (
             f"250-{ucspi.local_name()}",
@@ -113,7 +120,9 @@ class Session:
         if self._sender is None:
             self._reply("503 MAIL comes first")
         elif match is None:
-            self._reply("501 syntax: RCPT TO:<address>, without parameters")
+            self._reply("501 syntax: RCPT TO:<address>")
+        elif match[2]:
+            self._reply("555 parameter not recognized")
         elif not maildir.is_ours(match[1]):
             self._reply("553 no such mailbox here")
         elif self._recipients == maildir.MAX_RECIPIENTS:

@@ -4,14 +4,17 @@ The three mail programs beside this file are functions over a Connection. run() 
 the real one, with every wait for the client bounded; a test gives them one made of bytes.
 """
 
+import contextlib
+import errno
 import io
 import os
 import re
 import signal
+import stat
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, Protocol
@@ -111,19 +114,39 @@ class Descriptor(io.RawIOBase):
 def run(serve: Callable[[Connection, Path], int]) -> NoReturn:
     """Run a service program: its one argument is the Maildir; exit with what serve returned.
 
-    A client that leaves, stays silent or breaks the connection ends the program quietly.
+    Without the argument the Maildir is private_folder(). A client that leaves, stays silent or
+    breaks the connection ends the program quietly.
     """
-    if len(sys.argv) != 2:  # noqa: PLR2004 - the program and its argument
-        log(f"usage: {sys.argv[0]} MAILDIR")
+    if len(sys.argv) > 2:  # noqa: PLR2004 - the program and its argument
+        log(f"usage: {sys.argv[0]} [MAILDIR]")
         sys.exit(USAGE)
+    try:
+        box = Path(sys.argv[1]) if sys.argv[1:] else private_folder()
+    except OSError as error:
+        log(f"no mailbox: {error}")
+        sys.exit(TEMPORARY)
     # An interrupt typed at the daemon's terminal reaches its programs too: no traceback for that.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, _give_up)
     connection = Connection(io.BufferedReader(Descriptor(0)), Descriptor(1))
     try:
-        sys.exit(serve(connection, Path(sys.argv[1])))
+        sys.exit(serve(connection, box))
     except (EOFError, OSError):
         sys.exit(DROPPED)
+
+
+def private_folder() -> Path:
+    """Return the folder for this user's mail in /tmp, made if it is missing.
+
+    Raises OSError if something else has its name: everybody may write into /tmp.
+    """
+    path = Path(tempfile.gettempdir()) / f"ucspid-mail-{os.geteuid()}"
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise PermissionError(errno.EPERM, "not a folder of this user alone", str(path))
+    return path
 
 
 def log(line: str) -> None:
@@ -132,8 +155,8 @@ def log(line: str) -> None:
 
 
 def local_name() -> str:
-    """Return the name of this host as the superserver gave it, or the address the client came to."""
-    return _variable("LOCALHOST") or _variable("LOCALIP") or "unknown"
+    """Return the name of this host: what the superserver has found, or what the host calls itself."""
+    return _variable("LOCALHOST") or _tame(os.uname().nodename) or "localhost"
 
 
 def received(protocol: str, greeting: str = "") -> bytes:
@@ -154,7 +177,7 @@ def _tame(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.:\[\]_-]", "?", text[:255])
 
 
-@contextmanager
+@contextlib.contextmanager
 def _patience() -> Iterator[None]:
     signal.setitimer(signal.ITIMER_REAL, IDLE)
     try:

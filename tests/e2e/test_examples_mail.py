@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qmtp
+from folders import public_folder
 
 ROOT = Path(__file__).parents[2]
 MAIL = ROOT / "examples" / "mail"
@@ -146,16 +148,56 @@ def test_the_trace_field_is_made_from_the_ucspi_environment(
     monkeypatch.setenv("SSLREMOTEIP", "::1")
     monkeypatch.setenv("SSLREMOTEHOST", "evil\nBcc: (x)\xff")
     monkeypatch.setenv("SSLLOCALIP", "10.0.0.1")
-    monkeypatch.delenv("SSLLOCALHOST", raising=False)
+    monkeypatch.setenv("SSLLOCALHOST", "mx.example.org")
     talk(smtpd, ENVELOPE.replace(b"client", b"cli(ent\x00") + smtp_text(b""), box)
     lines = stored(box)[0].split(b"\n")
     assert lines[1] == b"Received: from cli?ent? (evil?Bcc:??x?? [::1])"
     assert re.fullmatch(
-        rb"\tby 10\.0\.0\.1 with ESMTP; [A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} [\d:]{8} \+0000", lines[2]
+        rb"\tby mx\.example\.org with ESMTP; [A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} [\d:]{8} \+0000",
+        lines[2],
     )
 
 
+@pytest.mark.parametrize(
+    ("found", "own", "name"),
+    [("mx.example.org", "vm", b"mx.example.org"), ("", "my host", b"my?host"), ("", "", b"localhost")],
+)
+def test_the_host_is_named_and_not_numbered(
+    box: Path, monkeypatch: pytest.MonkeyPatch, found: str, own: str, name: bytes
+) -> None:
+    monkeypatch.delenv("PROTO", raising=False)
+    monkeypatch.setenv("TCPLOCALIP", "10.0.0.1")
+    monkeypatch.setenv("TCPLOCALHOST", found)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename=own))
+    said = talk(smtpd, ENVELOPE + smtp_text(b""), box)[1]
+    assert said.startswith(b"220 %b ESMTP\r\n250-%b\r\n" % (name, name))
+    monkeypatch.undo()
+    assert b"\n\tby %b with ESMTP; " % name in stored(box)[0]
+
+
 # SMTP
+
+
+def test_smtp_takes_mail_for_the_postmaster_of_this_host(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TCPLOCALHOST", "MX.example.org")
+    ours = [
+        b"Postmaster",
+        b"postmaster",
+        b"POSTMASTER@mx.Example.ORG",
+        b"postmaster@localhost",
+        b"you@mx.example.org",
+    ]
+    others = [b"postmaster@example.org", b"postmaster@", b"postmaster@mx.example.org.", b"@", b""]
+    commands = b"".join(b"RCPT TO:<%b>\r\n" % address for address in ours + others)
+    codes = [250] * len(ours) + [553] * len(others)
+    assert smtp_codes(b"MAIL FROM:<>\r\n" + commands, box) == [250, *codes]
+
+
+def test_smtp_ignores_source_routes(box: Path) -> None:
+    envelope = b"MAIL FROM:<@a.example:me@example.org>\r\nRCPT TO:<@a.example,@b:you@localhost>\r\nDATA\r\n"
+    assert smtp_codes(envelope + smtp_text(b""), box) == [250, 250, 354, 250]
+    assert stored(box)[0].startswith(b"Return-Path: <me@example.org>\n")
+    assert smtp_codes(b"MAIL FROM:<>\r\nRCPT TO:<@you>\r\nRCPT TO:<@a:him>\r\n", box) == [250, 553, 553]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +208,10 @@ def test_the_trace_field_is_made_from_the_ucspi_environment(
         (b"MAIL FROM:<>\r\nMAIL FROM:<>\r\nRSET\r\nMAIL FROM:<>\r\n", [250, 503, 250, 250]),
         (b"MAIL FROM:<>\r\nRCPT TO:<him@example.org>\r\nDATA\r\n", [250, 553, 503]),
         (b"MAIL FROM:<>\r\nRCPT TO:<you>\r\nEHLO x\r\nDATA\r\n", [250, 250, 250, 503]),
-        (b"MAIL FROM:<>\r\nRCPT TO:you\r\nRCPT TO:<you> X=Y\r\n", [250, 501, 501]),
+        (b"MAIL FROM:<>\r\nRCPT TO:you\r\nRCPT TO:<you>X\r\n", [250, 501, 501]),
+        (b"MAIL FROM:<>\r\nRCPT TO:<you> X=Y\r\nRCPT TO:<you> NOTIFY=NEVER ORCPT=x\r\n", [250, 555, 555]),
+        (b"MAIL FROM:<> X=Y\r\nMAIL FROM:<> SIZE=1 AUTH=<>\r\n", [555, 555]),
+        (b"HELO\r\nEHLO \r\nHELO x\r\n", [501, 501, 250]),
         (b"MAIL FROM:a\r\nMAIL FROM:<a\x00b>\r\nMAIL FROM:<a\r>\r\nMAIL\r\n", [501, 501, 501, 501]),
         (b"MAIL FROM:<a@b> SIZE=1048576 BODY=8BITMIME\r\n", [250]),
         (b"MAIL FROM:<a@b> size=1048577\r\n", [552]),
@@ -579,8 +624,47 @@ def test_a_client_that_takes_no_answers_is_left(box: Path) -> None:
 
 @pytest.mark.parametrize("name", ["smtpd.py", "popd.py", "qmtpd.py"])
 def test_a_wrong_command_line_is_refused(name: str) -> None:
-    program = Program([sys.executable, str(MAIL / name)])
-    assert program.end() == (ucspi.USAGE, f"usage: {MAIL / name} MAILDIR\n")
+    program = Program([sys.executable, str(MAIL / name), "one", "two"])
+    assert program.end() == (ucspi.USAGE, f"usage: {MAIL / name} [MAILDIR]\n")
+
+
+def test_without_a_maildir_the_mail_is_in_a_private_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    for name, session in (("smtpd.py", ENVELOPE + smtp_text(MESSAGE)), ("popd.py", LOGIN + b"DELE 1\r\n")):
+        program = Program([sys.executable, str(MAIL / name)])
+        program.sock.sendall(session + b"QUIT\r\n")
+        assert program.wait() == ucspi.OK
+        program.end()
+    (folder,) = tmp_path.iterdir()
+    assert folder.name == f"ucspid-mail-{os.geteuid()}"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert stored(folder) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "open", "foreign"])
+def test_what_somebody_else_has_put_in_its_place_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    if kind == "foreign" and os.geteuid() != 0:
+        pytest.skip("only root can give something to another user")
+    path = tmp_path / f"ucspid-mail-{os.geteuid()}"
+    if kind == "file":
+        path.touch(mode=0o600)
+    else:
+        folder = tmp_path / "elsewhere" if kind == "link" else path
+        folder.mkdir()
+        folder.chmod(0o777 if kind == "open" else 0o700)
+    if kind == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    if kind == "foreign":
+        shutil.chown(path, 65534)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    program = Program([sys.executable, str(MAIL / "smtpd.py")])
+    status, said = program.wait(), program.end()[1]
+    assert status == ucspi.TEMPORARY
+    assert said == f"no mailbox: [Errno 1] not a folder of this user alone: '{path}'\n"
 
 
 SYSTEM_PYTHON = shutil.which("python3", path="/usr/bin:/bin") or ""
@@ -597,17 +681,20 @@ SYSTEM_PYTHON = shutil.which("python3", path="/usr/bin:/bin") or ""
     ],
 )
 def test_the_configured_programs_run_for_a_user_who_cannot_reach_the_checkout(
-    tmp_path: Path, service: str, session: bytes, answer: bytes
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: str, session: bytes, answer: bytes
 ) -> None:
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     checkout = private / "checkout"
     shutil.copytree(MAIL, checkout / "examples" / "mail")
-    (checkout / "var" / "mail").mkdir(parents=True)
-    shutil.chown(checkout / "var" / "mail", 65534, 65534)
     configured = yaml.safe_load((ROOT / "config" / "ucspid.yaml").read_text())["services"][service]["program"]
     argv = [SYSTEM_PYTHON if word == "python3" else str(word) for word in configured]
-    program = Program(argv, cwd=checkout, user=65534)
+    with public_folder() as temporary:
+        monkeypatch.setenv("TMPDIR", str(temporary))
+        check_answer(Program(argv, cwd=checkout, user=65534), session, answer)
+
+
+def check_answer(program: Program, session: bytes, answer: bytes) -> None:
     program.sock.sendall(session)
     program.sock.shutdown(socket.SHUT_WR)
     with program.sock.makefile("rb") as stream:

@@ -25,8 +25,6 @@ SENDER = "me@example.org"
 TEXT = b"Subject: hello\n\n.a line that begins with a dot\nand the end\n"
 CRLF_TEXT = TEXT.replace(b"\n", b"\r\n")
 CHECKPASSWORD = PROGRAMS / "checkpassword.py"
-MAILDIR = "var/mail"
-"""The word for it in the programs of config/ucspid.yaml."""
 
 
 def poll(daemon: Daemon, user: str, password: str) -> list[bytes]:
@@ -148,15 +146,12 @@ def test_mailfronts_three_servers_talk_at_the_same_time(mailfront: Daemon) -> No
 
 @pytest.fixture(scope="module")
 def examples() -> Iterator[Daemon]:
-    """Return a daemon with the services of the shipped file, on other ports and with another Maildir."""
+    """Return a daemon with the services of the shipped file, on other ports and with mail of their own."""
     shipped = yaml.safe_load((ROOT / "config" / "ucspid.yaml").read_text())
     with public_folder() as folder:
         for service in shipped["services"].values():
             service["listen"] = "127.0.0.1:0"
-            service["program"] = [
-                str(folder / "mail") if word == MAILDIR else word for word in service["program"]
-            ]
-        defaults = {**shipped["defaults"], "chdir": str(ROOT)}
+        defaults = {**shipped["defaults"], "chdir": str(ROOT), "env": {"TMPDIR": str(folder)}}
         with running(folder, {"defaults": defaults, "services": shipped["services"]}) as daemon:
             yield daemon
 
