@@ -26,6 +26,7 @@ SERVICES = {
     "leaves": service("exec 3<&0; cat <&3 & exit 0", max_connections=1),
     "closes": service("exec <&- >&-; exec sleep 1000", max_connections=1, max_lifetime="1s"),
     "hasty": service("exit 0"),
+    "killer": service("read number; kill -$number $PPID; exec cat"),
     "flood": service(f"yes | head -c {64 * MiB} >&2", drain_timeout=0),
     "other": service("exec cat"),
 }
@@ -97,3 +98,18 @@ def test_a_program_that_writes_without_end_costs_others_little(daemon: Daemon) -
     assert lines <= MAX_LINES * (seconds + 2)
     assert daemon.wait_event("program_stderr_dropped", service="flood")["lines"] < MiB
     assert daemon.service("flood")["live"] == 1, figures
+
+
+@pytest.mark.parametrize(("number", "name"), [(40, "40"), (34, "SIGRTMIN"), (9, "SIGKILL")])
+def test_a_program_that_kills_its_launcher_by_any_signal_ends_nothing_else(
+    daemon: Daemon, number: int, name: str
+) -> None:
+    with daemon.connect("other") as session, daemon.connect("killer") as killer:
+        session.sendall(b"before")
+        assert session.recv(6) == b"before"
+        killer.sendall(b"%d\n" % number)
+        daemon.wait_event("process_died", role="launcher", signal=name)
+        killer.sendall(b"still")
+        assert killer.recv(5) == b"still"
+        assert exchange(session, b"after") == b"after"
+    assert daemon.talk("other", b"new") == b"new"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ucspid.master import poller as poller_module
 from ucspid.master.poller import Poller
 
 Pipe = tuple[int, int]
@@ -110,3 +111,74 @@ def test_a_timer_may_set_a_timer() -> None:
     while not calls:
         poller.run_once()
     assert calls == ["second"]
+
+
+def test_what_was_reported_for_one_does_not_reach_the_next_owner_of_its_number() -> None:
+    poller = Poller()
+    calls: list[str] = []
+    first, second = os.pipe(), os.pipe()
+    (low, _), (high, _) = first, second
+
+    def replaced() -> None:
+        """Forget and close the other one, and have something else under its number."""
+        calls.append("first")
+        for reading in (low, high):
+            poller.forget(reading)
+        for reading in (low, high):
+            os.dup2(quiet[0], reading)
+            poller.watch(reading, lambda: calls.append("stale"))
+
+    quiet = os.pipe()
+    for reading, writing in (first, second):
+        poller.watch(reading, replaced)
+        os.write(writing, b"x")
+    poller.run_once()
+    poller.call_in(0.0, lambda: calls.append("end"))
+    poller.run_once()
+    assert calls == ["first", "end"]
+    for descriptor in (*first, *second, *quiet):
+        os.close(descriptor)
+
+
+def test_what_a_callback_raises_is_reported_and_ends_nothing(pipe: Pipe) -> None:
+    problems: list[Exception] = []
+    poller = Poller(problems.append)
+    calls: list[str] = []
+
+    def fail() -> None:
+        raise ValueError(len(calls))
+
+    poller.watch(pipe[0], fail)
+    os.write(pipe[1], b"x")
+    poller.run_once()
+    poller.call_in(0.0, fail)
+    poller.call_in(0.0, lambda: calls.append("timer"))
+    poller.run_once()
+    assert [type(problem) for problem in problems] == [ValueError, ValueError]
+    assert calls == ["timer"]
+
+
+def test_a_callback_that_always_fails_is_paused_and_called_again(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller_module, "PAUSE", 0.01)
+    problems: list[Exception] = []
+    poller = Poller(problems.append)
+
+    def fail() -> None:
+        raise OSError
+
+    poller.watch(pipe[0], fail)
+    os.write(pipe[1], b"x")
+    poller.run_once()
+    poller.watch(pipe[0], fail)
+    poller.call_in(0.0, lambda: None)
+    poller.run_once()
+    assert len(problems) == 1
+    while len(problems) < 2:
+        poller.run_once()
+    poller.forget(pipe[0])
+    poller.call_in(0.02, lambda: problems.append(ValueError()))
+    while len(problems) < 3:
+        poller.run_once()
+    assert isinstance(problems[2], ValueError)

@@ -14,6 +14,7 @@ from ucspid.errors import ResourceError, UcspidError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair, seqpacket
 from ucspid.master import resume, upgrade_state
+from ucspid.master.children import Children
 from ucspid.master.launchers import Launcher, ProfileLaunchers
 from ucspid.master.poller import Poller
 from ucspid.master.upgrade import Upgrade
@@ -156,7 +157,7 @@ def test_an_execve_that_fails_is_undone(monkeypatch: pytest.MonkeyPatch) -> None
     reading, writing = os.pipe()
     master = Upgrading(writing)
     ended: list[None] = []
-    upgrade = Upgrade(master, "/file", Poller(), lambda: ended.append(None))
+    upgrade = Upgrade(master, "/file", Children(), Poller(), lambda: ended.append(None))
     upgrade.want([5])
     upgrade._execute([5])
     assert not os.get_inheritable(writing)

@@ -21,22 +21,22 @@ PER_LAUNCHER = 4
 """Descriptors of the master: its channel, both ends of the loop's, the table."""
 
 _FAN_CLASS_CONTENT, _FAN_CLOEXEC, _FAN_MARK_ADD = 4, 1, 1
-_FAN_OPEN_EXEC_PERM = 0x40000
+_FAN_OPEN_PERM, _FAN_OPEN_EXEC_PERM = 0x10000, 0x40000
 _AT_FDCWD = -100
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class HangingExec:
-    """A program that cannot be executed until close(): execve(2) of it hangs as on a disk that does.
+class Hanging:
+    """A file that cannot be opened, or executed, until close(): the call hangs as on a disk that does.
 
-    The kernel asks whoever listens (fanotify(7), FAN_OPEN_EXEC_PERM) and waits for the answer.
+    The kernel asks whoever listens (fanotify(7)) and waits for the answer.
     """
 
-    def __init__(self, program: Path) -> None:
+    def __init__(self, file: Path, event: int) -> None:
         """Begin; skips the test where the system does not offer this."""
         self._fd = _libc.fanotify_init(_FAN_CLASS_CONTENT | _FAN_CLOEXEC, os.O_RDONLY)
-        mask = ctypes.c_uint64(_FAN_OPEN_EXEC_PERM)
-        path = os.fsencode(program)
+        mask = ctypes.c_uint64(event)
+        path = os.fsencode(file)
         if self._fd < 0 or _libc.fanotify_mark(self._fd, _FAN_MARK_ADD, mask, _AT_FDCWD, path) < 0:
             pytest.skip(f"no fanotify permission events here: {os.strerror(ctypes.get_errno())}")
 
@@ -44,7 +44,7 @@ class HangingExec:
         """Wait until something hangs."""
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
-        assert poll.poll(TIMEOUT * 1000), "nobody executes it"
+        assert poll.poll(TIMEOUT * 1000), "nobody opens it"
 
     def close(self) -> None:
         """Let everything go on that hangs."""
@@ -54,13 +54,20 @@ class HangingExec:
 
 
 @contextlib.contextmanager
-def hanging(program: Path) -> Iterator[HangingExec]:
+def hanging(program: Path, event: int = _FAN_OPEN_EXEC_PERM) -> Iterator[Hanging]:
     """Have every exec of a program hang until the end of the block."""
-    it = HangingExec(program)
+    it = Hanging(program, event)
     try:
         yield it
     finally:
         it.close()
+
+
+@contextlib.contextmanager
+def hanging_open(file: Path) -> Iterator[Hanging]:
+    """Have every open of a file hang until the end of the block."""
+    with hanging(file, _FAN_OPEN_PERM) as it:
+        yield it
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ LAYERS = {
     "recovery": PURE | {"ipc", "observe", "spawn", "admission", "sessions"},
     "control": SHARED | {"lookup", "observe", "spawn", "admission", "sessions", "recovery"},
     "loop": SHARED | {"lookup", "observe", "control"},
-    "config": PURE | {"linux", "rules"},
+    "config": PURE | {"ipc", "linux", "rules"},
     "master": PURE | {"ipc", "linux", "launcher"},
     "cli": PURE | {"ipc", "config", "rules", "master"},
     "__main__": {"cli"},

@@ -1,21 +1,24 @@
-"""python -I -m ucspid.config FILE: print the file's plan as JSON, or its mistakes.
+"""python -I -m ucspid.config FILE [MEMORY]: print the file's plan as JSON, or its mistakes.
 
 The master runs this as a process of its own, so that YAML, name services and slow disks stay
 out of the one that lives long with privileges. Exits 0, 100 for a wrong file, 111 if the
-system has no resources to check it.
+system has no resources to check it. MEMORY is a descriptor: what is looked at is said there.
 """
 
 import sys
 
 from ucspid.config.load import load
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError
+from ucspid.ipc.progress import progress
 
 
 def main(arguments: list[str]) -> int:
     """Print the plan of the file named; return the exit code."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -I -m ucspid.config FILE\n")
+    if len(arguments) not in (1, 2):
+        sys.stderr.write("usage: python -I -m ucspid.config FILE [MEMORY]\n")
         return EXIT_USAGE
+    for memory in arguments[1:]:
+        progress.descriptor = int(memory)
     try:
         plan = load(arguments[0])
     except ConfigError as error:

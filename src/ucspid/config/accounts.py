@@ -6,6 +6,8 @@ import os
 import pwd
 from dataclasses import dataclass
 
+from ucspid.ipc.progress import progress
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -28,6 +30,7 @@ class Accounts:
 
 def _user(account: str | int) -> Identity:
     """Return the user. Raises LookupError for a name that does not exist."""
+    progress.at(f"user {account}")
     try:
         entry = pwd.getpwnam(account) if isinstance(account, str) else pwd.getpwuid(account)
     except (KeyError, UnicodeEncodeError):
@@ -42,6 +45,7 @@ def _group(account: str | int) -> int:
     """Return the group's number. Raises LookupError for a name that does not exist."""
     if isinstance(account, int):
         return account
+    progress.at(f"group {account}")
     try:
         return grp.getgrnam(account).gr_gid
     except (KeyError, UnicodeEncodeError):
@@ -50,4 +54,7 @@ def _group(account: str | int) -> int:
 
 def _login_groups(name: str | None, gid: int) -> tuple[int, ...]:
     """Return the groups that initgroups(3) would set, sorted; only gid for a user without a name."""
-    return (gid,) if name is None else tuple(sorted(set(os.getgrouplist(name, gid))))
+    if name is None:
+        return (gid,)
+    progress.at(f"the groups of user {name}")
+    return tuple(sorted(set(os.getgrouplist(name, gid))))

@@ -9,6 +9,7 @@ from ucspid.config.problems import Problems
 from ucspid.config.resolve import resolve
 from ucspid.config.shapes import WRONG, record
 from ucspid.errors import ConfigError
+from ucspid.ipc.progress import progress
 from ucspid.plan import Plan
 
 
@@ -19,6 +20,7 @@ def load(path: str | os.PathLike[str]) -> Plan:
     why it cannot be read; OSError where the system has no process left to look for programs with.
     """
     file = os.fspath(path)
+    progress.at(file)
     try:
         with Path(file).open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)

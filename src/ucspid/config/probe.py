@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ucspid.ipc.progress import progress
 from ucspid.linux import privileges
 from ucspid.plan import Profile
 
@@ -88,6 +89,7 @@ def _take(steps: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, str]]:
     """Take one privilege after the other, in the order of a launcher; return those refused, and why."""
     refused = []
     for key, step in steps:
+        progress.at(str(step.get("root") or step.get("cwd") or key))
         try:
             privileges.take(**{**LEFT_ALONE, **step})
         except (OSError, ValueError) as error:  # setrlimit's EPERM and EINVAL come as ValueError
@@ -112,6 +114,7 @@ def _first(candidates: Sequence[str], refused: Collection[str]) -> Search:
 
 def _obstacle(path: str) -> str | None:
     """Return why the file cannot be executed; None if it can."""
+    progress.at(path)
     try:
         mode = Path(path).stat().st_mode
     except OSError as error:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from ucspid.config.identities import Numbers
 from ucspid.config.probe import LEFT_ALONE, LOST, REASONS, in_child
 from ucspid.errors import ConfigError
+from ucspid.ipc.progress import progress
 from ucspid.linux import privileges
 from ucspid.plan import RulesFile
 from ucspid.rules.bounds import read, too_large
@@ -38,6 +39,7 @@ def kind_of(path: str) -> Literal["text", "cdb"]:
 
 def examine(file: RulesFile) -> Contents:
     """Return what is in a file. Raises OSError, and ConfigError with all that is wrong in it."""
+    progress.at(file.path)
     data = read(file.path)
     names: set[bytes] = set()
     problems = []

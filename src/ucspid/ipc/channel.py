@@ -55,6 +55,11 @@ class Channel:
         return bool(self._waiting)
 
     @property
+    def backlog(self) -> int:
+        """How many packets wait for the other end to read."""
+        return len(self._waiting)
+
+    @property
     def waiting(self) -> list[tuple[bytes, tuple[int, ...]]]:
         """The packets that wait for the other end to read, and their descriptors."""
         return list(self._waiting)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 
 from ucspid.master.launchers import Exit
 
@@ -13,6 +14,34 @@ class Children:
     def __init__(self) -> None:
         """Open the kernel's list. Raises OSError."""
         self._list = os.open(_list_of(os.getpid()), os.O_RDONLY | os.O_CLOEXEC)
+        self._expected: dict[int, Callable[[Exit], None]] = {}
+
+    def expect(self, pid: int, ended: Callable[[Exit], None]) -> None:
+        """Have ended() called with the exit of a child."""
+        self._expected[pid] = ended
+
+    @property
+    def expected(self) -> set[int]:
+        """The processes whose exit somebody waits for."""
+        return {*self._expected}
+
+    def exited(self, exit_: Exit) -> bool:
+        """Take a child's exit; return whether somebody has waited for it."""
+        ended = self._expected.pop(exit_.pid, None)
+        if ended is not None:
+            ended(exit_)
+        return ended is not None
+
+    def kill_session(self, leader: int) -> None:
+        """Kill the children that belong to a session, as those of a child that has led one and is gone."""
+        for pid in self._all():
+            if _in_session(pid, leader):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _all(self) -> list[int]:
+        os.lseek(self._list, 0, os.SEEK_SET)
+        return [*map(int, b"".join(iter(lambda: os.read(self._list, 1 << 16), b"")).split())]
 
     def adopted(self) -> set[int]:
         """Return this process's children that lead a process group.
@@ -20,9 +49,7 @@ class Children:
         A launcher's programs do, and become the master's children when the launcher dies (the
         master is a child subreaper); strays among their descendants do not, as a rule.
         """
-        os.lseek(self._list, 0, os.SEEK_SET)
-        text = b"".join(iter(lambda: os.read(self._list, 1 << 16), b""))
-        return {pid for pid in map(int, text.split()) if _leads(pid)}
+        return {pid for pid in self._all() if _leads(pid)}
 
     def orphans(self, leader: int, own: set[int], ended: set[int], named: set[int]) -> set[int]:
         """Return the programs of a launcher that led a session, among all children and those that ended.

@@ -1,78 +1,137 @@
-"""A process of the daemon that does one thing, says what came of it on its outputs, and ends."""
+"""A process of the daemon that does one thing, says what came of it on its outputs, and ends.
 
+It leads a session of its own. Its end decides, or the time, never its pipes: a child of its own
+that hangs may keep those open for good.
+"""
+
+import contextlib
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from ucspid.errors import ResourceError
+from ucspid.ipc import progress
 from ucspid.ipc.channel import close_all
+from ucspid.linux.memfd import sealed_memory
+from ucspid.master.children import Children
 from ucspid.master.launchers import Exit
 from ucspid.master.poller import Poller
+from ucspid.policy.exit_status import exit_code
 
 MAX_OUTPUT = 64 << 20
+"""Bytes that one may say on each of its outputs; one that says more is killed."""
 
-Start = Callable[[int, int], int]
-"""Starts a process with descriptors for its standard output and error; returns its number."""
-Done = Callable[[int, bytes, str], None]
-"""Takes the exit code (negative for a signal), what was printed, and what was said on standard error."""
+_READ = 1 << 20
+
+Start = Callable[[int, int, int], int]
+"""Starts a process with descriptors for its output, errors and progress; returns its number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it."""
+
+    code: int | None
+    """As exit_code() has it."""
+    output: bytes
+    errors: str
+    hung_at: str | None = None
+    """What it was looking at when its time was over; None if it has ended by itself."""
 
 
 class Helper:
-    """One such process; done() is called when it has ended, on whatever account."""
+    """One such process; done() is called when it has ended or its time is over."""
 
-    def __init__(self, start: Start, what: str, poller: Poller, timeout: float, done: Done) -> None:
+    def __init__(
+        self,
+        start: Start,
+        what: str,
+        children: Children,
+        poller: Poller,
+        timeout: float,
+        done: Callable[[Outcome], None],
+    ) -> None:
         """Start it; after timeout seconds it is killed. Raises ResourceError if it cannot be started."""
+        self._children = children
         self._poller = poller
         self._done = done
-        self._output: dict[int, bytes] = {}
-        self._exit: Exit | None = None
+        self._over = False
         ours: list[int] = []
         theirs: list[int] = []
         try:
+            ours.append(sealed_memory("ucspid-progress", progress.SIZE))
             for _ in range(2):
                 reading, writing = os.pipe()
                 ours.append(reading)
                 theirs.append(writing)
-            self.pid = start(theirs[0], theirs[1])
+                os.set_blocking(reading, False)
+            self._memory, *self._ends = ours
+            self.pid = start(theirs[0], theirs[1], self._memory)
         except OSError as problem:
             close_all(ours)
             raise ResourceError(f"cannot start {what}: {problem.strerror}") from None
         finally:
             close_all(theirs)
-        output, errors = self._ends = (ours[0], ours[1])
-        self._open = {output, errors}
+        children.expect(self.pid, self._exited)
+        self._said = {descriptor: bytearray() for descriptor in self._ends}
+        self._open = set(self._ends)
         for descriptor in self._ends:
-            self._output[descriptor] = b""
-            self._watch(descriptor)
-        self._timer = poller.call_in(timeout, self.kill)
+            poller.watch(descriptor, partial(self._read, descriptor))
+        self._timer = poller.call_in(timeout, self._time_over)
 
-    def exited(self, exit_: Exit) -> None:
-        """Take note that the process has ended."""
-        self._exit = exit_
-        self._finish()
+    def cancel(self) -> None:
+        """Kill it with all of its session; done() is not called."""
+        self._kill()
+        self._close()
 
-    def kill(self) -> None:
-        """End the process; done() is called if exited() is."""
-        self._timer.cancel()
-        if self._exit is None:
-            os.kill(self.pid, signal.SIGKILL)
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
-    def _watch(self, descriptor: int) -> None:
-        self._poller.watch(descriptor, lambda: self._read(descriptor))
-
-    def _read(self, descriptor: int) -> None:
-        data = os.read(descriptor, 1 << 20)
-        self._output[descriptor] += data
-        if not data or len(self._output[descriptor]) > MAX_OUTPUT:
-            self._poller.forget(descriptor)
-            os.close(descriptor)
-            self._open.discard(descriptor)
-            self._finish()
-
-    def _finish(self) -> None:
-        if self._exit is None or self._open:
+    def _exited(self, exit_: Exit) -> None:
+        self._children.kill_session(self.pid)
+        if self._over:
             return
-        self._timer.cancel()
-        output, errors = (self._output[end] for end in self._ends)
-        code = os.waitstatus_to_exitcode(self._exit.status)
-        self._done(code, output, errors.decode(errors="replace").strip())
+        for descriptor in self._ends:
+            while descriptor in self._open and self._read(descriptor):
+                """All that it has said is there: it has ended."""
+        self._finish(exit_code(exit_.status), None)
+
+    def _time_over(self) -> None:
+        self._kill()
+        self._finish(None, progress.read(self._memory))
+
+    def _read(self, descriptor: int) -> bool:
+        """Take what has been said; return whether there may be more at once."""
+        try:
+            data = os.read(descriptor, _READ)
+        except BlockingIOError:
+            return False
+        said = self._said[descriptor]
+        said += data
+        if len(said) > MAX_OUTPUT:
+            self._kill()
+        elif data:
+            return True
+        self._forget(descriptor)
+        return False
+
+    def _forget(self, descriptor: int) -> None:
+        self._open.discard(descriptor)
+        self._poller.forget(descriptor)
+        os.close(descriptor)
+
+    def _finish(self, code: int | None, hung_at: str | None) -> None:
+        self._close()
+        output, errors = (bytes(self._said[end]) for end in self._ends)
+        self._done(Outcome(code, output, errors.decode(errors="replace").strip(), hung_at))
+
+    def _close(self) -> None:
+        if not self._over:
+            self._over = True
+            self._timer.cancel()
+            for descriptor in [*self._open]:
+                self._forget(descriptor)
+            os.close(self._memory)

@@ -29,6 +29,7 @@ from ucspid.master.upgrade_state import ChannelState, LauncherState, ProfileStat
 from ucspid.plan import Profile, Service, profile_from
 from ucspid.policy.backoff import Backoff
 from ucspid.policy.environ import NAMES
+from ucspid.policy.exit_status import exit_code, how_ended
 
 MAX_REASON = 1000
 """Bytes of a launcher's reason for refusing its orders."""
@@ -241,7 +242,7 @@ class ProfileLaunchers:
         pause = launcher.backoff.failed(time.monotonic())
         self._owner.log(
             "error", "process_died", role="launcher", launcher=launcher.number, pid=exit_.pid,
-            **how_it_died(exit_.status), restart_in=pause, orphans=len(launcher.orphans),
+            **how_ended(exit_code(exit_.status)), restart_in=pause, orphans=len(launcher.orphans),
         )  # fmt: skip
         self._poller.call_in(pause, lambda: self._restart(launcher))
 
@@ -381,9 +382,3 @@ class ProfileLaunchers:
         launcher.loop_end.close()
         launcher.own_end.close()
         os.close(launcher.memory)
-
-
-def how_it_died(status: int) -> dict[str, object]:
-    """Return the fields of an event that say how a process of the daemon ended."""
-    code = os.waitstatus_to_exitcode(status)
-    return {"status": code} if code >= 0 else {"signal": signal.Signals(-code).name}

@@ -28,8 +28,10 @@ class LoopProcess:
         self.ready = False
         """Whether it has imported everything, and only waits to be told."""
         self.hung_up = False
-        """Whether it has closed its end of the channel."""
+        """Whether nothing more is heard of it: it has closed its end of the channel, or is killed."""
         self.told_first = False
+        self.killed = False
+        """Whether it is about to end: what it is told now nobody hears."""
         self.introduced: set[tuple[str, int | str]] = set()
         self.outdated = False
         """Whether it was started by an earlier image of the master: its code is not ours."""
@@ -49,8 +51,14 @@ class LoopProcess:
                 ours.close()
                 raise ResourceError(f"cannot start the event loop: {problem.strerror}") from None
 
+    @property
+    def unheard(self) -> int:
+        """How many orders wait for it, beyond one for each thing that it has been told of."""
+        return self.channel.backlog - len(self.introduced)
+
     def kill(self) -> None:
         """Kill the process, which has not been reaped yet."""
+        self.killed = True
         if self.pid:  # kill(2): 0 would be our own process group
             os.kill(self.pid, signal.SIGKILL)
 

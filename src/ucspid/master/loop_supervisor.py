@@ -3,8 +3,10 @@
 What it says has a fixed layout and is not trusted, since the loop is what meets the network.
 """
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,14 +15,18 @@ from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, seqpacket
 from ucspid.linux.memfd import sealed_memory
 from ucspid.master.holdings import Holdings
-from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers, how_it_died
+from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers
 from ucspid.master.loop_process import LoopProcess
 from ucspid.master.poller import Poller, Timer
 from ucspid.master.upgrade_state import ChannelState, LoopState
 from ucspid.policy.backoff import Backoff
+from ucspid.policy.exit_status import exit_code, how_ended, in_words
 
 MAX_HELD_EVENTS = 1000
 """Events of the master that wait while there is no loop to log them."""
+
+MAX_UNHEARD = 1000
+"""Orders, beyond one for each thing that a process has been told of, that may wait for it to read them."""
 
 MAX_FALSE_STARTS = 5
 """Deaths of the loop before it has ever taken a plan, after which the daemon gives up."""
@@ -47,6 +53,9 @@ class Owner(Protocol):
 
     def loop_lost(self, reason: str) -> None:
         """The loop cannot be had."""
+
+    def loop_died(self) -> None:
+        """The loop has died; whoever it has served is gone."""
 
     def loop_leaves(self) -> None:
         """The loop is about to be told to leave: whoever it serves must be answered now."""
@@ -142,6 +151,7 @@ class LoopLink:
     def _died(self, exit_: Exit) -> None:
         """Have another process take over; what this one knew is told to it."""
         self._process = None
+        self._owner.loop_died()
         left = self._leave_timer is not None
         if self._leave_timer is not None:
             self._leave_timer.cancel()
@@ -162,15 +172,15 @@ class LoopLink:
             return
         self._false_starts += not self.taken
         if self._false_starts >= MAX_FALSE_STARTS:
-            self._owner.loop_lost(f"the event loop does not start: {how_it_died(exit_.status)}")
+            self._owner.loop_lost(f"the event loop does not start: {in_words(exit_code(exit_.status))}")
             return
         pause = self._backoff.failed(time.monotonic())
         self._log_death(exit_, pause)
         self._poller.call_in(pause, self._restart)
 
     def _log_death(self, exit_: Exit, pause: float) -> None:
-        died = {"role": "loop", "pid": exit_.pid, **how_it_died(exit_.status), "restart_in": pause}
-        self.log("error", "process_died", **died)
+        how = how_ended(exit_code(exit_.status))
+        self.log("error", "process_died", role="loop", pid=exit_.pid, **how, restart_in=pause)
 
     def _restart(self) -> None:
         try:
@@ -218,7 +228,8 @@ class LoopLink:
         self._log_death(exit_, pause)
         self._false_starts += 1
         if self._false_starts == MAX_FALSE_STARTS:
-            self._owner.loop_not_replaced(f"the event loop does not start: {how_it_died(exit_.status)}")
+            reason = f"the event loop does not start: {in_words(exit_code(exit_.status))}"
+            self._owner.loop_not_replaced(reason)
         self._poller.call_in(pause, self._prepare)
 
     def _successor_ready(self) -> None:
@@ -257,26 +268,20 @@ class LoopLink:
         process = self._process
         if process is None:
             return
-        try:
+        with self._telling(process):
             if not process.told_first:
                 process.tell_first(self._held, self._config, self._began)
                 self._tell_events()
                 self._tell_handover()
             process.tell_plan(self._held, self.generation)
-        except OSError as problem:
-            # Not all of it, for want of descriptors, say: another process is told everything again.
-            reason = f"the event loop cannot be told the plan: {problem.strerror}"
-            self.log("error", "process_not_started", role="loop", reason=reason)
-            process.kill()
-        self._watch(process)
         if self.draining:
             self.drain(at_once=self._at_once)
 
     def tell_launcher(self, profile: ProfileLaunchers, launcher: Launcher) -> None:
         """Tell of a launcher, unless another process is about to be told everything."""
         if self._process is not None and self._process.told_first and not self._replacing:
-            self._process.tell_launcher(profile, launcher)
-            self._watch(self._process)
+            with self._telling(self._process):
+                self._process.tell_launcher(profile, launcher)
 
     def launcher_gone(self, number: int) -> None:
         """Tell that a launcher has left."""
@@ -305,20 +310,39 @@ class LoopLink:
 
     def _tell_events(self) -> None:
         process = self._process
-        if process is None or not process.told_first or self._leave_timer is not None:
+        if process is None or not process.told_first or process.killed or self._leave_timer is not None:
             return
         told = 0
-        while told < len(self._events) and not process.channel.backed_up:
-            process.tell("log", **self._events[told])
-            told += 1
+        try:
+            while told < len(self._events) and not process.channel.backed_up:
+                process.tell("log", **self._events[told])
+                told += 1
+        except OSError:  # of memory, say: those that are left wait for another process
+            process.kill()
         del self._events[:told]
         self._watch(process)
 
     def _tell(self, order: str, descriptors: tuple[int, ...] = (), **fields: Any) -> None:
         """Give an order to a process that has been told the first ones."""
         if self._process is not None and self._process.told_first:
-            self._process.tell(order, descriptors, **fields)
-            self._watch(self._process)
+            with self._telling(self._process):
+                self._process.tell(order, descriptors, **fields)
+
+    @contextlib.contextmanager
+    def _telling(self, process: LoopProcess) -> Iterator[None]:
+        """Kill a process that cannot be told all of what it should know: another is told everything.
+
+        The system may have no descriptors or memory for it; or the process does not listen.
+        """
+        try:
+            yield
+        except OSError as problem:
+            self._give_up(process)
+            reason = f"the event loop cannot be told what is new: {problem.strerror}"
+            self.log("error", "process_not_started", role="loop", reason=reason)
+        if process.unheard > MAX_UNHEARD:
+            self._give_up(process)
+        self._watch(process)
 
     # What it says
 
@@ -338,16 +362,25 @@ class LoopLink:
             elif packet == b"":
                 self._hang_up(process)
         except WireError as problem:
+            self._give_up(process)
             self.log("error", "loop_broken", reason=str(problem))
-            process.kill()
         if process in (self._process, self._successor):
             self._watch(process)
 
     def _hang_up(self, process: LoopProcess) -> None:
         """Listen no more to a loop that has closed its channel: it is about to exit, or it is subverted."""
-        process.hung_up = True
-        self._poller.forget(process.channel.fileno())
+        self._stop_listening(process)
         self._poller.call_in(EXIT_TIMEOUT, partial(self._check_gone, process))
+
+    def _give_up(self, process: LoopProcess) -> None:
+        """Kill a process, and hear nothing more of it until it has ended."""
+        process.kill()
+        self._stop_listening(process)
+
+    def _stop_listening(self, process: LoopProcess) -> None:
+        if not process.hung_up:
+            process.hung_up = True
+            self._poller.forget(process.channel.fileno())
 
     def _check_gone(self, process: LoopProcess) -> None:
         if process in (self._process, self._successor):

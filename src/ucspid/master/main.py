@@ -13,15 +13,16 @@ import signal
 from ucspid import __version__
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError, WireError
 from ucspid.ipc import messages as wire
-from ucspid.ipc import session_table
 from ucspid.linux import prctl
-from ucspid.master.children import Children, kill_descendants, reap_one
+from ucspid.master.children import Children, kill_descendants
 from ucspid.master.fdstore import Passed
 from ucspid.master.holdings import Acquired, Holdings
-from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers, Program
+from ucspid.master.internal_errors import InternalErrors
+from ucspid.master.launchers import Launcher, ProfileLaunchers, Program
 from ucspid.master.loop_supervisor import LoopLink
 from ucspid.master.notify import notify, reloading
 from ucspid.master.poller import Poller, Timer
+from ucspid.master.reaper import Reaper
 from ucspid.master.reload import Reload
 from ucspid.master.truncate import beginning, say, short
 from ucspid.master.upgrade import Upgrade
@@ -31,8 +32,8 @@ from ucspid.policy.plan_changes import changes
 
 SIGNALS: set[int] = {signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR2}
 STOPPING = ResourceError("the daemon stops")
-MOST_TOKENS = 1000
-"""Reloads that the loop can ask for during one: a few for each of its control clients would do."""
+MAX_TOKENS = 100
+"""Control clients who may wait for the same; the loop has 16 at a time."""
 
 LAST_RESORT = 10.0
 """Seconds beyond all timeouts of services after which a stop kills what is left."""
@@ -52,7 +53,8 @@ class Master:
         self._ready_fd = ready_fd
         self._signalfd = signalfd
         self._nofile = nofile
-        self._poller = Poller()
+        errors = InternalErrors(self._went_wrong)
+        self._poller = Poller(errors.caught)
         self._children = Children()
         self._before = state
         if state is None:
@@ -61,19 +63,29 @@ class Master:
             self._held = Holdings.from_state(state.holdings, self._take_over)
         self._loop = LoopLink(config, self._held, self._poller, self)
         self._reload: Reload | None = None
+        self._reaper = Reaper(self._children, self._loop, self._held, self._new_launchers, errors)
         self._tokens: list[int] = []
         self._again: list[int] | None = None
         self._answer: tuple[list[int], list[str]] | None = None
         self._launcher_numbers = itertools.count(1 if state is None else state.next_launcher)
         self._profile_numbers = itertools.count(1 if state is None else state.next_profile)
-        self._upgrade = Upgrade(self, config, self._poller, self._reload_ended)
+        self._upgrade = Upgrade(self, config, self._children, self._poller, self._reload_ended)
         self._upgraded = None if state is None else (state.version, state.upgrade_tokens)
         """From which version, and the control clients who wait for it, until the new loop serves."""
         self._stop_timer: Timer | None = None
-        self._exit: int | None = None
+        self.exit: int | None = None
+        """The exit status, when it is time to end."""
 
     def run(self) -> int:
         """Start, work, stop; return the exit status."""
+        self.begin()
+        while self.exit is None:
+            self._poller.run_once()
+        self._held.close()
+        return self.exit
+
+    def begin(self) -> None:
+        """Start the event loop, or take up the one of before, and read the file."""
         self._poller.watch(self._signalfd, self._signals)
         try:
             if self._before is None:
@@ -82,12 +94,9 @@ class Master:
                 self._loop.from_state(self._before.loop)
         except ResourceError as problem:
             say(problem)
-            return EXIT_SYSTEM
+            self.exit = EXIT_SYSTEM
+            return
         self._begin_reload([] if self._before is None else self._before.reload_tokens)
-        while self._exit is None:
-            self._poller.run_once()
-        self._held.close()
-        return self._exit
 
     # The next image of this process, and the one before
 
@@ -144,59 +153,23 @@ class Master:
 
     def _signals(self) -> None:
         for number in prctl.read_signals(self._signalfd):
-            if number == signal.SIGCHLD:
-                self._reap()
-            elif number == signal.SIGHUP:
-                self._begin_reload([])
-            elif number == signal.SIGUSR2:
-                self._begin_upgrade([])
-            else:
-                self._stop()
+            self.signalled(number)
 
-    def _reap(self) -> None:
-        """Take the exits of children: roles first, so that orphans have an owner when they end."""
-        exits = []
-        while (exit_ := reap_one()) is not None:
-            exits.append(exit_)
-        ended = {exit_.pid for exit_ in exits} - self._roles()
-        for exit_ in [exit_ for exit_ in exits if not self._role_exited(exit_, ended)]:
-            any(profile.orphan_exited(exit_) for profile in self._held.all_profiles())
-        if self._loop.draining:
-            self._finish_if_done()
+    def signalled(self, number: int) -> None:
+        """Do what a signal asks for."""
+        if number == signal.SIGCHLD:
+            self._reaper.reap()
+            if self._loop.draining:
+                self._finish_if_done()
+        elif number == signal.SIGHUP:
+            self._begin_reload([])
+        elif number == signal.SIGUSR2:
+            self._begin_upgrade([])
+        else:
+            self._stop()
 
-    def _roles(self) -> set[int]:
-        """Return the processes that are no programs."""
-        launchers = {launcher.pid for _profile, launcher in self._all_launchers()}
-        roles = self._loop.pids | self._upgrade.pids | launchers
-        return roles if self._reload is None else roles | {self._reload.reader_pid}
-
-    def _role_exited(self, exit_: Exit, ended: set[int]) -> bool:
-        if self._loop.exited(exit_) or self._upgrade.exited(exit_):
-            return True
-        if self._reload is not None and self._reload.exited(exit_):
-            return True
-        for profile, launcher in self._all_launchers():
-            if launcher.pid == exit_.pid:
-                profile.died(launcher, exit_, self._orphans(launcher, ended))
-                if launcher.number not in profile.launchers:
-                    self._loop.launcher_gone(launcher.number)
-                    self._held.forget_left()
-                return True
-        return False
-
-    def _orphans(self, dead: Launcher, ended: set[int]) -> set[int]:
-        """Return the programs of a launcher that has just died: see Children.orphans()."""
-        others, named = set(self._loop.pids), set()
-        for _profile, launcher in self._all_launchers():
-            others.add(launcher.pid)
-            if launcher is not dead:
-                others |= launcher.orphans
-                named |= session_table.processes(launcher.memory)
-        return self._children.orphans(dead.pid, session_table.processes(dead.memory), ended, named) - others
-
-    def _all_launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
-        new = [] if self._reload is None else self._reload.new_launchers()
-        return [*self._held.all_launchers(), *new]
+    def _new_launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
+        return [] if self._reload is None else self._reload.new_launchers()
 
     # What launchers and the loop tell
 
@@ -226,9 +199,25 @@ class Master:
                 if launcher.number == number:
                     profile.kill(launcher)
         elif kind == wire.NOTE_RELOAD:
-            self._begin_reload([token])
+            self._begin_reload(self._clients(token, self._again or []))
         elif kind == wire.NOTE_UPGRADE:
-            self._begin_upgrade([token])
+            self._begin_upgrade(self._clients(token, self._upgrade.tokens))
+        elif kind != wire.NOTE_TAKEN:
+            raise WireError(f"it sent a note of kind {kind}")
+
+    def _clients(self, token: int, waiting: list[int]) -> list[int]:
+        """Return the token of a client that waits; none for 0. Raises WireError where too many wait."""
+        if token and len(waiting) >= MAX_TOKENS:
+            raise WireError(f"more than {MAX_TOKENS} of its clients wait for the same")
+        return [token] if token else []
+
+    def loop_died(self) -> None:
+        """Forget the control clients who wait: they were this loop's."""
+        self._tokens = []
+        self._again = None if self._again is None else []
+        self._answer = None if self._answer is None else ([], self._answer[1])
+        self._upgraded = None if self._upgraded is None else (self._upgraded[0], [])
+        self._upgrade.forget_clients()
 
     def loop_leaves(self) -> None:
         """Answer those who wait: they are this loop's clients, the next one does not know them."""
@@ -275,14 +264,14 @@ class Master:
             self.tell_tokens(tokens, STOPPING)
         elif self._busy:
             self._again = (self._again or []) + tokens
-            if len(self._again) > MOST_TOKENS:
-                raise WireError(f"it asks for more than {MOST_TOKENS} reloads at once")
         else:
             if self._held.plan is not None:
                 reloading()
             self._tokens = tokens
             try:
-                self._reload = Reload(self._config, self._held, self._poller, self._start_profile, self._read)
+                self._reload = Reload(
+                    self._config, self._held, self._children, self._poller, self._start_profile, self._read
+                )
             except ResourceError as problem:
                 self._read(problem)
 
@@ -389,10 +378,18 @@ class Master:
         self._upgrade_failed(STOPPING)
 
     def _finish_if_done(self) -> None:
-        if not self._loop.pids and not self._all_launchers():
-            self._exit = 0
+        if not self._loop.pids and not self._reaper.launchers():
+            self.exit = 0
+
+    def _went_wrong(self, trace: str) -> None:
+        """Log a bug of the master's; end where nothing serves yet."""
+        if self._held.plan is None:
+            say(trace)
+            self._kill_everything(EXIT_SYSTEM)
+        else:
+            self.log("error", "internal_error", doing="the work of the master", exception=trace)
 
     def _kill_everything(self, status: int) -> None:
         """End without ceremony: nothing runs that is worth waiting for, or it does not end."""
         kill_descendants()
-        self._exit = status
+        self.exit = status

@@ -1,4 +1,8 @@
-"""What the master waits on: descriptors and times. No threads, no asyncio, so that it stays small."""
+"""What the master waits on: descriptors and times. No threads, no asyncio, so that it stays small.
+
+Whatever a callback raises goes to one function and no further: nothing that happens to a child, a
+packet or a timer ends the master.
+"""
 
 import heapq
 import itertools
@@ -6,7 +10,10 @@ import select
 import time
 from collections.abc import Callable
 
-Callback = Callable[[], None]
+Callback = Callable[[], object]
+
+PAUSE = 1.0
+"""Seconds without a watch whose callback has failed, so that one that always fails costs no time."""
 
 
 class Timer:
@@ -23,29 +30,48 @@ class Timer:
         self.callback = None
 
 
+class _Watch:
+    """A descriptor that is watched. Its number may be another's soon: what was reported is this one's."""
+
+    __slots__ = ("callback", "events", "paused")
+
+    def __init__(self, callback: Callback, events: int) -> None:
+        self.callback = callback
+        self.events = events
+        self.paused = False
+
+
+def _reraise(problem: Exception) -> None:
+    raise problem
+
+
 class Poller:
     """Calls back when a descriptor is readable (or writable, if asked) and when a time has come."""
 
-    def __init__(self) -> None:
-        """Wait on nothing yet."""
+    def __init__(self, failed: Callable[[Exception], None] = _reraise) -> None:
+        """Wait on nothing yet. failed() takes what a callback raises."""
         self._epoll = select.epoll()
-        self._callbacks: dict[int, Callback] = {}
+        self._failed = failed
+        self._watches: dict[int, _Watch] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
 
     def watch(self, descriptor: int, callback: Callback, *, write: bool = False) -> None:
         """Call back when the descriptor can be read, or has ended, or, if write, can be written."""
         events = select.EPOLLIN | (select.EPOLLOUT if write else 0)
-        if descriptor in self._callbacks:
-            self._epoll.modify(descriptor, events)
-        else:
+        watch = self._watches.get(descriptor)
+        if watch is None:
             self._epoll.register(descriptor, events)
-        self._callbacks[descriptor] = callback
+            self._watches[descriptor] = _Watch(callback, events)
+            return
+        if watch.events != events and not watch.paused:
+            self._epoll.modify(descriptor, events)
+        watch.callback, watch.events = callback, events
 
     def forget(self, descriptor: int) -> None:
         """Stop watching a descriptor; call before it is closed."""
-        self._epoll.unregister(descriptor)
-        del self._callbacks[descriptor]
+        if not self._watches.pop(descriptor).paused:
+            self._epoll.unregister(descriptor)
 
     def call_in(self, seconds: float, callback: Callback) -> Timer:
         """Call back once, after some seconds."""
@@ -55,15 +81,34 @@ class Poller:
 
     def run_once(self) -> None:
         """Wait for something and do it."""
-        for descriptor, _events in self._epoll.poll(self._wait()):
-            callback = self._callbacks.get(descriptor)
-            if callback is not None:
-                callback()
+        reported = self._epoll.poll(self._wait())
+        for descriptor, watch in [(number, self._watches.get(number)) for number, _events in reported]:
+            # One that was forgotten meanwhile is not called, nor is who has its number now.
+            if watch is not None and self._watches.get(descriptor) is watch:
+                try:
+                    watch.callback()
+                except Exception as problem:  # noqa: BLE001 - the master goes on
+                    self._pause(descriptor, watch)
+                    self._failed(problem)
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             if timer.callback is not None:
-                timer.callback()
+                try:
+                    timer.callback()
+                except Exception as problem:  # noqa: BLE001 - the master goes on
+                    self._failed(problem)
+
+    def _pause(self, descriptor: int, watch: _Watch) -> None:
+        if self._watches.get(descriptor) is watch:
+            self._epoll.unregister(descriptor)
+            watch.paused = True
+            self.call_in(PAUSE, lambda: self._resume(descriptor, watch))
+
+    def _resume(self, descriptor: int, watch: _Watch) -> None:
+        if self._watches.get(descriptor) is watch:
+            self._epoll.register(descriptor, watch.events)
+            watch.paused = False
 
     def _wait(self) -> float | None:
         while self._timers and self._timers[0][2].callback is None:

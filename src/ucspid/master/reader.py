@@ -8,28 +8,43 @@ from functools import partial
 
 from ucspid.errors import EXIT_USAGE, ConfigError, ResourceError, UcspidError
 from ucspid.master import roles
-from ucspid.master.helper import Helper
+from ucspid.master.children import Children
+from ucspid.master.helper import Helper, Outcome
 from ucspid.master.poller import Poller
 from ucspid.plan import Plan
+from ucspid.policy.exit_status import in_words
 
 TIMEOUT = 30.0
 """Seconds that reading a file may take."""
 
+Done = Callable[[Plan | UcspidError], None]
 
-class Reader(Helper):
-    """One reading of the file; done() gets the plan, or the error that says what is wrong."""
 
-    def __init__(self, config: str, poller: Poller, done: Callable[[Plan | UcspidError], None]) -> None:
-        """Start reading. Raises ResourceError if no process can be started."""
-        self._told = done
-        start = partial(roles.start_reader, config)
-        super().__init__(start, "a reader of the configuration", poller, TIMEOUT, self._ended)
+def read(config: str, children: Children, poller: Poller, done: Done) -> Helper:
+    """Begin to read the file; done() gets the plan, or the error that says what is wrong.
 
-    def _ended(self, code: int, output: bytes, errors: str) -> None:
-        if code == 0:
-            self._told(Plan.from_json(output))
-        elif code == EXIT_USAGE:
-            self._told(ConfigError(errors.splitlines()))
-        else:
-            reason = errors or f"exit code {code}"
-            self._told(ResourceError(f"the configuration could not be read: {reason}"))
+    Raises ResourceError if no process can be started.
+    """
+    return Helper(
+        partial(roles.start_reader, config),
+        "a reader of the configuration",
+        children,
+        poller,
+        TIMEOUT,
+        lambda outcome: done(_result(outcome)),
+    )
+
+
+def _result(outcome: Outcome) -> Plan | UcspidError:
+    if outcome.hung_at is not None:
+        where = f": it hangs at {outcome.hung_at}" if outcome.hung_at else ""
+        return ResourceError(f"the configuration could not be read within {TIMEOUT:g} s{where}")
+    if outcome.code == EXIT_USAGE:
+        return ConfigError(outcome.errors.splitlines())
+    if outcome.code != 0:
+        reason = outcome.errors or in_words(outcome.code)
+        return ResourceError(f"the configuration could not be read: {reason}")
+    try:
+        return Plan.from_json(outcome.output)
+    except (ValueError, LookupError, TypeError, AttributeError) as problem:
+        return ResourceError(f"the configuration could not be read: it came out as no plan ({problem})")

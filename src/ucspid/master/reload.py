@@ -7,10 +7,11 @@ and says what and where. The first start is the same transaction, with nothing i
 from collections.abc import Callable
 
 from ucspid.errors import ResourceError, UcspidError
+from ucspid.master import reader
+from ucspid.master.children import Children
 from ucspid.master.holdings import Acquired, Holdings, StartProfile
-from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers
+from ucspid.master.launchers import Launcher, ProfileLaunchers
 from ucspid.master.poller import Poller, Timer
-from ucspid.master.reader import Reader
 from ucspid.plan import Plan
 
 LAUNCHER_TIMEOUT = 15.0
@@ -22,7 +23,15 @@ Done = Callable[[tuple[Plan, Acquired] | UcspidError], None]
 class Reload:
     """One attempt; done() gets the plan and what was acquired for it, or the error."""
 
-    def __init__(self, config: str, held: Holdings, poller: Poller, start: StartProfile, done: Done) -> None:
+    def __init__(
+        self,
+        config: str,
+        held: Holdings,
+        children: Children,
+        poller: Poller,
+        start: StartProfile,
+        done: Done,
+    ) -> None:
         """Begin by reading the file. Raises ResourceError."""
         self._held = held
         self._poller = poller
@@ -32,19 +41,7 @@ class Reload:
         self._acquired = Acquired()
         self._ended = False
         self._timer: Timer | None = None
-        self._reader = Reader(config, poller, self._read)
-
-    @property
-    def reader_pid(self) -> int:
-        """Return the process of the reader."""
-        return self._reader.pid
-
-    def exited(self, exit_: Exit) -> bool:
-        """Take a child's exit; return whether it was the reader's."""
-        if exit_.pid != self._reader.pid:
-            return False
-        self._reader.exited(exit_)
-        return True
+        self._reader = reader.read(config, children, poller, self._read)
 
     def new_launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
         """Return the launchers that were started for the new plan."""
@@ -69,7 +66,7 @@ class Reload:
 
     def cancel(self) -> None:
         """Give up, without a word to done(): the daemon stops."""
-        self._reader.kill()
+        self._reader.cancel()
         self._release()
 
     def _read(self, result: Plan | UcspidError) -> None:

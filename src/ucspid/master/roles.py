@@ -30,15 +30,22 @@ def start_launcher(channel: int, loop: int, table: int) -> int:
         return _start(_LAUNCHER, {0: null, 1: null, 3: channel, 4: loop, 5: table}, _ENVIRONMENT)
 
 
-def start_reader(config: str, output: int, errors: int) -> int:
-    """Start a reader of the configuration file with descriptors for what it prints; return its process."""
-    return _start([*_READER, config], {1: output, 2: errors}, os.environ)
+def start_reader(config: str, output: int, errors: int, progress: int) -> int:
+    """Start a reader of the configuration file, at the head of a session; return its process.
+
+    What it prints goes to output and errors, what it is looking at into the memory of progress.
+    """
+    descriptors = {1: output, 2: errors, 3: progress}
+    return _start([*_READER, config, "3"], descriptors, os.environ, session=True)
 
 
-def start_trial(state: int, counts: int, config: str, output: int, errors: int) -> int:
-    """Start a trial of the code installed, with a copy of the master's state as 3 and the counts as 4."""
-    descriptors = {1: output, 2: errors, 3: state, 4: counts}
-    return _start([*_TRIAL, "3", "4", config], descriptors, os.environ)
+def start_trial(state: int, counts: int, config: str, output: int, errors: int, progress: int) -> int:
+    """Start a trial of the code installed, as start_reader() does.
+
+    It gets a copy of the master's state as its descriptor 3, and the counts as 4.
+    """
+    descriptors = {1: output, 2: errors, 3: state, 4: counts, 5: progress}
+    return _start([*_TRIAL, "3", "4", config, "5"], descriptors, os.environ, session=True)
 
 
 def _colour() -> dict[str, str]:
@@ -57,10 +64,17 @@ class _Null:
         os.close(self._descriptor)
 
 
-def _start(arguments: list[str], descriptors: dict[int, int], environment: Mapping[str, str]) -> int:
+def _start(
+    arguments: list[str],
+    descriptors: dict[int, int],
+    environment: Mapping[str, str],
+    *,
+    session: bool = False,
+) -> int:
     """Start Python with the descriptors given at the numbers given, and an empty signal mask.
 
-    They are copied out of the way first, since the numbers wanted may be in use.
+    With session it leads a session and a process group of its own from the start. The descriptors
+    are copied out of the way first, since the numbers wanted may be in use.
     """
     copies: dict[int, int] = {}
     try:
@@ -72,6 +86,7 @@ def _start(arguments: list[str], descriptors: dict[int, int], environment: Mappi
             environment,
             file_actions=[(os.POSIX_SPAWN_DUP2, copy, wanted) for wanted, copy in copies.items()],
             setsigmask=(),
+            setsid=session,
         )
     finally:
         for copy in copies.values():

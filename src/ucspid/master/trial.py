@@ -1,9 +1,9 @@
-"""python -I -m ucspid.master.trial STATE COUNTS CONFIG: say whether this code would come up as the next.
+"""python -I -m ucspid.master.trial STATE COUNTS CONFIG PROGRESS: say whether this code would come up.
 
 The master that is to be replaced runs this, from the code that is installed now. STATE is a
 descriptor with a copy of its state, COUNTS that of the counts. Everything that the new master and its
 loop would do is tried, but for what touches the running daemon: the state is understood, the counts
-are looked at, the file read, each role started once.
+are looked at, the file read, each role started once. What it is at is said in PROGRESS, memory too.
 Prints the version; or on standard error why not, and exits with 111, or 100 if the file is wrong.
 """
 
@@ -19,8 +19,10 @@ from ucspid.ipc import counters, session_table
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.orders import Orders
+from ucspid.ipc.progress import progress
 from ucspid.master import resume, roles
 from ucspid.plan import Profile
+from ucspid.policy.exit_status import exit_code, in_words
 
 TIMEOUT = 15.0
 """Seconds for a role to be ready."""
@@ -29,6 +31,7 @@ TIMEOUT = 15.0
 def main(arguments: list[str]) -> int:
     """Try; return the exit code."""
     memory, counts, config = int(arguments[0]), int(arguments[1]), arguments[2]
+    progress.descriptor = int(arguments[3])
     try:
         resume.understand(memory)
         counters.check(counts)
@@ -47,6 +50,7 @@ def main(arguments: list[str]) -> int:
 
 def _try_loop() -> None:
     """Start a loop that is told nothing: it says that it is ready, and ends when we are gone."""
+    progress.at("the start of an event loop")
     ours, theirs = pair()
     with theirs:
         pid = roles.start_loop(theirs.fileno())
@@ -59,6 +63,7 @@ def _try_loop() -> None:
 
 def _try_launcher() -> None:
     """Start a launcher that keeps the privileges that we have, and has no program."""
+    progress.at("the start of a launcher")
     (ours, theirs), (loop_end, own_end) = pair(), pair()
     memory = os.memfd_create("ucspid-trial", os.MFD_CLOEXEC)
     os.ftruncate(memory, session_table.SIZE)
@@ -86,7 +91,7 @@ def _ended(pid: int, what: str) -> None:
     """Wait for a role to end: it does, when nobody is at the other end."""
     _pid, status = os.waitpid(pid, 0)
     if status != 0:
-        raise ResourceError(f"{what} does not start: exit code {os.waitstatus_to_exitcode(status)}")
+        raise ResourceError(f"{what} does not start: {in_words(exit_code(status))}")
 
 
 if __name__ == "__main__":

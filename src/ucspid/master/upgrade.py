@@ -13,11 +13,12 @@ from typing import Protocol
 from ucspid import __version__
 from ucspid.errors import EXIT_USAGE, ConfigError, ResourceError, UcspidError
 from ucspid.master import roles
-from ucspid.master.helper import Helper
-from ucspid.master.launchers import Exit
+from ucspid.master.children import Children
+from ucspid.master.helper import Helper, Outcome
 from ucspid.master.poller import Poller
 from ucspid.master.truncate import beginning
 from ucspid.master.upgrade_state import State
+from ucspid.policy.exit_status import in_words
 
 TIMEOUT = 30.0
 """Seconds that a trial may take."""
@@ -39,10 +40,13 @@ class Owner(Protocol):
 class Upgrade:
     """The upgrade that is wanted or being tried, if one is."""
 
-    def __init__(self, owner: Owner, config: str, poller: Poller, ended: Callable[[], None]) -> None:
+    def __init__(
+        self, owner: Owner, config: str, children: Children, poller: Poller, ended: Callable[[], None]
+    ) -> None:
         """Begin with none; ended() is called when one has failed."""
         self._owner = owner
         self._config = config
+        self._children = children
         self._poller = poller
         self._ended = ended
         self._tokens: list[int] | None = None
@@ -59,9 +63,13 @@ class Upgrade:
         return self._trial is not None
 
     @property
-    def pids(self) -> set[int]:
-        """Return the process of the trial."""
-        return set() if self._trial is None else {self._trial.pid}
+    def tokens(self) -> list[int]:
+        """Return the tokens of the control clients who wait for it."""
+        return self._tokens or []
+
+    def forget_clients(self) -> None:
+        """Forget who waits for it: the loop whose clients they were has died."""
+        self._tokens = None if self._tokens is None else []
 
     def want(self, tokens: list[int]) -> None:
         """Take a wish; those that come before it is fulfilled are one."""
@@ -75,7 +83,7 @@ class Upgrade:
             try:
                 counts = state.holdings.others["counters"]
                 start = partial(roles.start_trial, memory, counts, self._config)
-                self._trial = Helper(start, "a trial", self._poller, TIMEOUT, self._tried)
+                self._trial = Helper(start, "a trial", self._children, self._poller, TIMEOUT, self._tried)
             finally:
                 os.close(memory)
         except ResourceError as problem:
@@ -83,31 +91,26 @@ class Upgrade:
         except OSError as problem:
             self._failed(ResourceError(f"no trial: {problem.strerror}"))
 
-    def exited(self, exit_: Exit) -> bool:
-        """Take a child's exit; return whether it was the trial's."""
-        if self._trial is None or self._trial.pid != exit_.pid:
-            return False
-        self._trial.exited(exit_)
-        return True
-
     def cancel(self, problem: UcspidError) -> None:
         """Give up: the daemon stops."""
         if self._trial is not None:
-            self._trial.kill()
+            self._trial.cancel()
+            self._trial = None
         if self._tokens is not None:
             self._owner.tell_tokens(self._tokens, problem)
             self._tokens = None
 
-    def _tried(self, code: int, _output: bytes, errors: str) -> None:
+    def _tried(self, outcome: Outcome) -> None:
         self._trial = None
-        if self._tokens is None:
-            return  # given up
-        if code == 0:
-            self._execute(self._tokens)
-        elif code == EXIT_USAGE:
-            self._failed(ConfigError(beginning(errors.splitlines())))
+        lines = beginning(outcome.errors.splitlines())
+        if outcome.code == 0:
+            self._execute(self._tokens or [])
+        elif outcome.code == EXIT_USAGE:
+            self._failed(ConfigError(lines))
         else:
-            lines = beginning(errors.splitlines()) or [f"exit code {code}"]
+            if outcome.hung_at is not None:
+                lines.append(f"no answer within {TIMEOUT:g} s: it hangs at {outcome.hung_at or 'its start'}")
+            lines = lines or [in_words(outcome.code)]
             self._failed(
                 ResourceError("\n".join(["the version that is installed does not come up:", *lines]))
             )

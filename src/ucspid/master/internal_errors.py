@@ -1,0 +1,28 @@
+"""Bugs of the master's: logged, and the master goes on with its work, which nobody else can take over."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from ucspid.master.truncate import short
+
+
+class InternalErrors:
+    """Takes what should never have been raised."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        """Have report() take the traceback of each, as far as it fits an event."""
+        self._report = report
+
+    def caught(self, problem: Exception) -> None:
+        """Report an exception."""
+        import traceback  # noqa: PLC0415 - not needed as a rule, and not small
+
+        self._report(short("".join(traceback.format_exception(problem))))
+
+    @contextlib.contextmanager
+    def contained(self) -> Iterator[None]:
+        """Report what is raised in the block, and go on after it."""
+        try:
+            yield
+        except Exception as problem:  # noqa: BLE001 - that is the purpose
+            self.caught(problem)

@@ -1,0 +1,196 @@
+"""A master in the test's own process, with children that are the test's.
+
+Where the master would start a loop, a launcher, a reader or a trial, a process starts that only
+sleeps, and the test has the other ends: what such a process says, and how it ends, the test says.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from plans import plan as plan_of
+from plans import service
+from ucspid.ipc import messages as wire
+from ucspid.ipc.channel import Channel, seqpacket
+from ucspid.master import roles
+from ucspid.master.launchers import Exit
+from ucspid.master.main import STOPPING, Master
+from ucspid.plan import Plan
+from ucspid.policy.backoff import Backoff
+
+
+@dataclass
+class Child:
+    """A process of the daemon that only sleeps, and the test's end of what it was given."""
+
+    process: subprocess.Popen[bytes]
+    channel: Channel | None = None
+    outputs: list[int] = field(default_factory=list)
+    ended: bool = False
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def say(self, packet: bytes) -> None:
+        assert self.channel is not None
+        self.channel.send(packet)
+
+    def note(self, kind: int, number: int = 0, token: int = 0) -> None:
+        self.say(wire.NOTE_HEAD.pack(kind, number, token))
+
+    def orders(self) -> list[dict[str, Any]]:
+        """Return what a loop has been told since the last time."""
+        assert self.channel is not None
+        orders = []
+        while (received := self.channel.receive()) and received[0]:
+            for descriptor in received[1]:
+                os.close(descriptor)
+            orders.append(json.loads(received[0]))
+        return orders
+
+    def write(self, output: bytes, errors: bytes = b"") -> None:
+        """Print what a reader would."""
+        for descriptor, data in zip(self.outputs, (output, errors), strict=True):
+            os.write(descriptor, data)
+
+    def wait_killed(self) -> None:
+        """Wait until somebody has killed it; it stays there to be reaped."""
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
+    def close(self) -> None:
+        if self.channel is not None and self.channel.fileno() >= 0:
+            self.channel.sock.close()
+        for descriptor in self.outputs:
+            os.close(descriptor)
+        self.outputs.clear()
+
+    @property
+    def killed(self) -> bool:
+        """Whether somebody has killed it."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+class MasterRig:
+    """The master and its children."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have the master's children be ours."""
+        self.loops: list[Child] = []
+        self.launchers: list[Child] = []
+        self.readers: list[Child] = []
+        self.trials: list[Child] = []
+        monkeypatch.setattr(roles, "start_loop", lambda channel: self._start(self.loops, channel))
+        monkeypatch.setattr(
+            roles, "start_launcher", lambda channel, _loop, _table: self._start(self.launchers, channel)
+        )
+        monkeypatch.setattr(
+            roles,
+            "start_reader",
+            lambda _config, *outputs: self._start(self.readers, outputs=outputs),
+        )
+        monkeypatch.setattr(
+            roles,
+            "start_trial",
+            lambda _state, _counts, _config, *outputs: self._start(self.trials, outputs=outputs),
+        )
+        monkeypatch.setattr(Backoff, "failed", lambda _backoff, _now: 0.0)
+        self._signals = socket.socketpair()
+        self.master: Any = Master("/etc/ucspid.yaml", None, self._signals[0].fileno(), 1024)
+        self.begin: Callable[[], None] = self.master.begin
+
+    def _start(self, kind: list[Child], channel: int | None = None, outputs: tuple[int, ...] = ()) -> int:
+        child = Child(subprocess.Popen(["sleep", "1000"], process_group=0, close_fds=True))
+        if channel is not None:
+            child.channel = Channel(seqpacket(os.dup(channel)))
+        child.outputs = [os.dup(descriptor) for descriptor in outputs[:2]]
+        kind.append(child)
+        return child.pid
+
+    @property
+    def loop(self) -> Child:
+        """The process of the loop that was started last."""
+        return self.loops[-1]
+
+    def work(self) -> None:
+        """Have the master do what there is to do, and wait for nothing."""
+        for _ in range(150):
+            self.master._poller.call_in(0.0, lambda: None)
+            self.master._poller.run_once()
+
+    def end(self, child: Child, status: int = 0) -> None:
+        """Have a child end with a wait status, as the master sees it."""
+        child.close()
+        child.ended = True
+        self.master._reaper.take([Exit(child.pid, status, 0, 0, 0)])
+        self.work()
+
+    def read(self, plan: Plan | None = None, status: int = 0, errors: bytes = b"") -> None:
+        """Have the reader that was started last print a plan, and end."""
+        self.readers[-1].write(b"" if plan is None else plan.to_json().encode(), errors)
+        self.end(self.readers[-1], status)
+
+    def serve(self, *names: str) -> None:
+        """Start, up to a plan with services that the loop has taken."""
+        self.begin()
+        self.read(plan_of(*map(service, names or ("a",))))
+        self.take()
+
+    def take(self) -> None:
+        """Have new launchers be ready and the loop take the plan in force."""
+        for launcher in self.launchers:
+            if not launcher.ended:
+                launcher.say(wire.PEER_HEAD.pack(wire.READY, wire.VERSION))
+        self.work()
+        self.loop.note(wire.NOTE_READY, wire.VERSION)
+        self.loop.note(wire.NOTE_TAKEN, self.generation)
+        self.work()
+
+    @property
+    def generation(self) -> int:
+        generation: int = self.master._loop.generation
+        return generation
+
+    def events(self) -> list[str]:
+        """Return the names of the events that the loop has been given to log since the last time."""
+        return [order["event"] for order in self.loop.orders() if order["do"] == "log"]
+
+    def close(self) -> None:
+        """End all children."""
+        master = self.master
+        for profile, _launcher in master._reaper.launchers():
+            profile.dismiss()
+        for process in (master._loop._process, master._loop._successor):
+            if process is not None:
+                process.channel.close()
+        if master._reload is not None:
+            master._reload.cancel()
+        master._upgrade.cancel(STOPPING)
+        held = master._held
+        held.close_listeners()
+        held.close()
+        for descriptor in (held._null, held.counters, master._children._list):
+            os.close(descriptor)
+        for child in [*self.loops, *self.launchers, *self.readers, *self.trials]:
+            child.process.kill()
+            child.process.wait()
+            child.close()
+        for sock in self._signals:
+            sock.close()
+
+
+@contextlib.contextmanager
+def mastering(monkeypatch: pytest.MonkeyPatch) -> Iterator[MasterRig]:
+    """Have a master that has not begun yet."""
+    rig = MasterRig(monkeypatch)
+    try:
+        yield rig
+    finally:
+        rig.close()
