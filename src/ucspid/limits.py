@@ -155,7 +155,8 @@ class ServiceLimits:
         Connections that are being looked up take no session's slot, so that a dead resolver
         fills none; there may be MAX_LOOKUPS of them.
         """
-        if self._daemon.full or len(self._slots) - self._sessions >= MAX_LOOKUPS:
+        daemon = self._daemon
+        if daemon.live >= daemon.max_connections or len(self._slots) - self._sessions >= MAX_LOOKUPS:
             return inf
         if self._settings.on_full == "refuse":
             return 0.0

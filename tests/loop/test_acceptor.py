@@ -123,7 +123,10 @@ async def test_a_service_that_waits_through_reloads_waits_once() -> None:
         await rig.starts(1)
         for _ in range(5):
             rig.plan(*planned, max_connections=1)
-        assert rig.server.services.turns.waiting == [rig.service("a").acceptor, rig.service("b").acceptor]
+        assert list(rig.server.services.turns.waiting) == [
+            rig.service("a").acceptor,
+            rig.service("b").acceptor,
+        ]
         await end_until(rig, 3)
 
 

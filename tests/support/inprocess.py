@@ -200,6 +200,7 @@ class Rig:
                 self._listen(item.name, listeners)
             planned.append(Planned(number, PROFILE, item, tuple(self._listeners[item.name])))
         self.server.take(max_connections, planned)
+        self.server.watch_earlier()
 
     def _listen(self, name: str, listeners: int) -> None:
         self._listeners[name] = []

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from ucspid.policy.connection_states import ENDED, NEXT, Event, State, step
+from ucspid.policy.connection_states import ENDED, NEXT, STEP, Event, State
 
 PAIRS = list(itertools.product(State, Event))
 
@@ -23,10 +23,10 @@ def test_the_end_is_reached_from_every_other_state_and_never_left() -> None:
 
 @pytest.mark.parametrize(("state", "event"), [pair for pair in PAIRS if pair in NEXT])
 def test_a_step_listed_is_taken(state: State, event: Event) -> None:
-    assert step(state, event) is NEXT[state, event]
+    assert STEP[state, event] is NEXT[state, event]
 
 
 @pytest.mark.parametrize(("state", "event"), [pair for pair in PAIRS if pair not in NEXT])
 def test_any_other_step_is_a_bug_that_names_both(state: State, event: Event) -> None:
     with pytest.raises(AssertionError, match=f"{state.value}.*{event.value}"):
-        step(state, event)
+        STEP[state, event]

@@ -24,6 +24,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ucspid.admission.connection import Connection
 from ucspid.admission.listener import Listener, Reserve
+from ucspid.admission.rules_file import Followed
 from ucspid.limits import Lack, Limits, ServiceLimits
 from ucspid.observe import events
 from ucspid.policy.backoff import Backoff
@@ -73,28 +74,24 @@ class Turns:
 
     def __init__(self, available: Callable[[], bool]) -> None:
         """Serve those who wait, while what they wait for is available."""
-        self._available = available
-        self._waiting: collections.OrderedDict[Acceptor, None] = collections.OrderedDict()
-
-    @property
-    def waiting(self) -> list["Acceptor"]:
+        self.waiting: collections.OrderedDict[Acceptor, None] = collections.OrderedDict()
         """Those who wait, in their order."""
-        return list(self._waiting)
+        self._available = available
 
     def wait(self, acceptor: "Acceptor") -> None:
         """Put one at the end; one that waits already keeps its place."""
-        self._waiting[acceptor] = None
+        self.waiting[acceptor] = None
 
     def leave(self, acceptor: "Acceptor") -> None:
         """Take one out that does not need it any more."""
-        self._waiting.pop(acceptor, None)
+        self.waiting.pop(acceptor, None)
 
     def go_on(self) -> None:
         """Give those who have waited longest their turn."""
-        for _ in range(len(self._waiting)):
-            if not self._waiting or not self._available():
+        for _ in range(len(self.waiting)):
+            if not self.waiting or not self._available():
                 return
-            acceptor, _ = self._waiting.popitem(last=False)
+            acceptor, _ = self.waiting.popitem(last=False)
             acceptor.reevaluate()
 
 
@@ -121,8 +118,8 @@ class Serving(Protocol):
         """Take an accepted connection."""
 
     @property
-    def fresh(self) -> bool:
-        """Whether its rules may be used as they are."""
+    def followed(self) -> Followed | None:
+        """Its rules file, if the rules are in one."""
 
     def refresh(self) -> None:
         """Look whether the rules have changed, and reevaluate then."""
@@ -203,7 +200,19 @@ class Acceptor:
         return None
 
     def _readable(self, listener: Listener) -> None:
-        self._work(lambda: self._accept(listener))
+        """Accept on a listener at which somebody waits."""
+        if self.queue:
+            self._work(lambda: self._accept(listener))
+            return
+        self._busy = True
+        try:
+            block = self._accept(listener)
+            if block is not None or self.queue:
+                self._settle(block)
+        finally:
+            self._busy = False
+        if self._asked_again:
+            self._come_back()
 
     def _work(self, accept: Callable[[], Block | None]) -> None:
         """Start who waits, accept, and wait for what is lacking.
@@ -221,8 +230,11 @@ class Acceptor:
         finally:
             self._busy = False
         if self._asked_again:
-            self._asked_again = False
-            asyncio.get_running_loop().call_soon(self.reevaluate)
+            self._come_back()
+
+    def _come_back(self) -> None:
+        self._asked_again = False
+        asyncio.get_running_loop().call_soon(self.reevaluate)
 
     def _start_queued(self) -> None:
         """Begin the sessions of connections that only wait to start, as far as they may."""
@@ -262,8 +274,7 @@ class Acceptor:
     def _why_not_start(self, now: float) -> Block | None:
         """Return what stands in the way of the session of a connection that is admitted."""
         service = self._service
-        pause = service.throttle.wait(now)
-        if pause > 0:
+        if service.throttle.failures and (pause := service.throttle.wait(now)) > 0:
             return Block(Hold.THROTTLED, pause)
         lack = service.limits.may_begin()
         if lack is not None:
@@ -277,13 +288,12 @@ class Acceptor:
             return Block(Hold.CLOSED)
         if now < self._accept_after:
             return Block(Hold.ACCEPT, self._accept_after - now)
-        pause = service.throttle.wait(now)
-        if pause > 0:
+        if service.throttle.failures and (pause := service.throttle.wait(now)) > 0:
             return Block(Hold.THROTTLED, pause)
         room = service.limits.room(now)
         if room > 0:
             return Block(_OF_LACK[service.limits.lack()], room)
-        if not service.fresh:
+        if service.followed is not None and not service.followed.fresh:
             return Block(Hold.RULES)
         return Block(Hold.LAUNCHERS) if service.pool.choose() is None else None
 

@@ -10,7 +10,7 @@ from ucspid.admission.listener import Listener
 from ucspid.limits import Slot
 from ucspid.net.address import endpoint
 from ucspid.policy.client_facts import NOTHING, Found
-from ucspid.policy.connection_states import Event, State, step
+from ucspid.policy.connection_states import STEP, Event, State
 from ucspid.rules.rule import Environment, Rule, Rules
 from ucspid.spawn import Process
 
@@ -61,7 +61,7 @@ class Connection(asyncio.SubprocessProtocol):
         """Our copy of the client's socket, until it is handed to a launcher or closed."""
         self.listener: Listener | None = None
         self.deadline = 0.0
-        """The monotonic time by which every stage that waits must have come to a result."""
+        """The monotonic time by which every stage that waits must have come to a result; set by the first."""
         self.found: Found = NOTHING
         self.rules: Rules | None = None
         """The rules that it met: those of the moment at which it was accepted."""
@@ -80,11 +80,11 @@ class Connection(asyncio.SubprocessProtocol):
 
     def take(self, event: Event) -> None:
         """Go on to the next state. Raises AssertionError for an event that cannot be in this one."""
-        self.state = step(self.state, event)
+        self.state = STEP[self.state, event]
 
     def hand(self, number: int, now: float) -> None:
         """Become a session with this number: what only admission needed is forgotten."""
-        self.take(Event.HANDED)
+        self.state = STEP[self.state, Event.HANDED]
         self.number = number
         self.handed = now
         self.descriptor = NO_DESCRIPTOR
@@ -94,7 +94,7 @@ class Connection(asyncio.SubprocessProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take note that the program runs."""
-        self.take(Event.STARTED)
+        self.state = STEP[self.state, Event.STARTED]
         self.process = cast("Process", transport)
         self.service.started(self, self.process.pid)
         if self.ending:
@@ -102,12 +102,12 @@ class Connection(asyncio.SubprocessProtocol):
 
     def start_failed(self, reason: int) -> None:
         """End: the program could not be started."""
-        self.take(Event.START_FAILED)
+        self.state = STEP[self.state, Event.START_FAILED]
         self.service.failed(self, reason)
 
     def process_exited(self) -> None:
         """End: the program has ended."""
-        self.take(Event.EXITED)
+        self.state = STEP[self.state, Event.EXITED]
         self.service.served(self)
 
     def end(self, kill_timeout: float) -> None:

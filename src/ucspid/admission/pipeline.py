@@ -62,7 +62,6 @@ class Pipeline:
 
     def enter(self, connection: Connection) -> None:
         """Take an accepted connection on its way: to the end, if nothing must be waited for."""
-        connection.deadline = connection.began + self._timeout
         self._go_on(connection, self._stages)
 
     async def drain(self, grace: float) -> None:
@@ -101,6 +100,7 @@ class Pipeline:
         self, connection: Connection, result: Coroutine[None, None, Outcome], rest: tuple[Stage, ...]
     ) -> None:
         connection.take(Event.WAITS)
+        connection.deadline = connection.deadline or connection.began + self._timeout
         self._service.pends(connection)
         task = asyncio.get_running_loop().create_task(self._finish(connection, result, rest))
         self._tasks[task] = connection

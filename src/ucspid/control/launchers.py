@@ -126,8 +126,10 @@ class Launchers:
                 self.lose(launcher.number)
 
     def _changed(self, turns: Turns) -> None:
-        self._heard()
-        turns.go_on()
+        if not self._before.balanced:
+            self._heard()
+        if turns.waiting:
+            turns.go_on()
 
     def _notice_stuck(self) -> None:
         self._watching = False

@@ -63,7 +63,8 @@ class Services:
         self._slot_released = slot_released
         self._planned: dict[int, Planned] = {}
         self._endings: Mapping[tuple[int, str], plan.Ending] = {}
-        self._earlier: set[Connection] = set()
+        self.earlier: set[Connection] = set()
+        """Connections on their way that have met an earlier plan."""
         self._settled: Callable[[], None] | None = None
 
     @property
@@ -188,17 +189,17 @@ class Services:
         yet. Only then may what they were promised be taken away: variables, programs.
         """
         waiting = (connection for sessions in self.all_sessions() for connection in sessions.waiting)
-        self._earlier = {*waiting, *in_flight}
+        self.earlier.clear()
+        self.earlier.update(waiting, in_flight)
         self._settled = settled
         self._settle()
 
     def passed(self, connection: Connection) -> None:
         """Take note that a connection has been refused, or its start answered."""
-        if self._settled is not None:
-            self._earlier.discard(connection)
-            self._settle()
+        self.earlier.discard(connection)
+        self._settle()
 
     def _settle(self) -> None:
-        if self._settled is not None and not self._earlier:
+        if self._settled is not None and not self.earlier:
             settled, self._settled = self._settled, None
             settled()

@@ -71,6 +71,7 @@ class Server:
             handed_over=self.launchers.watch,
             slot_released=self._slot_released,
             passed=self.services.passed,
+            earlier=self.services.earlier,
         )
 
     def take(
@@ -92,7 +93,10 @@ class Server:
         self.launchers.release(services.profiles)
         services.report_listeners(served)
         services.turns.go_on()
-        services.when_settled(self._in_flight(), self._master.settled)
+
+    def watch_earlier(self) -> None:
+        """Say that the plan is settled as soon as nobody is on the way who has met an earlier one."""
+        self.services.when_settled(self._in_flight(), self._master.settled)
 
     def _in_flight(self) -> list[Connection]:
         return [
@@ -155,13 +159,15 @@ class Server:
         self.opening.heard()
 
     def _slot_released(self) -> None:
-        self.services.turns.go_on()
+        if self.services.turns.waiting:
+            self.services.turns.go_on()
         if self.services.retired and self.opening.known.is_set():
             self.services.forget_retired()
-        self._finish_if_drained()
+        if self.draining:
+            self._finish_if_drained()
 
     def _finish_if_drained(self) -> None:
-        if not self.draining or self.services.live:
+        if self.services.live:
             return
         for service in self.services.by_number.values():
             service.summarise()

@@ -63,9 +63,13 @@ ENDED = frozenset({State.REFUSED, State.SERVED, State.FAILED})
 """States without a next one."""
 
 
-def step(state: State, event: Event) -> State:
-    """Return the state after the event; raises AssertionError for a step that cannot be."""
-    try:
-        return NEXT[state, event]
-    except KeyError:
-        raise AssertionError(f"a connection that is {state.value} cannot have {event.value}") from None
+class _Steps(dict[tuple[State, Event], State]):
+    """The table, as a step is taken: a step that cannot be raises AssertionError."""
+
+    def __missing__(self, step: tuple[State, Event]) -> State:
+        state, event = step
+        raise AssertionError(f"a connection that is {state.value} cannot have {event.value}")
+
+
+STEP = _Steps(NEXT)
+"""The state after an event: STEP[state, event]. Raises AssertionError for a step that cannot be."""

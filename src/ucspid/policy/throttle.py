@@ -27,8 +27,9 @@ class Throttle:
 
     def __init__(self, settings: Throttling | None) -> None:
         """Start without a failure; None never slows."""
+        self.failures = 0
+        """Failed starts in a row: where there are none, there is nothing to be asked or noted."""
         self._settings = settings
-        self._failures = 0
         self._since = inf
         self._next = -inf
         self._started = inf
@@ -46,17 +47,17 @@ class Throttle:
     @property
     def throttled(self) -> bool:
         """Whether starts are spaced."""
-        return self._settings is not None and self._failures >= self._settings.failures
+        return self._settings is not None and self.failures >= self._settings.failures
 
     def wait(self, now: float) -> float:
         """Return the seconds until the next start may be tried, 0.0 if it may now."""
-        if self._failures == 0 or not self.throttled or self._over(now):
+        if not self.throttled or self._over(now):
             return 0.0
         return max(0.0, self._next - now)
 
     def starting(self, now: float) -> bool:
         """Note that a start is tried. Return True if that ends the throttling: a program runs by now."""
-        if self._failures == 0 or not self.throttled:
+        if not self.throttled:
             return False
         if self._over(now):
             self._clear()
@@ -66,16 +67,15 @@ class Throttle:
         return False
 
     def started(self, now: float) -> None:
-        """Note that a program was started; it counts as a success once it has run for GRACE seconds."""
-        if self._failures:
-            self._started = min(self._started, now)
+        """Note, after failures, that a program was started: a success once it has run for GRACE seconds."""
+        self._started = min(self._started, now)
 
     def failed(self, now: float) -> bool:
         """Count a start that the system refused. Return True if the service is slowed from now on."""
         if self._settings is None:
             return False
         was_throttled = self.throttled
-        self._failures = min(self._failures + 1, MAX_FAILURES)
+        self.failures = min(self.failures + 1, MAX_FAILURES)
         self._since = min(self._since, now)
         self._started = inf
         if not self.throttled:
@@ -98,7 +98,7 @@ class Throttle:
 
     def to_state(self) -> list[Any]:
         """Return what from_state() takes, in values of JSON."""
-        return [self._failures, _finite(self._since), _finite(self._next), _finite(self._started)]
+        return [self.failures, _finite(self._since), _finite(self._next), _finite(self._started)]
 
     def from_state(self, state: Any, now: float) -> None:
         """Go on as the throttle that to_state() was asked of.
@@ -112,13 +112,13 @@ class Throttle:
             -inf if following is None else validate.number(following, 0.0, now + self.interval),
             inf if started is None else validate.number(started, 0.0, now),
         )
-        self._failures, self._since, self._next, self._started = taken
+        self.failures, self._since, self._next, self._started = taken
 
     def _over(self, now: float) -> bool:
         return now - self._started >= GRACE
 
     def _clear(self) -> None:
-        self._failures = 0
+        self.failures = 0
         self._since = inf
         self._next = -inf
         self._started = inf

@@ -53,6 +53,7 @@ class Shared:
     handed_over: Callable[[], None]
     slot_released: Callable[[], None]
     passed: Callable[[Connection], None]
+    earlier: set[Connection]
 
 
 class Service:
@@ -72,7 +73,10 @@ class Service:
         pool_turns are those of services that wait for the pool.
         """
         self.number = number
+        self.name = settings.name
         self.settings = settings
+        self.followed: Followed | None = None
+        """The rules file, if the rules are in one."""
         self.pool = pool
         self.pool_turns = pool_turns
         self.sessions = sessions or Sessions(
@@ -85,6 +89,8 @@ class Service:
         )
         self.sessions.released = self._released
         self.sessions.passed = shared.passed
+        self.sessions.earlier = shared.earlier
+        self.limits: ServiceLimits = self.sessions.limits
         self.throttle: Throttle = self.sessions.throttle
         self.acceptor = Acceptor(self, shared.limits, shared.turns, shared.reserve, shared.log)
         self._pipeline = Pipeline(self)
@@ -92,18 +98,7 @@ class Service:
         self._log = shared.log
         self._refusals = Refusals()
         self._refreshing: asyncio.Task[None] | None = None
-        self._followed: Followed | None = None
         self._apply()
-
-    @property
-    def name(self) -> str:
-        """The service's name in the file."""
-        return self.settings.name
-
-    @property
-    def limits(self) -> ServiceLimits:
-        """The service's limits, and the slots that its connections hold."""
-        return self.sessions.limits
 
     @property
     def refuses_when_full(self) -> bool:
@@ -135,9 +130,9 @@ class Service:
         self.sessions.change(settings.ending)
         self.throttle.change(settings.throttle)
         rules: Callable[[], Rules | None] | None = None
-        self._followed = None
+        self.followed = None
         if isinstance(settings.rules, RulesFile):
-            followed = self._followed = self._shared.follow(settings.rules)
+            followed = self.followed = self._shared.follow(settings.rules)
             rules = lambda: followed.rules  # noqa: E731 - what the file says when it is asked
         elif settings.rules is not None:
             table = YamlRules(settings.rules, settings.default_action)
@@ -172,11 +167,6 @@ class Service:
         """Take note that a connection waits for the network no more: there is room for another."""
         self.acceptor.reevaluate()
 
-    @property
-    def fresh(self) -> bool:
-        """Whether the rules may be used as they are; if not, refresh() looks at their file."""
-        return self._followed is None or self._followed.fresh
-
     def refresh(self) -> None:
         """Look whether the rules have changed, and go on then."""
         if self._refreshing is None:
@@ -184,8 +174,8 @@ class Service:
 
     async def _refresh(self) -> None:
         try:
-            if self._followed is not None:
-                await self._followed.refresh()
+            if self.followed is not None:
+                await self.followed.refresh()
         finally:
             self._refreshing = None
             self.acceptor.reevaluate()
@@ -210,10 +200,11 @@ class Service:
             connection.found,
             connection.env,
         )
-        self.sessions.waiting.discard(connection)
+        if self.sessions.waiting:
+            self.sessions.waiting.discard(connection)
         connection.hand(number, now)
         self.sessions.add(connection)
-        if self.throttle.starting(now):
+        if self.throttle.failures and self.throttle.starting(now):
             events.service_recovered(self._log, self.name)
         reason = self._send(connection, packet, descriptor)
         os.close(descriptor)
@@ -236,7 +227,9 @@ class Service:
     def _released(self) -> None:
         """See who can have a slot that was released: services that wait for the daemon's come first."""
         self._shared.slot_released()
-        self.acceptor.reevaluate()
+        acceptor = self.acceptor
+        if acceptor.held is not None or acceptor.queue:
+            acceptor.reevaluate()
 
     # Connections that get no program
 
@@ -256,7 +249,8 @@ class Service:
         elif self._refusals.untold == 1:
             asyncio.get_running_loop().call_later(self._refusals.ends - now, self.summarise)
         self.sessions.waiting.discard(connection)
-        self.sessions.passed(connection)
+        if self.sessions.earlier:
+            self.sessions.passed(connection)
         if connection.slot is not None:
             self.sessions.release(connection.slot)
 

@@ -47,8 +47,10 @@ class Sessions:
         """Connections that are no session yet, and wait: for the network, a slot or a launcher."""
         self.released: Callable[[], None] = _nothing
         """Called when a slot was released, or a session has ended."""
-        self.passed: Callable[[Connection], None] = _nothing_of
-        """Called when a connection has come where no plan before the present one matters to it."""
+        self.earlier: set[Connection] = set()
+        """Connections on their way, of any service, that have met an earlier plan."""
+        self.passed: Callable[[Connection], None] = self.earlier.discard
+        """Called while there are some, when a connection has come where no earlier plan matters to it."""
         self._ending = ending
         self._row = counters.row(number)
         self._counters = counters
@@ -93,7 +95,8 @@ class Sessions:
     def add(self, connection: Connection) -> None:
         """Take in a connection that is on its way to a launcher."""
         self.by_number[connection.number] = connection
-        self._watch_lifetime()
+        if self._ending.max_lifetime is not None:
+            self._watch_lifetime()
 
     def found(self, number: int, ip: str, port: int, began: float, *, counted: bool) -> Connection:
         """Take in a session that an earlier loop began; counted: which has counted it as accepted."""
@@ -114,9 +117,11 @@ class Sessions:
 
     def started(self, connection: Connection, pid: int) -> None:
         """Take note that a connection's program runs."""
-        self.throttle.started(connection.handed)
+        if self.throttle.failures:
+            self.throttle.started(connection.handed)
         events.connection_started(self._log, connection, pid)
-        self.passed(connection)
+        if self.earlier:
+            self.passed(connection)
 
     def served(self, connection: Connection) -> None:
         """Count out a session whose program has ended."""
@@ -125,7 +130,7 @@ class Sessions:
         how = outcome(connection.process.get_returncode(), asked=connection.ending)
         self._counters.count_out(self._row, SERVED[how], connection.number)
         events.connection_served(self._log, connection, now)
-        if self.throttle.ended(connection.handed):
+        if self.throttle.failures and self.throttle.ended(connection.handed):
             events.service_recovered(self._log, self.name)
         self._count_out(connection)
 
@@ -140,7 +145,8 @@ class Sessions:
         if reason not in (NOT_TAKEN, errno.EOWNERDEAD) and self.throttle.failed(now):
             cause = os.strerror(reason)
             events.service_throttled(self._log, self.name, self.file, cause, self.throttle.interval)
-        self.passed(connection)
+        if self.earlier:
+            self.passed(connection)
         self._count_out(connection)
 
     def release(self, slot: Slot) -> None:
@@ -186,7 +192,3 @@ class Sessions:
 
 def _nothing() -> None:
     """Nobody waits for slots of a service that is not in the plan."""
-
-
-def _nothing_of(_connection: Connection) -> None:
-    """No plan before the present one matters."""
