@@ -31,6 +31,12 @@ class Bench:
         self.poller = Poller()
         self.children = Children()
         self.outcomes: list[Outcome] = []
+        self.expected: set[int] = set()
+        """The children that were still expected to end when the outcome was there."""
+
+    def done(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self.expected = set(self.children.expected)
 
     def until(self, condition: Callable[[], object]) -> None:
         while not condition():
@@ -53,7 +59,7 @@ class Bench:
             finally:
                 os.close(copy)
 
-        return Helper(start, "a shell", self.children, self.poller, timeout, self.outcomes.append)
+        return Helper(start, "a shell", self.children, self.poller, timeout, self.done)
 
     def outcome(self) -> Outcome:
         self.until(lambda: self.outcomes)
@@ -104,7 +110,7 @@ def test_when_its_time_is_over_it_is_killed_with_all_of_its_session(bench: Bench
     process = bench.run("sleep 1000 & echo $!; wait", 0.2)
     outcome = bench.outcome()
     assert (outcome.code, outcome.hung_at) == (None, "")
-    assert process.pid in bench.children.expected
+    assert process.pid in bench.expected
     bench.until(lambda: gone(int(outcome.output)) and gone(process.pid))
 
 
