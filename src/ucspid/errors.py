@@ -18,7 +18,10 @@ class UcspidError(Exception):
 
 
 class ConfigError(UcspidError):
-    """A configuration file is wrong; problems holds one line for each mistake in it."""
+    """A configuration file is wrong; problems holds a line for each mistake in it.
+
+    Of a file that is not YAML, two more lines, indented, show the place.
+    """
 
     def __init__(self, problems: list[str]) -> None:
         """Keep the problems, each with the place it was found at."""

@@ -11,11 +11,11 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import yaml
 
 from ucspid.config.problems import Problems, under
+from ucspid.config.syntax import explain, split_lines
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 16
@@ -73,30 +73,31 @@ def read(data: bytes, problems: Problems) -> Node | None:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        _add_at_offset(problems, data[: error.start].decode("utf-8"), "not UTF-8 text")
+        lines = split_lines(data.decode("utf-8-sig", "replace"))
+        before = split_lines(data[: error.start].decode("utf-8-sig"))
+        problems.add_at(len(before), len(before[-1]) + 1, "not UTF-8 text", lines[len(before) - 1])
         return None
     try:
         return _Builder(text, problems).document()
     except yaml.MarkedYAMLError as error:
-        _add_marked(problems, text, error.problem_mark, error.problem or "not YAML")
+        _add(problems, text, *explain(error, split_lines(text)))
     except _Refusal as refusal:
-        _add_marked(problems, text, refusal.mark, refusal.text)
+        line, column = (refusal.mark.line, refusal.mark.column) if refusal.mark else (0, 0)
+        _add(problems, text, line, column, refusal.text)
     except yaml.reader.ReaderError as error:
-        start = max(0, text.find(chr(error.character)))
-        _add_at_offset(problems, text[:start], f"the character U+{error.character:04X} is not allowed")
+        before = split_lines(text[: max(0, text.find(chr(error.character)))])
+        name = f"U+{error.character:04X}"
+        _add(problems, text, len(before) - 1, len(before[-1]), f"the character {name} is not allowed")
     return None
 
 
-def _add_at_offset(problems: Problems, before: str, text: str) -> None:
-    problems.add_at(before.count("\n") + 1, len(before) - before.rfind("\n"), text)
-
-
-def _add_marked(problems: Problems, text: str, mark: Any, what: str) -> None:
-    line, column = (mark.line, mark.column) if mark else (0, 0)
-    lines = text.splitlines()
-    if _QUOTE_ADDRESS not in what and line < len(lines) and _UNQUOTED_ADDRESS.search(lines[line]):
+def _add(problems: Problems, text: str, line: int, column: int, what: str) -> None:
+    """Add a mistake at a place that counts from 0, with the line that it is in."""
+    lines = split_lines(text)
+    source = lines[line] if line < len(lines) else ""
+    if _QUOTE_ADDRESS not in what and _UNQUOTED_ADDRESS.search(source):
         what += f"; {_QUOTE_ADDRESS}"
-    problems.add_at(line + 1, column + 1, what)
+    problems.add_at(line + 1, column + 1, what, source)
 
 
 @dataclass(slots=True)

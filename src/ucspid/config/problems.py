@@ -7,6 +7,7 @@ keys of other characters than letters, digits, _ and - are quoted in it.
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -14,6 +15,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9_-]+|<<")
 _LAST_STEP = re.compile(r'(?:\[[0-9]+\]|(?:^|\.)(?:"(?:[^"\\]|\\.)*"|[^."\[\]]+))$')
 
 _LONGEST = 400
+_WIDTH = 90
+_INDENT = "    "
 
 T = TypeVar("T")
 
@@ -30,7 +33,7 @@ class Problems:
     def __init__(self) -> None:
         """Start with no mistakes and no keys."""
         self.places: dict[str, tuple[int, int]] = {}
-        self._found: set[tuple[int, int, str]] = set()
+        self._found: dict[tuple[int, int, str], str] = {}
         self._elsewhere: list[str] = []
         self._wrong: set[str] = set()
         self._wrong_as_such: set[str] = set()
@@ -78,9 +81,9 @@ class Problems:
         line, column = place or (1, 1)
         self.add_at(line, column, f"{path}: {text}" if path else text)
 
-    def add_at(self, line: int, column: int, text: str) -> None:
-        """Add a mistake at a place that is no key's."""
-        self._found.add((line, column, _shown(text)))
+    def add_at(self, line: int, column: int, text: str, source: str = "") -> None:
+        """Add a mistake at a place that is no key's; source is the line, if it is to be shown."""
+        self._found[line, column, _shown(text)] = source
 
     def add_elsewhere(self, path: str, lines: Iterable[str]) -> None:
         """Add mistakes in another file, which a key names; the lines say where in it they are."""
@@ -95,8 +98,14 @@ class Problems:
             path = _LAST_STEP.sub("", path)
 
     def lines(self, file: str) -> list[str]:
-        """Return the mistakes in the order of the file, FILE:LINE:COLUMN: TEXT, then those elsewhere."""
-        own = [f"{file}:{line}:{column}: {text}" for line, column, text in sorted(self._found)]
+        """Return the mistakes in the order of the file, FILE:LINE:COLUMN: TEXT, then those elsewhere.
+
+        Where a line is shown, it follows, indented, and below it a ^ that marks the place.
+        """
+        own = []
+        for (line, column, text), source in sorted(self._found.items()):
+            own.append(f"{file}:{line}:{column}: {text}")
+            own += _excerpt(source, column - 1) if source.strip() else []
         return own + self._elsewhere
 
 
@@ -107,3 +116,19 @@ def _shown(text: str) -> str:
 
 def _printable(character: str) -> str:
     return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
+def _excerpt(source: str, column: int) -> list[str]:
+    """Return the part of a line around a column, as it can be printed, and a line that marks the column."""
+    start = 0 if column < _WIDTH else column - _WIDTH // 2
+    before = ("..." if start else "") + "".join(map(_printable, source[start:column]))
+    after = "".join(map(_printable, source[column : start + _WIDTH]))
+    more = "..." if len(source) > start + _WIDTH else ""
+    return [f"{_INDENT}{before}{after}{more}", f"{_INDENT}{' ' * sum(map(_columns, before))}^"]
+
+
+def _columns(character: str) -> int:
+    """Return how many columns of a terminal a character takes."""
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1

@@ -41,8 +41,9 @@ them there, then run
 `python -m ucspid.config.reference src/ucspid/config/ucspid.schema.json docs/configuration.md`.
 
 The file is YAML. `ucspid check` reports everything that is wrong with it at once, each mistake with file,
-line, column and key. `ucspid schema` prints the JSON Schema; an editor with a YAML language server
-uses it after this first line of the file: `# yaml-language-server: $schema=ucspid.schema.json`.
+line, column and key; what is not YAML at all hides the rest, and is shown with its line. `ucspid schema`
+prints the JSON Schema; an editor with a YAML language server uses it after this first line of the file:
+`# yaml-language-server: $schema=ucspid.schema.json`.
 
 How YAML is read:
 - Where text, a path or a name is expected, it is what stands in the file: `-0`, `1.50`, `yes` and
