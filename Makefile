@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
-PEERS = mailfront ucspi-tcp swaks
+PEERS = axfrdns mailfront swaks tinysshd ucspi-tcp
 # Installs Debian packages where that is possible: as root, with apt.
 APT = test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y
 

@@ -11,11 +11,14 @@ REQUIRED = os.environ.get("UCSPID_REQUIRE_PEERS") == "1"
 """Whether a missing peer fails the tests that need it, as it does in CI."""
 
 PACKAGES = {
+    "axfrdns": "axfrdns",
     "pop3front-auth": "mailfront",
     "pop3front-maildir": "mailfront",
     "qmtpfront-echo": "mailfront",
     "smtpfront-echo": "mailfront",
     "swaks": "swaks",
+    "tinysshd": "tinysshd",
+    "tinysshd-makekey": "tinysshd",
     "tcprules": "ucspi-tcp",
     "tcprulescheck": "ucspi-tcp",
     "tcpserver": "ucspi-tcp",
