@@ -57,8 +57,27 @@ STATUS: dict[str, Any] = {
             "max_connections": 200,
             "accepted": 1203451,
             "served": 1190000,
+            "ended": {"ok": 1189000, "nonzero": 990, "signal": 10},
             "refused": {"rate": 1400, "max_per_ip": 12000},
             "failed": {"ENOENT": 23},
+            "last_failures": [
+                {
+                    "kind": "signal",
+                    "what": "signal SIGSEGV",
+                    "remote": "192.0.2.7:40312",
+                    "conn": "1a2b3c",
+                    "time": "2026-01-31T12:00:00Z",
+                    "ago": 41.5,
+                },
+                {
+                    "kind": "failed",
+                    "what": "Too many open files",
+                    "remote": "[2001:db8::7]:40312",
+                    "conn": "",
+                    "time": "2026-01-31T11:00:00Z",
+                    "ago": 3641.5,
+                },
+            ],
         },
         {
             "name": "pop3",
@@ -67,8 +86,10 @@ STATUS: dict[str, Any] = {
             "max_connections": 40,
             "accepted": 9000,
             "served": 8991,
+            "ended": {"ok": 8991},
             "refused": {},
             "failed": {},
+            "last_failures": [],
         },
     ],
     "listeners": [
@@ -82,6 +103,7 @@ STATUS: dict[str, Any] = {
         "max_connections": 1000,
         "accepted": 1212451,
         "served": 1198991,
+        "ended": {"ok": 1197991, "nonzero": 990, "signal": 10},
         "refused": {"rate": 1400, "max_per_ip": 12000},
         "failed": {"ENOENT": 23},
     },
@@ -96,7 +118,10 @@ smtp     listening    28  200   1203451  1190000    13400      23  *:25 192.0.2.
                                                                    [2001:db8::17]:2525
 pop3     full          9   40      9000     8991        0       0  *:110
 
-smtp: refused 12000 max_per_ip, refused 1400 rate, failed 23 ENOENT
+smtp: exited nonzero 990, died of a signal 10, refused 12000 max_per_ip, refused 1400 rate, failed
+  23 ENOENT
+  41s ago: signal SIGSEGV, client 192.0.2.7:40312, connection 1a2b3c
+  1h 0m ago: Too many open files, client [2001:db8::7]:40312
 
 PROCESS                  PID  USER    RUNNING  SERVICES
 master                   811  root          -  -

@@ -15,9 +15,8 @@ import pytest
 
 from daemon import Daemon, exchange, receive_all, running
 from ucspid.control.server import MAX_CLIENTS
-from ucspid.plan import Throttling
+from ucspid.plan import STDERR_RATE, Throttling
 from ucspid.policy.refusal_summary import SINGLE
-from ucspid.sessions.stderr_log import MAX_LINES
 
 BUSY = b"421 too many connections, try again later\r\n"
 DEBUG = {"format": "json", "level": "debug"}
@@ -191,8 +190,8 @@ def test_a_program_that_writes_without_end_is_bounded(daemon: Daemon) -> None:
     daemon.talk("noisy")
     seconds = time.monotonic() - began
     dropped = daemon.wait_event("program_stderr_dropped", service="noisy")["lines"]
-    logged = len(daemon.wait_events(MAX_LINES, "program_stderr", service="noisy"))
-    assert logged <= MAX_LINES * (seconds + 2)
+    logged = len(daemon.wait_events(STDERR_RATE.burst, "program_stderr", service="noisy"))
+    assert logged <= STDERR_RATE.burst * (seconds + 2)
     assert dropped > 50_000
 
 
@@ -277,6 +276,11 @@ def test_a_service_whose_program_is_missing_is_slowed_and_recovers(tmp_path: Pat
             assert daemon.talk("missing") == b""
         event = daemon.wait_event("service_throttled", service="missing")
         assert (event["interval"], event["cause"]) == (1.0, os.strerror(errno.ENOENT))
+        assert event["file"] == str(missing)
+        failed = daemon.wait_event("connection_failed", service="missing")
+        assert (failed["file"], failed["reason"]) == (str(missing), os.strerror(errno.ENOENT))
+        (failure,) = daemon.service("missing")["last_failures"]
+        assert failure["what"] == f"{os.strerror(errno.ENOENT)}: {missing}"
         assert daemon.service("missing")["failed"] == {"ENOENT": failures}
         assert daemon.service("missing")["state"] == "throttled"
         assert daemon.talk("good", b"x") == b"x"

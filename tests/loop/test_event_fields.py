@@ -99,3 +99,22 @@ async def test_a_drain_says_how_long_it_may_take_and_how_to_shorten_it() -> None
         (event,) = rig.named("draining")
         assert (event["live"], event["timeout"]) == (0, 70.0)
         assert event["hint"] == "a second SIGTERM ends the sessions now"
+
+
+async def test_the_last_failure_of_each_kind_is_kept_with_its_client() -> None:
+    async with serving(settings("a", executable="/usr/bin/absent")) as rig:
+        for status in (111 << 8, signal.SIGSEGV, signal.SIGBUS, 0):
+            rig.events.clear()
+            await end_one(rig, status)
+        client = rig.connect("a")
+        (number,) = await rig.starts(1)
+        rig.launchers[0].failed(number, errno.ENOENT)
+        await rig.until(lambda: rig.named("connection_failed"))
+        failures = rig.service("a").sessions.failures.items()
+        assert [(kind, failure.what) for kind, failure in failures] == [
+            ("failed", "No such file or directory: /usr/bin/absent"),
+            ("signal", "signal SIGBUS"),
+            ("nonzero", "exit status 111"),
+        ]
+        ip, port = client.getsockname()
+        assert (failures[0][1].remote, failures[0][1].connection) == (f"{ip}:{port}", number)

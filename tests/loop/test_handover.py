@@ -227,6 +227,8 @@ async def test_one_loop_goes_on_where_another_has_left(memory: int) -> None:
         first.connect("a")
         first.connect("a")
         last = max(await first.starts(2))
+        first.launchers[0].failed(last)
+        await first.until(lambda: first.named("connection_failed"))
         await first.server.hand_over(memory)
         waiting = first.connect("a")
         second.server.inherit(memory)
@@ -240,6 +242,8 @@ async def test_one_loop_goes_on_where_another_has_left(memory: int) -> None:
         assert connection > last
         assert waiting.fileno() >= 0
         assert second.sessions("a").counts.accepted == 4, "two of the first's, two of the second's"
+        ((kind, failure),) = second.service("a").sessions.failures.items()
+        assert (kind, failure.connection) == ("failed", last)
     finally:
         first.close()
         second.close()
@@ -288,7 +292,7 @@ async def test_a_loop_that_leaves_writes_what_there_is_room_for() -> None:
 async def test_a_service_whose_state_makes_no_sense_begins_anew(memory: int) -> None:
     rig = Rig()
     try:
-        state = {"limits": 1, "throttle": 2, "refusals": 3}
+        state = {"limits": 1, "throttle": 2, "refusals": 3, "failures": 4}
         text = [{"connection": 1 << 63}, {"service": "a", "state": state}, {"service": "gone", "state": 4}]
         os.pwrite(memory, b"\n".join(json.dumps(line).encode() for line in text), 0)
         rig.server.inherit(memory)

@@ -8,6 +8,13 @@ from typing import Any
 WIDTH = 100
 _LEAST_WIDTH = 24  # of the last column, whatever the others take
 _GAP = "  "
+_ENDED = {
+    "nonzero": "exited nonzero",
+    "signal": "died of a signal",
+    "ended": "ended by the daemon",
+    "unknown": "ended unseen",
+}
+"""What is said of served connections whose program did not end with status 0."""
 
 
 def report(status: dict[str, Any]) -> str:
@@ -48,17 +55,27 @@ def _services(status: dict[str, Any]) -> list[str]:
         for service in status["services"]
     ]
     lines = table(header, rows, right=range(2, 8))
-    why = [_reasons(service) for service in status["services"] if service["refused"] or service["failed"]]
-    return [*lines, *(["", *(line for lines in why for line in lines)] if why else [])]
+    why = [line for service in status["services"] for line in _reasons(service)]
+    return [*lines, *(["", *why] if why else [])]
 
 
 def _reasons(service: dict[str, Any]) -> list[str]:
-    """Return why connections of the service were not served, the commonest reason first."""
-    words = []
+    """Return how connections ended otherwise than well, the commonest way first, and the last of them."""
+    words = [f"{_ENDED[how]} {count}" for how, count in _commonest(service["ended"]) if how in _ENDED]
     for outcome in ("refused", "failed"):
-        for reason, count in sorted(service[outcome].items(), key=lambda item: -item[1]):
-            words.append(f"{outcome} {count} {reason}")
-    return textwrap.wrap(f"{service['name']}: {', '.join(words)}", WIDTH, subsequent_indent=_GAP)
+        words += [f"{outcome} {count} {reason}" for reason, count in _commonest(service[outcome])]
+    if not words:
+        return []
+    lines = textwrap.wrap(f"{service['name']}: {', '.join(words)}", WIDTH, subsequent_indent=_GAP)
+    for failure in service["last_failures"]:
+        line = f"{duration(failure['ago'])} ago: {failure['what']}, client {failure['remote']}"
+        conn = f", connection {failure['conn']}" if failure["conn"] else ""
+        lines += textwrap.wrap(line + conn, WIDTH, initial_indent=_GAP, subsequent_indent=2 * _GAP)
+    return lines
+
+
+def _commonest(counts: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: -item[1])
 
 
 def _processes(status: dict[str, Any]) -> list[str]:

@@ -5,11 +5,13 @@ import collections
 import contextlib
 import os
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ucspid import __version__
 from ucspid.admission.acceptor import Hold
 from ucspid.control.serving import Server
+from ucspid.policy.last_failures import Failure
 from ucspid.sessions.service import Service
 from ucspid.sessions.sessions import Sessions
 from ucspid.spawn import STUCK_AFTER
@@ -91,9 +93,23 @@ def _service(sessions: Sessions, max_connections: int, state: str) -> dict[str, 
         "max_connections": max_connections,
         "accepted": counts.accepted,
         "served": counts.served,
+        "ended": dict(counts.ended),
         "refused": dict(counts.refused),
         "failed": dict(counts.failed),
+        "last_failures": [_failure(kind, failure) for kind, failure in sessions.failures.items()],
         "state": state,
+    }
+
+
+def _failure(kind: str, failure: Failure) -> dict[str, Any]:
+    ago = time.monotonic() - failure.at
+    return {
+        "kind": kind,
+        "what": failure.what,
+        "remote": failure.remote,
+        "conn": f"{failure.connection:x}" if failure.connection else "",
+        "time": datetime.fromtimestamp(time.time() - ago, UTC).isoformat(timespec="seconds"),
+        "ago": round(ago, 3),
     }
 
 
@@ -105,16 +121,16 @@ def _state(service: Service) -> str:
 
 
 def _totals(server: Server, services: list[dict[str, Any]]) -> dict[str, Any]:
-    refused: collections.Counter[str] = collections.Counter()
-    failed: collections.Counter[str] = collections.Counter()
+    by_reason: dict[str, collections.Counter[str]] = {
+        outcome: collections.Counter() for outcome in ("ended", "refused", "failed")
+    }
     for service in services:
-        refused.update(service["refused"])
-        failed.update(service["failed"])
+        for outcome, counts in by_reason.items():
+            counts.update(service[outcome])
     return {
         "live": server.services.live,
         "max_connections": server.services.limits.max_connections,
         "accepted": sum(service["accepted"] for service in services),
         "served": sum(service["served"] for service in services),
-        "refused": dict(refused),
-        "failed": dict(failed),
+        **{outcome: dict(counts) for outcome, counts in by_reason.items()},
     }

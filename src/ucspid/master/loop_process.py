@@ -155,5 +155,5 @@ class LoopProcess:
 
 
 def _settings(service: Service) -> Service:
-    """Return what the loop is told of a service: not its program and environment."""
-    return replace(service, executable="", argv=(), env=())
+    """Return what the loop is told of a service: of its program the file, for events, and nothing else."""
+    return replace(service, argv=(), env=())

@@ -4,6 +4,7 @@ What one event loop hands over to the next has been in the hands of the process 
 network, so that its successor takes nothing of it unseen.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 
@@ -40,3 +41,17 @@ def members(value: Any, *names: str) -> list[Any]:
     if not isinstance(value, dict) or not value.keys() >= set(names):
         raise ValueError(f"{value!r:.40} is no object with {', '.join(names)}")
     return [value[name] for name in names]
+
+
+def text(value: Any, most: int) -> str:
+    """Return the value. Raises ValueError if it is no text of at most so many characters that all print."""
+    if not isinstance(value, str) or len(value) > most or not value.isprintable():
+        raise ValueError(f"{value!r:.40} is no text of at most {most} characters")
+    return value
+
+
+def one_of(value: Any, allowed: Collection[str]) -> str:
+    """Return the value. Raises ValueError if it is none of these texts."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{value!r:.40} is none of {', '.join(allowed)}")
+    return value

@@ -27,6 +27,7 @@ from ucspid.plan import Service as Settings
 from ucspid.policy import validate
 from ucspid.policy.connection_states import Event
 from ucspid.policy.environ import local_variables, variables
+from ucspid.policy.last_failures import NOT_STARTED, Failure
 from ucspid.policy.refusal_summary import WINDOW, Refusals
 from ucspid.policy.throttle import Throttle
 from ucspid.rules.networks import YamlRules
@@ -258,6 +259,7 @@ class Service:
         """Count a connection that was accepted only to be closed, for want of descriptors."""
         self.sessions.count(ACCEPTED)
         self.sessions.count(FAILED[DESCRIPTORS])
+        self.sessions.failures.note(NOT_STARTED, Failure(reason, remote, 0, time.monotonic()))
         events.connection_dropped(self._log, self.name, remote, reason)
 
     def summarise(self) -> None:
@@ -288,11 +290,15 @@ class Service:
             "limits": self.limits.to_state(now),
             "throttle": self.throttle.to_state(),
             "refusals": self._refusals.to_state(),
+            "failures": self.sessions.failures.to_state(),
         }
 
     def from_state(self, state: Any, now: float) -> None:
         """Go on where an earlier loop has left. Raises ValueError for what cannot be; the rest is taken."""
-        limits, throttle, refusals = validate.members(state, "limits", "throttle", "refusals")
+        limits, throttle, refusals, failures = validate.members(
+            state, "limits", "throttle", "refusals", "failures"
+        )
         self.limits.from_state(limits, now)
         self.throttle.from_state(throttle, now)
         self._refusals.from_state(refusals, now)
+        self.sessions.failures.from_state(failures, now)

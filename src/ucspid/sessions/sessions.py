@@ -16,6 +16,8 @@ from ucspid.ipc.counters import ACCEPTED, SERVED, Counters, Counts, failed_colum
 from ucspid.limits import ServiceLimits, Slot
 from ucspid.observe import events
 from ucspid.plan import Ending
+from ucspid.policy.exit_status import in_words
+from ucspid.policy.last_failures import KINDS, NOT_STARTED, Failure, LastFailures
 from ucspid.policy.outcome import outcome
 from ucspid.policy.throttle import Throttle
 
@@ -51,6 +53,10 @@ class Sessions:
         """Connections on their way, of any service, that have met an earlier plan."""
         self.passed: Callable[[Connection], None] = self.earlier.discard
         """Called while there are some, when a connection has come where no earlier plan matters to it."""
+        self.failures = LastFailures()
+        self.ended = 0
+        """How many sessions have ended in this loop, and the number of the last one's connection."""
+        self.last_ended = 0
         self._ending = ending
         self._row = counters.row(number)
         self._counters = counters
@@ -127,8 +133,11 @@ class Sessions:
         """Count out a session whose program has ended."""
         now = time.monotonic()
         assert connection.process is not None
-        how = outcome(connection.process.get_returncode(), asked=connection.ending)
+        code = connection.process.get_returncode()
+        how = outcome(code, asked=connection.ending)
         self._counters.count_out(self._row, SERVED[how], connection.number)
+        if how in KINDS:
+            self.failures.note(how, Failure(in_words(code), connection.remote, connection.number, now))
         events.connection_served(self._log, connection, now)
         if self.throttle.failures and self.throttle.ended(connection.handed):
             events.service_recovered(self._log, self.name)
@@ -142,8 +151,10 @@ class Sessions:
         now = time.monotonic()
         self._counters.count_out(self._row, failed_column(reason), connection.number)
         events.connection_failed(self._log, connection, self.file, reason, now)
+        cause = os.strerror(reason)
+        what = f"{cause}: {self.file}" if self.file else cause
+        self.failures.note(NOT_STARTED, Failure(what, connection.remote, connection.number, now))
         if reason not in (NOT_TAKEN, errno.EOWNERDEAD) and self.throttle.failed(now):
-            cause = os.strerror(reason)
             events.service_throttled(self._log, self.name, self.file, cause, self.throttle.interval)
         if self.earlier:
             self.passed(connection)
@@ -156,6 +167,8 @@ class Sessions:
 
     def _count_out(self, connection: Connection) -> None:
         del self.by_number[connection.number]
+        self.ended += 1
+        self.last_ended = connection.number
         assert connection.slot is not None
         self.release(connection.slot)
 
