@@ -43,6 +43,10 @@ class Rate:
     burst: int
 
 
+STDERR_RATE = Rate(count=200, seconds=1.0, burst=200)
+"""Lines of programs' standard error that are logged where the file does not say how many."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """The privileges that a launcher takes, once, at its start; None leaves as it is.
@@ -140,6 +144,7 @@ class Service:
     env: tuple[tuple[str, str], ...]
     profile: Profile
     stderr: Literal["log", "inherit", "null"] = "log"
+    stderr_rate: Rate = STDERR_RATE
     max_connections: int = 40
     on_full: Literal["queue", "refuse"] = "queue"
     max_per_ip: int | None = None
@@ -259,8 +264,9 @@ def service_from(data: dict[str, Any]) -> Service:
     data["rule_env"] = tuple(data["rule_env"])
     data["lookup"] = Lookup(**data["lookup"])
     data["rules"] = _rules_from(data["rules"])
-    data["throttle"] = None if data["throttle"] is None else Throttling(**data["throttle"])
-    for key in ("rate", "rate_per_ip"):
+    if data.get("throttle") is not None:
+        data["throttle"] = Throttling(**data["throttle"])
+    for key in data.keys() & {"rate", "rate_per_ip", "stderr_rate"}:
         data[key] = _rate_from(data[key])
     return Service(**data)
 

@@ -13,7 +13,7 @@ import pytest
 
 from daemon import TIMEOUT, Daemon, exchange, receive_all, running
 from faults import cpu_seconds, memory
-from ucspid.sessions.stderr_log import MAX_LINES
+from ucspid.plan import STDERR_RATE
 
 MiB = 1 << 20
 
@@ -94,8 +94,8 @@ def test_a_program_that_writes_without_end_costs_others_little(daemon: Daemon) -
     figures = f"{talks} others served, the slowest in {slowest:.3f} s, CPU {cpu_seconds(loop) - used:.2f} s"
     assert slowest < 1.0, figures
     assert memory(loop) - before < 8 * MiB
-    lines = len(daemon.wait_events(MAX_LINES, "program_stderr", service="flood"))
-    assert lines <= MAX_LINES * (seconds + 2)
+    lines = len(daemon.wait_events(STDERR_RATE.burst, "program_stderr", service="flood"))
+    assert lines <= STDERR_RATE.burst * (seconds + 2)
     assert daemon.wait_event("program_stderr_dropped", service="flood")["lines"] < MiB
     assert daemon.service("flood")["live"] == 1, figures
 

@@ -10,7 +10,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucspid.sessions.stderr_log import MAX_BYTES, MAX_LINE, MAX_LINES, Lines, StderrLog
+from ucspid.plan import STDERR_RATE, Rate
+from ucspid.sessions.stderr_log import MAX_BYTES, MAX_LINE, Lines, StderrLog
 
 TIMEOUT = 10.0
 
@@ -62,17 +63,39 @@ def test_it_does_not_matter_how_the_bytes_come(parts: list[bytes], data: st.Data
     assert b"".join(expected).translate(None, b" \r") == b"".join(parts).translate(None, b" \r\n")
 
 
+MAX_LINES = STDERR_RATE.burst
+
+
+class Sessions:
+    """The sessions of a service, as far as their pipe is concerned."""
+
+    def __init__(self) -> None:
+        self.by_number: dict[int, object] = {}
+        self.ended = 0
+        self.last_ended = 0
+
+    def begin(self, number: int) -> None:
+        self.by_number[number] = number
+
+    def end(self, number: int) -> None:
+        del self.by_number[number]
+        self.ended += 1
+        self.last_ended = number
+
+
 class Reading:
     """A StderrLog on a pipe, and the events that it logs."""
 
-    def __init__(self) -> None:
+    def __init__(self, level: str = "info") -> None:
         reading, self.writing = os.pipe()
         self.events: list[dict[str, Any]] = []
         self._news = asyncio.Event()
         logger = structlog.wrap_logger(
-            None, processors=[self._keep], wrapper_class=structlog.make_filtering_bound_logger("info")
+            None, processors=[self._keep], wrapper_class=structlog.make_filtering_bound_logger(level)
         )
-        self.log = StderrLog(logger, "smtp", reading)
+        self.room = True
+        self.sessions = Sessions()
+        self.log = StderrLog(logger, "smtp", reading, lambda: self.room)
 
     def _keep(self, _logger: Any, _level: str, fields: Any) -> Any:
         self.events.append(dict(fields))
@@ -88,17 +111,46 @@ class Reading:
                 self._news.clear()
                 await self._news.wait()
 
+    async def written(self, data: bytes) -> dict[str, Any]:
+        """Write what makes one event, and return it."""
+        self.write(data)
+        count = len(self.events)
+        await self.until(lambda: len(self.events) > count)
+        return self.events[-1]
+
+    async def write_all(self, data: bytes) -> None:
+        """Write as fast as it is read."""
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        rest = memoryview(data)
+        os.set_blocking(self.writing, False)
+
+        def write() -> None:
+            nonlocal rest
+            with contextlib.suppress(BlockingIOError):
+                rest = rest[os.write(self.writing, rest) :]
+            if not rest:
+                loop.remove_writer(self.writing)
+                done.set()
+
+        loop.add_writer(self.writing, write)
+        async with asyncio.timeout(TIMEOUT):
+            await done.wait()
+
     def lines(self) -> list[str]:
         return [item["line"] for item in self.events if item["event"] == "program_stderr"]
 
+    def dropped(self) -> int:
+        return sum(item["lines"] for item in self.events if item["event"] == "program_stderr_dropped")
+
 
 @asynccontextmanager
-async def reading() -> AsyncIterator[Reading]:
-    it = Reading()
+async def reading(level: str = "info") -> AsyncIterator[Reading]:
+    it = Reading(level)
     try:
         yield it
     finally:
         asyncio.get_running_loop().remove_reader(it.log.descriptor)
+        asyncio.get_running_loop().remove_writer(it.writing)
         os.close(it.log.descriptor)
         os.close(it.writing)
 
@@ -116,11 +168,102 @@ async def test_what_programs_write_is_logged_line_by_line_with_the_service() -> 
 async def test_a_flood_is_cut_off_and_counted() -> None:
     async with reading() as it:
         it.write(b"x\n" * 10_000)
-        await it.until(lambda: it.events[-1:] and it.events[-1]["event"] == "program_stderr_dropped")
-        assert len(it.lines()) == MAX_LINES
-        assert it.events[-1]["lines"] == 10_000 - MAX_LINES
+        await it.until(it.dropped)
+        assert MAX_LINES <= len(it.lines()) < 2 * MAX_LINES
+        assert len(it.lines()) + it.dropped() == 10_000
         it.write(b"after\n")
         await it.until(lambda: it.lines()[-1] == "after")
+
+
+async def test_a_service_whose_rate_allows_it_loses_no_line_of_a_flood() -> None:
+    async with reading() as it:
+        it.log.follow(Rate(count=50_000, seconds=1.0, burst=50_000), it.sessions)
+        await it.write_all(b"".join(b"%d > EHLO client.example\n" % number for number in range(40_000)))
+        await it.until(lambda: len(it.lines()) == 40_000)
+        assert it.lines() == [f"{number} > EHLO client.example" for number in range(40_000)]
+        assert not it.dropped()
+
+
+async def test_a_rate_of_lines_holds_for_longer_than_a_second() -> None:
+    async with reading() as it:
+        it.log.follow(Rate(count=3, seconds=3600.0, burst=3), it.sessions)
+        it.write(b"x\n" * 5)
+        await it.until(it.dropped)
+        it.write(b"x\n" * 5)
+        await it.until(lambda: it.dropped() == 7)
+        assert len(it.lines()) == 3
+
+
+async def test_one_service_does_not_share_the_rate_of_another() -> None:
+    async with reading() as it, reading() as other:
+        it.write(b"x\n" * 10_000)
+        await it.until(it.dropped)
+        assert (await other.written(b"alone\n"))["line"] == "alone"
+
+
+async def test_lines_wait_for_a_moment_while_the_log_has_no_room() -> None:
+    async with reading() as it:
+        it.room = False
+        it.write(b"x\n" * 100)
+        asyncio.get_running_loop().call_later(0.1, setattr, it, "room", True)
+        await it.until(lambda: len(it.lines()) == 100)
+
+
+async def test_where_the_log_has_no_room_for_long_lines_are_counted_and_programs_go_on() -> None:
+    async with reading() as it:
+        it.room = False
+        await it.write_all(b"x\n" * 100_000)
+        await it.until(lambda: it.dropped() == 100_000)
+        it.room = True
+        assert (await it.written(b"after\n"))["line"] == "after"
+
+
+async def test_lines_that_the_level_leaves_out_are_read_and_not_counted() -> None:
+    async with reading("warning") as it:
+        await it.write_all(b"x\n" * 100_000)
+        assert it.events == []
+
+
+async def test_a_line_has_the_session_where_only_one_can_have_written_it() -> None:
+    async with reading() as it:
+        it.sessions.begin(0x1A)
+        assert "conn" not in await it.written(b"while it is not known who writes\n")
+        it.log.follow(STDERR_RATE, it.sessions)
+        assert (await it.written(b"its own\n"))["conn"] == "1a"
+        it.sessions.begin(0x1B)
+        assert "conn" not in await it.written(b"of one of two\n")
+        it.sessions.end(0x1A)
+        assert "conn" not in await it.written(b"of one of two still\n")
+        assert (await it.written(b"of the other\n"))["conn"] == "1b"
+        it.sessions.end(0x1B)
+        assert (await it.written(b"its last words\n"))["conn"] == "1b"
+        assert "conn" not in await it.written(b"of a process that it has left behind\n")
+
+
+async def test_what_was_in_the_pipe_before_all_sessions_were_known_is_nobodys() -> None:
+    async with reading() as it:
+        it.sessions.begin(0x1A)
+        it.write(b"of an earlier loop's, perhaps\n")
+        it.log.follow(STDERR_RATE, it.sessions)
+        await it.until(it.lines)
+        assert "conn" not in it.events[-1]
+        assert (await it.written(b"its own\n"))["conn"] == "1a"
+        other = Sessions()
+        it.log.follow(STDERR_RATE, other)
+        assert "conn" not in await it.written(b"of a process that is left of the service of before\n")
+
+
+async def test_a_line_that_two_sessions_have_written_is_of_neither() -> None:
+    async with reading() as it:
+        it.log.follow(STDERR_RATE, it.sessions)
+        await it.written(b"empty from here on\n")
+        it.sessions.begin(1)
+        it.sessions.end(1)
+        assert (await it.written(b"its last words\nbegun "))["conn"] == "1"
+        it.sessions.begin(2)
+        event = await it.written(b"and ended\n")
+        assert event == {"event": "program_stderr", "service": "smtp", "line": "begun and ended"}
+        assert (await it.written(b"its own\n"))["conn"] == "2"
 
 
 async def test_programs_that_write_without_end_wait_and_go_on_in_the_next_second() -> None:
@@ -133,15 +276,11 @@ async def test_programs_that_write_without_end_wait_and_go_on_in_the_next_second
             with contextlib.suppress(BlockingIOError):
                 written += os.write(it.writing, b"y\n" * 8192)
 
-        def dropped() -> int:
-            return sum(item["lines"] for item in it.events if item["event"] == "program_stderr_dropped")
-
         asyncio.get_running_loop().add_writer(it.writing, write)
         pipe = fcntl.fcntl(it.writing, fcntl.F_GETPIPE_SZ)
         for second in (1, 2):
-            await it.until(lambda: len(it.lines()) == MAX_LINES * second and dropped() > 0)  # noqa: B023
+            await it.until(lambda: it.dropped() > (second - 1) * MAX_BYTES // 2)  # noqa: B023
             assert written <= second * MAX_BYTES + pipe + 16384
-        await it.until(lambda: dropped() > MAX_BYTES // 2)
         asyncio.get_running_loop().remove_writer(it.writing)
         assert written > MAX_BYTES
 

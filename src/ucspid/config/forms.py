@@ -27,6 +27,7 @@ _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|min|m|h|d)?")
 _PERIODS = {
     "s": 1, "sec": 1, "min": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400,
 }  # fmt: skip
+_PERIOD_NAMES: dict[float, str] = {1: "s", 60: "min", 3600: "hour", 86400: "day"}
 _RATE = re.compile(r"([0-9]{1,9})/(s|sec|min|h|hour|d|day)")
 _THROTTLE = re.compile(r"([0-9]{1,4})/([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|min|m|h)")
 _SIZE = re.compile(r"([0-9]{1,18})([kMG]?)")
@@ -249,6 +250,10 @@ class Frequency(Form):
         """Keep count per seconds."""
         self.count = count
         self.seconds = seconds
+
+    def __str__(self) -> str:
+        """Return the form that the file uses."""
+        return f"{self.count}/{_PERIOD_NAMES[self.seconds]}"
 
     @classmethod
     def parse(cls, value: Scalar) -> Self:

@@ -213,6 +213,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["log", "inherit", "null"] | None,
         Meta(description="Standard error: lines become events of the log, the daemon's own, or /dev/null."),
     ] = "log"
+    stderr_rate: Annotated[
+        Frequency,
+        Meta(
+            description="Lines of the service that are logged with stderr: log; more are counted. "
+            "recordio needs thousands."
+        ),
+    ] = key(default_factory=_made(Frequency(200, 1)))
     max_connections: Annotated[Count, Meta(description="Connections at once; over it, on_full.")] = 40
     on_full: Annotated[
         Literal["queue", "refuse"],

@@ -57,6 +57,7 @@ class MasterLink:
         self._tokens = itertools.count(time.monotonic_ns())  # none is an earlier loop's
         self._reloads: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._leaving: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._orders: dict[str, Callable[[dict[str, Any], list[int]], None]] = {
             "launcher": self._launcher,
             "stderr": self._stderr_pipe,
@@ -157,7 +158,8 @@ class MasterLink:
         self.server.add_launcher(order["number"], order["profile"], sock, leaving=order["leaving"])
 
     def _stderr_pipe(self, order: dict[str, Any], descriptors: list[int]) -> None:
-        self._stderr.append(StderrLog(self._log, order["service"], descriptors[0]))
+        pipe = StderrLog(self._log, order["service"], descriptors[0], self._output.has_room)
+        self._stderr.append(pipe)
 
     def _listeners(self, order: dict[str, Any], descriptors: list[int]) -> None:
         for number, descriptor in zip(order["numbers"], descriptors, strict=True):
@@ -172,9 +174,24 @@ class MasterLink:
         self.generation = order["generation"]
         self._output.set_level(order["level"])
         self.server.take(common["max_connections"], planned, common["kept"])
+        self._follow_stderr()
         if first:
+            self._opening = asyncio.get_running_loop().create_task(self._when_all_are_known())
             self.server.begin()
         self._note(wire.NOTE_TAKEN, self.generation)
+
+    async def _when_all_are_known(self) -> None:
+        await self.server.opening.known.wait()
+        self._follow_stderr()
+
+    def _follow_stderr(self) -> None:
+        """Have the pipes know how many lines to log, and of whom, if all sessions of before are found."""
+        known = self.server.opening.known.is_set()
+        services = {service.name: service for service in self.server.services.by_number.values()}
+        for pipe in self._stderr:
+            service = services.get(pipe.service)
+            if service is not None:
+                pipe.follow(service.settings.stderr_rate, service.sessions if known else None)
 
     def _launcher_gone(self, order: dict[str, Any], _descriptors: list[int]) -> None:
         self.server.launchers.lose(order["number"])

@@ -182,9 +182,10 @@ def lifetime_exceeded(log: Logger, session: Session, limit: float) -> None:
     log.warning("lifetime_exceeded", **_who(session), limit=limit)
 
 
-def program_stderr(log: Logger, service: str, line: str) -> None:
-    """A program wrote a line to its descriptor 2."""
-    log.info("program_stderr", service=service, line=line)
+def program_stderr(log: Logger, service: str, connection: int | None, line: str) -> None:
+    """A program wrote a line to its descriptor 2; connection is None where it may be any of several."""
+    known = {} if connection is None else {"conn": f"{connection:x}"}
+    log.info("program_stderr", service=service, **known, line=line)
 
 
 def program_stderr_dropped(log: Logger, service: str, lines: int) -> None:

@@ -59,6 +59,10 @@ class Log:
         # costs one call that returns; another level is therefore another class.
         self.logger.__class__ = structlog.make_filtering_bound_logger(level)
 
+    def has_room(self) -> bool:
+        """Return whether half of the buffer is free: that is not for what may come in masses."""
+        return self._writer.has_room()
+
     def close(self, timeout: float) -> bool:
         """Write what is buffered, for at most timeout seconds; return whether all was written out.
 
@@ -167,6 +171,10 @@ class Writer:
         self._writable = select.poll()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
+
+    def has_room(self) -> bool:
+        """Return whether half of the buffer is free, and nothing is being dropped."""
+        return not self._full and self._size <= self._capacity // 2
 
     def put(self, line: bytes) -> None:
         """Buffer the line, or drop it and count it; from any thread, never waiting for the descriptor."""
