@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 from ucspid.config.forms import Form, Misfit
 from ucspid.config.positions import Scalar
+from ucspid.config.ruleforms import in_words_of_tcprules
 from ucspid.plan import Address
 
 MAX_PORT = 65535
@@ -25,7 +26,11 @@ class Network(Form, str):
     @classmethod
     def parse(cls, value: Scalar) -> Self:
         """Return the network; bits set behind the prefix are refused, naming the network meant."""
-        if not isinstance(value, str) or not re.fullmatch(cls.json_schema["pattern"], value.rstrip("\n")):
+        if not isinstance(value, str):
+            raise Misfit
+        if not set("=@") & set(value) and (meant := in_words_of_tcprules(value)):
+            raise Misfit(meant)
+        if not re.fullmatch(cls.json_schema["pattern"], value.rstrip("\n")):
             raise Misfit
         try:
             network = ipaddress.ip_network(value, strict=False)

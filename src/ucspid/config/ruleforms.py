@@ -11,7 +11,32 @@ MAX_LOOKUP_TIME = 60
 MAX_NAME = 253
 """Characters of the longest host name as text (RFC 1035, 2.3.4)."""
 
+MAX_OCTET = 255
+
 _NAME = re.compile(rf"[!-~]{{1,{MAX_NAME}}}")
+_OCTETS = re.compile(r"(?:[0-9]{1,3}\.){1,3}")
+_GROUPS = re.compile(r"(?:[0-9A-Fa-f]{1,4}:){1,7}")
+_RANGE = re.compile(r"(?:[0-9]{1,3}\.){0,3}[0-9]{1,3}-[0-9]{1,3}\.?")
+
+
+def in_words_of_tcprules(text: str) -> str | None:
+    """Return what to write for an address as tcprules writes it; None if it is no such address."""
+    user, at, place = text.rpartition("@")
+    if _RANGE.fullmatch(place):
+        return f"{text} is a range of tcprules: write its networks"
+    if not (meaning := _meaning(place)):
+        return None
+    return f"{text} is tcprules' form: here it is {user}{at}{meaning}"
+
+
+def _meaning(place: str) -> str | None:
+    if _OCTETS.fullmatch(place):
+        octets = place.rstrip(".").split(".")
+        padded = ".".join([*octets, "0", "0", "0"][:4])
+        return f"{padded}/{8 * len(octets)}" if all(int(octet) <= MAX_OCTET for octet in octets) else None
+    if _GROUPS.fullmatch(place):
+        return f"{place}:/{16 * place.count(':')}"
+    return place[1:] if place.startswith("=") and _NAME.fullmatch(place[1:]) else None
 
 
 class ClientPattern(Form, str):
@@ -28,6 +53,8 @@ class ClientPattern(Form, str):
         """Return the pattern."""
         if not isinstance(value, str):
             raise Misfit
+        if meant := in_words_of_tcprules(value):
+            raise Misfit(meant)
         try:
             parsed = parse_pattern(value)
         except ValueError as error:
