@@ -68,7 +68,7 @@ def test_every_key_arrives_in_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
         ("RELAYCLIENT", ""),
     )
     assert smtp.profile.umask == 0o027
-    assert smtp.profile.nice == 5
+    assert smtp.profile.nice == 19
     assert smtp.profile.rlimits == (("as", 200 << 20), ("core", 0), ("cpu", None), ("nofile", 100))
     assert smtp.profile.no_new_privs
     assert smtp.stderr == "null"

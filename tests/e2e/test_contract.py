@@ -27,10 +27,11 @@ LIMITS = Path("/proc/self/limits").read_text()
 NOFILE_LINE = "Max open files            {:<20} {:<20} files     \n"
 
 
-def under(**conditions: Any) -> list[str]:
-    """Return the command of a daemon that is started under conditions: see programs/under.py."""
+def under(*command: str, **conditions: Any) -> list[str]:
+    """Return what starts a command, or else the daemon, under conditions: see programs/under.py."""
     script = str(contract.PROGRAMS / "under.py")
-    return [sys.executable, script, json.dumps(conditions), sys.executable, "-m", "ucspid"]
+    daemon = (sys.executable, "-m", "ucspid")
+    return [sys.executable, script, json.dumps(conditions), *(command or daemon)]
 
 
 def hard_limit() -> int:
@@ -264,8 +265,8 @@ def test_a_limit_of_descriptors_that_a_launcher_cannot_live_with_is_a_mistake_in
 
 @contextlib.contextmanager
 def tcpserver(program: list[str]) -> Iterator[int]:
-    """Run a program under Debian's tcpserver and return its port."""
-    command = [peers.require("tcpserver"), "-1HRl0", "127.0.0.1", "0", *program]
+    """Run a program under Debian's tcpserver, which hands on signals as it got them, and return its port."""
+    command = under(peers.require("tcpserver"), "-1HRl0", "127.0.0.1", "0", *program)
     with subprocess.Popen(command, stdout=subprocess.PIPE, env={"PATH": DEFAULT_PATH}) as server:
         assert server.stdout is not None
         try:

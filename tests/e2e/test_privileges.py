@@ -89,7 +89,7 @@ def daemon(folder: Path, root: Path, setuid_id: Path) -> Iterator[Daemon]:
         "root": {"program": contract.STATUS, "user": "root"},
         "own": {"program": contract.STATUS, **mine, "umask": "0027"},
         "few": {"program": contract.STATUS, **mine, "groups": []},
-        "report": {"program": contract.REPORT, **mine, "chdir": "/usr", "nice": 7},
+        "report": {"program": contract.REPORT, **mine, "chdir": "/usr", "nice": 19},
         "relative": {"program": contract.REPORT, "chdir": "."},
         "jailed": {"program": ["cat", "here"], "chroot": str(root), "chdir": "/inside"},
         "limited": {"program": ["cat", "/proc/self/limits"], **mine, "rlimits": RLIMITS},
@@ -147,7 +147,7 @@ def test_a_program_has_the_user_group_groups_and_umask_of_its_service(daemon: Da
 def test_a_program_has_the_directory_and_niceness_of_its_service(daemon: Daemon, folder: Path) -> None:
     with daemon.connect("report") as sock:
         told = contract.report(sock)
-    assert (told["cwd"], told["nice"]) == ("/usr", 7)
+    assert (told["cwd"], told["nice"]) == ("/usr", 19)
     with daemon.connect("relative") as sock:
         told = contract.report(sock)
     assert (told["cwd"], told["nice"]) == (str(folder.resolve()), os.getpriority(os.PRIO_PROCESS, 0))

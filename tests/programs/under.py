@@ -1,8 +1,10 @@
 """under.py CONDITIONS COMMAND...: becomes the command, with descriptors and signals as JSON conditions say.
 
-open, close: numbers of descriptors; ignore, block: names of signals; nofile: a soft limit.
+open, close: numbers of descriptors; ignore, block: names of signals, the others being as they are by
+default; nofile: a soft limit.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -10,8 +12,11 @@ import signal
 import sys
 
 conditions = json.loads(sys.argv[1])
-for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them
-    signal.signal(signal.Signals[name], signal.SIG_DFL)
+for (
+    number
+) in signal.valid_signals():  # Python ignores some, a shell without job control those of the keyboard
+    with contextlib.suppress(OSError):  # SIGKILL and SIGSTOP
+        signal.signal(number, signal.SIG_DFL)
 for name in conditions.get("ignore", []):
     signal.signal(signal.Signals[name], signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_SETMASK, [signal.Signals[name] for name in conditions.get("block", [])])
