@@ -29,6 +29,7 @@ from ucspid.linux import landlock, prctl, privileges, seccomp
 from ucspid.linux.fd_limit import close_above, raise_limit
 from ucspid.lookup.ident import PORT as IDENT
 from ucspid.observe import events, log
+from ucspid.profile import Profile
 
 if TYPE_CHECKING:
     from ucspid.lookup.names import Names
@@ -87,16 +88,7 @@ def _import_lookup() -> "type[Names]":
 def _take_limits(first: dict[str, Any]) -> None:
     """Take what the work needs of descriptors, and no privilege it does not need."""
     raise_limit()
-    privileges.take(
-        uid=first["uid"],
-        gid=first["gid"],
-        groups=first["groups"],
-        umask=None,
-        cwd="/",
-        root=None,
-        nice=None,
-        rlimits=[],
-    )
+    privileges.take(Profile(uid=first["uid"], gid=first["gid"], groups=first["groups"], cwd="/"))
     prctl.give_up_capabilities()
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
+from ucspid.profile import Profile
+
 Family = Literal["inet", "inet6", "dual"]
 
 
@@ -45,25 +47,6 @@ class Rate:
 
 STDERR_RATE = Rate(count=200, seconds=1.0, burst=200)
 """Lines of programs' standard error that are logged where the file does not say how many."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """The privileges that a launcher takes, once, at its start; None leaves as it is.
-
-    rlimits holds (name, value) with the names of setrlimit(2) in lower case without
-    RLIMIT_, sorted; value None is infinity. Paths are absolute; cwd is inside root.
-    """
-
-    uid: int | None = None
-    gid: int | None = None
-    groups: tuple[int, ...] | None = None
-    umask: int | None = None
-    cwd: str | None = None
-    root: str | None = None
-    nice: int | None = None
-    rlimits: tuple[tuple[str, int | None], ...] = ()
-    no_new_privs: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +215,11 @@ class Plan:
         """
         return "\n".join(map(to_json, (replace(self, services=()), *self.services)))
 
+    def plain(self) -> dict[str, Any]:
+        """Return the plan as values of JSON."""
+        data: dict[str, Any] = json.loads(to_json(self))
+        return data
+
     @classmethod
     def from_json(cls, text: str | bytes) -> "Plan":
         """Return the plan that to_json() wrote."""
@@ -250,13 +238,15 @@ def to_json(value: object) -> str:
 
 
 def _members(value: Any) -> dict[str, Any]:
-    """Return a dataclass as json wants it; asdict() would copy all that is in it."""
+    """Return a dataclass or a Profile as json wants it; asdict() would copy all that is in it."""
+    if isinstance(value, Profile):
+        return vars(value)
     return {name: getattr(value, name) for name in value.__slots__}
 
 
 def service_from(data: dict[str, Any]) -> Service:
     """Return the Service that to_json() wrote."""
-    data["profile"] = _shared(profile_from(data["profile"]))
+    data["profile"] = _shared(Profile.from_plain(data["profile"]))
     data["listen"] = tuple(Address(**item) for item in data["listen"])
     data["argv"] = tuple(data["argv"])
     data["env"] = _shared(tuple((name, value) for name, value in data["env"]))
@@ -275,13 +265,6 @@ def service_from(data: dict[str, Any]) -> Service:
 def _shared(value: Any) -> Any:
     """Return the first of equal values: what a thousand services have in common is there once."""
     return value
-
-
-def profile_from(data: dict[str, Any]) -> Profile:
-    """Return the Profile that went through JSON."""
-    data["groups"] = _tuple(data["groups"])
-    data["rlimits"] = tuple((name, value) for name, value in data["rlimits"])
-    return Profile(**data)
 
 
 def _rules_from(data: Any) -> tuple[RuleSpec, ...] | RulesFile | None:

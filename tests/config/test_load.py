@@ -13,7 +13,8 @@ import pytest
 from ucspid.config.environment import DEFAULT_PATH
 from ucspid.config.load import load
 from ucspid.errors import ConfigError
-from ucspid.plan import Address, Log, Lookup, Plan, Profile, Rate
+from ucspid.plan import Address, Log, Lookup, Plan, Rate
+from ucspid.profile import Profile
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "config" / "example" / "ucspid.yaml"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch users")

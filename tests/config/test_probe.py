@@ -10,7 +10,7 @@ import pytest
 
 from ucspid.config import probe
 from ucspid.config.probe import Refusal
-from ucspid.plan import Profile
+from ucspid.profile import Profile
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch users")

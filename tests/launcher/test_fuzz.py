@@ -34,8 +34,13 @@ class Alone:
         os.pwrite(self.memory, content, 0)
         self.signals, self._writing = os.pipe()
         self.ends = [self.master, masters, self.loop, loops]
-        nowhere = wire.PEER_HEAD.pack(wire.SERVICE, SERVICE) + b"".join(
-            map(wire.pack_strings, ([b"/does/not/exist"], [b"x"], [], [b"TCPREMOTEIP"]))
+        nowhere = wire.SetProgram(
+            service=SERVICE,
+            stderr=wire.STDERR_KEPT,
+            executable="/does/not/exist",
+            arguments=(b"x",),
+            environment=(),
+            names=(b"TCPREMOTEIP",),
         )
         self.table = Table(self.memory)
         self.launcher = Launcher(masters, loops, self.table, self.signals, cast("Lending", Unlent()))
@@ -159,7 +164,7 @@ def test_whatever_a_predecessor_left_is_taken_over_and_the_master_can_read_it(
             launcher.launcher._running
         )
         for process in sorted(orphans):
-            launcher.launcher._orphan_exited(wire.ORPHAN_HEAD.pack(wire.ORPHAN_EXIT, process, 0, 0, 0, 0), [])
+            launcher.launcher.hear_master(wire.OrphanExit(process, 0, 0, 0, 0).pack(), [])
         launcher.launcher._flush()
         assert not launcher.launcher._running
 

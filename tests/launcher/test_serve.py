@@ -19,18 +19,14 @@ import ucspid
 from ucspid.errors import EXIT_SYSTEM
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import pair
-from ucspid.ipc.orders import Orders
 from ucspid.ipc.session_table import SIZE, Table
 from ucspid.master import roles
 from ucspid.policy.environ import NAMES
+from ucspid.profile import Profile
 
 TIMEOUT = 10.0
 TAG = b"tag of the session".ljust(wire.TAG_SIZE, b"\0")
 SERVICE = 7
-UNCHANGED: dict[str, object] = {
-    "uid": None, "gid": None, "groups": None, "umask": None, "cwd": None, "root": None, "nice": None,
-    "rlimits": [],
-}  # fmt: skip
 
 
 class Report(NamedTuple):
@@ -59,25 +55,22 @@ class Peers:
         self.pid = 0
         self.master = self.loop
 
-    def start(self, orphans: set[int] | None = None, nofile: int | None = None, **profile: object) -> None:
+    def start(self, orphans: set[int] | None = None, nofile: int | None = None, **profile: Any) -> None:
         self.master, theirs = pair()
         self.master.settimeout(TIMEOUT)
         with theirs:
             self.pid = roles.start_launcher(theirs.fileno(), self.loop_end.fileno(), self.memory)
-        orders = Orders(
-            "ucspid: launcher test",
-            no_new_privs=False,
-            nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[0] if nofile is None else nofile,
-            orphans=orphans or set(),
-            profile=UNCHANGED | profile,
-        )
-        self.master.send(orders.pack())
         for packet in self.programs.values():
             self.master.send(packet)
+        for some in wire.chunks_of_numbers(orphans or set()):
+            self.master.send(wire.Orphans(some).pack())
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if nofile is None else nofile
+        orders = wire.TakePrivileges(wire.VERSION, soft, "ucspid: launcher test", Profile(**profile))
+        self.master.send(orders.pack())
 
-    def ready(self, orphans: set[int] | None = None, nofile: int | None = None, **profile: object) -> None:
+    def ready(self, orphans: set[int] | None = None, nofile: int | None = None, **profile: Any) -> None:
         self.start(orphans, nofile, **profile)
-        assert self.master.recv(1000) == wire.PEER_HEAD.pack(wire.READY, wire.VERSION)
+        assert self.hear() == wire.Ready(wire.VERSION).pack()
 
     def hear(self) -> bytes:
         """Return the launcher's next message to the master; it may have died since, with orders unread."""
@@ -87,12 +80,14 @@ class Peers:
             return self.master.recv(1000)
 
     def set_program(self, *argv: str, service: int = SERVICE, env: dict[str, str] | None = None) -> None:
-        fixed = [f"{name}={value}".encode() for name, value in (env or {}).items()]
-        allowed = [name.encode() for name in NAMES["tcp"]]
-        strings = [[argv[0].encode()], [item.encode() for item in argv], fixed, allowed]
-        self.programs[service] = wire.PEER_HEAD.pack(wire.SERVICE, service) + b"".join(
-            wire.pack_strings(item) for item in strings
-        )
+        self.programs[service] = wire.SetProgram(
+            service=service,
+            stderr=wire.STDERR_KEPT,
+            executable=argv[0],
+            arguments=tuple(item.encode() for item in argv),
+            environment=tuple(f"{name}={value}".encode() for name, value in (env or {}).items()),
+            names=tuple(name.encode() for name in NAMES["tcp"]),
+        ).pack()
         if self.pid:
             self.master.send(self.programs[service])
 
@@ -289,6 +284,34 @@ def test_a_program_changed_is_for_new_connections_only(running: Peers) -> None:
     assert finish(before) == b"old"
 
 
+def test_variables_stay_allowed_when_a_program_changes_until_they_are_forbidden(running: Peers) -> None:
+    running.master.send(wire.AllowNames(SERVICE, (b"OLD", b"OLDER")).pack())
+    running.set_program("/usr/bin/env")
+    assert finish(running.connect(1, "OLD=1")) == b"OLD=1\n"
+    running.master.send(wire.ForbidNames(SERVICE, (b"OLD", b"unknown")).pack())
+    running.connect(2, "OLD=1")
+    assert running.wait(wire.FAILED, 2).status == errno.EINVAL
+    assert finish(running.connect(3, "OLDER=1", "PROTO=TCP")) == b"OLDER=1\nPROTO=TCP\n"
+
+
+def test_a_service_that_was_removed_starts_nothing_and_its_descriptor_is_closed(running: Peers) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    program = wire.SetProgram(8, wire.STDERR_GIVEN, "/bin/cat", (b"cat",), (), ())
+    socket.send_fds(running.master, [program.pack()], [writing])
+    os.close(writing)
+    client = running.connect(1, service=8)
+    running.wait(wire.STARTED, 1)
+    running.master.send(wire.RemovePrograms((8,)).pack())
+    running.connect(2, service=8)
+    assert running.wait(wire.FAILED, 2).status == errno.EINVAL
+    finish(client)  # its program has the other copy
+    running.wait(wire.EXITED, 1)
+    with os.fdopen(reading, "rb") as pipe:
+        assert pipe.read() == b""
+    assert list(running.list()) == []
+
+
 def test_all_that_the_master_has_told_holds_for_a_start_that_came_after(running: Peers) -> None:
     os.kill(running.pid, signal.SIGSTOP)
     for number in range(20):
@@ -427,7 +450,7 @@ def test_a_master_that_goes_before_its_orders_ends_it(peers: Peers) -> None:
 
 def test_privileges_are_the_programs(peers: Peers, tmp_path: Path) -> None:
     peers.set_program("/bin/sh", "-c", "umask; pwd; ulimit -n")
-    peers.ready(nofile=77, umask=0o27, cwd=str(tmp_path), rlimits=[("nofile", 77)])
+    peers.ready(nofile=77, umask=0o27, cwd=str(tmp_path), rlimits=(("nofile", 77),))
     assert finish(peers.connect(1)) == f"0027\n{tmp_path}\n77\n".encode()
 
 
@@ -440,7 +463,7 @@ def cpu_seconds(pid: int) -> float:
 def test_the_launchers_own_use_of_cpu_time_does_not_count_against_a_programs_limit(peers: Peers) -> None:
     peers.set_program("/bin/sh", "-c", "ulimit -S -t")
     peers.set_program("/does/not/exist", service=2)
-    peers.ready(rlimits=[("cpu", 1)])
+    peers.ready(rlimits=(("cpu", 1),))
     variables = ["TCPREMOTEIP=192.0.2.1"] * (wire.MAX_PACKET // 25)
     connections = itertools.count(1)
     while cpu_seconds(peers.pid) < 1.2:
@@ -463,10 +486,17 @@ def test_signals_have_their_default_whatever_the_launcher_was_started_with(peers
 def test_privileges_that_cannot_be_taken_are_refused_with_the_reason(peers: Peers) -> None:
     peers.start(cwd="/does/not/exist")
     packet = peers.hear()
-    kind, version = wire.PEER_HEAD.unpack_from(packet)
-    (reason,) = wire.Reader(packet, wire.PEER_HEAD.size).strings()
-    assert (kind, version) == (wire.REFUSED, wire.VERSION)
-    assert b"No such file or directory" in reason
+    assert wire.Refused.unpack(packet).reason == "/does/not/exist: No such file or directory"
+    assert peers.exit() == EXIT_SYSTEM
+
+
+def test_orders_of_another_version_are_refused(peers: Peers) -> None:
+    peers.master, theirs = pair()
+    peers.master.settimeout(TIMEOUT)
+    with theirs:
+        peers.pid = roles.start_launcher(theirs.fileno(), peers.loop_end.fileno(), peers.memory)
+    peers.master.send(wire.TakePrivileges(wire.VERSION + 1, None, "title", Profile()).pack())
+    assert "ucspid upgrade" in wire.Refused.unpack(peers.hear()).reason
     assert peers.exit() == EXIT_SYSTEM
 
 
@@ -483,7 +513,7 @@ def take_over(peers: Peers) -> dict[int, int]:
 
 
 def orphan_exit(peers: Peers, process: int, status: int = 0) -> None:
-    peers.master.send(wire.ORPHAN_HEAD.pack(wire.ORPHAN_EXIT, process, status, 5, 6, 7))
+    peers.master.send(wire.OrphanExit(process, status, 5, 6, 7).pack())
 
 
 def test_a_successor_lists_what_its_predecessor_ran(running: Peers) -> None:
@@ -513,9 +543,15 @@ def test_orphans_are_signalled_by_the_master(running: Peers) -> None:
     processes = take_over(running)
     running.ready(set(processes.values()))
     running.ask(wire.SIGNAL_HEAD, wire.SIGNAL, signal.SIGTERM, processes[1], 1)
-    assert running.master.recv(100) == wire.SIGNAL_ORPHAN_HEAD.pack(
-        wire.SIGNAL_ORPHAN, signal.SIGTERM, processes[1]
-    )
+    assert running.master.recv(100) == wire.SignalOrphan(signal.SIGTERM, processes[1]).pack()
+
+
+def test_orphans_may_be_as_many_as_sessions(running: Peers) -> None:
+    running.connect(1)
+    process = running.wait(wire.STARTED, 1).process
+    running.kill()
+    running.ready({process, *range(1 << 22, (1 << 22) + 65_000)})
+    assert list(running.list()) == [1]
 
 
 def test_an_orphan_in_no_slot_is_the_session_that_was_being_started(running: Peers) -> None:
@@ -587,7 +623,10 @@ def test_nonsense_from_the_loop_ends_the_launcher_and_no_program(
     assert finish(client) == b"still here"
 
 
-@pytest.mark.parametrize("kind", [wire.SERVICE, wire.ORPHAN_EXIT, wire.PRIVILEGES])
+@pytest.mark.parametrize(
+    "kind",
+    [message.KIND for message in (wire.SetProgram, wire.AllowNames, wire.OrphanExit, wire.TakePrivileges)],
+)
 def test_what_only_the_master_may_say_the_loop_may_not(
     capfd: pytest.CaptureFixture[str], peers: Peers, kind: int
 ) -> None:

@@ -177,7 +177,7 @@ def test_a_loop_that_cannot_be_told_something_is_replaced(
         patch.setattr(Channel, "send", fail)
         rig.loop.note(wire.NOTE_MORE, rig.master._held.all_profiles()[0].number)
         rig.work()
-        rig.launchers[-1].say(wire.PEER_HEAD.pack(wire.READY, wire.VERSION))
+        rig.launchers[-1].say(wire.Ready(wire.VERSION).pack())
         rig.work()
     rig.loop.wait_killed()
     rig.end(rig.loop, signal.SIGKILL)

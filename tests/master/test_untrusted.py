@@ -22,11 +22,12 @@ from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.session_table import SIZE, Table, processes
 from ucspid.master import loop_supervisor
 from ucspid.master.holdings import Holdings
-from ucspid.master.launchers import MAX_REASON, MOST_UNHEARD, Exit, Launcher, ProfileLaunchers, Program
+from ucspid.master.launchers import MAX_REASON, MAX_UNREAD, Exit, Launcher, ProfileLaunchers
 from ucspid.master.loop_process import LoopProcess
 from ucspid.master.loop_supervisor import MAX_HELD_EVENTS, LoopLink
 from ucspid.master.main import Master
 from ucspid.master.poller import Poller
+from ucspid.master.programs import Program
 
 PROGRAM = ["sleep", "1000"]
 
@@ -64,6 +65,10 @@ class Owner:
     def log(self, level: str, event: str, **fields: object) -> None:
         assert (level, bool(fields)) == ("error", True)
         self.events.append(event)
+
+
+def set_program(number: int, executable: str) -> wire.SetProgram:
+    return wire.SetProgram(number, wire.STDERR_GIVEN, executable, (), (), ())
 
 
 class Hostile:
@@ -105,16 +110,16 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def refused(*strings: bytes) -> bytes:
-    return wire.PEER_HEAD.pack(wire.REFUSED, wire.VERSION) + wire.pack_strings(list(strings))
+def refused(reason: bytes) -> bytes:
+    return wire.Refused("").pack()[:-4] + len(reason).to_bytes(4, "little") + reason
 
 
 def test_a_launcher_is_ready_when_it_says_so(hostile: Hostile) -> None:
-    hostile.say(wire.PEER_HEAD.pack(wire.READY, wire.VERSION))
+    hostile.say(wire.Ready(wire.VERSION).pack())
     assert hostile.owner.ready == [hostile.launcher]
 
 
-@pytest.mark.parametrize("packet", [refused(), refused(b"no", b"such"), refused(b"\xff")])
+@pytest.mark.parametrize("packet", [refused(b""), refused(b"no"), refused(b"\xff")])
 def test_a_refusal_has_a_reason_of_some_kind(hostile: Hostile, packet: bytes) -> None:
     hostile.say(packet)
     assert len(hostile.owner.reasons) == 1
@@ -124,11 +129,11 @@ def test_a_refusal_has_a_reason_of_some_kind(hostile: Hostile, packet: bytes) ->
     "packet",
     [
         b"x",
-        bytes([wire.READY]),
-        wire.PEER_HEAD.pack(wire.READY, wire.VERSION + 1),
-        wire.PEER_HEAD.pack(wire.REFUSED, wire.VERSION) + b"\xff\xff\xff\xff",
-        bytes([wire.SIGNAL_ORPHAN]),
-        bytes([wire.SERVICE]) * 100,
+        bytes([wire.Ready.KIND]),
+        wire.Ready(wire.VERSION + 1).pack(),
+        refused(b"")[:-4] + b"\xff\xff\xff\x7f",
+        bytes([wire.SignalOrphan.KIND]),
+        bytes([wire.SetProgram.KIND]) * 100,
         bytes(wire.MAX_PACKET + 1),
     ],
     ids=lambda packet: packet[:4].hex(),
@@ -145,7 +150,7 @@ def test_a_launcher_that_sends_nonsense_is_killed(
 
 def test_descriptors_from_a_launcher_are_not_taken(hostile: Hostile) -> None:
     reading, writing = os.pipe()
-    hostile.say(wire.PEER_HEAD.pack(wire.READY, wire.VERSION), writing)
+    hostile.say(wire.Ready(wire.VERSION).pack(), writing)
     os.close(writing)
     assert os.read(reading, 1) == b""
     os.close(reading)
@@ -156,7 +161,7 @@ def test_a_launcher_may_have_its_own_orphans_ended_and_no_other_process(
     hostile: Hostile, process: subprocess.Popen[bytes]
 ) -> None:
     def ask(number: int, pid: int) -> None:
-        hostile.say(wire.SIGNAL_ORPHAN_HEAD.pack(wire.SIGNAL_ORPHAN, number, pid))
+        hostile.say(wire.SignalOrphan(number, pid).pack())
 
     ask(signal.SIGKILL, process.pid)
     ask(signal.SIGKILL, 0)
@@ -194,7 +199,7 @@ def test_an_orphan_that_has_left_its_process_group_is_signalled_and_the_group(
         assert process.stdout is not None
         assert process.stdout.read(4) == b"left"
         hostile.launcher.orphans = {process.pid}
-        hostile.say(wire.SIGNAL_ORPHAN_HEAD.pack(wire.SIGNAL_ORPHAN, signal.SIGTERM, process.pid))
+        hostile.say(wire.SignalOrphan(signal.SIGTERM, process.pid).pack())
         assert process.wait(10) == -signal.SIGTERM
         assert process.stdout.read() == b""  # nobody has it any more
 
@@ -212,7 +217,7 @@ def test_the_end_of_an_orphan_waits_for_a_launcher_to_be_told(hostile: Hostile) 
     hostile.launcher.orphans = {77}
     assert hostile.profile.orphan_exited(Exit(77, 0, 1, 2, 3))
     assert not hostile.profile.orphan_exited(Exit(77, 0, 1, 2, 3))
-    assert hostile.peer.receive_packet() == wire.ORPHAN_HEAD.pack(wire.ORPHAN_EXIT, 77, 0, 1, 2, 3)
+    assert hostile.peer.receive_packet() == wire.OrphanExit(77, 0, 1, 2, 3).pack()
 
 
 @given(
@@ -361,12 +366,12 @@ def test_a_launcher_that_does_not_listen_to_changes_of_its_programs_is_killed(
     gc.collect()  # sockets of other tests
     before = open_descriptors()
     for change in range(10_000):
-        hostile.profile.set_programs([Program(1, b"%d" % change, writing)], "a")
+        hostile.profile.set_programs([Program(set_program(1, str(change)), writing)], "a")
         channel = hostile.launcher.channel
         assert channel is not None
-        assert len(channel.waiting) <= MOST_UNHEARD + 2
+        assert len(channel.waiting) <= MAX_UNREAD + 2
     assert process.wait(10) == -signal.SIGKILL
-    assert open_descriptors() <= before + MOST_UNHEARD + 2
+    assert open_descriptors() <= before + MAX_UNREAD + 2
     hostile.profile._forget_channel(hostile.launcher)
     assert open_descriptors() == before - 1
     hostile.launcher.pid = 0

@@ -1,6 +1,5 @@
 """What the master carries through execve(2): the same again, also for code that knows other settings."""
 
-import dataclasses
 import json
 import os
 import sys
@@ -19,7 +18,7 @@ from ucspid.master.launchers import Launcher, ProfileLaunchers
 from ucspid.master.poller import Poller
 from ucspid.master.upgrade import Upgrade
 from ucspid.master.upgrade_state import ChannelState, HoldingsState, LoopState, ProfileState, State
-from ucspid.plan import Profile
+from ucspid.profile import Profile
 
 PLAN = plan(service("a"), service("b"))
 
@@ -33,7 +32,7 @@ def state(**changes: Any) -> State:
             introduced=[("stderr", "a"), ("launcher", 1)], generation=4, began=1.5,
         ),
         "holdings": HoldingsState(
-            plan=asdict(PLAN), control=12, listeners=[(asdict(PLAN.services[0].listen[0]), "a", 0, 3, 13)],
+            plan=PLAN.plain(), control=12, listeners=[(asdict(PLAN.services[0].listen[0]), "a", 0, 3, 13)],
             stderr=[("a", 14, 15)], numbers={"a": 1, "b": 2}, longest=9.0, others={"_null": 16}, profiles=[],
         ),
     } | changes  # fmt: skip
@@ -56,7 +55,7 @@ def test_a_state_of_another_version_needs_a_restart(changes: dict[str, Any]) -> 
 
 
 def test_settings_that_one_of_the_two_does_not_know_matter_not() -> None:
-    data = json.loads(json.dumps(dataclasses.asdict(PLAN)))
+    data = PLAN.plain()
     data["services"][0]["from_the_future"] = 1
     data["services"][0]["profile"]["from_the_future"] = 1
     del data["services"][1]["nodelay"]
@@ -65,7 +64,7 @@ def test_settings_that_one_of_the_two_does_not_know_matter_not() -> None:
 
 
 def test_a_plan_that_is_another_altogether_needs_a_restart() -> None:
-    data = json.loads(json.dumps(dataclasses.asdict(PLAN)))
+    data = PLAN.plain()
     with pytest.raises(ResourceError, match="needs a restart"):
         upgrade_state.plan_of_other_code(data | {"from_the_future": 1})
 

@@ -147,7 +147,7 @@ class MasterRig:
         """Have new launchers be ready and the loop take the plan in force."""
         for launcher in self.launchers:
             if not launcher.ended:
-                launcher.say(wire.PEER_HEAD.pack(wire.READY, wire.VERSION))
+                launcher.say(wire.Ready(wire.VERSION).pack())
         self.work()
         self.loop.note(wire.NOTE_READY, wire.VERSION)
         self.loop.note(wire.NOTE_TAKEN, self.generation)

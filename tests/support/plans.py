@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from ucspid.plan import Address, Log, Plan, Profile, Service
+from hypothesis import strategies as st
+
+from ucspid.plan import Address, Log, Plan, Service
+from ucspid.profile import Profile
 
 
 def service(name: str, **settings: Any) -> Service:
@@ -29,3 +32,22 @@ def plan(*services: Service, **settings: Any) -> Plan:
         "max_connections": 1000,
     }
     return Plan(**(usual | settings), services=services)
+
+
+TEXT = st.binary().map(lambda data: data.decode("utf-8", "surrogateescape"))
+NUMBERS = st.lists(st.integers(0, 2**32 - 1)).map(tuple)
+LIMITS = st.lists(st.tuples(TEXT, st.none() | st.integers(0, 2**64 - 2))).map(tuple)
+_number = st.none() | st.integers(0, 2**32 - 2)
+PROFILES = st.builds(
+    Profile,
+    uid=_number,
+    gid=_number,
+    groups=st.none() | NUMBERS,
+    umask=_number,
+    cwd=st.none() | TEXT,
+    root=st.none() | TEXT,
+    nice=st.none() | st.integers(1 - 2**31, 2**31 - 1),
+    rlimits=LIMITS,
+    no_new_privs=st.booleans(),
+)
+SERVICES = st.builds(Service, profile=PROFILES)

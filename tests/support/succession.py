@@ -330,9 +330,9 @@ class World:
         self.process.turn()
         self.notice_death()
         while packet := self._hear_launcher():
-            _kind, number, pid = wire.unpack(wire.SIGNAL_ORPHAN_HEAD, packet)
-            assert pid in self.orphans or self.programs[pid].status is not None
-            self.end(pid, number)
+            wanted = wire.SignalOrphan.unpack(packet)
+            assert wanted.process in self.orphans or self.programs[wanted.process].status is not None
+            self.end(wanted.process, wanted.number)
 
     def _hear_launcher(self) -> bytes | None:
         return None if self.process is None else self.process.master.receive_packet()
@@ -355,7 +355,7 @@ class World:
         program.reaped = True
         self.orphans.discard(program.pid)
         assert program.status is not None
-        packet = wire.ORPHAN_HEAD.pack(wire.ORPHAN_EXIT, program.pid, program.status, 1, 2, 3)
+        packet = wire.OrphanExit(program.pid, program.status, 1, 2, 3).pack()
         if self.process is None:
             self.late[program.pid] = packet
         else:

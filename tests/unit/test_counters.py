@@ -39,9 +39,10 @@ from ucspid.ipc.counters import (
 from ucspid.limits import Refusal
 from ucspid.linux.memfd import sealed_memory
 from ucspid.master.holdings import Acquired, Holdings
-from ucspid.master.launchers import ProfileLaunchers, Program
-from ucspid.plan import Profile
+from ucspid.master.launchers import ProfileLaunchers
+from ucspid.master.programs import Program
 from ucspid.policy import outcome
+from ucspid.profile import Profile
 
 
 @pytest.fixture

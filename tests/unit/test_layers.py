@@ -15,12 +15,14 @@ FILES = {
 }
 MODULES = sorted(FILES)
 
-BASE = {"__init__", "errors"}
+BASE = {"__init__", "errors", "codec", "profile"}
 PURE = BASE | {"plan", "net", "policy", "limits"}
 SHARED = PURE | {"ipc", "linux", "rules"}
 LAYERS = {
     "__init__": set(),
     "errors": set(),
+    "codec": {"errors"},
+    "profile": {"codec"},
     "plan": BASE,
     "net": BASE,
     "policy": BASE | {"plan", "net"},

@@ -27,7 +27,7 @@ os.dup2(null, 1)
 hard = [resource.getrlimit(item)[1] for item in LIMITS]
 resource.setrlimit(resource.RLIMIT_CPU, (1000, hard[1]))
 client, log = socket.socket(), os.memfd_create("log")
-lending = Lending(nofile, cpu)
+lending = Lending({"nofile": nofile} if cpu is None else {"nofile": nofile, "cpu": None if cpu < 0 else cpu})
 before = now()
 assert before[1][1] == (hard[1], hard[1])  # the launcher's own use does not count
 lending.lend(client.fileno(), log if with_log else None)
@@ -49,7 +49,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGXCPU})
 report = os.fdopen(os.dup(1), "w")
 while time.process_time() < 1.05:
     pass
-lending = Lending(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1)
+lending = Lending({"cpu": 1})
 lending.lend(0, None)
 while (limits := resource.getrlimit(resource.RLIMIT_CPU))[0] == 1:
     pass  # the kernel's clock ticks

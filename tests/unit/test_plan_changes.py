@@ -51,7 +51,7 @@ def test_a_setting(settings: dict[str, object], line: str) -> None:
 
 
 def test_privileges() -> None:
-    profile = dataclasses.replace(service("a").profile, umask=0o77)
+    profile = service("a").profile.changed(umask=0o77)
     assert changed(profile=profile) == ["a: privileges changed"]
 
 
@@ -61,7 +61,7 @@ def test_privileges() -> None:
 def test_no_setting_changes_without_a_word(field: str) -> None:
     values: dict[str, object] = {
         "listen": (),
-        "profile": dataclasses.replace(service("a").profile, uid=7),
+        "profile": service("a").profile.changed(uid=7),
         "rate": Rate(count=1, seconds=1.0, burst=1),
         "rate_per_ip": Rate(count=1, seconds=1.0, burst=1),
         "env": (("A", "B"),),

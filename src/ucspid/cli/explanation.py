@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ucspid.net.address import Networks
-from ucspid.plan import Lookup, Profile, Rate, Service
+from ucspid.plan import Lookup, Rate, Service
 from ucspid.policy.client_facts import Found
 from ucspid.policy.environ import local_variables, variables
+from ucspid.profile import Profile
 from ucspid.rules.rule import Rule
 
 _WIDTH = 13

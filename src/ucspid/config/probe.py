@@ -16,18 +16,11 @@ from typing import Any
 
 from ucspid.ipc.progress import progress
 from ucspid.linux import privileges
-from ucspid.plan import Profile
+from ucspid.profile import Profile
 
-LEFT_ALONE: dict[str, Any] = {
-    "uid": None,
-    "gid": None,
-    "groups": None,
-    "umask": None,
-    "cwd": None,
-    "root": None,
-    "nice": None,
-    "rlimits": [],
-}
+KEYS = {"root": "chroot", "cwd": "chdir", "gid": "group", "uid": "user"}
+"""Keys of the file for fields of Profile that have another name."""
+
 DENIED = "permission denied"
 REASONS = {
     errno.ENOENT: "no such file",
@@ -58,45 +51,31 @@ def find(profile: Profile, searches: Sequence[Sequence[str]]) -> tuple[list[Sear
     lost = {"refused": [("program", LOST)], "found": [(None, "")] * len(searches)}
     refused: list[tuple[str, str]] = []
     if profile.rlimits:
-        refused += in_child(lambda: _take(_limit_steps(profile)), lost=lost["refused"])
+        limits = Profile(rlimits=profile.rlimits)
+        refused += in_child(lambda: _take(limits), lost=lost["refused"])
     answer = in_child(lambda: _look(profile, searches), lost=lost)
     refused += answer["refused"]
     return [(path, why) for path, why in answer["found"]], [Refusal(key, why) for key, why in refused]
 
 
 def _look(profile: Profile, searches: Sequence[Sequence[str]]) -> dict[str, Any]:
-    refused = _take(_other_steps(profile))
+    refused = _take(profile.changed(rlimits=()))
     keys = {key for key, _ in refused}
     return {"refused": refused, "found": [_first(each, keys) for each in searches]}
 
 
-def _limit_steps(profile: Profile) -> list[tuple[str, dict[str, Any]]]:
-    return [(f"rlimits.{name}", {"rlimits": [(name, value)]}) for name, value in profile.rlimits]
+def _take(profile: Profile) -> list[tuple[str, str]]:
+    """Take privileges in the order of a launcher; return those refused, by their keys, and why."""
+
+    def begins(field: str) -> None:
+        value = getattr(profile, field, None)
+        progress.at(value if isinstance(value, str) else _key(field))
+
+    return [(_key(item.field), str(item)) for item in privileges.attempt(profile, begins)]
 
 
-def _other_steps(profile: Profile) -> list[tuple[str, dict[str, Any]]]:
-    return [
-        ("nice", {"nice": profile.nice}),
-        ("chroot", {"root": profile.root}),
-        ("chdir", {"cwd": profile.cwd}),
-        ("groups", {"groups": None if profile.groups is None else list(profile.groups)}),
-        ("group", {"gid": profile.gid}),
-        ("user", {"uid": profile.uid}),
-    ]
-
-
-def _take(steps: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, str]]:
-    """Take one privilege after the other, in the order of a launcher; return those refused, and why."""
-    refused = []
-    for key, step in steps:
-        progress.at(str(step.get("root") or step.get("cwd") or key))
-        try:
-            privileges.take(**{**LEFT_ALONE, **step})
-        except (OSError, ValueError) as error:  # setrlimit's EPERM and EINVAL come as ValueError
-            where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            refused.append((key, f"{where}{reason}"))
-    return refused
+def _key(field: str) -> str:
+    return KEYS.get(field, field)
 
 
 def _first(candidates: Sequence[str], refused: Collection[str]) -> Search:

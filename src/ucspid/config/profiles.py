@@ -9,7 +9,7 @@ from ucspid.config.identities import UNCHANGED, Identities, Numbers
 from ucspid.config.problems import Problems
 from ucspid.config.settings import Place
 from ucspid.config.shapes import record
-from ucspid.plan import Profile
+from ucspid.profile import Profile
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from ucspid.config import probe
 from ucspid.config.problems import Problems
-from ucspid.plan import Profile
+from ucspid.profile import Profile
 
 OWN_DESCRIPTORS = 32
 """What a launcher has open beyond one descriptor for the standard error of each of its services."""

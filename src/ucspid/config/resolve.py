@@ -17,7 +17,8 @@ from ucspid.config.problems import Problems
 from ucspid.config.profiles import Profiles
 from ucspid.config.programs import Programs, Wanted, candidates
 from ucspid.config.settings import Place, Settings
-from ucspid.plan import Address, Log, Plan, Profile, RulesFile, Service
+from ucspid.plan import Address, Log, Plan, RulesFile, Service
+from ucspid.profile import Profile
 
 MAX_SOCKET_PATH = 107
 """Bytes that the path of a socket may have, unix(7)."""
@@ -144,7 +145,7 @@ class _Resolver:
         user: Account | None = self.profiles.user(entry)
         of_file = entry.user is None and self._user_of_the_file_is_wrong()
         if of_file or not place.right(("user", "group", "groups")):
-            user, profile = None, replace(profile, uid=None, gid=None, groups=None)
+            user, profile = None, profile.changed(uid=None, gid=None, groups=None)
         files = candidates(entry.program[0], search_path)
         self.programs.want(Wanted(place.service, profile, files, self.identities.label(user), place))
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ucspid.config.identities import Numbers
-from ucspid.config.probe import LEFT_ALONE, LOST, REASONS, in_child
+from ucspid.config.probe import LOST, REASONS, in_child
 from ucspid.errors import ConfigError
 from ucspid.ipc.progress import progress
 from ucspid.linux import privileges
 from ucspid.plan import RulesFile
+from ucspid.profile import Profile
 from ucspid.rules.bounds import read, too_large
 from ucspid.rules.cdb import Cdb
 from ucspid.rules.lookup import decode, table_from_cdb
@@ -70,11 +71,10 @@ def examine_as(user: Numbers, files: Sequence[RulesFile]) -> list[Contents | Tro
 
 
 def _found_by(user: Numbers, files: Sequence[RulesFile]) -> list[dict[str, Any]]:
-    groups = None if user.groups is None else list(user.groups)
     try:
-        privileges.take(**{**LEFT_ALONE, "uid": user.uid, "gid": user.gid, "groups": groups})
-    except OSError as error:
-        return [{"why": f"cannot become that user: {error.strerror}"}] * len(files)
+        privileges.take(Profile(uid=user.uid, gid=user.gid, groups=user.groups))
+    except privileges.CannotTake as refused:
+        return [{"why": f"cannot become that user: {refused}"}] * len(files)
     return [_found(file) for file in files]
 
 

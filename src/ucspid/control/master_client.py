@@ -179,6 +179,7 @@ class MasterLink:
             self._opening = asyncio.get_running_loop().create_task(self._when_all_are_known())
             self.server.begin()
         self._note(wire.NOTE_TAKEN, self.generation)
+        self._note(wire.NOTE_SETTLED, self.generation)
 
     async def _when_all_are_known(self) -> None:
         await self.server.opening.known.wait()

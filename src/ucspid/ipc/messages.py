@@ -1,19 +1,22 @@
-"""The messages between the processes of the daemon: one packet each, fixed layouts, little-endian.
+"""The messages between the processes of the daemon: one packet each, laid out as codec says.
 
-Imported by launchers: nothing but struct may be needed here. What each side may send:
+Imported by launchers. What each side may send:
 
-master   -> launcher: PRIVILEGES (see wire.privileges), SERVICE, ORPHAN_EXIT
-launcher -> master:   READY, REFUSED, SIGNAL_ORPHAN
+master   -> launcher: SetProgram, AllowNames, ForbidNames, RemovePrograms, Orphans, OrphanExit, TakePrivileges
+launcher -> master:   Ready, Refused, SignalOrphan
 loop     -> launcher: START (with one descriptor), SIGNAL, LIST, LEAVE
 launcher -> loop:     packets of one or more reports (STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO)
-master   -> loop:     JSON (see master.looplink)
-loop     -> master:   notes: NOTE_READY, NOTE_TAKEN, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD,
+master   -> loop:     JSON (see master.loop_process)
+loop     -> master:   notes: NOTE_READY, NOTE_TAKEN, NOTE_SETTLED, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD,
                       NOTE_UPGRADE
 """
 
 import struct
+from collections.abc import Iterable, Iterator
 
+from ucspid.codec import I32, U8, U16, U32, U64, Numbers, OptU64, Packed, Strings, Text
 from ucspid.errors import WireError
+from ucspid.profile import Profile
 
 VERSION = 1
 """Of this protocol: a launcher says it to the master and to the loop before anything else."""
@@ -26,9 +29,6 @@ TAG_SIZE = 64
 
 START, SIGNAL, LIST, LEAVE = 1, 2, 3, 4
 STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO = 16, 17, 18, 19, 20, 21
-PRIVILEGES, SERVICE, ORPHAN_EXIT = 32, 33, 34
-READY, REFUSED, SIGNAL_ORPHAN = 48, 49, 50
-
 START_HEAD = struct.Struct(f"<B3xIQ{TAG_SIZE}s")
 """kind, service, connection, tag; then NAME=VALUE strings of this connection, NUL between them."""
 
@@ -48,59 +48,132 @@ in LISTED the connection is the token and the process the launcher's own.
 STATUS_UNKNOWN = -1
 """Wait status of a program whose end nobody was there to see."""
 
-PEER_HEAD = struct.Struct("<B3xI")
-"""kind and one number; used where a message needs no more before its strings."""
-
-ORPHAN_HEAD = struct.Struct("<B3xIiQQQ")
-"""kind, process, wait status, user µs, system µs, peak memory KiB."""
-
-SIGNAL_ORPHAN_HEAD = struct.Struct("<BxHI")
-"""kind, signal number, process."""
-
 NOTE_HEAD = struct.Struct("<B3xIQ")
 """kind, number, token: a plan is taken (its generation), more launchers are wanted (profile),
 a launcher is broken (its number), a reload is wanted (its token), all is loaded (VERSION),
-an upgrade is wanted (its token)."""
+an upgrade is wanted (its token), no connection that met an earlier plan is on its way (generation)."""
 NOTE_TAKEN, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD, NOTE_READY, NOTE_UPGRADE = 64, 65, 66, 67, 68, 69
+NOTE_SETTLED = 70
 
 
-def pack_strings(items: list[bytes]) -> bytes:
-    """Return byte strings as a count and, for each, its length and itself."""
-    parts = [len(items).to_bytes(4, "little")]
-    for item in items:
-        parts += (len(item).to_bytes(4, "little"), item)
-    return b"".join(parts)
+MAX_CHUNK = 32 * 1024
+"""Bytes of what one packet carries of something that can be of any size; more goes in further packets."""
+
+STDERR_KEPT, STDERR_GIVEN, STDERR_CLIENT = 0, 1, 2
+"""What a program's descriptor 2 is: the launcher's, the one beside SetProgram, the client's socket."""
 
 
-class Reader:
-    """Reads a packet field by field; raises WireError where it is short or has something left."""
+class SetProgram(Packed, kind=33):
+    """What a service runs from now on, and variables that connections may set beside those of before.
 
-    __slots__ = ("_data", "_position")
+    environment has NAME=VALUE strings. The descriptor of standard error is beside it, if one is given.
+    """
 
-    def __init__(self, data: bytes, position: int) -> None:
-        """Start reading data at position."""
-        self._data = data
-        self._position = position
+    service: U32
+    stderr: U8
+    executable: Text
+    arguments: Strings
+    environment: Strings
+    names: Strings
 
-    def strings(self) -> list[bytes]:
-        """Return what pack_strings() packed."""
-        return [self._take(self._length()) for _ in range(self._length())]
 
-    def end(self) -> None:
-        """Raise unless all was read."""
-        if self._position != len(self._data):
-            raise WireError(f"{len(self._data) - self._position} bytes too many in a packet")
+class AllowNames(Packed, kind=35):
+    """Further variables that connections of a service may set."""
 
-    def _length(self) -> int:
-        return int.from_bytes(self._take(4), "little")
+    service: U32
+    names: Strings
 
-    def _take(self, size: int) -> bytes:
-        end = self._position + size
-        if end > len(self._data):
-            raise WireError("a packet ends too early")
-        piece = self._data[self._position : end]
-        self._position = end
-        return piece
+
+class ForbidNames(Packed, kind=36):
+    """Variables that connections of a service may set no longer."""
+
+    service: U32
+    names: Strings
+
+
+class RemovePrograms(Packed, kind=37):
+    """Services that are not to be started any more."""
+
+    services: Numbers
+
+
+class Orphans(Packed, kind=38):
+    """Programs of the launcher's predecessor that still run: some of them. Before TakePrivileges."""
+
+    processes: Numbers
+
+
+class TakePrivileges(Packed, kind=32):
+    """What a launcher is to be; the first message that it answers.
+
+    nofile is the soft limit of descriptors for programs, None for infinity.
+    """
+
+    version: U32
+    nofile: OptU64
+    title: Text
+    profile: Profile
+
+    @classmethod
+    def of_this_version(cls, packet: bytes) -> "TakePrivileges":
+        """Read one. Raises WireError if it is of another version of the protocol, whatever is in it."""
+        version = int.from_bytes(packet[4:8], "little")
+        if version != VERSION:
+            raise WireError(
+                f"the launcher that is installed speaks version {VERSION}, the daemon version {version}: "
+                "run ucspid upgrade, or restart it"
+            )
+        return cls.unpack(packet)
+
+
+class OrphanExit(Packed, kind=34):
+    """How an orphan has ended: its wait status, CPU time in µs, peak memory in KiB."""
+
+    process: U32
+    status: I32
+    user: U64
+    system: U64
+    max_rss: U64
+
+
+class Ready(Packed, kind=48):
+    """The launcher has taken its privileges, and serves."""
+
+    version: U32
+
+
+class Refused(Packed, kind=49):
+    """Why a launcher cannot take its privileges; it exits with 111."""
+
+    reason: Text
+
+
+class SignalOrphan(Packed, kind=50):
+    """A signal for an orphan, of which the launcher is not the parent."""
+
+    number: U16
+    process: U32
+
+
+def chunks_of_numbers(numbers: Iterable[int]) -> Iterator[tuple[int, ...]]:
+    """Yield the numbers in tuples that fit a packet each."""
+    ordered = sorted(numbers)
+    for start in range(0, len(ordered), MAX_CHUNK // 4):
+        yield tuple(ordered[start : start + MAX_CHUNK // 4])
+
+
+def chunks_of_names(names: Iterable[bytes]) -> Iterator[tuple[bytes, ...]]:
+    """Yield the names in tuples that fit a packet each."""
+    chunk: list[bytes] = []
+    size = 0
+    for name in sorted(names):
+        if chunk and size + len(name) > MAX_CHUNK:
+            yield tuple(chunk)
+            chunk, size = [], 0
+        chunk.append(name)
+        size += len(name) + 4
+    if chunk:
+        yield tuple(chunk)
 
 
 def unpack(layout: struct.Struct, packet: bytes, *, exact: bool = True) -> tuple:  # type: ignore[type-arg]

@@ -1,8 +1,8 @@
 """A launcher process: `python -I -S PATH_OF_THIS_FILE`, with its channels where the master puts them.
 
 Descriptor 3 is the channel of the master, 4 the launcher's end of the loop's, 5 the table.
-The master tells the programs first and then which privileges to take, so that no start comes
-before its program; READY or REFUSED answers.
+The master sends the programs and a predecessor's orphans first, and then which privileges to take, so
+that no start comes before its program; Ready or Refused answers.
 The limit on CPU time that is lent to programs may be below what the launcher has used: its SIGXCPU
 is blocked.
 """
@@ -18,7 +18,6 @@ sys.path.insert(0, __file__[: -len("/ucspid/launcher/__main__.py")])
 from ucspid.errors import EXIT_SYSTEM, WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
-from ucspid.ipc.orders import Orders
 from ucspid.ipc.session_table import Table
 from ucspid.launcher.serve import Launcher
 from ucspid.linux import prctl, privileges
@@ -39,31 +38,32 @@ def main() -> int:
     signalfd = prctl.open_signalfd({signal.SIGCHLD})
     master = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, MASTER))
     programs: list[tuple[bytes, list[int]]] = []
+    orphans: set[int] = set()
     packet, descriptors = _next(master)
-    while packet and packet[0] == wire.SERVICE:
-        programs.append((packet, descriptors))
+    while packet and packet[0] != wire.TakePrivileges.KIND:
+        if packet[0] == wire.Orphans.KIND:
+            orphans.update(wire.Orphans.unpack(packet).processes)
+        else:
+            programs.append((packet, descriptors))
         packet, descriptors = _next(master)
     if not packet:
         return 0
-    orders = Orders.unpack(packet)
     try:
+        orders = wire.TakePrivileges.of_this_version(packet)
         prctl.set_title(orders.title)
         table = Table(TABLE)
         os.close(TABLE)  # what is mapped stays
-        if orders.no_new_privs:
-            prctl.forbid_new_privileges()
-        privileges.take(**orders.profile)  # type: ignore[arg-type]
-        lending = Lending(orders.nofile, orders.cpu)
-    except (OSError, ValueError) as problem:
-        text = wire.pack_strings([str(problem).encode(errors="replace")])
-        master.send(wire.PEER_HEAD.pack(wire.REFUSED, wire.VERSION) + text)
+        privileges.take(orders.profile)
+        lending = Lending({"nofile": orders.nofile, **dict(orders.profile.rlimits)})
+    except (OSError, ValueError, privileges.CannotTake, WireError) as problem:
+        master.send(wire.Refused(str(problem)).pack())
         return EXIT_SYSTEM
     loop = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, LOOP))
     launcher = Launcher(master, loop, table, signalfd, lending)
     for packet, descriptors in programs:
-        launcher.set_program(packet, descriptors)
-    launcher.take_over(orders.orphans)
-    master.send(wire.PEER_HEAD.pack(wire.READY, wire.VERSION))
+        launcher.hear_master(packet, descriptors)
+    launcher.take_over(orphans)
+    master.send(wire.Ready(wire.VERSION).pack())
     try:
         launcher.run()
     except WireError as problem:

@@ -49,7 +49,13 @@ class Launcher:
         self._awaits_room = False
         self._poll = select.poll()
         self._handlers: dict[Channel, dict[int, Handler]] = {
-            master: {wire.SERVICE: self.set_program, wire.ORPHAN_EXIT: self._orphan_exited},
+            master: {
+                wire.SetProgram.KIND: self._set_program,
+                wire.AllowNames.KIND: self._allow,
+                wire.ForbidNames.KIND: self._forbid,
+                wire.RemovePrograms.KIND: self._remove,
+                wire.OrphanExit.KIND: self._orphan_exited,
+            },
             loop: {
                 wire.START: self._start,
                 wire.SIGNAL: self._signal,
@@ -105,6 +111,10 @@ class Launcher:
             if self._reports:
                 self._flush()
 
+    def hear_master(self, packet: bytes, descriptors: list[int]) -> None:
+        """Take a packet of the master's, which was received already. Raises WireError."""
+        self._take(self._master, packet, descriptors)
+
     def _hear_master_out(self) -> None:
         """Take all that the master has told.
 
@@ -112,7 +122,7 @@ class Launcher:
         master first, as it was registered first.
         """
         while not self._masterless and (received := self._master.receive()) is not None:
-            self._take(self._master, *received)
+            self.hear_master(*received)
 
     def _hear_loop(self) -> None:
         received = self._loop.receive()
@@ -164,7 +174,7 @@ class Launcher:
         if slot is None or self._table.read(slot)[0] != connection:
             return
         if process in self._orphans:
-            self._master.send(wire.SIGNAL_ORPHAN_HEAD.pack(wire.SIGNAL_ORPHAN, number, process))
+            self._master.send(wire.SignalOrphan(number, process).pack())
             return
         process_group.send_signal(process, number)
 
@@ -177,22 +187,43 @@ class Launcher:
     def _leave(self, _packet: bytes, _descriptors: list[int]) -> None:
         self._leaving = True
 
-    # What the master tells
+    # What the master says
 
-    def set_program(self, packet: bytes, descriptors: list[int]) -> None:
-        """Learn a service's program, or another one for a service that has one."""
-        _kind, service = wire.unpack(wire.PEER_HEAD, packet, exact=False)
-        before = self._programs.get(service)
-        self._programs[service] = Program(packet, descriptors)
+    def _set_program(self, packet: bytes, descriptors: list[int]) -> None:
+        """Take a service's program, or another one for a service that has one."""
+        message = wire.SetProgram.unpack(packet)
+        program = Program(message, descriptors)
+        before = self._programs.get(message.service)
         if before is not None:
+            program.allow(before.allowed)
             before.close()
+        self._programs[message.service] = program
+
+    def _allow(self, packet: bytes, _descriptors: list[int]) -> None:
+        message = wire.AllowNames.unpack(packet)
+        self._program(message.service).allow(message.names)
+
+    def _forbid(self, packet: bytes, _descriptors: list[int]) -> None:
+        message = wire.ForbidNames.unpack(packet)
+        self._program(message.service).forbid(message.names)
+
+    def _remove(self, packet: bytes, _descriptors: list[int]) -> None:
+        for service in wire.RemovePrograms.unpack(packet).services:
+            self._program(service).close()
+            del self._programs[service]
+
+    def _program(self, service: int) -> Program:
+        try:
+            return self._programs[service]
+        except KeyError:
+            raise WireError(f"service {service} has no program here") from None
 
     def _orphan_exited(self, packet: bytes, _descriptors: list[int]) -> None:
-        _kind, process, status, user, system, memory = wire.unpack(wire.ORPHAN_HEAD, packet)
-        slot = self._running.pop(process, None)
+        ended = wire.OrphanExit.unpack(packet)
+        slot = self._running.pop(ended.process, None)
         if slot is not None:
-            self._orphans.discard(process)
-            self._end(slot, status, (user, system, memory))
+            self._orphans.discard(ended.process)
+            self._end(slot, ended.status, (ended.user, ended.system, ended.max_rss))
 
     def _master_gone(self) -> None:
         """Count the orphans out: nobody will say when they end."""

@@ -9,6 +9,7 @@ their numbers are, and a start is cheaper.
 import contextlib
 import os
 import resource
+from collections.abc import Mapping
 
 Limits = tuple[int, int]
 """Soft and hard, as getrlimit(2) has them."""
@@ -19,21 +20,24 @@ class Lending:
 
     __slots__ = ("_cpu", "_lent", "_null", "_stderr")
 
-    def __init__(self, nofile: int, cpu: int | None) -> None:
+    def __init__(self, limits: Mapping[str, int | None]) -> None:
         """Keep what to take back: 0, of which 1 is a copy, 2, and the limits.
 
-        nofile and cpu are the programs' soft limits, cpu in seconds, None for what it is now. The launcher's
-        own of CPU time becomes the hard one. If it has used more than it lends, the kernel may send it
-        SIGXCPU meanwhile, which it has to block.
+        limits may have the programs' soft limits nofile and cpu, in seconds, None for infinity; otherwise
+        they are what they are now. The launcher's own of CPU time becomes the hard one. If it has used more
+        than it lends, the kernel may send it SIGXCPU meanwhile, which it has to block.
         """
-        own = resource.getrlimit(resource.RLIMIT_CPU)
-        self._cpu = (own[0] if cpu is None else cpu, own[1])
-        resource.setrlimit(resource.RLIMIT_CPU, (own[1], own[1]))
         self._lent: list[tuple[int, Limits, Limits]] = []
-        for number, soft in ((resource.RLIMIT_NOFILE, nofile), (resource.RLIMIT_CPU, self._cpu[0])):
-            own = resource.getrlimit(number)
-            if own[0] != soft:
-                self._lent.append((number, (soft, own[1]), own))
+        for name, number in (("nofile", resource.RLIMIT_NOFILE), ("cpu", resource.RLIMIT_CPU)):
+            soft, hard = resource.getrlimit(number)
+            value = limits.get(name, soft)
+            programs = (resource.RLIM_INFINITY if value is None else value, hard)
+            if name == "cpu":
+                self._cpu = programs
+                soft = hard
+                resource.setrlimit(number, (hard, hard))
+            if programs[0] != soft:
+                self._lent.append((number, programs, (soft, hard)))
         self._null = os.dup(0)
         self._stderr = os.dup(2)
 

@@ -12,14 +12,19 @@ from ucspid.ipc import counters
 from ucspid.ipc.channel import close_all
 from ucspid.linux.memfd import sealed_memory
 from ucspid.master.fdstore import Passed, name, remove, store
-from ucspid.master.launchers import Launcher, ProfileLaunchers, Program, program
+from ucspid.master.launchers import Launcher, ProfileLaunchers
 from ucspid.master.listeners import Key, Listening, keys, open_control, open_listener, skip_numbers
+from ucspid.master.programs import Program, program
 from ucspid.master.upgrade_state import HoldingsState, ProfileState, plan_of_other_code
-from ucspid.plan import Address, Plan, Profile, Service
+from ucspid.plan import Address, Plan, Service
+from ucspid.profile import Profile
 
 StartProfile = Callable[[Profile, list[Program], str], ProfileLaunchers]
 """Starts a profile's first launcher, given the programs and the names of its services for ps(1)."""
 
+
+MAX_NAMES = 20
+"""Of services, in a launcher's title and in messages about it."""
 
 Pipe = tuple[int, int]
 """The ends to read and to write of a service's log pipe."""
@@ -77,7 +82,7 @@ class Holdings:
         """Return what from_state() takes: for the next image of the master."""
         assert self.plan is not None
         return HoldingsState(
-            plan=asdict(self.plan),
+            plan=self.plan.plain(),
             control=None if self.control is None else self.control.fileno(),
             listeners=[
                 (asdict(address), service, place, listening.number, listening.sock.fileno())
@@ -201,6 +206,14 @@ class Holdings:
         """Let go of profiles whose last launcher has left."""
         self.leaving = [profile for profile in self.leaving if profile.launchers]
 
+    def settle(self) -> None:
+        """Forget what only connections under an earlier plan could need: none is on its way any more."""
+        assert self.plan is not None
+        for profile, launchers in self.profiles.items():
+            launchers.settle(self._programs(self.plan, profile, self.stderr))
+        for launchers in self.leaving:
+            launchers.settle([])
+
     def release_old(self) -> None:
         """Close the listeners that the plan in force does not have."""
         assert self.plan is not None
@@ -242,4 +255,7 @@ def _unlink(path: str) -> None:
 
 
 def _names(plan: Plan, profile: Profile) -> str:
-    return ",".join(service.name for service in plan.services if service.profile == profile)
+    """Return the names of a profile's services, as many as people can take in."""
+    names = [service.name for service in plan.services if service.profile == profile]
+    more = [f"and {len(names) - MAX_NAMES} more"] if len(names) > MAX_NAMES else []
+    return ",".join([*names[:MAX_NAMES], *more])

@@ -11,33 +11,34 @@ import signal
 import socket
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
+from ucspid.codec import Packed
 from ucspid.errors import ResourceError, WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc import session_table
 from ucspid.ipc.channel import Channel, pair, seqpacket
-from ucspid.ipc.orders import Orders
+from ucspid.ipc.messages import SetProgram
 from ucspid.linux import process_group
 from ucspid.linux.memfd import sealed_memory
 from ucspid.master import roles
 from ucspid.master.poller import Poller
-from ucspid.master.upgrade_state import ChannelState, LauncherState, ProfileState, profile_of_other_code
-from ucspid.plan import Profile, Service, profile_from
+from ucspid.master.programs import Program
+from ucspid.master.upgrade_state import ChannelState, LauncherState, ProfileState
 from ucspid.policy.backoff import Backoff
-from ucspid.policy.environ import NAMES
 from ucspid.policy.exit_status import exit_code, how_ended
+from ucspid.profile import Profile
 
 MAX_REASON = 1000
 """Bytes of a launcher's reason for refusing its orders."""
 
-MOST_UNHEARD = 100
-"""Messages, beyond one for each program, that may wait for a launcher that is told yet another."""
+MAX_UNREAD = 100
+"""Messages, beyond one for each program, that may wait for a launcher that is sent yet another."""
 
-MOST_LAUNCHERS = 2 * (len(os.sched_getaffinity(0)) + 1)
+MAX_LAUNCHERS = 2 * (len(os.sched_getaffinity(0)) + 1)
 """Of a profile: the loop asks for one more than there are cores, and for others when some are stuck."""
 
 
@@ -50,28 +51,6 @@ class Exit:
     user: int
     system: int
     max_rss: int
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A service's program as a launcher is told it: the number of the service and the packet."""
-
-    number: int
-    packet: bytes
-    stderr: int | None
-
-
-def program(number: int, service: Service, stderr: int | None) -> Program:
-    """Return what a launcher is told of a service; stderr is the descriptor of its log pipe."""
-    texts = [
-        [service.executable],
-        service.argv,
-        [f"{name}={value}" for name, value in service.env],
-        [*NAMES[service.env_dialect], *service.rule_env],
-    ]
-    strings = [[text.encode("utf-8", "surrogateescape") for text in item] for item in texts]
-    packet = wire.PEER_HEAD.pack(wire.SERVICE, number) + b"".join(wire.pack_strings(item) for item in strings)
-    return Program(number, packet, stderr)
 
 
 class Owner(Protocol):
@@ -154,8 +133,7 @@ class ProfileLaunchers:
         """Whether they were started by an earlier image of the master: its code is not ours."""
         self.names = ""
         self._profile = profile
-        limits = {"nofile": nofile, **dict(profile.rlimits)}
-        self._nofile = resource.RLIM_INFINITY if limits["nofile"] is None else limits["nofile"]
+        self._nofile = None if nofile == resource.RLIM_INFINITY else nofile
         self._programs: dict[int, Program] = {}
         self._poller = poller
         self._owner = owner
@@ -166,9 +144,9 @@ class ProfileLaunchers:
             number=self.number,
             names=self.names,
             leaving=self.leaving,
-            profile=asdict(self._profile),
+            profile=vars(self._profile),
             programs=[
-                (item.number, b64encode(item.packet).decode(), item.stderr)
+                (_text(item.message.pack()), item.stderr, [_text(name) for name in item.earlier])
                 for item in self._programs.values()
             ],
             launchers=[launcher.to_state() for launcher in self.launchers.values()],
@@ -179,14 +157,16 @@ class ProfileLaunchers:
         cls, state: ProfileState, nofile: int, poller: Poller, owner: Owner
     ) -> tuple[Profile, "ProfileLaunchers"]:
         """Return a profile and its launchers as an earlier image of the master had them."""
-        profile = profile_from(profile_of_other_code(state.profile))
+        profile = Profile.from_plain(state.profile)
         launchers = cls(state.number, profile, nofile, poller, owner)
         launchers.names = state.names
         launchers.leaving = state.leaving
         launchers.outdated = True
-        launchers._programs = {
-            number: Program(number, b64decode(packet), stderr) for number, packet, stderr in state.programs
-        }
+        for packet, stderr, earlier in state.programs:
+            message = SetProgram.unpack(b64decode(packet))
+            launchers._programs[message.service] = Program(
+                message, stderr, frozenset(map(b64decode, earlier))
+            )
         for item in state.launchers:
             launcher = launchers.launchers[item.number] = Launcher.from_state(item, state.number)
             if launcher.channel is not None:
@@ -198,20 +178,39 @@ class ProfileLaunchers:
     @property
     def may_grow(self) -> bool:
         """Whether the loop may have another launcher if it asks."""
-        return not self.leaving and len(self.launchers) < MOST_LAUNCHERS
+        return not self.leaving and len(self.launchers) < MAX_LAUNCHERS
 
     @property
     def ready(self) -> bool:
         """Whether there is a launcher at work."""
         return any(launcher.ready for launcher in self.launchers.values())
 
-    def set_programs(self, programs: list[Program], names: str) -> None:
-        """Tell all launchers the programs of the profile's services; names are for ps(1) and messages."""
+    def set_programs(self, programs: Iterable[Program], names: str) -> None:
+        """Have all launchers start these programs, too; names are for ps(1) and messages.
+
+        Connections on their way may have met an earlier plan. So whatever they need stays until
+        settle(): the programs of services that are gone, and the variables of those that stay.
+        """
         self.names = names
-        changed = [item for item in programs if self._programs.get(item.number) != item]
-        self._programs = {item.number: item for item in programs}
-        for launcher in self.launchers.values():
-            self._tell_programs(launcher, changed)
+        for item in programs:
+            number = item.message.service
+            before = self._programs.get(number)
+            if before is not None:
+                item = replace(item, earlier=before.allowed.difference(item.message.names))  # noqa: PLW2901
+            self._programs[number] = item
+            if before is None or (before.message, before.stderr) != (item.message, item.stderr):
+                self._send_all([(item.message.pack(), () if item.stderr is None else (item.stderr,))])
+
+    def settle(self, programs: Iterable[Program]) -> None:
+        """Have launchers start these programs only: no connection on its way has met an earlier plan."""
+        now = {item.message.service: item for item in programs}
+        gone = wire.chunks_of_numbers(self._programs.keys() - now.keys())
+        messages: list[Packed] = [wire.RemovePrograms(services) for services in gone]
+        for number in self._programs.keys() & now.keys():
+            earlier = wire.chunks_of_names(self._programs[number].earlier)
+            messages += [wire.ForbidNames(number, names) for names in earlier]
+        self._programs = now
+        self._send_all([(message.pack(), ()) for message in messages])
 
     def add(self, number: int) -> Launcher:
         """Start another launcher. Raises ResourceError."""
@@ -251,9 +250,9 @@ class ProfileLaunchers:
         for launcher in self.launchers.values():
             if exit_.pid in launcher.orphans:
                 launcher.orphans.discard(exit_.pid)
-                packet = wire.ORPHAN_HEAD.pack(
-                    wire.ORPHAN_EXIT, exit_.pid, exit_.status, exit_.user, exit_.system, exit_.max_rss
-                )
+                packet = wire.OrphanExit(
+                    exit_.pid, exit_.status, exit_.user, exit_.system, exit_.max_rss
+                ).pack()
                 if launcher.channel is None:
                     launcher.late[exit_.pid] = packet
                 else:
@@ -289,41 +288,36 @@ class ProfileLaunchers:
             launcher.pid = roles.start_launcher(theirs.fileno(), launcher.own_end.fileno(), launcher.memory)
             undo.pop_all()
         channel = launcher.channel = Channel(ours)
-        profile = asdict(self._profile)
-        no_new_privs = profile.pop("no_new_privs")
+        for item in self._programs.values():
+            for packet, descriptors in item.packets():
+                channel.send(packet, descriptors)
+        for orphans in wire.chunks_of_numbers(launcher.orphans | launcher.late.keys()):
+            channel.send(wire.Orphans(orphans).pack())
         title = f"ucspid: launcher {self.names}"
-        self._tell_programs(launcher, self._programs.values())
-        channel.send(
-            Orders(
-                title,
-                no_new_privs=no_new_privs,
-                nofile=self._nofile,
-                orphans=launcher.orphans | launcher.late.keys(),
-                profile=profile,
-            ).pack()
-        )
+        channel.send(wire.TakePrivileges(wire.VERSION, self._nofile, title, self._profile).pack())
         for packet in launcher.late.values():
             channel.send(packet)
         launcher.late.clear()
         self._watch(launcher)
 
-    def _tell_programs(self, launcher: Launcher, programs: Iterable[Program]) -> None:
-        """Tell a launcher programs, if its process can be told.
+    def _send_all(self, messages: Sequence[tuple[bytes, tuple[int, ...]]]) -> None:
+        """Send something to all launchers whose process can be sent anything.
 
-        One that cannot, for want of descriptors say, or that has not listened for so long that it has
-        not heard of the programs of before, is killed: its successor is told everything.
+        One that cannot, for want of descriptors say, or that has not read for so long that it has not
+        read all programs of before, is killed: its successor is sent everything.
         """
-        if launcher.channel is None:
-            return
-        try:
-            if len(launcher.channel.waiting) > MOST_UNHEARD + len(self._programs):
+        for launcher in self.launchers.values():
+            if launcher.channel is None:
+                continue
+            try:
+                if len(launcher.channel.waiting) > MAX_UNREAD + len(self._programs):
+                    self.kill(launcher)
+                else:
+                    for packet, descriptors in messages:
+                        launcher.channel.send(packet, descriptors)
+            except OSError:
                 self.kill(launcher)
-            else:
-                for item in programs:
-                    launcher.channel.send(item.packet, () if item.stderr is None else (item.stderr,))
-        except OSError:
-            self.kill(launcher)
-        self._watch(launcher)
+            self._watch(launcher)
 
     def _watch(self, launcher: Launcher) -> None:
         assert launcher.channel is not None
@@ -350,19 +344,18 @@ class ProfileLaunchers:
     def _take(self, launcher: Launcher, packet: bytes) -> None:
         """Take a message of a launcher, which is not trusted: it may have been subverted."""
         kind = packet[0]
-        if kind == wire.READY:
-            _kind, version = wire.unpack(wire.PEER_HEAD, packet)
+        if kind == wire.Ready.KIND:
+            version = wire.Ready.unpack(packet).version
             if version != wire.VERSION:
                 raise WireError(f"it speaks version {version}")
             launcher.ready = launcher.introduced = True
             self._owner.launcher_ready(self, launcher)
-        elif kind == wire.REFUSED:
-            reason = b" ".join(wire.Reader(packet, wire.PEER_HEAD.size).strings())[:MAX_REASON]
-            self._owner.launcher_refused(self, reason.decode(errors="replace"))
-        elif kind == wire.SIGNAL_ORPHAN:
-            _kind, number, pid = wire.unpack(wire.SIGNAL_ORPHAN_HEAD, packet)
-            if pid in launcher.orphans and number in (signal.SIGTERM, signal.SIGKILL):
-                process_group.send_signal(pid, number)
+        elif kind == wire.Refused.KIND:
+            self._owner.launcher_refused(self, wire.Refused.unpack(packet).reason[:MAX_REASON])
+        elif kind == wire.SignalOrphan.KIND:
+            wanted = wire.SignalOrphan.unpack(packet)
+            if wanted.process in launcher.orphans and wanted.number in (signal.SIGTERM, signal.SIGKILL):
+                process_group.send_signal(wanted.process, wanted.number)
         else:
             raise WireError(f"it sent a message of kind {kind}")
 
@@ -382,3 +375,7 @@ class ProfileLaunchers:
         launcher.loop_end.close()
         launcher.own_end.close()
         os.close(launcher.memory)
+
+
+def _text(data: bytes) -> str:
+    return b64encode(data).decode()

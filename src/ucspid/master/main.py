@@ -18,17 +18,20 @@ from ucspid.master.children import Children, kill_descendants
 from ucspid.master.fdstore import Passed
 from ucspid.master.holdings import Acquired, Holdings
 from ucspid.master.internal_errors import InternalErrors
-from ucspid.master.launchers import Launcher, ProfileLaunchers, Program
+from ucspid.master.launchers import Launcher, ProfileLaunchers
 from ucspid.master.loop_supervisor import LoopLink
 from ucspid.master.notify import notify, reloading
 from ucspid.master.poller import Poller, Timer
+from ucspid.master.programs import Program
 from ucspid.master.reaper import Reaper
 from ucspid.master.reload import Reload
+from ucspid.master.settling import Settling
 from ucspid.master.truncate import beginning, say, short
 from ucspid.master.upgrade import Upgrade
 from ucspid.master.upgrade_state import STATE, ProfileState, State
-from ucspid.plan import Plan, Profile
+from ucspid.plan import Plan
 from ucspid.policy.plan_changes import changes
+from ucspid.profile import Profile
 
 SIGNALS: set[int] = {signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR2}
 STOPPING = ResourceError("the daemon stops")
@@ -62,6 +65,7 @@ class Master:
         else:
             self._held = Holdings.from_state(state.holdings, self._take_over)
         self._loop = LoopLink(config, self._held, self._poller, self)
+        self._settling = Settling(self._held, self._poller)
         self._reload: Reload | None = None
         self._reaper = Reaper(self._children, self._loop, self._held, self._new_launchers, errors)
         self._tokens: list[int] = []
@@ -192,6 +196,8 @@ class Master:
         """
         if kind == wire.NOTE_TAKEN and number == self._loop.generation:
             self._plan_taken()
+        elif kind == wire.NOTE_SETTLED and number == self._loop.generation:
+            self._settling.settled()
         elif kind == wire.NOTE_MORE:
             self._more_launchers(number)
         elif kind == wire.NOTE_BROKEN:
@@ -298,11 +304,10 @@ class Master:
 
     def _go_over(self, plan: Plan, acquired: Acquired) -> None:
         """Nothing can fail from here on: the new plan is in force."""
-        old = self._held.plan
-        self._answer = self._tokens, beginning(changes(old, plan))
-        self._held.go_over(plan, acquired)
+        self._answer = self._tokens, beginning(changes(self._held.plan, plan))
+        before = self._settling.go_over(plan, acquired)
         self._loop.generation += 1
-        if self._loop.outdated or (old is not None and old.loop_settings != plan.loop_settings):
+        if self._loop.outdated or (before is not None and before.loop_settings != plan.loop_settings):
             self._loop.replace()
         else:
             self._loop.tell_plan()

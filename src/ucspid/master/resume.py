@@ -12,8 +12,7 @@ from ucspid.linux import prctl
 from ucspid.master.holdings import Holdings
 from ucspid.master.main import SIGNALS, Master
 from ucspid.master.start import TITLE
-from ucspid.master.upgrade_state import State, from_memory, plan_of_other_code, profile_of_other_code
-from ucspid.plan import profile_from
+from ucspid.master.upgrade_state import State, from_memory, plan_of_other_code
 
 
 def main(arguments: list[str]) -> int:
@@ -30,8 +29,6 @@ def understand(memory: int) -> State:
     """Return the state in the memory. Raises ResourceError if main() would not understand it."""
     state = from_memory(memory)
     plan_of_other_code(state.holdings.plan)
-    for item in state.holdings.profiles:
-        profile_from(profile_of_other_code(item.profile))
     if unknown := state.holdings.others.keys() - set(Holdings.CARRIED):
         raise ResourceError(f"needs a restart: it does not know what {', '.join(unknown)} is")
     return state

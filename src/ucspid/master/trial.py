@@ -10,7 +10,6 @@ Prints the version; or on standard error why not, and exits with 111, or 100 if 
 import os
 import select
 import sys
-from dataclasses import asdict
 
 from ucspid import __version__
 from ucspid.config.load import load
@@ -18,11 +17,10 @@ from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, U
 from ucspid.ipc import counters, session_table
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
-from ucspid.ipc.orders import Orders
 from ucspid.ipc.progress import progress
 from ucspid.master import resume, roles
-from ucspid.plan import Profile
 from ucspid.policy.exit_status import exit_code, in_words
+from ucspid.profile import Profile
 
 TIMEOUT = 15.0
 """Seconds for a role to be ready."""
@@ -69,15 +67,13 @@ def _try_launcher() -> None:
     os.ftruncate(memory, session_table.SIZE)
     with theirs, own_end:
         pid = roles.start_launcher(theirs.fileno(), own_end.fileno(), memory)
-    profile = asdict(Profile())
-    no_new_privs = bool(profile.pop("no_new_privs"))
-    orders = Orders("ucspid: trial", no_new_privs=no_new_privs, nofile=256, orphans=set(), profile=profile)
+    orders = wire.TakePrivileges(wire.VERSION, nofile=256, title="ucspid: trial", profile=Profile())
     with ours, loop_end:
         channel = Channel(ours)
         channel.send(orders.pack())
         packet = _answer(channel)
     _ended(pid, "a launcher")
-    if packet != wire.PEER_HEAD.pack(wire.READY, wire.VERSION):
+    if packet != wire.Ready(wire.VERSION).pack():
         raise ResourceError("a launcher does not start")
 
 

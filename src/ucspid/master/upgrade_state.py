@@ -14,7 +14,7 @@ from typing import Any
 from ucspid.errors import ResourceError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
-from ucspid.plan import Lookup, Plan, Profile, Service
+from ucspid.plan import Lookup, Plan, Service
 
 STATE = 1
 """Of this layout, and of the tables of sessions, which live on in memory (launcher.table)."""
@@ -68,13 +68,16 @@ class LauncherState:
 
 @dataclass(kw_only=True)
 class ProfileState:
-    """A profile's launchers; programs are (service, packet as base64, descriptor of standard error)."""
+    """A profile's launchers.
+
+    programs are (message as base64, descriptor of standard error, earlier variables as base64).
+    """
 
     number: int
     names: str
     leaving: bool
     profile: dict[str, Any]
-    programs: list[tuple[int, str, int | None]]
+    programs: list[tuple[str, int | None, list[str]]]
     launchers: list[LauncherState]
 
 
@@ -182,26 +185,21 @@ def _channel(data: dict[str, Any] | None) -> ChannelState | None:
     return None if data is None else ChannelState(**data)
 
 
-def profile_of_other_code(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a profile's settings as this code knows them: what is new is as if it did not matter."""
-    return asdict(Profile()) | _known(data, Profile)
-
-
 def plan_of_other_code(data: dict[str, Any]) -> Plan:
     """Return the plan as this code knows it; settings of services that are new have their defaults.
 
     It is the plan that the other code's loop serves, and what one of this code would serve if
     that one died before the file is read. Raises ResourceError if it cannot be understood.
     """
-    services = []
-    for service in data["services"]:
-        parts = {"profile": _known(service["profile"], Profile), "lookup": _known(service["lookup"], Lookup)}
-        services.append(_known(service, Service) | parts)
+    services = [
+        _known(service, Service) | {"lookup": _known(service["lookup"], Lookup)}
+        for service in data["services"]
+    ]
     try:
         return Plan.from_json("\n".join(map(json.dumps, ({**data, "services": []}, *services))))
     except (KeyError, TypeError) as problem:
         raise ResourceError(f"needs a restart: its plan is another ({problem})") from None
 
 
-def _known(data: dict[str, Any], cls: type[Service | Profile | Lookup]) -> dict[str, Any]:
+def _known(data: dict[str, Any], cls: type[Service | Lookup]) -> dict[str, Any]:
     return {field.name: data[field.name] for field in fields(cls) if field.name in data}

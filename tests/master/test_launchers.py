@@ -1,0 +1,194 @@
+"""The launchers of a profile as the master keeps them: what they are sent at a start and at a reload."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from plans import plan, service
+from ucspid.codec import Packed
+from ucspid.ipc import messages as wire
+from ucspid.ipc.channel import Channel, pair
+from ucspid.ipc.session_table import SIZE
+from ucspid.master import settling
+from ucspid.master.holdings import Acquired, Holdings
+from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers
+from ucspid.master.poller import Poller
+from ucspid.master.programs import Program
+from ucspid.master.settling import Settling
+from ucspid.profile import Profile
+
+NOBODYS = 1 << 22
+"""No process has this number or a higher one: PID_MAX_LIMIT of the kernel."""
+
+MESSAGES: dict[int, type[Packed]] = {
+    message.KIND: message
+    for message in (wire.SetProgram, wire.AllowNames, wire.ForbidNames, wire.RemovePrograms)
+}
+
+
+class Owner:
+    """What the master is told."""
+
+    def __init__(self) -> None:
+        self.ready: list[int] = []
+        self.events: list[str] = []
+
+    def launcher_ready(self, _profile: ProfileLaunchers, launcher: Launcher) -> None:
+        self.ready.append(launcher.number)
+
+    def launcher_refused(self, _profile: ProfileLaunchers, reason: str) -> None:
+        raise AssertionError(reason)
+
+    def log(self, level: str, event: str, **fields: object) -> None:
+        assert (level, bool(fields)) == ("error", True)
+        self.events.append(event)
+
+
+class Rig:
+    """A profile with one launcher, whose place the test takes."""
+
+    def __init__(self) -> None:
+        self.poller = Poller()
+        self.profile = ProfileLaunchers(1, Profile(), 1024, self.poller, Owner())
+        loop_end, own_end = pair()
+        memory = os.memfd_create("table")
+        os.ftruncate(memory, SIZE)
+        ours, theirs = pair()
+        self.peer = Channel(theirs)
+        self.profile.launchers[1] = Launcher(1, 1, loop_end, own_end, memory, channel=Channel(ours))
+        self.profile._watch(self.profile.launchers[1])
+
+    def received(self) -> list[Packed]:
+        found = []
+        while packet := self.peer.receive_packet():
+            found.append(MESSAGES[packet[0]].unpack(packet))
+        return found
+
+    def allowed(self, number: int) -> set[bytes]:
+        return set(self.profile._programs[number].allowed)
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    rig = Rig()
+    yield rig
+    rig.profile.dismiss()
+    rig.peer.sock.close()
+
+
+def set_program(number: int, *names: bytes, executable: str = "/bin/cat") -> Program:
+    return Program(wire.SetProgram(number, wire.STDERR_KEPT, executable, (b"cat",), (), names), None)
+
+
+def test_only_what_has_changed_is_sent(rig: Rig) -> None:
+    one, two = set_program(1, b"A"), set_program(2)
+    rig.profile.set_programs([one, two], "a,b")
+    assert rig.received() == [one.message, two.message]
+    changed = set_program(2, executable="/bin/echo")
+    rig.profile.set_programs([one, changed], "a,b")
+    assert rig.received() == [changed.message]
+
+
+def test_variables_that_a_plan_takes_away_stay_until_no_connection_needs_them(rig: Rig) -> None:
+    rig.profile.set_programs([set_program(1, b"A", b"B")], "a")
+    rig.profile.set_programs([set_program(1, b"B", b"C")], "a")
+    rig.profile.set_programs([set_program(1, b"C", b"D")], "a")
+    assert not [message for message in rig.received() if isinstance(message, wire.ForbidNames)]
+    assert rig.allowed(1) == {b"A", b"B", b"C", b"D"}
+    rig.profile.settle([set_program(1, b"C", b"D")])
+    assert rig.received() == [wire.ForbidNames(1, (b"A", b"B"))]
+    assert rig.allowed(1) == {b"C", b"D"}
+    rig.profile.settle([set_program(1, b"C", b"D")])
+    assert rig.received() == []
+
+
+def test_a_variable_that_comes_back_is_not_taken_away(rig: Rig) -> None:
+    for names in ((b"A",), (), (b"A",)):
+        rig.profile.set_programs([set_program(1, *names)], "a")
+    rig.profile.settle([set_program(1, b"A")])
+    assert not [message for message in rig.received() if isinstance(message, wire.ForbidNames)]
+
+
+def test_a_service_that_is_gone_can_be_started_until_no_connection_needs_it(rig: Rig) -> None:
+    rig.profile.set_programs([set_program(number) for number in range(1, 6)], "a")
+    rig.received()
+    rig.profile.set_programs([set_program(1)], "a")
+    assert rig.received() == []
+    rig.profile.settle([set_program(1)])
+    assert rig.received() == [wire.RemovePrograms((2, 3, 4, 5))]
+
+
+def test_a_launcher_that_starts_meanwhile_is_sent_all_that_may_be_needed(rig: Rig) -> None:
+    many = [b"%05d" % number * 100 for number in range(200)]
+    rig.profile.set_programs([set_program(1, *many), set_program(2)], "a")
+    rig.profile.set_programs([set_program(1, b"A")], "a")
+    sent = [packet for item in rig.profile._programs.values() for packet, _ in item.packets()]
+    assert all(len(packet) <= wire.MAX_PACKET for packet in sent)
+    first, *others, last = [MESSAGES[packet[0]].unpack(packet) for packet in sent]
+    assert (first, last) == (set_program(1, b"A").message, set_program(2).message)
+    names = [name for message in others if isinstance(message, wire.AllowNames) for name in message.names]
+    assert names == many
+
+
+def test_no_number_of_services_or_sessions_is_too_large_for_a_launcher_to_start() -> None:
+    owner, poller, held = Owner(), Poller(), Holdings()
+
+    def start(profile: Profile, programs: list[Program], names: str) -> ProfileLaunchers:
+        launchers = ProfileLaunchers(1, profile, 1024, poller, owner)
+        launchers.set_programs(programs, names)
+        launchers.add(1)
+        return launchers
+
+    acquired = Acquired()
+    held.acquire(
+        plan(*(service(f"{number:032}", listen=(), stderr="null") for number in range(4200))), acquired, start
+    )
+    (profile,) = acquired.profiles.values()
+    launcher = profile.launchers[1]
+    while owner.ready != [1]:
+        poller.run_once()
+    assert len(profile.names) < 1000
+
+    for died in (1, 2):
+        profile.kill(launcher)
+        pid, status = os.waitpid(launcher.pid, 0)
+        profile.died(launcher, Exit(pid, status, 0, 0, 0), set(range(NOBODYS, NOBODYS + 20_000)))
+        while len(owner.ready) != 1 + died:
+            poller.run_once()
+    assert owner.events == ["process_died", "process_died"]
+
+    pid = launcher.pid
+    profile.dismiss()
+    os.waitpid(pid, 0)
+    os.close(held._null)
+    os.close(held.counters)
+
+
+class Settled(Holdings):
+    """Counts how often it was settled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plan = plan()
+        self.times = 0
+
+    def settle(self) -> None:
+        self.times += 1
+
+
+def test_what_only_an_earlier_plan_had_is_forgotten_when_the_loop_says_so_or_time_has_passed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settling, "SETTLE_TIMEOUT", 0.001)
+    held, poller = Settled(), Poller()
+    waiting = Settling(held, poller)
+    waiting.settled()
+    assert held.times == 1
+    assert poller._wait() is None  # the time does not matter any more
+    waiting.go_over(plan(), Acquired())
+    while held.times == 1:
+        poller.run_once()
+    assert held.times == 2
+    os.close(held._null)
+    os.close(held.counters)
