@@ -1,88 +1,84 @@
-"""Asking a launcher what it runs, to compare it with the loop's books, and not to change them.
+"""Asking a launcher what it runs: LIST, and what its answer is compared with.
 
-A launcher answers in order: when its answer is complete, all that it had to say of what began and
-ended before has been heard, so that both sets must be the same.
+A launcher answers in order. When its answer is complete, all that it had to say of what began and
+ended before has been heard: a start that it was sent before the question and that has no answer never
+happened, and a program that runs for the loop is in the answer, or has ended unseen. A question that
+a launcher took with it when it died has its answer in that to the next one.
 """
 
-import asyncio
 import itertools
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from ucspid.errors import WireError
+from ucspid.ipc.messages import LIST, LIST_HEAD
 from ucspid.ipc.session_table import CAPACITY
+
+Answered = Callable[[Collection[int], Mapping[int, int]], None]
+"""Takes an answer: the starts in flight when it was asked for, and the process of each connection."""
 
 
 class Program(Protocol):
-    """A program in the books."""
+    """A program that the loop knows."""
 
     pid: int
 
 
 class RollCall:
-    """The questions to one launcher."""
+    """The questions to one launcher, and the answer that is coming in."""
 
     __slots__ = ("_asked", "_heard", "_tokens")
 
     def __init__(self) -> None:
         """Begin with nothing asked."""
-        self._asked: dict[int, tuple[set[int], asyncio.Future[list[str]]]] = {}
+        self._asked: dict[int, tuple[Collection[int], Answered]] = {}
         self._heard: dict[int, int] = {}
-        self._tokens = itertools.count(time.monotonic_ns())  # no LIST of other kinds has one of these
+        # None is an earlier loop's, whose answer may come yet and says nothing here.
+        self._tokens = itertools.count(time.monotonic_ns())
 
-    @property
-    def under_way(self) -> bool:
-        """Whether an answer is awaited."""
-        return bool(self._asked)
-
-    def begin(self, in_flight: Collection[int]) -> tuple[int, asyncio.Future[list[str]]]:
-        """Return the token of a LIST to be sent, and where its answer comes: what differs.
-
-        Whoever waits no longer cancels it. The starts in flight must be answered before.
-        """
+    def ask(self, in_flight: Collection[int], answered: Answered) -> bytes:
+        """Return the question to send; answered() is called once, with these starts and what runs."""
         token = next(self._tokens)
-        answer: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-        self._asked[token] = set(in_flight), answer
-        answer.add_done_callback(lambda _answer: self._asked.pop(token, None))
-        return token, answer
+        self._asked[token] = set(in_flight), answered
+        return LIST_HEAD.pack(LIST, token)
 
     def heard(self, connection: int, pid: int) -> None:
         """Take a session that the launcher says it runs. Raises WireError for more than one can."""
-        if self._asked:
-            self._heard[connection] = pid
-            if len(self._heard) > CAPACITY:
-                raise WireError(f"a launcher has listed more than {CAPACITY} sessions")
+        self._heard[connection] = pid
+        if len(self._heard) > CAPACITY:
+            raise WireError(f"a launcher has listed more than {CAPACITY} sessions")
 
-    def listed(self, token: int, running: Mapping[int, Program], in_flight: Collection[int]) -> None:
-        """Compare: the launcher has said all."""
+    def listed(self, token: int) -> None:
+        """Give the answer, which is complete, to the question with this token and to all before it.
+
+        The newest is first: what a launcher's successor was asked settles what others only compare.
+        """
         heard, self._heard = self._heard, {}
-        asked = self._asked.get(token)
-        if asked is None or asked[1].done():
-            return
-        before, answer = asked
-        answer.set_result(_differences(heard, running, before & set(in_flight)))
+        if token in self._asked:
+            for asked in sorted((asked for asked in self._asked if asked <= token), reverse=True):
+                before, answered = self._asked.pop(asked)
+                answered(before, heard)
 
-    def forget(self) -> None:
-        """Drop what was heard: another launcher process begins, and says everything again."""
+    def restart(self) -> None:
+        """Forget half an answer: another launcher process begins, and says everything again."""
         self._heard = {}
 
-    def gone(self) -> None:
-        """Have nobody wait: there is no launcher any more, and nothing that could differ."""
-        for _before, answer in list(self._asked.values()):
-            if not answer.done():
-                answer.set_result([])
+    def end(self) -> None:
+        """Answer all questions: there is no launcher any more, and nothing runs there."""
+        while self._asked:
+            before, answered = self._asked.pop(next(iter(self._asked)))
+            answered(before, {})
 
 
-def _differences(heard: Mapping[int, int], running: Mapping[int, Program], unanswered: set[int]) -> list[str]:
+def differences(
+    heard: Mapping[int, int], running: Mapping[int, Program], unanswered: Collection[int]
+) -> list[str]:
+    """Return how an answer differs from what the loop knows; unanswered are starts that have none."""
     found = [f"connection {number:x}: its launcher has not answered the start" for number in unanswered]
     for connection in heard.keys() | running.keys():
         there = heard.get(connection)
         here = running[connection].pid if connection in running else None
-        if there is None:
-            found.append(f"connection {connection:x}: process {here} in the books, and none at its launcher")
-        elif here is None:
-            found.append(f"connection {connection:x}: process {there} at a launcher, and none in the books")
-        elif here != there:
-            found.append(f"connection {connection:x}: process {here} in the books, {there} at its launcher")
+        if there != here:
+            found.append(f"connection {connection:x}: process {here} in the loop, {there} at its launcher")
     return found

@@ -3,7 +3,7 @@
 A Launcher is the loop's end of one launcher process; a Pool is all launchers of one
 privilege profile; a Process is one running program, an asyncio.SubprocessTransport. The loop
 itself never forks and has no children. Launchers answer in order, which is what makes a
-restart exact: after a LIST, what was sent before it and has no answer never started.
+restart exact: see roll_call.
 """
 
 import asyncio
@@ -13,31 +13,26 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 from ucspid.errors import WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
-from ucspid.roll_call import RollCall
-
-IN_FLIGHT = 2
-"""Starts that one launcher may have before it: the one it is at, and the next.
-
-More wait in the kernel's backlog, in order, for whichever launcher is free first, and not behind
-one that is suspended for long. It is also how many clients a launcher that hangs holds up."""
-
-USUAL_LAUNCHERS = len(os.sched_getaffinity(0)) + 1
-"""Of a profile, when starts queue up: one is suspended for each program that is being executed."""
+from ucspid.roll_call import Answered, RollCall, differences
 
 STUCK_AFTER = 2.0
-"""Seconds after which a launcher that has not answered a start is given no more."""
+"""Seconds that a launcher may take for a start. Then it is given no more until it answers."""
+
+OVERDUE_AFTER = 2 * STUCK_AFTER
+"""Seconds after which it is to be replaced, so that what waits behind the start goes on."""
 
 _NO_EXTRA = cast("dict[str, Any]", MappingProxyType({}))
-_LISTS = 1 << 63
 _RIGHTS = struct.Struct("i")
 _SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_STOPPED = 0x7F
+"""Low bits of a wait status that says no end."""
 
 
 class Starting(Protocol):
@@ -68,7 +63,7 @@ class Usage:
 class Process(asyncio.SubprocessTransport):
     """One program on one connection, from the moment its socket went to a launcher."""
 
-    __slots__ = ("connection", "launcher", "pid", "protocol", "status", "usage")
+    __slots__ = ("connection", "launcher", "pid", "protocol", "status", "used")
 
     def __init__(self, launcher: "Launcher", connection: int, protocol: Starting) -> None:
         """Describe a start that the launcher was asked for."""
@@ -76,9 +71,15 @@ class Process(asyncio.SubprocessTransport):
         self.launcher = launcher
         self.connection = connection
         self.protocol = protocol
+        """Who is told what becomes of it. One that has ended has none, so that both are freed at once."""
         self.pid = 0
         self.status: int | None = None
-        self.usage: Usage | None = None
+        self.used: tuple[int, int, int] | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the program used, or None while it runs or if unknown."""
+        return None if self.used is None else Usage(*self.used)
 
     def get_pid(self) -> int:
         """Return the process id; 0 while it is being started."""
@@ -128,46 +129,137 @@ class Before(Protocol):
         """Say whether a session has ended, and was counted out."""
 
 
+class Processes:
+    """The programs of one launcher: starts in flight, programs that run, and what reports do to them."""
+
+    def __init__(self, launcher: "Launcher", before: Before) -> None:
+        """Begin with none; before knows sessions of before."""
+        self.in_flight: dict[int, Process] = {}
+        self.running: dict[int, Process] = {}
+        self.complete = False
+        """Whether all that runs is known: until then reports may be about sessions of an earlier loop."""
+        self.oldest_since = 0.0
+        """When what is now the oldest start in flight became that, on the monotonic clock."""
+        self._launcher = launcher
+        self._before = before
+
+    def ask(self, connection: int, protocol: Starting) -> None:
+        """Take note of a start that was sent."""
+        if not self.in_flight:
+            self.oldest_since = time.monotonic()
+        self.in_flight[connection] = Process(self._launcher, connection, protocol)
+
+    def _answered(self, connection: int) -> Process | None:
+        """Take a start that has its answer out of those in flight."""
+        was_oldest = connection == next(iter(self.in_flight), 0)
+        process = self.in_flight.pop(connection, None)
+        if was_oldest:
+            self._launcher.stuck = self._launcher.overdue = False
+            if self.in_flight:
+                self.oldest_since = time.monotonic()
+        return process
+
+    def started(self, pid: int, service: int, connection: int, tag: bytes) -> None:
+        """Take a program that runs."""
+        if connection in self.running:
+            raise WireError(f"connection {connection:x} was started twice")
+        process = self._answered(connection)
+        if process is None:
+            if self.complete:
+                raise WireError(f"connection {connection:x} was started, which nobody asked for")
+            process = self._found(service, connection, tag)
+        process.pid = pid
+        self.running[connection] = process
+        process.protocol.connection_made(process)
+
+    def failed(self, reason: int, service: int, connection: int, tag: bytes) -> None:
+        """Take a start that failed, even one that was reported as started: execve(2) failed later."""
+        process = self.running.pop(connection, None) or self._answered(connection)
+        if process is None:
+            if self.complete or self._before.counted_out(connection):
+                return
+            process = self._found(service, connection, tag)
+        process.status = wire.STATUS_UNKNOWN
+        process.protocol.start_failed(reason)
+        del process.protocol
+
+    def exited(
+        self, status: int, pid: int, service: int, connection: int, used: tuple[int, int, int], tag: bytes
+    ) -> None:
+        """Take a program's end; before all that runs is known, also of one that nobody here has met.
+
+        It ended when there was no loop to be told. Afterwards, or if it was counted out, it is one
+        whose end a launcher has reported twice, because it died before it had noted that it had.
+        """
+        if status & _STOPPED == _STOPPED and status != wire.STATUS_UNKNOWN:
+            raise WireError(f"{status:#x} is no wait status of a program that has ended")
+        if connection not in self.running:
+            known = connection in self.in_flight
+            if not known and (self.complete or self._before.counted_out(connection)):
+                return
+            self.started(pid, service, connection, tag)
+        process = self.running.pop(connection)
+        process.used = used
+        _end(process, status)
+
+    def listed(self, pid: int, service: int, connection: int, tag: bytes) -> None:
+        """Take a program that is listed: started, if a launcher died before it could say so."""
+        if connection in self.in_flight or (not self.complete and connection not in self.running):
+            self.started(pid, service, connection, tag)
+
+    def settle(self, before: Collection[int], heard: Mapping[int, int]) -> None:
+        """End what the answer to a question shows to be no more: see roll_call."""
+        for connection in self.in_flight.keys() & before:
+            self.failed(errno.EOWNERDEAD, 0, connection, b"")
+        for connection in self.running.keys() - heard.keys():
+            _end(self.running.pop(connection), wire.STATUS_UNKNOWN)
+        self.complete = True
+
+    def _found(self, service: int, connection: int, tag: bytes) -> Process:
+        return Process(self._launcher, connection, self._before.found(service, connection, tag))
+
+
+def _end(process: Process, status: int) -> None:
+    process.status = status
+    process.protocol.process_exited()
+    del process.protocol
+
+
 class Launcher:
-    """The loop's end of a launcher: starts in flight, programs running."""
+    """The loop's end of one launcher."""
 
     def __init__(self, number: int, sock: socket.socket, before: Before, changed: Callable[[], None]) -> None:
         """Speak over sock; before knows sessions of before; changed() is called when there is room again."""
         self.number = number
         self.pid = 0
-        self.in_flight: dict[int, Process] = {}
-        self.running: dict[int, Process] = {}
-        self.synced = False
+        self.max_in_flight = 0
+        """Starts that it takes before it has answered one: it says so."""
         self.stuck = False
         self.overdue = False
         self.leaving = False
+        self._processes = Processes(self, before)
+        self.in_flight = self._processes.in_flight
+        self.running = self._processes.running
         self._channel = Channel(sock)
-        self._before = before
         self._changed = changed
-        # Of a LIST. None is an earlier loop's, whose answer may come yet and must settle nothing here.
-        self._token = _LISTS + time.monotonic_ns()
-        self._unanswered: set[int] = set()
-        self._listed: set[int] = set()
-        self._oldest = 0
-        self._handlers: dict[int, Callable[..., None]] = {
-            wire.STARTED: self._started,
-            wire.FAILED: self._failed,
-            wire.EXITED: self._exited,
-            wire.RUNNING: self._is_running,
-            wire.LISTED: self._all_listed,
-            wire.HELLO: self._hello,
-        }
         self._roll_call = RollCall()
-        self._list()
+        self._audit: asyncio.Future[list[str]] | None = None
+        self._ask(self._processes.settle)
 
     def fileno(self) -> int:
         """Return the descriptor, to poll on."""
         return self._channel.fileno()
 
     @property
+    def synced(self) -> bool:
+        """Whether it has said what runs there."""
+        return self._processes.complete
+
+    @property
     def usable(self) -> bool:
         """Whether it may be given a start now."""
-        return self.synced and not self.stuck and not self.leaving and len(self.in_flight) < IN_FLIGHT
+        room = len(self.in_flight) < self.max_in_flight
+        return room and not self.stuck and not self.leaving and self._processes.complete
 
     def start(self, connection: int, head: bytes, client: int, protocol: Starting) -> bool:
         """Send a START packet and the client's socket; return whether the kernel took it.
@@ -183,7 +275,7 @@ class Launcher:
             if problem.errno in (errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM):
                 return False
             raise
-        self.in_flight[connection] = Process(self, connection, protocol)
+        self._processes.ask(connection, protocol)
         return True
 
     def signal(self, process: Process, number: int) -> None:
@@ -198,10 +290,19 @@ class Launcher:
             self._channel.send(bytes([wire.LEAVE]))
 
     def call_roll(self) -> asyncio.Future[list[str]]:
-        """Ask what runs; the answer is how that differs from what is known here."""
-        token, answer = self._roll_call.begin(self.in_flight)
-        self._channel.send(wire.LIST_HEAD.pack(wire.LIST, token))
-        return answer
+        """Ask what runs, and change nothing; the answer is how that differs from what is known here.
+
+        Whoever asks meanwhile gets the same answer, so that one question at most waits for a launcher
+        that reads none.
+        """
+        if self._audit is None or self._audit.done():
+            answer = self._audit = asyncio.get_running_loop().create_future()
+
+            def compare(before: Collection[int], heard: Mapping[int, int]) -> None:
+                answer.set_result(differences(heard, self.running, self.in_flight.keys() & before))
+
+            self._ask(compare)
+        return asyncio.shield(self._audit)
 
     def receive(self) -> bool:
         """Take the reports that wait; return whether there is still a launcher at the other end.
@@ -215,178 +316,84 @@ class Launcher:
         if not packet:
             return False
         if len(packet) % wire.REPORT.size:
-            raise WireError(f"launcher {self.number} sent a packet of {len(packet)} bytes")
-        for kind, *report in wire.REPORT.iter_unpack(packet):
-            handler = self._handlers.get(kind)
-            if handler is None:
-                raise WireError(f"launcher {self.number} sent a report of kind {kind}")
-            handler(*report)
+            raise WireError(f"a packet of {len(packet)} bytes")
+        processes = self._processes
+        for kind, status, pid, service, connection, user, system, max_rss, tag in wire.REPORT.iter_unpack(
+            packet
+        ):
+            if kind == wire.STARTED:  # these two first: each session has them
+                processes.started(pid, service, connection, tag)
+            elif kind == wire.EXITED:
+                processes.exited(status, pid, service, connection, (user, system, max_rss), tag)
+            elif kind == wire.FAILED:
+                processes.failed(status, service, connection, tag)
+            else:
+                self._take(kind, status, pid, service, connection, tag)
         self._changed()
         return True
 
     def lost(self) -> None:
         """End everything that was here: the launcher is gone and none takes its place."""
-        self._roll_call.gone()
-        self._unanswered = set(self.in_flight)
-        self._listed = set()
-        self._settle()
+        self._processes.settle(set(self.in_flight), {})
+        self._roll_call.end()
 
     def close(self) -> None:
-        """Let go of the channel."""
+        """Close the channel."""
         self._channel.sock.close()
 
-    def notice_stuck(self) -> None:
-        """Called at intervals of STUCK_AFTER: the same oldest start twice means that it is stuck.
+    # Whether it answers
 
-        Three times mean that it is overdue: to be replaced, so that what waits behind it goes on.
-        Not at once, since a loop that was stopped itself may only not have read the answers yet.
+    def judge(self, now: float, held_up: float = 0.0) -> None:
+        """See whether the launcher is stuck, or overdue, at a monotonic time.
+
+        That is how long the oldest start has been the oldest: what waits behind others has its time
+        when they are answered. held_up is for how many seconds up to now the loop itself did not run, and
+        so could not hear an answer.
         """
-        oldest = next(iter(self.in_flight), 0)
-        self.overdue = self.stuck and oldest == self._oldest
-        self.stuck = oldest != 0 and oldest == self._oldest
-        self._oldest = oldest
+        processes = self._processes
+        processes.oldest_since = min(now, processes.oldest_since + held_up)
+        waited = now - processes.oldest_since if self.in_flight else 0.0
+        self.stuck = waited >= STUCK_AFTER
+        self.overdue = waited >= OVERDUE_AFTER
 
-    # Reports
+    @property
+    def judged_next(self) -> float | None:
+        """When judge() can find something else, if no start is answered: a monotonic time, or None."""
+        if self.overdue or not self.in_flight:
+            return None
+        return self._processes.oldest_since + (OVERDUE_AFTER if self.stuck else STUCK_AFTER)
 
-    def _started(self, _status: int, pid: int, service: int, connection: int, *rest: Any) -> None:
-        if connection in self.running:
-            raise WireError(f"launcher {self.number} started connection {connection:x} twice")
-        process = self.in_flight.pop(connection, None)
-        if process is None and self.synced:
-            raise WireError(
-                f"launcher {self.number} started connection {connection:x}, which nobody asked for"
-            )
-        if process is None:
-            process = self._meet(service, connection, rest[-1])
-        self._oldest = 0
-        self.stuck = False
-        process.pid = pid
-        self.running[connection] = process
-        process.protocol.connection_made(process)
+    # What it says of itself
 
-    def _failed(self, status: int, _pid: int, service: int, connection: int, *rest: Any) -> None:
-        self._oldest = 0
-        self.stuck = False
-        process = self.in_flight.pop(connection, None)
-        if process is None and not self.synced and not self._before.counted_out(connection):
-            process = self._meet(service, connection, rest[-1])
-        if process is not None:
-            process.protocol.start_failed(status)
+    def _take(self, kind: int, status: int, pid: int, service: int, connection: int, tag: bytes) -> None:
+        if kind == wire.RUNNING:
+            self._roll_call.heard(connection, pid)
+            self._processes.listed(pid, service, connection, tag)
+        elif kind == wire.LISTED:
+            self._introduced(pid, service)
+            self._roll_call.listed(connection)
+        elif kind == wire.HELLO:
+            self._hello(status, pid, service)
+        else:
+            raise WireError(f"a report of kind {kind}")
 
-    def _exited(self, status: int, pid: int, service: int, connection: int, *rest: Any) -> None:
-        """Take a program's end; before the first list is complete, also of one that nobody here has met.
-
-        It ended when there was no loop to be told. Afterwards, or if it was counted out, it is one
-        whose end a launcher has reported twice, because it died before it had noted that it had.
-        """
-        if status != wire.STATUS_UNKNOWN and not (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
-            raise WireError(f"launcher {self.number} sent a wait status of {status:#x}")
-        if connection not in self.running:
-            known = connection in self.in_flight
-            if not known and (self.synced or self._before.counted_out(connection)):
-                return
-            self._started(0, pid, service, connection, *rest)
-        user, system, max_rss, _tag = rest
-        self._end(self.running.pop(connection), status, Usage(user, system, max_rss))
-
-    def _is_running(self, _status: int, pid: int, service: int, connection: int, *rest: Any) -> None:
-        self._roll_call.heard(connection, pid)
-        self._listed.add(connection)
-        if connection not in self.running and not (self.synced and self._roll_call.under_way):
-            self._started(0, pid, service, connection, *rest)
-
-    def _all_listed(self, _status: int, pid: int, _service: int, token: int, *_rest: Any) -> None:
+    def _introduced(self, pid: int, max_in_flight: int) -> None:
+        if not 0 < max_in_flight <= wire.MAX_IN_FLIGHT:
+            raise WireError(f"it takes {max_in_flight} starts at once")
         self.pid = pid
-        self._roll_call.listed(token, self.running, self.in_flight)
-        if token == self._token:
-            self._settle()
+        self.max_in_flight = max_in_flight
 
-    def _hello(self, version: int, pid: int, *_rest: Any) -> None:
+    def _hello(self, version: int, pid: int, max_in_flight: int) -> None:
+        """Take up with another process; its answer settles what a death may have left open."""
         if version != wire.VERSION:
-            raise WireError(f"launcher {self.number} speaks version {version}")
-        self.pid = pid
-        self._oldest = 0
-        self.stuck = False
-        self._roll_call.forget()
-        self._list()
+            raise WireError(f"version {version} of the messages")
+        self._introduced(pid, max_in_flight)
+        self._processes.oldest_since = time.monotonic()
+        self.stuck = self.overdue = False
+        self._roll_call.restart()
+        self._ask(self._processes.settle)
         if self.leaving:
             self._channel.send(bytes([wire.LEAVE]))
 
-    def _list(self) -> None:
-        """Ask what runs; the answer settles what a death may have left open."""
-        self._token += 1
-        self._unanswered = set(self.in_flight)
-        self._listed = set()
-        self._channel.send(wire.LIST_HEAD.pack(wire.LIST, self._token))
-
-    def _settle(self) -> None:
-        for connection in self._unanswered & self.in_flight.keys():
-            self.in_flight.pop(connection).protocol.start_failed(errno.EOWNERDEAD)
-        for connection in self.running.keys() - self._listed:
-            self._end(self.running.pop(connection), wire.STATUS_UNKNOWN, None)
-        self._unanswered = set()
-        self._listed = set()
-        self.synced = True
-
-    def _meet(self, service: int, connection: int, tag: bytes) -> Process:
-        return Process(self, connection, self._before.found(service, connection, tag))
-
-    def _end(self, process: Process, status: int, usage: Usage | None) -> None:
-        process.status = status
-        process.usage = usage
-        process.protocol.process_exited()
-
-
-class Pool:
-    """The launchers of one privilege profile."""
-
-    def __init__(self, more: Callable[[], None]) -> None:
-        """Call more() when starts queue up; it asks the master, who has the last word."""
-        self.launchers: dict[int, Launcher] = {}
-        self.open = False
-        """Whether starts are taken: not before all sessions of an earlier loop are known."""
-        self._more = more
-        self._asked = False
-
-    @property
-    def synced(self) -> bool:
-        """Whether all launchers have said what runs there."""
-        return all(launcher.synced for launcher in self.launchers.values())
-
-    @property
-    def busy(self) -> bool:
-        """Whether a start is in flight."""
-        return any(launcher.in_flight for launcher in self.launchers.values())
-
-    def add(self, launcher: Launcher) -> None:
-        """Take in a launcher."""
-        self.launchers[launcher.number] = launcher
-        self._asked = False
-
-    def choose(self) -> Launcher | None:
-        """Return the launcher with the fewest starts before it, or None if none can take one."""
-        if not self.open:
-            return None
-        best: Launcher | None = None
-        fewest = IN_FLIGHT
-        for launcher in self.launchers.values():
-            waiting = len(launcher.in_flight)
-            if waiting < fewest and launcher.usable:
-                best, fewest = launcher, waiting
-        if fewest > 1 and not self._asked and len(self.launchers) < USUAL_LAUNCHERS:
-            self._asked = True
-            self._more()
-        return best
-
-    def notice_stuck(self) -> list[Launcher]:
-        """Return the launchers that have become stuck since the last call, one interval ago."""
-        before = {launcher for launcher in self.launchers.values() if launcher.stuck}
-        for launcher in self.launchers.values():
-            launcher.notice_stuck()
-        stuck = [
-            launcher for launcher in self.launchers.values() if launcher.stuck and launcher not in before
-        ]
-        if stuck:
-            self._asked = True
-            self._more()
-        return stuck
+    def _ask(self, answered: Answered) -> None:
+        self._channel.send(self._roll_call.ask(self.in_flight, answered))

@@ -15,8 +15,8 @@ import pytest
 
 from inprocess import Rig, received, serving, settings
 from ucspid.admission.acceptor import BATCH, Hold
+from ucspid.launcher.serve import IN_FLIGHT
 from ucspid.plan import Rate, Throttling
-from ucspid.spawn import IN_FLIGHT
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 

@@ -13,8 +13,8 @@ from ucspid.admission import pipeline
 from ucspid.admission.acceptor import Hold
 from ucspid.admission.connection import Connection
 from ucspid.admission.stage import Outcome, Resources
+from ucspid.launcher.serve import IN_FLIGHT
 from ucspid.plan import Lookup, Rate, RuleSpec, Throttling
-from ucspid.spawn import IN_FLIGHT
 
 OFTEN = Rate(count=1, seconds=0.02, burst=1)
 SLOW = Throttling(failures=1, interval=0.05)

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -319,12 +320,19 @@ async def test_a_loop_that_left_hears_launchers_no_more(memory: int) -> None:
         rig.close()
 
 
+def asked_twice(rig: Rig) -> bool:
+    """Return whether a launcher was asked what it runs as one that is new, and as one that has said so."""
+    return len(rig.launchers[0].tokens) == 2
+
+
 async def test_no_answer_of_a_launcher_is_taken_for_one_to_another_loop() -> None:
     first, second = Rig(), Rig()
     try:
         for rig in (first, second):
             rig.launcher()
-        assert first.server.launchers.by_number[1]._token != second.server.launchers.by_number[1]._token
+            await rig.until(partial(asked_twice, rig))
+        tokens = [token for rig in (first, second) for token in rig.launchers[0].tokens]
+        assert len(set(tokens)) == 4
     finally:
         first.close()
         second.close()

@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import signal
 import socket
+import time
+import weakref
 from collections.abc import AsyncIterator
 from typing import cast
 
@@ -18,7 +21,9 @@ from ucspid.ipc import messages as wire
 from ucspid.ipc import session_tag
 from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.session_table import CAPACITY
-from ucspid.spawn import IN_FLIGHT, Launcher, Pool, Process
+from ucspid.launcher.serve import IN_FLIGHT
+from ucspid.pool import USUAL_LAUNCHERS, Pool
+from ucspid.spawn import OVERDUE_AFTER, STUCK_AFTER, Launcher, Process
 
 NUMBER = 3
 SERVICE = 7
@@ -62,7 +67,8 @@ class Rig:
         return connection in self.ended
 
     def found(self, service: int, connection: int, tag: bytes) -> Session:
-        assert service == SERVICE
+        if service != SERVICE:
+            raise WireError(f"service {service} is not called so")
         session_tag.unpack(tag)
         session = self.met[connection] = Session()
         self.all_met.append(session)
@@ -106,15 +112,31 @@ class Rig:
     def answer_list(self, *running: int) -> None:
         """Answer the last LIST."""
         token = max(wire.unpack(wire.LIST_HEAD, item)[1] for item in self.heard() if item[0] == wire.LIST)
-        self.say(
-            *(report(wire.RUNNING, number) for number in running), report(wire.LISTED, token, process=99)
-        )
+        self.say(*(report(wire.RUNNING, number) for number in running), listed(token, process=99))
+
+    def judged(self, seconds: float, held_up: float = 0.0) -> tuple[bool, bool]:
+        """Return whether the launcher is stuck and overdue, some seconds from now."""
+        self.launcher.judge(time.monotonic() + seconds, held_up)
+        return self.launcher.stuck, self.launcher.overdue
 
 
 def report(
-    kind: int, connection: int, status: int = 0, process: int = 1, used: tuple[int, int, int] = (0, 0, 0)
+    kind: int,
+    connection: int,
+    status: int = 0,
+    process: int = 1,
+    used: tuple[int, int, int] = (0, 0, 0),
+    service: int = SERVICE,
 ) -> bytes:
-    return wire.REPORT.pack(kind, status, process, SERVICE, connection, *used, TAG)
+    return wire.REPORT.pack(kind, status, process, service, connection, *used, TAG)
+
+
+def listed(token: int, process: int = 1, in_flight: int = IN_FLIGHT) -> bytes:
+    return report(wire.LISTED, token, process=process, service=in_flight)
+
+
+def hello(process: int = 77, version: int = wire.VERSION, in_flight: int = IN_FLIGHT) -> bytes:
+    return report(wire.HELLO, 0, status=version, process=process, service=in_flight)
 
 
 @pytest.fixture
@@ -161,6 +183,44 @@ async def test_a_start_that_fails_says_why(synced: Rig) -> None:
     synced.say(report(wire.FAILED, 1, status=errno.ENOENT))
     assert session.failed == errno.ENOENT
     assert not synced.launcher.in_flight
+
+
+async def test_a_start_may_fail_after_it_was_reported(synced: Rig) -> None:
+    """A launcher that does not wait for execve(2) may hear later that there is no program."""
+    session = synced.start(1)
+    synced.say(report(wire.STARTED, 1, process=1234), report(wire.FAILED, 1, status=errno.ENOEXEC))
+    assert (session.failed, session.exited) == (errno.ENOEXEC, False)
+    assert session.process is not None
+    assert (session.process.is_closing(), session.process.get_returncode()) == (True, None)
+    assert not synced.launcher.running
+    synced.heard()
+    session.process.close()
+    assert synced.heard() == []
+    synced.say(report(wire.FAILED, 1), report(wire.EXITED, 1))
+
+
+async def test_beginning_and_end_may_come_together_and_be_held_back(synced: Rig) -> None:
+    sessions = [synced.start(number) for number in range(1, IN_FLIGHT + 1)]
+    reports = [report(kind, number) for number in (2, 1) for kind in (wire.STARTED, wire.EXITED)]
+    synced.say(*reports)
+    assert all(session.exited for session in sessions)
+    assert synced.usable()
+
+
+@pytest.mark.parametrize("kind", [wire.EXITED, wire.FAILED])
+async def test_what_has_ended_is_freed_at_once(synced: Rig, kind: int) -> None:
+    """There is no cycle for the garbage collector to find."""
+    session = synced.start(1)
+    synced.say(report(wire.STARTED, 1))
+    assert session.process is not None
+    gone = weakref.ref(session)
+    gc.disable()
+    try:
+        synced.say(report(kind, 1))
+        del session
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_signals_name_process_and_connection(synced: Rig) -> None:
@@ -230,29 +290,98 @@ async def test_a_start_that_the_kernel_does_not_take_leaves_nothing_behind(synce
     synced.heard()
 
 
-async def test_the_same_oldest_start_twice_is_stuck_and_its_answer_ends_that(synced: Rig) -> None:
+@pytest.mark.parametrize("count", [1, 64, wire.MAX_IN_FLIGHT])
+async def test_a_launcher_says_how_many_starts_it_takes(rig: Rig, count: int) -> None:
+    (asked,) = rig.heard()
+    rig.say(listed(wire.unpack(wire.LIST_HEAD, asked)[1], in_flight=count))
+    for number in range(1, count + 1):
+        assert rig.usable()
+        rig.start(number)
+        rig.heard()
+    assert not rig.usable()
+    rig.say(hello(in_flight=count + 1)) if count < wire.MAX_IN_FLIGHT else rig.say(report(wire.STARTED, 1))
+    assert rig.usable()
+
+
+@pytest.mark.parametrize("count", [0, wire.MAX_IN_FLIGHT + 1, 2**32 - 1])
+async def test_a_launcher_takes_no_other_number_of_starts(synced: Rig, count: int) -> None:
+    with pytest.raises(WireError, match="starts at once"):
+        synced.say(hello(in_flight=count))
+    with pytest.raises(WireError, match="starts at once"):
+        synced.say(listed(1, in_flight=count))
+
+
+async def test_a_launcher_that_does_not_answer_in_time_is_stuck_and_later_overdue(synced: Rig) -> None:
+    began = time.monotonic()
     synced.start(1)
-    synced.launcher.notice_stuck()
-    assert not synced.stuck()
-    synced.start(2)
-    synced.launcher.notice_stuck()
-    assert synced.stuck()
+    assert synced.judged(STUCK_AFTER - 1) == (False, False)
+    assert synced.judged(STUCK_AFTER) == (True, False)
     assert not synced.usable()
+    assert synced.judged(OVERDUE_AFTER - 1) == (True, False)
+    assert synced.judged(OVERDUE_AFTER) == (True, True)
+    assert time.monotonic() - began < 1, "the times above are not those that they say"
+
+
+async def test_its_answer_ends_that(synced: Rig) -> None:
+    synced.start(1)
+    synced.judged(OVERDUE_AFTER)
     synced.say(report(wire.STARTED, 1))
     assert synced.usable()
+    assert synced.judged(2 * OVERDUE_AFTER) == (False, False)
 
 
-async def test_a_launcher_that_stays_stuck_is_overdue_until_another_takes_its_place(synced: Rig) -> None:
-    def overdue() -> list[bool]:
-        synced.launcher.notice_stuck()
-        return [synced.launcher.stuck, synced.launcher.overdue]
-
+async def test_one_look_is_enough(synced: Rig) -> None:
+    """Nothing is sampled: the times of starts say it."""
     synced.start(1)
-    assert [overdue() for _ in range(4)] == [[False, False], [True, False], [True, True], [True, True]]
-    synced.say(report(wire.HELLO, 0, status=wire.VERSION, process=77))
-    assert [overdue() for _ in range(3)] == [[False, False], [True, False], [True, True]]
+    assert synced.judged(OVERDUE_AFTER) == (True, True)
+
+
+async def test_a_start_has_its_time_from_when_those_before_it_are_answered(synced: Rig) -> None:
+    synced.start(1)
+    synced.start(2)
+    synced.launcher.judge(time.monotonic() - STUCK_AFTER)  # as if both had been sent as long ago
     synced.say(report(wire.STARTED, 1))
-    assert overdue() == [False, False]
+    assert synced.judged(STUCK_AFTER - 1) == (False, False)
+    assert synced.judged(STUCK_AFTER) == (True, False)
+
+
+async def test_answers_to_others_do_not_hide_a_start_that_has_none(rig: Rig) -> None:
+    rig.say(hello(in_flight=64))
+    rig.answer_list()
+    sessions = [rig.start(number) for number in (1, 2, 3)]
+    rig.say(report(wire.STARTED, 3), report(wire.STARTED, 2))
+    assert [session.process is not None for session in sessions] == [False, True, True]
+    assert rig.judged(STUCK_AFTER) == (True, False)
+
+
+async def test_time_at_which_the_loop_did_not_run_is_not_the_launchers(synced: Rig) -> None:
+    """A loop that was stopped may only not have read the answers yet."""
+    synced.start(1)
+    assert synced.judged(60, held_up=60) == (False, False)
+    assert synced.judged(60 + STUCK_AFTER - 1) == (False, False)
+    assert synced.judged(60 + STUCK_AFTER) == (True, False)
+
+
+async def test_when_there_is_something_to_judge_is_known(synced: Rig) -> None:
+    def judged_next() -> tuple[bool, bool]:
+        when = synced.launcher.judged_next
+        assert when is not None
+        synced.launcher.judge(when)
+        return synced.launcher.stuck, synced.launcher.overdue
+
+    assert synced.launcher.judged_next is None
+    synced.start(1)
+    assert [judged_next(), judged_next()] == [(True, False), (True, True)]
+    assert synced.launcher.judged_next is None
+
+
+async def test_another_process_in_its_place_has_its_own_time(synced: Rig) -> None:
+    synced.start(1)
+    synced.judged(OVERDUE_AFTER)
+    synced.say(hello())
+    assert (synced.launcher.stuck, synced.launcher.overdue) == (False, False)
+    assert synced.judged(STUCK_AFTER - 1) == (False, False)
+    assert synced.judged(OVERDUE_AFTER) == (True, True)
 
 
 # A new loop: what runs is found
@@ -300,9 +429,8 @@ async def called(rig: Rig, *reports: bytes) -> list[str]:
     """Have the roll called, answered with these reports and then LISTED; return what differs."""
     answer = rig.launcher.call_roll()
     (token,) = (wire.unpack(wire.LIST_HEAD, item)[1] for item in rig.heard() if item[0] == wire.LIST)
-    rig.say(*reports, report(wire.LISTED, token))
-    assert answer.done()
-    return sorted(answer.result())
+    rig.say(*reports, listed(token))
+    return sorted(await answer)
 
 
 async def test_a_roll_call_compares_and_changes_nothing(synced: Rig) -> None:
@@ -321,11 +449,11 @@ async def test_a_roll_call_compares_and_changes_nothing(synced: Rig) -> None:
         report(wire.RUNNING, 9, process=9),
     ]
     assert await called(synced, *wrong) == [
-        "connection 1: process 1 in the books, and none at its launcher",
-        "connection 2: process 2 in the books, 7 at its launcher",
-        "connection 4: process 4 in the books, and none at its launcher",
+        "connection 1: process 1 in the loop, None at its launcher",
+        "connection 2: process 2 in the loop, 7 at its launcher",
+        "connection 4: process 4 in the loop, None at its launcher",
         "connection 5: its launcher has not answered the start",
-        "connection 9: process 9 at a launcher, and none in the books",
+        "connection 9: process None in the loop, 9 at its launcher",
     ]
     assert sorted(synced.launcher.running) == [1, 2, 3, 4]
     assert unanswered.failed is None
@@ -335,9 +463,9 @@ async def test_a_roll_call_compares_and_changes_nothing(synced: Rig) -> None:
 async def test_half_an_answer_of_a_launcher_that_died_counts_for_nothing(synced: Rig) -> None:
     answer = synced.launcher.call_roll()
     synced.say(report(wire.RUNNING, 9, process=9))
-    synced.say(report(wire.HELLO, 0, status=wire.VERSION, process=99))
+    synced.say(hello(process=99))
     asked = [wire.unpack(wire.LIST_HEAD, item)[1] for item in synced.heard()]
-    synced.say(*(report(wire.LISTED, token) for token in sorted(asked, reverse=True)))
+    synced.say(*(listed(token) for token in sorted(asked, reverse=True)))
     assert await answer == []
 
 
@@ -372,7 +500,7 @@ async def test_a_new_launcher_is_asked_and_what_it_does_not_list_has_ended(synce
     running, gone = synced.start(1), synced.start(2)
     synced.say(report(wire.STARTED, 1), report(wire.STARTED, 2))
     synced.heard()
-    synced.say(report(wire.HELLO, 0, status=wire.VERSION, process=77))
+    synced.say(hello(process=77))
     assert synced.launcher.pid == 77
     synced.answer_list(1)
     assert (running.exited, gone.exited) == (False, True)
@@ -383,7 +511,7 @@ async def test_a_new_launcher_is_asked_and_what_it_does_not_list_has_ended(synce
 async def test_starts_that_died_with_a_launcher_fail_and_others_do_not(synced: Rig) -> None:
     lost, started = synced.start(1), synced.start(2)
     synced.heard()
-    synced.say(report(wire.HELLO, 0, status=wire.VERSION))
+    synced.say(hello())
     later = synced.start(3)
     synced.say(report(wire.STARTED, 2))
     synced.answer_list(2)
@@ -392,21 +520,53 @@ async def test_starts_that_died_with_a_launcher_fail_and_others_do_not(synced: R
     assert list(synced.launcher.in_flight) == [3]
 
 
-async def test_the_answer_to_an_earlier_list_settles_nothing(synced: Rig) -> None:
-    session = synced.start(1)
-    for _ in range(2):
-        synced.say(report(wire.HELLO, 0, status=wire.VERSION))
-    first, second = (wire.unpack(wire.LIST_HEAD, item)[1] for item in synced.heard() if item[0] == wire.LIST)
-    synced.say(report(wire.LISTED, first))
-    assert session.failed is None
-    synced.say(report(wire.LISTED, second))
-    assert session.failed == errno.EOWNERDEAD
+async def test_the_answer_to_an_earlier_list_settles_only_what_was_asked_then(synced: Rig) -> None:
+    first = synced.start(1)
+    synced.say(hello())
+    second = synced.start(2)
+    synced.say(hello())
+    tokens = [wire.unpack(wire.LIST_HEAD, item)[1] for item in synced.heard() if item[0] == wire.LIST]
+    synced.say(listed(tokens[0]))
+    assert (first.failed, second.failed) == (errno.EOWNERDEAD, None)
+    synced.say(listed(tokens[1]))
+    assert second.failed == errno.EOWNERDEAD
+
+
+async def test_a_question_that_died_with_a_launcher_is_answered_with_the_next(synced: Rig) -> None:
+    lost = synced.start(1)
+    answer = synced.launcher.call_roll()
+    synced.heard()
+    synced.say(hello())
+    synced.answer_list()
+    assert await answer == []
+    assert lost.failed == errno.EOWNERDEAD
+
+
+async def test_a_program_whose_start_could_not_be_reported_is_no_lost_start_to_an_audit(synced: Rig) -> None:
+    """It is listed by the successor of the launcher that died, while an audit waits for its answer, too."""
+    started = synced.start(1)
+    answer = synced.launcher.call_roll()
+    synced.heard()
+    synced.say(hello())
+    synced.answer_list(1)
+    assert await answer == []
+    assert started.failed is None
+    assert list(synced.launcher.running) == [1]
+
+
+async def test_a_launcher_that_does_not_answer_is_asked_once(synced: Rig) -> None:
+    synced.heard()
+    answers = [synced.launcher.call_roll() for _ in range(100)]
+    answers[0].cancel()
+    assert [packet[0] for packet in synced.heard()] == [wire.LIST]
+    synced.launcher.lost()
+    assert [await answer for answer in answers[1:]] == 99 * [[]]
 
 
 async def test_the_answer_to_an_earlier_loop_settles_nothing(rig: Rig) -> None:
     (asked,) = rig.heard()
     rig.launcher = Launcher(NUMBER, rig.launcher._channel.sock, rig, rig._changed)
-    rig.say(report(wire.LISTED, wire.unpack(wire.LIST_HEAD, asked)[1]))
+    rig.say(listed(wire.unpack(wire.LIST_HEAD, asked)[1]))
     assert not rig.usable()
     rig.say(report(wire.STARTED, 1))
     assert list(rig.met) == [1]
@@ -419,7 +579,7 @@ async def test_a_launcher_that_is_to_leave_tells_its_successor(synced: Rig) -> N
     synced.launcher.leave()
     assert synced.heard() == [bytes([wire.LEAVE])]
     assert not synced.usable()
-    synced.say(report(wire.HELLO, 0, status=wire.VERSION))
+    synced.say(hello())
     assert [packet[0] for packet in synced.heard()] == [wire.LIST, wire.LEAVE]
 
 
@@ -448,7 +608,7 @@ async def test_the_end_of_the_channel_is_told(synced: Rig) -> None:
         report(wire.STARTED, 1) + b"x",
         report(wire.START, 1),
         report(0xFF, 1),
-        report(wire.HELLO, 0, status=wire.VERSION + 1),
+        hello(version=wire.VERSION + 1),
         report(wire.STARTED, 1) + report(wire.STARTED, 1),
         report(wire.STARTED, 1) + report(wire.EXITED, 1, status=0x7F),
     ],
@@ -474,7 +634,7 @@ reports = st.builds(
     st.sampled_from([*range(16, 22), 0, 255]),
     st.integers(-(2**31), 2**31 - 1) | st.integers(-1, 300) | st.just(wire.VERSION),
     st.integers(0, 9),
-    st.just(SERVICE),
+    st.just(SERVICE) | st.integers(0, 2000),
     st.integers(1, 4),
     *3 * [st.integers(0, 2**64 - 1)],
     st.just(TAG) | st.binary(min_size=64, max_size=64),
@@ -536,10 +696,31 @@ async def test_more_are_asked_for_once_when_starts_queue_up(two: tuple[Rig, Rig]
         two[number % 2].start(number + 1)
     for _ in range(3):
         assert pool.choose() is None
+    assert asked == []
+    for _ in range(3):
+        pool.ask_for_more()
     assert asked == ["more"]
     pool.add(two[0].launcher)
-    pool.choose()
+    pool.ask_for_more()
     assert asked == ["more", "more"]
+
+
+async def test_none_is_asked_for_while_one_can_take_a_start(two: tuple[Rig, Rig]) -> None:
+    pool, asked = pool_of(*two)
+    for number in range(IN_FLIGHT):
+        two[0].start(number + 1)
+    pool.ask_for_more()
+    assert asked == []
+
+
+async def test_none_is_asked_for_beyond_the_usual(two: tuple[Rig, Rig]) -> None:
+    pool, asked = pool_of(*two)
+    for rig in two:
+        rig.launcher.leave()
+    for number in range(USUAL_LAUNCHERS):
+        pool.launchers[number] = two[0].launcher
+    pool.ask_for_more()
+    assert asked == []
 
 
 async def test_none_is_chosen_that_is_stuck_leaves_or_is_full(two: tuple[Rig, Rig]) -> None:
@@ -551,18 +732,19 @@ async def test_none_is_chosen_that_is_stuck_leaves_or_is_full(two: tuple[Rig, Ri
 
 
 async def test_none_is_chosen_before_the_pool_is_open(two: tuple[Rig, Rig]) -> None:
-    pool, _asked = pool_of(*two)
+    pool, asked = pool_of(*two)
     pool.open = False
     assert pool.choose() is None
-    assert pool.synced
+    pool.ask_for_more()
+    assert asked == []
 
 
 async def test_launchers_that_become_stuck_are_told_once_and_another_asked_for(two: tuple[Rig, Rig]) -> None:
     pool, asked = pool_of(*two)
     two[1].start(1)
-    assert pool.busy
-    assert pool.notice_stuck() == []
-    assert pool.notice_stuck() == [two[1].launcher]
-    assert pool.notice_stuck() == []
+    now = time.monotonic()
+    assert pool.judge(now) == []
+    assert pool.judge(now + STUCK_AFTER) == [two[1].launcher]
+    assert pool.judge(now + STUCK_AFTER) == []
     assert asked == ["more"]
     assert pool.choose() is two[0].launcher

@@ -10,11 +10,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from succession import POINTS, Loop, World, slots
 from ucspid.ipc import messages as wire
+from ucspid.launcher.serve import IN_FLIGHT
 from ucspid.linux import process_group
 from ucspid.policy.connection_states import State
 
 QUESTION = wire.LIST_HEAD.pack(wire.LIST, 0)
-ANSWER = wire.REPORT.pack(wire.LISTED, 0, 1, 0, 0, 0, 0, 0, bytes(wire.TAG_SIZE))
+ANSWER = wire.REPORT.pack(wire.LISTED, 0, 1, IN_FLIGHT, 0, 0, 0, 0, bytes(wire.TAG_SIZE))
 
 
 def open_descriptors() -> int:

@@ -24,6 +24,7 @@ from ucspid.control.serving import Server
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.counters import SIZE, Counters
+from ucspid.launcher.serve import IN_FLIGHT
 from ucspid.linux.memfd import sealed_memory
 from ucspid.lookup.dns import Resolver
 from ucspid.lookup.ident import Ident
@@ -63,6 +64,8 @@ class FakeLauncher:
         """Answer LIST as a launcher that runs nothing, unless it lists, and keep the starts."""
         self.lists = False
         self.number = number
+        self.tokens: list[int] = []
+        """Of the LISTs that it was sent."""
         self.loop_end, own_end = pair()
         self.starts: dict[int, tuple[int, int]] = {}
         """By connection: the service and our copy of the client's socket."""
@@ -72,7 +75,7 @@ class FakeLauncher:
         self._channel = Channel(own_end)
         self._news = news
         asyncio.get_running_loop().add_reader(own_end.fileno(), self._receive)
-        self.report(wire.HELLO, wire.VERSION)
+        self.introduce(wire.HELLO, wire.VERSION)
 
     @property
     def descriptor(self) -> int:
@@ -93,7 +96,8 @@ class FakeLauncher:
         elif packet[0] == wire.LIST:
             for connection in self.starts if self.lists else ():
                 self.report(wire.RUNNING, 0, connection, process=connection & 0xFFFF)
-            self.report(wire.LISTED, connection=wire.unpack(wire.LIST_HEAD, packet)[1])
+            self.tokens.append(wire.unpack(wire.LIST_HEAD, packet)[1])
+            self.introduce(wire.LISTED, connection=self.tokens[-1])
         elif packet[0] == wire.SIGNAL:
             _kind, number, _process, connection = wire.unpack(wire.SIGNAL_HEAD, packet)
             self.signals.append((connection, number))
@@ -106,6 +110,12 @@ class FakeLauncher:
         service, _ = self.starts.get(connection, (0, 0))
         tag = self._tags.get(connection, bytes(wire.TAG_SIZE))
         self._channel.send(wire.REPORT.pack(kind, status, process, service, connection, 0, 0, 0, tag))
+
+    def introduce(self, kind: int, status: int = 0, connection: int = 0) -> None:
+        """Send a report that is about the launcher itself."""
+        self._channel.send(
+            wire.REPORT.pack(kind, status, 0, IN_FLIGHT, connection, 0, 0, 0, bytes(wire.TAG_SIZE))
+        )
 
     def started(self, connection: int) -> None:
         """Say that the program runs."""
@@ -141,6 +151,8 @@ class Rig:
         self.events: list[dict[str, Any]] = []
         self.launchers: list[FakeLauncher] = []
         self.asked: list[str] = []
+        self.broken: list[int] = []
+        """The numbers of launchers that were to be replaced."""
         self.numbers: dict[str, int] = {}
         self.addresses: dict[str, list[tuple[str, int]]] = {}
         self.clients: list[socket.socket] = []
@@ -175,9 +187,11 @@ class Rig:
         """Note the wish."""
         self.asked.append("more")
 
-    def broken_launcher(self, _number: int) -> None:
+    def broken_launcher(self, number: int) -> None:
         """Note the wish."""
         self.asked.append("broken")
+        self.broken.append(number)
+        self.tell()
 
     def settled(self) -> None:
         """Note that no connection is on its way that has met an earlier plan."""

@@ -35,10 +35,11 @@ LAYERS = {
     "observe": PURE,
     "roll_call": BASE | {"ipc"},
     "spawn": BASE | {"ipc", "roll_call"},
-    "admission": PURE | {"linux", "rules", "lookup", "observe", "spawn"},
-    "sessions": PURE | {"ipc", "rules", "lookup", "observe", "spawn", "admission"},
-    "recovery": PURE | {"ipc", "observe", "spawn", "admission", "sessions"},
-    "control": SHARED | {"lookup", "observe", "spawn", "admission", "sessions", "recovery"},
+    "pool": BASE | {"spawn"},
+    "admission": PURE | {"linux", "rules", "lookup", "observe", "spawn", "pool"},
+    "sessions": PURE | {"ipc", "rules", "lookup", "observe", "spawn", "pool", "admission"},
+    "recovery": PURE | {"ipc", "observe", "spawn", "pool", "admission", "sessions"},
+    "control": SHARED | {"lookup", "observe", "spawn", "pool", "admission", "sessions", "recovery"},
     "loop": SHARED | {"lookup", "observe", "control"},
     "config": PURE | {"ipc", "linux", "rules"},
     "master": PURE | {"ipc", "linux", "launcher"},
@@ -52,7 +53,7 @@ EXCEPTIONS = {
 }
 
 LOOP_ONLY = {
-    "lookup", "observe", "roll_call", "spawn", "admission", "sessions", "recovery", "control", "loop",
+    "lookup", "observe", "roll_call", "spawn", "pool", "admission", "sessions", "recovery", "control", "loop",
 }  # fmt: skip
 """What runs in the event loop's process, and nowhere else."""
 

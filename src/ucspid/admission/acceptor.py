@@ -29,7 +29,7 @@ from ucspid.limits import Lack, Limits, ServiceLimits
 from ucspid.observe import events
 from ucspid.policy.backoff import Backoff
 from ucspid.policy.throttle import Throttle
-from ucspid.spawn import Pool
+from ucspid.pool import Pool
 
 BATCH = 16
 """Connections accepted at one wake-up before others get their turn."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
@@ -11,9 +12,16 @@ from structlog.typing import FilteringBoundLogger
 from ucspid.admission.acceptor import Turns
 from ucspid.errors import WireError
 from ucspid.observe import events
+from ucspid.pool import Pool
 from ucspid.recovery.takeover import Before
 from ucspid.sessions.service import Service
-from ucspid.spawn import STUCK_AFTER, Launcher, Pool
+from ucspid.spawn import STUCK_AFTER, Launcher
+
+MIN_LOOK = 0.25
+"""Seconds between two looks at which launchers are stuck, at least: a look goes through all of them."""
+
+MAX_LATE = 0.5
+"""Seconds that a look may be late before the loop counts as not having run: it was stopped, say."""
 
 
 class LauncherMaster(Protocol):
@@ -40,7 +48,8 @@ class Launchers:
         self._heard = heard
         self._pools: dict[int, tuple[Pool, Turns]] = {}
         self._open = False
-        self._watching = False
+        self._look_at: float | None = None
+        """When the next look for launchers that are stuck is due; None while no start is in flight."""
 
     @property
     def synced(self) -> bool:
@@ -111,9 +120,12 @@ class Launchers:
 
     def watch(self) -> None:
         """Keep a timer while starts are in flight, to notice launchers that are stuck."""
-        if not self._watching:
-            self._watching = True
-            asyncio.get_running_loop().call_later(STUCK_AFTER, self._notice_stuck)
+        if self._look_at is None:
+            self._look_later(time.monotonic(), STUCK_AFTER)
+
+    def _look_later(self, now: float, wait: float) -> None:
+        self._look_at = now + wait
+        asyncio.get_running_loop().call_later(wait, self._notice_stuck)
 
     def _receive(self, launcher: Launcher) -> None:
         try:
@@ -132,16 +144,19 @@ class Launchers:
             turns.go_on()
 
     def _notice_stuck(self) -> None:
-        self._watching = False
-        busy = False
+        now = time.monotonic()
+        assert self._look_at is not None
+        late = now - self._look_at
+        self._look_at = None
         for pool, turns in list(self._pools.values()):
-            busy = busy or pool.busy
-            for launcher in pool.notice_stuck():
+            for launcher in pool.judge(now, late if late > MAX_LATE else 0.0):
                 events.launcher_stuck(self._log, launcher.number, launcher.pid)
             turns.go_on()
         self._replace_overdue()
-        if busy:
-            self.watch()
+        times = [now + STUCK_AFTER for launcher in self.by_number.values() if launcher.overdue]
+        times += [due for item in self.by_number.values() if (due := item.judged_next) is not None]
+        if times:
+            self._look_later(now, max(MIN_LOOK, min(times) - now))
 
     def _replace_overdue(self) -> None:
         """Have the launcher replaced whose start has been waiting longest for an answer.

@@ -14,9 +14,9 @@ from ucspid.errors import WireError
 from ucspid.ipc.counters import ROWS, Counters
 from ucspid.limits import Limits, NoLimits, ServiceLimits
 from ucspid.observe import events
+from ucspid.pool import Pool
 from ucspid.sessions.service import Service, Shared
 from ucspid.sessions.sessions import Sessions
-from ucspid.spawn import Pool
 
 UNKNOWN = plan.Ending(drain_timeout=30.0, kill_timeout=5.0, max_lifetime=None)
 """How sessions end of a service that only launchers name, and no plan of before."""

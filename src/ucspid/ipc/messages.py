@@ -41,9 +41,14 @@ LIST_HEAD = struct.Struct("<B7xQ")
 REPORT = struct.Struct(f"<B3xiIIQQQQ{TAG_SIZE}s")
 """kind, status, process, service, connection, user µs, system µs, peak memory KiB, tag.
 
-status is errno in FAILED, the wait status in EXITED, the version in HELLO;
-in LISTED the connection is the token and the process the launcher's own.
+status is errno in FAILED, the wait status in EXITED, the version in HELLO; in LISTED the connection is
+the token. In HELLO and LISTED the process is the launcher's own, and the service is how many starts it
+takes before it has answered one, MAX_IN_FLIGHT at most.
+
+A launcher may report a program as STARTED and, if it cannot be executed after all, as FAILED.
 """
+
+MAX_IN_FLIGHT = 1024
 
 STATUS_UNKNOWN = -1
 """Wait status of a program whose end nobody was there to see."""

@@ -19,6 +19,12 @@ from ucspid.linux import process_group
 from ucspid.linux.lending import Lending
 from ucspid.linux.prctl import read_signals
 
+IN_FLIGHT = 2
+"""Starts that a launcher takes before it has answered one: the one it is at, and the next.
+
+More wait in the kernel's backlog, in order, for whichever launcher is free first, and not behind
+one that is suspended for long. It is also how many clients a launcher that hangs holds up."""
+
 _REPORTS_IN_A_PACKET = 256
 _NO_TAG = bytes(wire.TAG_SIZE)
 _READ_AND_WRITE = select.POLLIN | select.POLLOUT
@@ -95,7 +101,7 @@ class Launcher:
         """
         for descriptor in (self._master.fileno(), self._loop.fileno(), self._signalfd):
             self._poll.register(descriptor, select.POLLIN)
-        self._reports.insert(0, _report(wire.HELLO, wire.VERSION, os.getpid()))
+        self._reports.insert(0, _report(wire.HELLO, wire.VERSION, os.getpid(), IN_FLIGHT))
         self._flush()
         while not self._leaving or self._running or self._loop.backed_up:
             for descriptor, events in self._poll.poll():
@@ -182,7 +188,7 @@ class Launcher:
         _kind, token = wire.unpack(wire.LIST_HEAD, packet)
         for slot in self._running.values():
             self._report(wire.RUNNING, slot)
-        self._reports.append(_report(wire.LISTED, 0, os.getpid(), 0, token))
+        self._reports.append(_report(wire.LISTED, 0, os.getpid(), IN_FLIGHT, token))
 
     def _leave(self, _packet: bytes, _descriptors: list[int]) -> None:
         self._leaving = True

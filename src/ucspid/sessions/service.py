@@ -30,10 +30,10 @@ from ucspid.policy.environ import local_variables, variables
 from ucspid.policy.last_failures import NOT_STARTED, Failure
 from ucspid.policy.refusal_summary import WINDOW, Refusals
 from ucspid.policy.throttle import Throttle
+from ucspid.pool import Pool
 from ucspid.rules.networks import YamlRules
 from ucspid.rules.rule import Rules
 from ucspid.sessions.sessions import NOT_TAKEN, Sessions
-from ucspid.spawn import Pool
 
 if TYPE_CHECKING:
     from ucspid.lookup.names import Names
@@ -217,12 +217,11 @@ class Service:
     def _send(self, connection: Connection, packet: bytes, client: int) -> int:
         """Send a connection to a launcher; return 0, or the errno of why it could not be."""
         launcher = self.pool.choose()
-        if launcher is None:
-            return NOT_TAKEN
         try:
-            taken = launcher.start(connection.number, packet, client, connection)
+            taken = launcher is not None and launcher.start(connection.number, packet, client, connection)
         except OSError as problem:
             return problem.errno or NOT_TAKEN
+        self.pool.ask_for_more()
         return 0 if taken else NOT_TAKEN
 
     def _released(self) -> None:
