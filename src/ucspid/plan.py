@@ -126,7 +126,7 @@ class Service:
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     profile: Profile
-    stderr: Literal["log", "inherit", "null"] = "log"
+    stderr: Literal["log", "inherit", "null", "client"] = "log"
     stderr_rate: Rate = STDERR_RATE
     max_connections: int = 40
     on_full: Literal["queue", "refuse"] = "queue"

@@ -114,6 +114,30 @@ def test_what_a_service_is_without_settings(loaded: Loaded) -> None:
     assert (plain.drain_timeout, plain.kill_timeout, plain.backlog) == (30, 5, 128)
 
 
+def test_a_program_may_have_another_name_than_its_file(loaded: Loaded) -> None:
+    assert loaded().services[0].argv[0] == "/bin/sh"
+    named = loaded("    argv0: in.fingerd\n").services[0]
+    assert (named.executable, named.argv[0]) == ("/bin/sh", "in.fingerd")
+
+
+def test_the_variables_of_a_login_are_those_of_the_user_that_the_program_runs_as(loaded: Loaded) -> None:
+    env = "    env: {SHELL: /bin/own}\n    user_env: true\n"
+    me = pwd.getpwuid(os.geteuid() or pwd.getpwnam("nobody").pw_uid)
+    assert dict(loaded(env + "    user: nobody\n").services[0].env) == {
+        "PATH": DEFAULT_PATH,
+        "HOME": me.pw_dir,
+        "USER": me.pw_name,
+        "LOGNAME": me.pw_name,
+        "SHELL": "/bin/own",
+    }
+
+
+@as_root
+def test_a_number_that_passwd_does_not_have_has_no_login(loaded: Loaded) -> None:
+    text = "    user: 999999\n    group: 0\n    user_env: true\n"
+    assert problem(loaded, text).endswith("services.s.user_env: user id 999999 is not in passwd(5)")
+
+
 def test_the_defaults_of_the_plan_are_those_of_the_file(loaded: Loaded) -> None:
     plain = loaded().services[0]
     for holder in (plain, plain.lookup):

@@ -45,6 +45,8 @@ SHOWN = {
     "Max stack size": (4 << 20, 4 << 20),
 }
 """What /proc/PID/limits shows under RLIMITS: soft and hard."""
+AS_UID = ["setpriv", f"--reuid={UID}", "--clear-groups"]
+OPENS_STDERR = ["sh", "-c", "echo opened >/dev/stderr"]
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,11 @@ def daemon(folder: Path, root: Path, setuid_id: Path) -> Iterator[Daemon]:
         "unprivileged": {"program": contract.STATUS, "no_new_privs": True},
         "setuid": {"program": setuid, **mine},
         "tame": {"program": setuid, **mine, "no_new_privs": True},
+        "opens": {"program": OPENS_STDERR},
+        "changes": {
+            "program": ["setpriv", f"--reuid={UID}", "--clear-groups", *OPENS_STDERR],
+            "user": "root",
+        },
     }
     config = {
         "user": "nobody",
@@ -128,6 +135,12 @@ def test_a_service_without_a_user_runs_as_the_users_of_the_file_and_never_as_roo
     assert (fields["Uid"], fields["Gid"]) == (ids(NOBODY.pw_uid), ids(NOBODY.pw_gid))
     assert set(fields["Groups"].split()) == set(map(str, os.getgrouplist("nobody", NOBODY.pw_gid)))
     assert {fields[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
+
+
+@pytest.mark.parametrize("service", ["opens", "changes"])
+def test_programs_of_other_users_can_open_their_standard_error(daemon: Daemon, service: str) -> None:
+    daemon.talk(service)
+    assert daemon.wait_event("program_stderr", service=service)["line"] == "opened"
 
 
 def test_root_where_the_file_says_so_stays_root(daemon: Daemon) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,30 @@ def test_clients_in_the_backlog_are_let_in_when_the_limit_is_raised(daemon: Daem
 
 
 # Sessions and what is changed under them
+
+
+def open_descriptors(daemon: Daemon) -> dict[str, int]:
+    """Return how many descriptors master, loop and launchers have."""
+    pids = {item["role"]: item["pid"] for item in daemon.status()["processes"]}
+    return {role: len(list(Path(f"/proc/{pid}/fd").iterdir())) for role, pid in pids.items()}
+
+
+def test_renaming_a_service_over_and_over_costs_no_descriptors_and_no_line_of_its_sessions(
+    tmp_path: Path,
+) -> None:
+    speaks = {"listen": "127.0.0.1:0", "program": ["sh", "-c", 'echo; read word; echo "$word" >&2']}
+    with running(tmp_path, {"services": {"name0": speaks}}) as daemon:
+        before = open_descriptors(daemon)
+        first = daemon.connect("name0")
+        assert first.recv(1) == b"\n"
+        for number in range(1, 31):
+            daemon.reload({"services": {f"name{number}": speaks}})
+        with first:
+            assert exchange(first, b"still here\n") == b""
+        assert daemon.wait_event("program_stderr", service="name0")["line"] == "still here"
+        deadline = time.monotonic() + TIMEOUT
+        while open_descriptors(daemon) != before:
+            assert time.monotonic() < deadline, (before, open_descriptors(daemon))
 
 
 def test_a_session_outlives_its_service(daemon: Daemon) -> None:

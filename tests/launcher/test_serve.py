@@ -294,6 +294,14 @@ def test_variables_stay_allowed_when_a_program_changes_until_they_are_forbidden(
     assert finish(running.connect(3, "OLDER=1", "PROTO=TCP")) == b"OLDER=1\nPROTO=TCP\n"
 
 
+def test_standard_error_may_be_the_clients_socket(running: Peers) -> None:
+    program = wire.SetProgram(
+        8, wire.STDERR_CLIENT, "/bin/sh", (b"argv0", b"-c", b'echo "$0"; echo error >&2'), (), ()
+    )
+    running.master.send(program.pack())
+    assert finish(running.connect(1, service=8)) == b"argv0\nerror\n"
+
+
 def test_a_service_that_was_removed_starts_nothing_and_its_descriptor_is_closed(running: Peers) -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)

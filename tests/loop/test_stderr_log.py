@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,8 +95,14 @@ class Reading:
             None, processors=[self._keep], wrapper_class=structlog.make_filtering_bound_logger(level)
         )
         self.room = True
+        self.ended = False
         self.sessions = Sessions()
-        self.log = StderrLog(logger, "smtp", reading, lambda: self.room)
+        self.log = StderrLog(logger, "smtp", reading, lambda: self.room, self._end)
+
+    def _end(self, log: StderrLog) -> None:
+        assert log is self.log
+        self.ended = True
+        self._news.set()
 
     def _keep(self, _logger: Any, _level: str, fields: Any) -> Any:
         self.events.append(dict(fields))
@@ -149,10 +156,25 @@ async def reading(level: str = "info") -> AsyncIterator[Reading]:
     try:
         yield it
     finally:
-        asyncio.get_running_loop().remove_reader(it.log.descriptor)
         asyncio.get_running_loop().remove_writer(it.writing)
-        os.close(it.log.descriptor)
+        if not it.ended:
+            asyncio.get_running_loop().remove_reader(it.log.descriptor)
+            os.close(it.log.descriptor)
+            os.close(it.writing)
+
+
+@pytest.mark.parametrize("room", [True, False])
+async def test_when_nobody_can_write_any_more_the_last_words_are_logged_and_the_pipe_is_closed(
+    room: bool,
+) -> None:
+    async with reading() as it:
+        it.write(b"last\n" * (MAX_LINES + 5) + b"words")
+        it.room = room
         os.close(it.writing)
+        await it.until(lambda: it.ended)
+        assert len(it.lines()) + it.dropped() == MAX_LINES + 6
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(it.log.descriptor)
 
 
 async def test_what_programs_write_is_logged_line_by_line_with_the_service() -> None:

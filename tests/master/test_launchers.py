@@ -13,6 +13,7 @@ from ucspid.ipc.session_table import SIZE
 from ucspid.master import settling
 from ucspid.master.holdings import Acquired, Holdings
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers
+from ucspid.master.log_pipes import LogPipe
 from ucspid.master.poller import Poller
 from ucspid.master.programs import Program
 from ucspid.master.settling import Settling
@@ -173,8 +174,9 @@ class Settled(Holdings):
         self.plan = plan()
         self.times = 0
 
-    def settle(self) -> None:
+    def settle(self) -> list[LogPipe]:
         self.times += 1
+        return []
 
 
 def test_what_only_an_earlier_plan_had_is_forgotten_when_the_loop_says_so_or_time_has_passed(

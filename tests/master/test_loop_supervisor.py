@@ -237,7 +237,7 @@ def test_what_a_loop_of_an_earlier_image_knows_it_is_not_told_again(succession: 
     channel = ChannelState.of(succession.old.channel)
     succession.poller.forget(channel.descriptor)
     succession.old.channel.sock.detach()
-    introduced: list[tuple[str, int | str]] = [("launcher", 1)]
+    introduced: list[tuple[str, int]] = [("launcher", 1)]
     link.from_state(
         LoopState(pid=succession.old.pid, channel=channel, introduced=introduced, generation=3, began=0.0)
     )

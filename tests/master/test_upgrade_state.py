@@ -29,11 +29,12 @@ def state(**changes: Any) -> State:
         "next_launcher": 7, "next_profile": 8, "upgrade_tokens": [1], "reload_tokens": [2, 3],
         "loop": LoopState(
             pid=5, channel=ChannelState(descriptor=10, waiting=[("aGk=", [11])]),
-            introduced=[("stderr", "a"), ("launcher", 1)], generation=4, began=1.5,
+            introduced=[("stderr", 4), ("launcher", 1)], generation=4, began=1.5,
         ),
         "holdings": HoldingsState(
             plan=PLAN.plain(), control=12, listeners=[(asdict(PLAN.services[0].listen[0]), "a", 0, 3, 13)],
-            stderr=[("a", 14, 15)], numbers={"a": 1, "b": 2}, longest=9.0, others={"_null": 16}, profiles=[],
+            stderr=[(4, "a", None, 14, 15), (3, "a", 7, 17, None)],
+            numbers={"a": 1, "b": 2}, longest=9.0, others={"_null": 16}, profiles=[],
         ),
     } | changes  # fmt: skip
     return State(**values)
@@ -42,7 +43,7 @@ def state(**changes: Any) -> State:
 def test_a_state_is_the_same_again() -> None:
     again = upgrade_state.from_memory(state().to_memory())
     assert again.to_json() == state().to_json()
-    assert sorted(again.descriptors()) == [10, 11, 12, 13, 14, 15, 16]
+    assert sorted(again.descriptors()) == [10, 11, 12, 13, 14, 15, 16, 17]
     assert upgrade_state.plan_of_other_code(again.holdings.plan) == PLAN
 
 

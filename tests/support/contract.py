@@ -20,7 +20,7 @@ REPORT = [PYTHON, "-I", "-S", "-c", (PROGRAMS / "report.py").read_text()]
 STATUS = ["cat", "/proc/self/status"]
 """Tells of signals what Python cannot: it changes some dispositions before it runs a script."""
 
-STDERR = {"log": "pipe:", "inherit": "pipe:", "null": "/dev/null"}
+STDERR = {"log": "pipe:", "inherit": "pipe:", "null": "/dev/null", "client": "socket:"}
 """Of each kind of stderr, how its file begins: the tests read the daemon's own from a pipe."""
 
 SIGNALS = ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
@@ -76,6 +76,7 @@ def check_descriptors(told: dict[str, Any], *, stderr: str) -> None:
     assert descriptors["0"]["file"].startswith("socket:")
     assert descriptors["0"]["blocking"]
     assert descriptors["2"]["file"].startswith(stderr)
+    assert (descriptors["2"] == descriptors["0"]) == (stderr == STDERR["client"])
 
 
 def variables(sock: socket.socket) -> set[bytes]:

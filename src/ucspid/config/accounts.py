@@ -8,14 +8,19 @@ from dataclasses import dataclass
 
 from ucspid.ipc.progress import progress
 
+DEFAULT_SHELL = "/bin/sh"
+"""Of users without one, passwd(5)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A user as numbers; gid and name are None for a number without a passwd entry."""
+    """A user; all but the number is None where that has no passwd entry."""
 
     uid: int
-    gid: int | None
-    name: str | None
+    gid: int | None = None
+    name: str | None = None
+    home: str | None = None
+    shell: str | None = None
 
 
 class Accounts:
@@ -35,9 +40,11 @@ def _user(account: str | int) -> Identity:
         entry = pwd.getpwnam(account) if isinstance(account, str) else pwd.getpwuid(account)
     except (KeyError, UnicodeEncodeError):
         if not isinstance(account, str):
-            return Identity(account, None, None)
+            return Identity(account)
     else:
-        return Identity(entry.pw_uid, entry.pw_gid, entry.pw_name)
+        return Identity(
+            entry.pw_uid, entry.pw_gid, entry.pw_name, entry.pw_dir, entry.pw_shell or DEFAULT_SHELL
+        )
     raise LookupError(f"there is no user {account}")
 
 

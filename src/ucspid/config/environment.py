@@ -10,11 +10,14 @@ _LENGTH = 4
 
 
 def fixed_environment(
-    inherit: Sequence[str], own: Mapping[str, str], environ: Mapping[str, str]
+    login: Mapping[str, str], inherit: Sequence[str], own: Mapping[str, str], environ: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return a default PATH, then what is inherited from environ, then the service's own; the later wins."""
+    """Return all that does not depend on the connection; the later wins.
+
+    A default PATH, the user's login variables, what is inherited from environ, the service's own.
+    """
     inherited = {name: environ[name] for name in inherit if name in environ}
-    return {"PATH": DEFAULT_PATH, **inherited, **own}
+    return {"PATH": DEFAULT_PATH, **login, **inherited, **own}
 
 
 def too_long(argv: Sequence[str], env: Sequence[tuple[str, str]], rule_env: Sequence[str]) -> str | None:

@@ -69,6 +69,22 @@ class Identities:
             )
         return numbers or UNCHANGED
 
+    def login(self, user: Account, place: Place) -> dict[str, str]:
+        """Return the variables that a login of the user that the program runs as would set.
+
+        That is whoever reads the file, where users cannot be switched. None of it, after adding to the
+        problems, if passwd(5) does not have the user.
+        """
+        try:
+            identity = self.accounts.user(user.value if self.is_root else os.geteuid())
+        except LookupError:
+            return {}  # reported where it is named
+        if identity.name is None or identity.home is None or identity.shell is None:
+            self.problems.add(place("user_env"), f"user id {identity.uid} is not in passwd(5)")
+            return {}
+        name = identity.name
+        return {"HOME": identity.home, "USER": name, "LOGNAME": name, "SHELL": identity.shell}
+
     def nobody(self) -> Numbers:
         """Return the user without rights, for a look that must not be root's."""
         if not self.is_root:

@@ -45,6 +45,10 @@ class Profiles:
         """Return whom the service's program runs as."""
         return service.user or self.file.user
 
+    def login(self, service: schema.Service, place: Place) -> dict[str, str]:
+        """Return the variables of a login of the service's user."""
+        return self.identities.login(self.user(service), place)
+
     def _numbers(self, service: schema.Service, place: Place) -> Numbers:
         if service.user is not None:
             return self.identities.numbers(service.user, service.group, service.groups, place) or UNCHANGED

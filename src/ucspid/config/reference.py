@@ -89,10 +89,15 @@ switched to, and `chroot` is a mistake.
 that the service's user can execute is taken. Programs are looked for with the service's rights: its user,
 groups, chroot and working directory.
 
-The environment is `PATH={DEFAULT_PATH}`, then the variables of
-`inherit_env`, then those of `env`; the later wins. What is said of the connection (PROTO, TCPREMOTEIP and the
-like) wins over all of them, and what the client's rule sets wins over that. A PATH that a rule sets is for
-the program; the program itself is not searched in it.
+What a program sees as its own name, argv[0], is the first word of `program` as it stands there, as in a
+shell, or `argv0`. Where inetd.conf(5) has `/usr/sbin/tcpd in.fingerd`, it is `program: [/usr/sbin/tcpd]` and
+`argv0: in.fingerd`; tcpd, which starts what its name says, would start itself otherwise.
+
+The environment is `PATH={DEFAULT_PATH}`, then HOME, USER, LOGNAME
+and SHELL with `user_env: true`, then the variables of `inherit_env`, then those of `env`; the later wins.
+What is said of the connection (PROTO, TCPREMOTEIP and the like) wins over all of them, and what the client's
+rule sets wins over that. A PATH that a rule sets is for the program; the program itself is not searched in
+it.
 
 Arguments, environment and the names of variables that rules set may take {MAX_BYTES} bytes together, with
 four for each besides. The variables of one rule may take {MAX_VARIABLE_BYTES}.

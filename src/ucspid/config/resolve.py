@@ -50,6 +50,11 @@ def resolve(file: schema.File, name: str, environ: Mapping[str, str], problems: 
     )
 
 
+def _argv(entry: schema.Service) -> tuple[str, ...]:
+    words = tuple(str(word) for word in entry.program)
+    return words if entry.argv0 is None else (str(entry.argv0), *words[1:])
+
+
 def _control(file: schema.File, base: Path, problems: Problems) -> str | None:
     if file.control is None:
         return None
@@ -94,8 +99,9 @@ class _Resolver:
         place = Place(name, self.problems)
         entry = self.settings.of(name, given)
         own = {str(variable): str(value) for variable, value in entry.env.items()}
-        env = fixed_environment([str(variable) for variable in entry.inherit_env], own, self.environ)
         profile = self.profiles.of(entry, place)
+        login = self.profiles.login(entry, place) if entry.user_env else {}
+        env = fixed_environment(login, [str(variable) for variable in entry.inherit_env], own, self.environ)
         self._check(entry, place)
         if self._findable(entry, place):
             self._look_for(entry, place, profile, env["PATH"])
@@ -103,7 +109,7 @@ class _Resolver:
             name=name,
             listen=self._listen(entry, place("listen")),
             executable="",
-            argv=tuple(str(word) for word in entry.program),
+            argv=_argv(entry),
             env=tuple(sorted(env.items())),
             profile=profile,
             stderr=entry.stderr or "null",

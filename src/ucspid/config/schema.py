@@ -209,9 +209,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     inherit_env: Annotated[
         list[EnvName], Meta(description="Names taken from the daemon's own environment, where it has them.")
     ] = key(default_factory=list)
+    user_env: Annotated[
+        bool, Meta(description="HOME, USER, LOGNAME and SHELL are those of the user, from passwd(5).")
+    ] = False
     stderr: Annotated[
-        Literal["log", "inherit", "null"] | None,
-        Meta(description="Standard error: lines become events of the log, the daemon's own, or /dev/null."),
+        Literal["log", "inherit", "null", "client"] | None,
+        Meta(
+            description="Standard error: lines become events of the log, the daemon's own, /dev/null, or the "
+            "client's socket as under inetd."
+        ),
     ] = "log"
     stderr_rate: Annotated[
         Frequency,
@@ -306,6 +312,13 @@ class Service(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="The program and its arguments; no shell. Without a slash it is searched in PATH.",
         ),
     ]
+    argv0: Annotated[
+        Text | None,
+        Meta(
+            description="What the program sees as its own name, in place of the first word of program: for "
+            "tcpd and others that go by it."
+        ),
+    ] = None
 
 
 class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -158,7 +158,9 @@ class MasterLink:
         self.server.add_launcher(order["number"], order["profile"], sock, leaving=order["leaving"])
 
     def _stderr_pipe(self, order: dict[str, Any], descriptors: list[int]) -> None:
-        pipe = StderrLog(self._log, order["service"], descriptors[0], self._output.has_room)
+        pipe = StderrLog(
+            self._log, order["service"], descriptors[0], self._output.has_room, self._stderr.remove
+        )
         self._stderr.append(pipe)
 
     def _listeners(self, order: dict[str, Any], descriptors: list[int]) -> None:

@@ -4,16 +4,17 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import ClassVar
 
 from ucspid.errors import ResourceError
 from ucspid.ipc import counters
-from ucspid.ipc.channel import close_all
 from ucspid.linux.memfd import sealed_memory
+from ucspid.master import log_pipes
 from ucspid.master.fdstore import Passed, name, remove, store
 from ucspid.master.launchers import Launcher, ProfileLaunchers
 from ucspid.master.listeners import Key, Listening, keys, open_control, open_listener, skip_numbers
+from ucspid.master.log_pipes import LogPipe, PipeKey, pipe_key
 from ucspid.master.programs import Program, program
 from ucspid.master.upgrade_state import HoldingsState, ProfileState, plan_of_other_code
 from ucspid.plan import Address, Plan, Service
@@ -26,9 +27,6 @@ StartProfile = Callable[[Profile, list[Program], str], ProfileLaunchers]
 MAX_NAMES = 20
 """Of services, in a launcher's title and in messages about it."""
 
-Pipe = tuple[int, int]
-"""The ends to read and to write of a service's log pipe."""
-
 
 @dataclass(slots=True)
 class Acquired:
@@ -37,7 +35,7 @@ class Acquired:
     listeners: dict[Key, Listening] = field(default_factory=dict)
     control: socket.socket | None = None
     profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)
-    stderr: dict[str, Pipe] = field(default_factory=dict)
+    stderr: dict[PipeKey, LogPipe] = field(default_factory=dict)
 
     @property
     def ready(self) -> bool:
@@ -54,7 +52,7 @@ class Acquired:
         for profile in self.profiles.values():
             profile.dismiss()
         for pipe in self.stderr.values():
-            close_all(pipe)
+            pipe.close()
 
 
 @dataclass(slots=True)
@@ -66,7 +64,9 @@ class Holdings:
     listeners: dict[Key, Listening] = field(default_factory=dict)
     profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)
     leaving: list[ProfileLaunchers] = field(default_factory=list)
-    stderr: dict[str, Pipe] = field(default_factory=dict)
+    stderr: dict[PipeKey, LogPipe] = field(default_factory=dict)
+    ended: list[LogPipe] = field(default_factory=list)
+    """Pipes into which only programs write that run already."""
     counters: int = field(default_factory=lambda: sealed_memory("ucspid-counters", counters.SIZE))
     """What became of connections, by the numbers of services: the loop counts, see counters.py."""
     passed: Passed = field(default_factory=Passed)
@@ -88,7 +88,7 @@ class Holdings:
                 (asdict(address), service, place, listening.number, listening.sock.fileno())
                 for (address, service, place), listening in self.listeners.items()
             ],
-            stderr=[(name, *pipe) for name, pipe in self.stderr.items()],
+            stderr=[astuple(pipe) for pipe in self.log_pipes()],
             numbers=self._numbers,
             longest=self.longest,
             others={name: getattr(self, name) for name in self.CARRIED},
@@ -108,12 +108,18 @@ class Holdings:
                 number, socket.socket(fileno=descriptor)
             )
             skip_numbers(number)
-        held.stderr = {name: (reading, writing) for name, reading, writing in state.stderr}
+        for item in state.stderr:
+            pipe = LogPipe(*item)
+            log_pipes.skip_numbers(pipe.number)
+            if pipe.writing is None:
+                held.ended.append(pipe)
+            else:
+                held.stderr[pipe.service, pipe.user] = pipe
         held._numbers = state.numbers
         held.longest = state.longest
-        for item in state.profiles:
-            profile, its_launchers = launchers(item)
-            if item.leaving:
+        for state_of_profile in state.profiles:
+            profile, its_launchers = launchers(state_of_profile)
+            if state_of_profile.leaving:
                 held.leaving.append(its_launchers)
             else:
                 held.profiles[profile] = its_launchers
@@ -160,12 +166,12 @@ class Holdings:
     def _open_pipes(self, plan: Plan, acquired: Acquired) -> None:
         try:
             for service in plan.services:
-                if service.stderr == "log" and service.name not in self.stderr:
-                    acquired.stderr[service.name] = os.pipe()
+                if service.stderr == "log" and pipe_key(service) not in self.stderr:
+                    acquired.stderr[pipe_key(service)] = LogPipe.open(service)
         except OSError as problem:
             raise ResourceError(f"{service.name}: no pipe for its log: {problem.strerror}") from None
 
-    def _programs(self, plan: Plan, profile: Profile, pipes: Mapping[str, Pipe]) -> list[Program]:
+    def _programs(self, plan: Plan, profile: Profile, pipes: Mapping[PipeKey, LogPipe]) -> list[Program]:
         """Return the programs of a profile's services."""
         return [
             program(self.number(service.name), service, self._stderr(service, pipes))
@@ -206,13 +212,31 @@ class Holdings:
         """Let go of profiles whose last launcher has left."""
         self.leaving = [profile for profile in self.leaving if profile.launchers]
 
-    def settle(self) -> None:
-        """Forget what only connections under an earlier plan could need: none is on its way any more."""
+    def log_pipes(self) -> list[LogPipe]:
+        """Return the pipes of the plan in force and those that end with the programs that run."""
+        return [*self.stderr.values(), *self.ended]
+
+    def settle(self) -> list[LogPipe]:
+        """Forget what only connections under an earlier plan could need: none is on its way any more.
+
+        Return pipes that have to be closed as soon as nobody writes into them any more: see close_pipe().
+        """
         assert self.plan is not None
         for profile, launchers in self.profiles.items():
             launchers.settle(self._programs(self.plan, profile, self.stderr))
         for launchers in self.leaving:
             launchers.settle([])
+        wanted = {pipe_key(service) for service in self.plan.services if service.stderr == "log"}
+        ended = [self.stderr.pop(old) for old in self.stderr.keys() - wanted]
+        for pipe in ended:
+            pipe.end()
+        self.ended += ended
+        return ended
+
+    def close_pipe(self, pipe: LogPipe) -> None:
+        """Close a pipe into which nobody writes any more."""
+        self.ended.remove(pipe)
+        pipe.close()
 
     def release_old(self) -> None:
         """Close the listeners that the plan in force does not have."""
@@ -240,13 +264,11 @@ class Holdings:
         """Remove what would be left behind in the file system."""
         self._close_control()
 
-    def _stderr(self, service: Service, pipes: Mapping[str, Pipe]) -> int | None:
-        """Return what the service's programs get as descriptor 2; None leaves them the daemon's."""
-        if service.stderr == "inherit":
-            return None
-        if service.stderr == "null":
-            return self._null
-        return pipes[service.name][1]
+    def _stderr(self, service: Service, pipes: Mapping[PipeKey, LogPipe]) -> int | None:
+        """Return the descriptor that is a service's standard error, if it is one of ours."""
+        if service.stderr == "log":
+            return pipes[pipe_key(service)].writing
+        return self._null if service.stderr == "null" else None
 
 
 def _unlink(path: str) -> None:

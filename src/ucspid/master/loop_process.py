@@ -32,7 +32,7 @@ class LoopProcess:
         self.told_first = False
         self.killed = False
         """Whether it is about to end: what it is told now nobody hears."""
-        self.introduced: set[tuple[str, int | str]] = set()
+        self.introduced: set[tuple[str, int]] = set()
         self.outdated = False
         """Whether it was started by an earlier image of the master: its code is not ours."""
         self._told: dict[int, tuple[Service, int, list[int]]] = {}
@@ -92,12 +92,13 @@ class LoopProcess:
         """Tell the plan in force, with the descriptors that the process does not have yet."""
         plan = held.plan
         assert plan is not None
+        self._forget(held)
         for profile, launcher in held.all_launchers():
             if launcher.introduced:
                 self.tell_launcher(profile, launcher)
-        for name, (reading, _writing) in held.stderr.items():
-            if self._introduce("stderr", name):
-                self.tell("stderr", (reading,), service=name)
+        for pipe in held.log_pipes():
+            if self._introduce("stderr", pipe.number):
+                self.tell("stderr", (pipe.reading,), service=pipe.service)
         for service in plan.services:
             self._tell_listeners(held, service)
         self._tell_services(held, plan, generation)
@@ -147,7 +148,15 @@ class LoopProcess:
             memory.flush()
             self.tell("plan", (memory.fileno(),), generation=generation, level=plan.log.level)
 
-    def _introduce(self, kind: str, which: int | str) -> bool:
+    def _forget(self, held: Holdings) -> None:
+        """Forget what it has been told of and is not there any more."""
+        self.introduced &= {
+            *(("launcher", launcher.number) for _profile, launcher in held.all_launchers()),
+            *(("stderr", pipe.number) for pipe in held.log_pipes()),
+            *(("listener", listening.number) for listening in held.listeners.values()),
+        }
+
+    def _introduce(self, kind: str, which: int) -> bool:
         if (kind, which) in self.introduced:
             return False
         self.introduced.add((kind, which))

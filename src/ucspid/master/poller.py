@@ -56,9 +56,9 @@ class Poller:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
 
-    def watch(self, descriptor: int, callback: Callback, *, write: bool = False) -> None:
-        """Call back when the descriptor can be read, or has ended, or, if write, can be written."""
-        events = select.EPOLLIN | (select.EPOLLOUT if write else 0)
+    def watch(self, descriptor: int, callback: Callback, *, read: bool = True, write: bool = False) -> None:
+        """Call back when the descriptor has ended, or can be read or written, as far as that is asked for."""
+        events = (select.EPOLLIN if read else 0) | (select.EPOLLOUT if write else 0)
         watch = self._watches.get(descriptor)
         if watch is None:
             self._epoll.register(descriptor, events)

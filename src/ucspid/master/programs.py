@@ -32,8 +32,16 @@ class Program:
             yield wire.AllowNames(self.message.service, names).pack(), ()
 
 
+STDERR = {
+    "log": wire.STDERR_GIVEN,
+    "null": wire.STDERR_GIVEN,
+    "inherit": wire.STDERR_KEPT,
+    "client": wire.STDERR_CLIENT,
+}
+
+
 def program(number: int, service: Service, stderr: int | None) -> Program:
-    """Return what a launcher has to know of a service; stderr is the descriptor of its log pipe."""
+    """Return what a launcher has to know of a service; stderr is the descriptor that goes with it."""
 
     def texts(items: Iterable[str]) -> tuple[bytes, ...]:
         return tuple(item.encode("utf-8", "surrogateescape") for item in items)
@@ -41,7 +49,7 @@ def program(number: int, service: Service, stderr: int | None) -> Program:
     return Program(
         SetProgram(
             service=number,
-            stderr=wire.STDERR_KEPT if stderr is None else wire.STDERR_GIVEN,
+            stderr=STDERR[service.stderr],
             executable=service.executable,
             arguments=texts(service.argv),
             environment=texts(f"{name}={value}" for name, value in service.env),

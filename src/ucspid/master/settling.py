@@ -1,6 +1,9 @@
 """When the master forgets what only an earlier plan had: the loop says so, or time has passed."""
 
+from functools import partial
+
 from ucspid.master.holdings import Acquired, Holdings
+from ucspid.master.log_pipes import LogPipe
 from ucspid.master.poller import Poller, Timer
 from ucspid.plan import Plan
 
@@ -19,6 +22,7 @@ class Settling:
         self._held = held
         self._poller = poller
         self._timer: Timer | None = None
+        self._watch(held.ended)
         if held.plan is not None:
             self._begin()
 
@@ -36,7 +40,16 @@ class Settling:
     def settled(self) -> None:
         """Forget what only earlier plans had: no connection that met one is on its way any more."""
         self._cancel()
-        self._held.settle()
+        self._watch(self._held.settle())
+
+    def _watch(self, ended: list[LogPipe]) -> None:
+        """Close each pipe when the last program that writes into it has ended."""
+        for pipe in ended:
+            self._poller.watch(pipe.reading, partial(self._hung_up, pipe), read=False)
+
+    def _hung_up(self, pipe: LogPipe) -> None:
+        self._poller.forget(pipe.reading)
+        self._held.close_pipe(pipe)
 
     def _cancel(self) -> None:
         if self._timer is not None:

@@ -87,7 +87,7 @@ class LoopState:
 
     pid: int
     channel: ChannelState | None
-    introduced: list[tuple[str, int | str]]
+    introduced: list[tuple[str, int]]
     generation: int
     began: float
 
@@ -96,13 +96,14 @@ class LoopState:
 class HoldingsState:
     """What the plan in force uses; listeners are (address, service, place, number, descriptor).
 
+    stderr are (number, service, user, end to read, end to write if it is open).
     others are the descriptors that Holdings names in CARRIED.
     """
 
     plan: dict[str, Any]
     control: int | None
     listeners: list[tuple[dict[str, Any], str, int, int, int]]
-    stderr: list[tuple[str, int, int]]
+    stderr: list[tuple[int, str, int | None, int, int | None]]
     numbers: dict[str, int]
     longest: float
     others: dict[str, int]
@@ -130,8 +131,8 @@ class State:
         held = self.holdings
         found = [*held.others.values()] if held.control is None else [held.control, *held.others.values()]
         found += [descriptor for *_, descriptor in held.listeners]
-        for _name, reading, writing in held.stderr:
-            found += (reading, writing)
+        for *_, reading, writing in held.stderr:
+            found += (reading,) if writing is None else (reading, writing)
         for profile in held.profiles:
             for launcher in profile.launchers:
                 found += launcher.descriptors()

@@ -98,13 +98,22 @@ class StderrLog:
     """Reads the pipe of one service."""
 
     def __init__(
-        self, log: FilteringBoundLogger, service: str, descriptor: int, has_room: Callable[[], bool]
+        self,
+        log: FilteringBoundLogger,
+        service: str,
+        descriptor: int,
+        has_room: Callable[[], bool],
+        ended: Callable[["StderrLog"], None],
     ) -> None:
-        """Own the descriptor, the reading end. has_room() says whether the log takes lines of programs."""
+        """Own the descriptor, the reading end. has_room() says whether the log takes lines of programs.
+
+        ended() is called when nobody can write any more, and the descriptor is closed.
+        """
         self.descriptor = descriptor
         self.service = service
         self._log = log
         self._has_room = has_room
+        self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
@@ -118,6 +127,7 @@ class StderrLog:
         self._full_since: float | None = None
         self._read_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
         self._set_rate(STDERR_RATE)
         os.set_blocking(descriptor, False)
         self._loop.add_reader(descriptor, self._read)
@@ -154,7 +164,19 @@ class StderrLog:
         self._read_at = now
         if self._log.is_enabled_for(events.INFO):
             self._take(data, writer, now, dropping=dropping)
-        self._count_seconds()
+        if data:
+            self._count_seconds()
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        """Close the pipe: the service is gone, and with it the last program that could write."""
+        for timer in (self._timer, self._again):
+            if timer is not None:
+                timer.cancel()
+        self._report_dropped()
+        os.close(self.descriptor)
+        self._ended(self)
 
     def _waits_for_room(self, now: float) -> bool:
         """Stop to read for a moment if the log has no room; not for longer than MAX_WAIT."""
@@ -166,7 +188,7 @@ class StderrLog:
         if now - self._full_since >= MAX_WAIT:
             return False
         self._loop.remove_reader(self.descriptor)
-        self._loop.call_later(_AGAIN, self._loop.add_reader, self.descriptor, self._read)
+        self._again = self._loop.call_later(_AGAIN, self._loop.add_reader, self.descriptor, self._read)
         return True
 
     def _only_writer(self) -> int | None:
@@ -216,6 +238,9 @@ class StderrLog:
         else:
             for line in self._lines.flush():
                 self._log_line(line, self._begun_by, now)
+        self._report_dropped()
+
+    def _report_dropped(self) -> None:
         if self._dropped:
             events.program_stderr_dropped(self._log, self.service, self._dropped)
             self._dropped = 0

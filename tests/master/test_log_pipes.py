@@ -1,0 +1,129 @@
+"""The pipes for programs' standard error: whose they are, and when they are closed."""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import astuple
+from pathlib import Path
+
+import pytest
+
+from plans import plan, service
+from ucspid.master.holdings import Acquired, Holdings
+from ucspid.master.launchers import ProfileLaunchers
+from ucspid.master.log_pipes import LogPipe
+from ucspid.master.poller import Poller
+from ucspid.master.programs import Program
+from ucspid.master.settling import Settling
+from ucspid.plan import Service
+from ucspid.profile import Profile
+
+NOBODY = 65534
+
+
+class Owner:
+    """What the master is told: nothing."""
+
+    def log(self, *_: object, **__: object) -> None:
+        raise AssertionError
+
+    launcher_ready = launcher_refused = log
+
+
+class Rig:
+    """A master's holdings; its profiles have no launchers."""
+
+    def __init__(self) -> None:
+        self.held, self.poller = Holdings(), Poller()
+        self.settling = Settling(self.held, self.poller)
+
+    def start(self, profile: Profile, programs: list[Program], names: str) -> ProfileLaunchers:
+        launchers = ProfileLaunchers(1, profile, 1024, self.poller, Owner())
+        launchers.set_programs(programs, names)
+        return launchers
+
+    def reload(self, *services: Service) -> None:
+        acquired = Acquired()
+        self.held.acquire(plan(*services), acquired, self.start)
+        self.settling.go_over(plan(*services), acquired)
+
+    def pipes(self) -> list[tuple[str, bool]]:
+        return sorted((pipe.service, pipe.writing is not None) for pipe in self.held.log_pipes())
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    rig = Rig()
+    yield rig
+    for pipe in rig.held.log_pipes():
+        pipe.close()
+    os.close(rig.held._null)
+    os.close(rig.held.counters)
+
+
+def silent(name: str) -> Service:
+    return service(name, listen=())
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_pipe_is_closed_when_its_service_is_gone_and_the_last_program_has_ended(rig: Rig) -> None:
+    rig.reload(silent("a"))
+    (pipe,) = rig.held.log_pipes()
+    assert pipe.writing is not None
+    program = os.dup(pipe.writing)
+    rig.reload(silent("b"))
+    assert rig.pipes() == [("a", True), ("b", True)]  # connections on their way may need it
+    rig.settling.settled()
+    assert rig.pipes() == [("a", False), ("b", True)]
+    os.write(program, b"nobody reads here what the loop reads")
+    os.close(program)
+    rig.poller.run_once()
+    assert rig.pipes() == [("b", True)]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(pipe.reading)
+
+
+def test_renaming_a_service_over_and_over_costs_no_descriptors(rig: Rig) -> None:
+    rig.reload(silent("0"))
+    rig.settling.settled()
+    before = descriptors()
+    for number in range(1, 31):
+        rig.reload(silent(str(number)))
+        rig.settling.settled()
+        rig.poller.run_once()
+    assert descriptors() == before
+
+
+def test_a_service_that_comes_back_before_it_is_forgotten_keeps_its_pipe(rig: Rig) -> None:
+    rig.reload(silent("a"), silent("b"))
+    before = rig.held.log_pipes()
+    rig.reload(silent("b"))
+    rig.reload(silent("a"), silent("b"))
+    rig.settling.settled()
+    assert rig.held.log_pipes() == before
+
+
+def test_another_image_of_the_master_closes_pipes_that_end(rig: Rig) -> None:
+    pipe = LogPipe.open(silent("a"))
+    assert pipe.writing is not None
+    program = os.dup(pipe.writing)
+    pipe.end()
+    rig.held.ended = [LogPipe(*astuple(pipe))]
+    rig.settling = Settling(rig.held, rig.poller)
+    os.close(program)
+    rig.poller.run_once()
+    assert rig.pipes() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has other users' programs")
+def test_a_pipe_is_its_services_user_s_and_another_user_has_another(rig: Rig) -> None:
+    rig.reload(silent("a"), service("b", listen=(), profile=Profile(uid=NOBODY)))
+    owners = {pipe.service: os.fstat(pipe.reading) for pipe in rig.held.log_pipes()}
+    assert (owners["a"].st_uid, owners["b"].st_uid) == (0, NOBODY)
+    assert stat.S_IMODE(owners["b"].st_mode) == 0o622
+    rig.reload(service("b", listen=(), profile=Profile(uid=NOBODY - 1)))
+    rig.settling.settled()
+    assert rig.pipes() == [("a", False), ("b", False), ("b", True)]
