@@ -91,6 +91,7 @@ def test_a_version_with_another_reason_of_refusals_goes_on_with_the_counts(
     daemon: Daemon, installation: Installation
 ) -> None:
     assert daemon.talk("limited", b"served") == b"served"
+    daemon.wait_event("connection_served", service="limited")  # its slot is free again
     with daemon.connect("limited") as session:
         session.sendall(b"in")
         assert session.recv(2) == b"in"
@@ -106,7 +107,7 @@ def test_a_version_with_another_reason_of_refusals_goes_on_with_the_counts(
         assert {key: after[key] for key in before} == before
         assert turned_away(daemon, "127.0.0.1")
         assert daemon.status()["services"][1]["refused"] == {"per_ip": 2}
-    daemon.wait_event("connection_served", service="limited")
+    daemon.wait_events(2, "connection_served", service="limited")
     check_books(daemon.status())
 
 
