@@ -122,6 +122,12 @@ def test_the_reserve_sends_one_away_when_there_are_no_descriptors() -> None:
         assert client.recv(1) == b""
 
 
+def test_an_ipv4_client_that_is_sent_away_is_shown_as_ipv4() -> None:
+    listener = listen(socket.AF_INET6, "::", v6only=False)
+    with listener.sock, socket.create_connection(("127.0.0.1", listener.sock.getsockname()[1])) as client:
+        assert Reserve().send_one_away(listener.sock) == f"127.0.0.1:{client.getsockname()[1]}"
+
+
 def test_the_reserve_is_there_again_and_again() -> None:
     listener = listen(socket.AF_INET, "127.0.0.1")
     listener.sock.setblocking(False)

@@ -1,4 +1,4 @@
-"""What `ucspid status` shows: the loop's books as plain values."""
+"""What `ucspid status` shows: the loop's counts, services and processes as plain values."""
 
 import asyncio
 import collections

@@ -61,6 +61,7 @@ _HEAD = struct.Struct("=QQ")
 _NAME = struct.Struct("=32s")
 _NAMES_AT = _PAGE
 _ENDS_AT = _NAMES_AT + MAX_COLUMNS * _NAME.size
+_END_CELLS = _ENDS_AT // _CELL
 _ROWS_AT = _ENDS_AT + ENDS * _CELL
 _ROW = struct.Struct(f"={MAX_COLUMNS}Q")
 _COLUMN = re.compile(r"accepted|(?:served|refused|failed)\.\w{1,22}", re.ASCII)
@@ -248,12 +249,12 @@ class Counters:
         First it is noted which, so that none is ever counted out twice: a loop that dies in
         between leaves it to be found as lost.
         """
-        self._cells[_ENDS_AT // _CELL + connection % ENDS] = connection
+        self._cells[_END_CELLS + connection % ENDS] = connection
         row.add(column)
 
     def counted_out(self, connection: int) -> bool:
         """Say whether a session was counted out a moment ago, by this loop or one before it."""
-        return self._cells[_ENDS_AT // _CELL + connection % ENDS] == connection
+        return self._cells[_END_CELLS + connection % ENDS] == connection
 
     def settle(self, number: int, live: int) -> int:
         """Make the counts of a service match the connections that live; return the difference there was.

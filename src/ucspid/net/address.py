@@ -70,7 +70,8 @@ def endpoint(ip: str, port: int) -> str:
     The one way to do so: IPv4-mapped addresses are shown as IPv4, and scope ids not at all. Raises
     ValueError if ip is not an address.
     """
-    ip = plain(ip)
+    if ":" in ip:
+        ip = plain(ip)
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 

@@ -35,9 +35,6 @@ class Process(Protocol):
     def usage(self) -> Usage | None:
         """What it used, once it has ended and if that is known."""
 
-    def get_returncode(self) -> int | None:
-        """Return the exit status, or a negative signal number."""
-
 
 class Service(Protocol):
     """A service, as far as events say anything of it."""
@@ -94,23 +91,22 @@ def connection_started(log: Logger, session: Session, pid: int) -> None:
         log.debug("connection_started", **_who(session), pid=pid)
 
 
-def connection_served(log: Logger, session: Session, now: float) -> None:
-    """A connection's program has ended: how, after how long, and what it used.
+def connection_served(log: Logger, session: Session, code: int | None, now: float) -> None:
+    """A connection's program has ended: with this exit code, after how long, and what it used.
 
     A warning if the end is a fault of the program's: is_fault() says when.
     """
-    process = session.process
-    assert process is not None
-    returncode = process.get_returncode()
-    fault = returncode != 0 and is_fault(returncode, asked=session.ending)
+    fault = code != 0 and is_fault(code, asked=session.ending)
     if not log.is_enabled_for(WARNING if fault else INFO):
         return
+    process = session.process
+    assert process is not None
     usage = process.usage
     used = {} if usage is None else {"cpu": round(usage.user + usage.system, 6), "max_rss_kib": usage.max_rss}
     fields = {
         **_who(session),
         "pid": process.pid,
-        **how_ended(returncode),
+        **how_ended(code),
         "duration": round(now - session.began, 6),
         **used,
     }

@@ -18,7 +18,7 @@ from ucspid.observe import events
 from ucspid.plan import Ending
 from ucspid.policy.exit_status import in_words
 from ucspid.policy.last_failures import KINDS, NOT_STARTED, Failure, LastFailures
-from ucspid.policy.outcome import outcome
+from ucspid.policy.outcome import OK, outcome
 from ucspid.policy.throttle import Throttle
 
 NOT_TAKEN = errno.ENOBUFS
@@ -134,11 +134,11 @@ class Sessions:
         now = time.monotonic()
         assert connection.process is not None
         code = connection.process.get_returncode()
-        how = outcome(code, asked=connection.ending)
+        how = OK if code == 0 else outcome(code, asked=connection.ending)
         self._counters.count_out(self._row, SERVED[how], connection.number)
         if how in KINDS:
             self.failures.note(how, Failure(in_words(code), connection.remote, connection.number, now))
-        events.connection_served(self._log, connection, now)
+        events.connection_served(self._log, connection, code, now)
         if self.throttle.failures and self.throttle.ended(connection.handed):
             events.service_recovered(self._log, self.name)
         self._count_out(connection)
