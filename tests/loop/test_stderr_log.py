@@ -4,6 +4,7 @@ import fcntl
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -54,11 +55,10 @@ def test_it_does_not_matter_how_the_bytes_come(parts: list[bytes], data: st.Data
     text = b"".join(parts)
     whole, split = Lines(), Lines()
     expected = whole.feed(text) + whole.flush()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=30)))
     found = []
-    while text:
-        size = data.draw(st.integers(1, len(text)))
-        found += split.feed(text[:size])
-        text = text[size:]
+    for start, end in pairwise([0, *cuts, len(text)]):
+        found += split.feed(text[start:end])
     assert found + split.flush() == expected
     assert all(0 < len(line) <= MAX_LINE for line in expected)
     assert b"".join(expected).translate(None, b" \r") == b"".join(parts).translate(None, b" \r\n")
