@@ -98,6 +98,14 @@ STATUS: dict[str, Any] = {
         {"service": "smtp", "address": "[2001:db8::17]:2525"},
         {"service": "pop3", "address": "*:110"},
     ],
+    "rules_files": [
+        {"path": "/etc/ucspid/pop3.cdb", "services": ["pop3"], "problem": None},
+        {
+            "path": "/etc/ucspid/smtp.rules",
+            "services": ["smtp", "qmtp"],
+            "problem": "/etc/ucspid/smtp.rules:3: no :allow or :deny: 'x:what'\nanother",
+        },
+    ],
     "totals": {
         "live": 37,
         "max_connections": 1000,
@@ -122,6 +130,8 @@ smtp: exited nonzero 990, died of a signal 10, refused 12000 max_per_ip, refused
   23 ENOENT
   41s ago: signal SIGSEGV, client 192.0.2.7:40312, connection 1a2b3c
   1h 0m ago: Too many open files, client [2001:db8::7]:40312
+smtp, qmtp: /etc/ucspid/smtp.rules is not in force as it is now: /etc/ucspid/smtp.rules:3: no :allow
+  or :deny: 'x:what' (and 1 more)
 
 PROCESS                  PID  USER    RUNNING  SERVICES
 master                   811  root          -  -

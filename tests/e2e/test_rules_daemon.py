@@ -2,9 +2,9 @@
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -171,16 +171,60 @@ def test_pop_before_smtp_50_of_50_clients_are_judged_by_the_file_that_was_just_c
         assert daemon.service("smtp")["refused"] == {"denied": 50}
 
 
-def test_a_change_that_sets_a_new_variable_reloads_by_itself(folder: Path) -> None:
+SHOW = ["sh", "-c", "echo $NEW"]
+
+
+def test_new_variables_are_there_for_the_next_connection_and_nothing_is_reloaded(folder: Path) -> None:
     file = folder / "rules"
     file.write_text(":allow\n")
-    config = {
-        "services": {"s": {"listen": "127.0.0.1:0", "program": ["sh", "-c", "echo $NEW"], "rules": str(file)}}
-    }
+    config = {"services": {"s": {"listen": "127.0.0.1:0", "program": SHOW, "rules": str(file)}}}
     with running(folder, config) as daemon:
         assert daemon.talk("s") == b"\n"
         change(file, ':allow,NEW="there"\n')
-        deadline = time.monotonic() + TIMEOUT
-        while daemon.talk("s") != b"there\n":
-            assert time.monotonic() < deadline
-        assert daemon.wait_event("reloaded")["changes"] == ["s: variables that rules set changed"]
+        assert daemon.talk("s") == b"there\n"
+        assert daemon.status()["generation"] == 1
+        os.kill(daemon.processes("loop")[0]["pid"], signal.SIGKILL)
+        daemon.wait_events(2, "loop_started")
+        assert daemon.talk("s") == b"there\n"
+        os.kill(daemon.processes("launcher")[0]["pid"], signal.SIGKILL)
+        daemon.wait_event("process_died", role="launcher")
+        assert daemon.talk("s") == b"there\n"
+        assert daemon.reload() == []
+        assert daemon.talk("s") == b"there\n"
+
+
+def test_a_half_edited_configuration_file_keeps_no_rule_from_force(folder: Path) -> None:
+    file = folder / "rules"
+    file.write_text(":allow\n")
+    config = {"services": {"s": {"listen": "127.0.0.1:0", "program": SHOW, "rules": str(file)}}}
+    with running(folder, config) as daemon:
+        assert daemon.talk("s") == b"\n"
+        daemon.replace("services:\n  s:\n    lis")
+        change(file, '127.0.0.2:deny\n:allow,NEW="there"\n')
+        assert daemon.talk("s", source="127.0.0.2") == b""
+        assert daemon.talk("s") == b"there\n"
+        assert not [event for event in daemon.events if event["event"] in ("reload_failed", "reloaded")]
+        daemon.write()
+
+
+def test_a_new_variable_that_cannot_be_allowed_keeps_out_its_clients_only_and_the_status_says_why(
+    folder: Path,
+) -> None:
+    file = folder / "rules"
+    file.write_text(":allow\n")
+    service = {"listen": "127.0.0.1:0", "program": SHOW, "rules": str(file), "env": {"BIG": "x" * 90_000}}
+    with running(folder, {"services": {"s": service}}) as daemon:
+        assert daemon.talk("s") == b"\n"
+        names = ",".join(f'{number:0100}="x"' for number in range(100))
+        change(file, f"127.0.0.2:deny\n127.0.0.3:allow,{names}\n:allow\n")
+        assert daemon.talk("s", source="127.0.0.3") == b""
+        assert daemon.talk("s", source="127.0.0.2") == b""
+        assert daemon.talk("s") == b"\n"
+        assert daemon.service("s")["refused"] == {"no_rules": 1, "denied": 1}
+        (status,) = daemon.status()["rules_files"]
+        assert (status["path"], status["services"]) == (str(file), ["s"])
+        assert "at most 98304 are allowed" in status["problem"]
+        assert daemon.wait_event("rules_load_failed")["reason"] == status["problem"]
+        change(file, ":allow\n")
+        assert daemon.talk("s", source="127.0.0.3") == b"\n"
+        assert daemon.status()["rules_files"][0]["problem"] is None

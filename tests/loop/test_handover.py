@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from inprocess import Rig, received, settings
 from naive_limits import SERVICE
 from ucspid.admission.connection import Connection
-from ucspid.admission.stage import DENIED, Refused
+from ucspid.admission.stage import Refused
 from ucspid.ipc import messages as wire
 from ucspid.ipc import session_tag
 from ucspid.limits import Limits, ServiceLimits, Slot
@@ -354,7 +354,7 @@ async def test_clients_on_their_way_in_have_a_moment(patience: float) -> None:
         async def looked_up() -> Refused | None:
             await found.wait()
             entered.set()
-            return Refused(DENIED)
+            return Refused("denied")
 
         service._pipeline._wait(connection, looked_up(), ())
         leaving = asyncio.create_task(service.drain(patience))

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from hung_disk import hung_disk
-from rules_files import CLIENT, Case, following, problem, verdict
+from rules_files import Case, Hang, following, fresh, hanging, problem, variables, verdict
 from ucspid.admission import rules_file
 from ucspid.admission.rules_file import Followed
-from ucspid.admission.rules_look import Seen, Sight, look
-from ucspid.linux.inotify import Inotify
+from ucspid.admission.rules_look import Seen, look
 from ucspid.rules import lookup
 
 
@@ -38,29 +37,11 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return seen
 
 
-class Hang:
-    """Files that hang until the end, as in open(2) on a dead NFS server."""
-
-    def __init__(self) -> None:
-        self.paths: set[str] = set()
-        self._over = threading.Event()
-
-    def look(self, path: str, seen: Seen | None, queue: Inotify | None) -> Sight:
-        if path in self.paths:
-            self._over.wait()
-        return look(path, seen, queue)
-
-    def end(self) -> None:
-        self._over.set()
-
-
 @pytest.fixture
 def hang(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hang]:
-    hang = Hang()
-    monkeypatch.setattr(rules_file, "look", hang.look)
-    monkeypatch.setattr(rules_file, "HUNG_AFTER", 0.05)
-    yield hang
-    hang.end()
+    with hanging(monkeypatch) as hang:
+        monkeypatch.setattr(rules_file, "HUNG_AFTER", 0.05)
+        yield hang
 
 
 async def looked(*followed: Followed) -> None:
@@ -246,18 +227,129 @@ async def test_a_bug_in_a_look_leaves_nobody_hanging(case: Case, monkeypatch: py
     assert case.log.reasons == ["internal error"]
 
 
-@following
-async def test_variables_that_are_not_allowed_are_asked_for_once_and_hold_when_they_are(case: Case) -> None:
-    followed = case.follow(text=":allow\n")
-    await followed.refresh()
-    case.write(':allow,NEW="x"\n')
-    for _ in range(3):
-        await followed.refresh()
-    assert case.asked == 1
+# Variables that are not allowed yet
+
+NEW = '192.0.2.7:allow,NEW="x"\n192.0.2.8:deny\n192.0.2.9:allow,OLD="y"\n'
+OLD_ONLY = frozenset([b"OLD"])
+BOTH = frozenset([b"OLD", b"NEW"])
+
+
+def verdicts(followed: Followed) -> list[str]:
+    """Return what the rules say to the clients of NEW."""
     assert followed.rules is not None
-    assert followed.rules.match(CLIENT).env == ()
-    followed.allow(frozenset([b"NEW"]))
-    assert followed.rules.match(CLIENT).env == ((b"NEW", b"x"),)
+    rules = [followed.rules.match(f"192.0.2.{number}") for number in (7, 8, 9)]
+    return [rule.refusal if rule.verdict == "deny" else "allow" for rule in rules]
+
+
+async def changed_to_new(case: Case) -> tuple[Followed, asyncio.Task[None]]:
+    """Return what follows a file that sets a new variable now, and a client that waits for it."""
+    asked = asyncio.Event()
+    case.on_ask = lambda _followed: asked.set()
+    followed = case.follow(text=":allow\n")
+    followed.allow(OLD_ONLY)
+    await followed.refresh()
+    case.write(NEW)
+    client = asyncio.create_task(followed.refresh())
+    await asked.wait()
+    return followed, client
+
+
+@following
+async def test_clients_wait_until_new_variables_are_allowed(case: Case) -> None:
+    followed, client = await changed_to_new(case)
+    assert not fresh(followed)
+    followed.allow(BOTH)
+    await client
+    assert fresh(followed)
+    assert verdicts(followed) == ["allow", "denied", "allow"]
+    assert variables(followed) == {b"NEW": b"x"}
+    assert (case.asked, case.log.names) == (1, ["rules_loaded"] * 2)
+
+
+@following
+async def test_a_plan_that_does_not_know_of_new_variables_does_not_end_the_wait(case: Case) -> None:
+    followed, client = await changed_to_new(case)
+    followed.allow(frozenset())
+    await asyncio.wait({client}, timeout=0)
+    assert not client.done()
+    followed.allow(BOTH)
+    followed.answer("")
+    await client
+    assert verdicts(followed) == ["allow", "denied", "allow"]
+
+
+@following
+async def test_variables_that_cannot_be_allowed_keep_out_whom_they_were_for_and_nobody_else(
+    case: Case,
+) -> None:
+    followed, client = await changed_to_new(case)
+    followed.answer("no process to be had")
+    await client
+    assert verdicts(followed) == ["no_rules", "denied", "allow"]
+    early = None if followed.rules is None else followed.rules.decide_early("192.0.2.7")
+    assert early is not None
+    assert (early.verdict, early.env, early.refusal) == ("deny", (), "no_rules")
+    assert case.log.reasons == ["it sets variables that are not allowed yet (no process to be had): NEW"]
+    assert followed.problem == case.log.reasons[0]
+    followed.allow(BOTH)  # a reload
+    await looked(followed)
+    assert (verdicts(followed), problem(followed)) == (["allow", "denied", "allow"], None)
+
+
+@following
+async def test_variables_are_asked_for_again_after_a_while(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed, client = await changed_to_new(case)
+    followed.answer("no process to be had")
+    await client
+    assert fresh(followed)
+    monkeypatch.setattr(rules_file, "ASK_AGAIN", 0.0)
+    case.on_ask = lambda followed: followed.answer("again none")
+    case.write(NEW + "# another\n")
+    await followed.refresh()
+    assert not fresh(followed)
+    case.on_ask = lambda followed: followed.allow(BOTH)
+    await followed.refresh()
+    assert (verdicts(followed), case.asked) == (["allow", "denied", "allow"], 3)
+
+
+@following
+async def test_clients_wait_for_an_answer_for_a_bounded_time(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules_file, "NAMES_TIMEOUT", 0.05)
+    followed, client = await changed_to_new(case)
+    await client
+    assert verdicts(followed) == ["no_rules", "denied", "allow"]
+    assert "no answer within 0.05 s" in str(followed.problem)
+    followed.allow(BOTH)
+    followed.answer("")
+    await looked(followed)
+    assert verdicts(followed) == ["allow", "denied", "allow"]
+
+
+@following
+async def test_a_plan_that_allows_fewer_variables_has_them_asked_for(case: Case) -> None:
+    followed = case.follow(text=NEW)
+    followed.allow(BOTH)
+    await followed.refresh()
+    assert case.asked == 0
+    case.on_ask = lambda followed: followed.allow(BOTH)
+    followed.allow(OLD_ONLY)
+    await looked(followed)
+    assert (verdicts(followed), case.asked) == (["allow", "denied", "allow"], 1)
+
+
+@following
+async def test_a_broken_file_stays_a_problem_whatever_is_allowed(case: Case) -> None:
+    followed = await case.loaded()
+    case.write(":what\n")
+    await followed.refresh()
+    followed.allow(BOTH)
+    await looked(followed)
+    assert problem(followed) is not None
+    assert case.log.names == ["rules_loaded", "rules_load_failed"]
 
 
 @following

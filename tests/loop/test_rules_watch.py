@@ -6,8 +6,10 @@ import os
 import resource
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,7 +32,7 @@ def case(tmp_path: Path) -> Case:
 @pytest.fixture(autouse=True)
 def never_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have nothing looked at because time has passed."""
-    monkeypatch.setattr(rules_file, "INTERVAL", float("inf"))
+    monkeypatch.setattr(rules_file, "INTERVAL", 1000.0)
     monkeypatch.setattr(rules_file, "WRITING", 1000.0)
 
 
@@ -319,10 +321,11 @@ async def test_a_busy_directory_wakes_the_loop_up_once_in_a_while_only(
 
 @pytest.fixture
 def by_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Have files looked at at each connection, where the kernel does not report all changes."""
+    """Return what lets an interval go by."""
 
     def begin() -> None:
-        monkeypatch.setattr(rules_file, "INTERVAL", 0.0)
+        later = SimpleNamespace(monotonic=lambda: time.monotonic() + 1001.0)
+        monkeypatch.setattr(rules_file, "time", later)
 
     return begin
 

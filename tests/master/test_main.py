@@ -18,6 +18,7 @@ from ucspid.master.main import MAX_TOKENS
 STATUSES = range(0x10000)
 NOTES = {
     wire.NOTE_READY, wire.NOTE_TAKEN, wire.NOTE_MORE, wire.NOTE_BROKEN, wire.NOTE_RELOAD, wire.NOTE_UPGRADE,
+    wire.NOTE_SETTLED, wire.NOTE_VARIABLES,
 }  # fmt: skip
 
 

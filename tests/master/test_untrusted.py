@@ -324,7 +324,7 @@ def test_a_loop_that_closes_its_channel_and_stays_costs_no_time_and_is_killed(
     loop.peer.sock.shutdown(socket.SHUT_RDWR)
     loop.poller.run_once()
     assert process.poll() is None
-    loop.link._tell("drain", at_once=False)
+    loop.link.tell("drain", at_once=False)
     loop.poller.run_once()  # nothing is there to wake it up but the time
     assert process.wait(10) == -signal.SIGKILL
 

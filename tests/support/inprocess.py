@@ -179,9 +179,9 @@ class Rig:
 
     # What the server asks its master
 
-    def reload_for_rules(self) -> None:
-        """Note that a reload was asked for."""
-        self.asked.append("reload")
+    def allow_variables(self, _service: int) -> None:
+        """Note the wish."""
+        self.asked.append("variables")
 
     def more_launchers(self, _profile: int) -> None:
         """Note the wish."""
@@ -263,6 +263,14 @@ class Rig:
                 self._news.clear()
                 await self._news.wait()
 
+    async def comes_true(self, condition: Callable[[], object]) -> None:
+        """Wait for something that comes without an event of the log: look at each turn of the event loop."""
+        async with asyncio.timeout(TIMEOUT):
+            while not condition():
+                turn = asyncio.get_running_loop().create_future()
+                asyncio.get_running_loop().call_later(0.001, turn.set_result, None)
+                await turn
+
     async def starts(self, count: int) -> list[int]:
         """Wait until launchers have so many starts; return the connections."""
         await self.until(lambda: sum(len(launcher.starts) for launcher in self.launchers) >= count)
@@ -274,6 +282,7 @@ class Rig:
 
     def close(self) -> None:
         """Close all sockets."""
+        self.server.services.rules_files.change([])
         for service in self.server.services.by_number.values():
             service.acceptor.serve([])
         for listener in self.server.services.listeners.values():

@@ -51,9 +51,12 @@ class Child:
         assert self.channel is not None
         orders = []
         while (received := self.channel.receive()) and received[0]:
+            order = json.loads(received[0])
             for descriptor in received[1]:
+                if order["do"] == "allow":
+                    order["names"] = json.loads(os.pread(descriptor, 1 << 20, 0))
                 os.close(descriptor)
-            orders.append(json.loads(received[0]))
+            orders.append(order)
         return orders
 
     def write(self, output: bytes, errors: bytes = b"") -> None:
@@ -86,6 +89,7 @@ class MasterRig:
         self.loops: list[Child] = []
         self.launchers: list[Child] = []
         self.readers: list[Child] = []
+        self.rules_readers: list[Child] = []
         self.trials: list[Child] = []
         monkeypatch.setattr(roles, "start_loop", lambda channel: self._start(self.loops, channel))
         monkeypatch.setattr(
@@ -95,6 +99,11 @@ class MasterRig:
             roles,
             "start_reader",
             lambda _config, *outputs: self._start(self.readers, outputs=outputs),
+        )
+        monkeypatch.setattr(
+            roles,
+            "start_rules_reader",
+            lambda _file, _plan, *outputs: self._start(self.rules_readers, outputs=outputs),
         )
         monkeypatch.setattr(
             roles,
@@ -173,12 +182,13 @@ class MasterRig:
         if master._reload is not None:
             master._reload.cancel()
         master._upgrade.cancel(STOPPING)
+        master._variables.cancel()
         held = master._held
         held.close_listeners()
         held.close()
         for descriptor in (held._null, held.counters, master._children._list):
             os.close(descriptor)
-        for child in [*self.loops, *self.launchers, *self.readers, *self.trials]:
+        for child in [*self.loops, *self.launchers, *self.readers, *self.rules_readers, *self.trials]:
             child.process.kill()
             child.process.wait()
             child.close()

@@ -1,13 +1,19 @@
 """Rules files that are followed in the test's own event loop."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import structlog
 
+from ucspid.admission import rules_file
 from ucspid.admission.rules_file import Followed, RulesReaders
+from ucspid.admission.rules_look import Seen, Sight, look
+from ucspid.linux.inotify import Inotify
 from ucspid.plan import RulesFile
 from uvloops import in_uvloop
 
@@ -44,6 +50,8 @@ class Case:
         self.log = Log()
         self.readers = RulesReaders(self.log.logger)
         self.asked = 0
+        self.on_ask: Callable[[Followed], None] = lambda _followed: None
+        """Called when variables of the file that is followed last are asked for."""
         self._followed: list[Followed] = []
 
     def follow(self, name: str = "rules", text: str | None = None) -> Followed:
@@ -64,6 +72,7 @@ class Case:
 
     def _ask(self) -> None:
         self.asked += 1
+        self.on_ask(self._followed[-1])
 
     def write(self, text: str, name: str = "rules") -> None:
         """Put another file in place of the one there, as editors do."""
@@ -89,10 +98,41 @@ def following(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
     return functools.wraps(test)(in_uvloop(run))
 
 
+class Hang:
+    """Files that hang until the end, as in open(2) on a dead NFS server."""
+
+    def __init__(self) -> None:
+        self.paths: set[str] = set()
+        self._over = threading.Event()
+
+    def look(self, path: str, seen: Seen | None, queue: Inotify | None) -> Sight:
+        if path in self.paths:
+            self._over.wait()
+        return look(path, seen, queue)
+
+    def end(self) -> None:
+        self._over.set()
+
+
+@contextlib.contextmanager
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hang]:
+    """Have files hang, those whose paths are added to what is yielded."""
+    hang = Hang()
+    monkeypatch.setattr(rules_file, "look", hang.look)
+    yield hang
+    hang.end()
+
+
 def verdict(followed: Followed) -> str:
     """Return what the rules in force say to a client."""
     assert followed.rules is not None
     return followed.rules.match(CLIENT).verdict
+
+
+def variables(followed: Followed, ip: str = CLIENT) -> dict[bytes, bytes]:
+    """Return what the rules in force set for a client."""
+    assert followed.rules is not None
+    return dict(followed.rules.match(ip).env)
 
 
 def problem(followed: Followed) -> str | None:

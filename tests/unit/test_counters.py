@@ -6,6 +6,7 @@ import os
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -43,6 +44,7 @@ from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.programs import Program
 from ucspid.policy import outcome
 from ucspid.profile import Profile
+from ucspid.rules.rule import Refusal as RefusalByRule
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_a_new_memory_counts_nothing(memory: int) -> None:
 
 
 def test_every_reason_of_a_refusal_has_its_column() -> None:
-    ours = {stage.DENIED, stage.NO_RULES, stage.CLOSED, stage.BUG, stage.TIMED_OUT}
+    ours = {*get_args(RefusalByRule), stage.NO_RULES, stage.CLOSED, stage.BUG, stage.TIMED_OUT}
     assert set(REFUSALS) == {refusal.value for refusal in Refusal} | ours
     assert set(REFUSED) == set(REFUSALS)
     assert set(SERVED) == set(OUTCOMES) == set(outcome.OUTCOMES)

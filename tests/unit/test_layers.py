@@ -152,7 +152,10 @@ def test_only_modules_of_the_loop_import_its_event_loop() -> None:
     assert users - LOOP_ONLY == set()
 
 
-@pytest.mark.parametrize("role", ["master.start", "master.resume", "launcher.__main__", "config.__main__"])
+@pytest.mark.parametrize(
+    "role",
+    ["master.start", "master.resume", "launcher.__main__", "config.__main__", "config.rule_variables"],
+)
 def test_the_other_processes_need_nothing_of_the_loop(role: str) -> None:
     assert {folder(module) for module in needed(role)} & LOOP_ONLY == set()
     assert {name for module in needed(role) for name in top_level(module)} & {"asyncio", "uvloop"} == set()
@@ -201,7 +204,15 @@ def test_nothing_grows_too_long() -> None:
 
 
 def test_every_module_is_of_use() -> None:
-    roots = {"__main__", "cli.main", "loop", "launcher.__main__", "config.__main__", "master.trial"}
+    roots = {
+        "__main__",
+        "cli.main",
+        "loop",
+        "launcher.__main__",
+        "config.__main__",
+        "config.rule_variables",
+        "master.trial",
+    }
     roots |= {name for name in MODULES if name.startswith("cli.")}
     used = set().union(*(needed(root) for root in roots))
     assert [module for module in MODULES if module not in used and not module.endswith("__init__")] == []

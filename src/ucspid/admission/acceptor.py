@@ -121,8 +121,8 @@ class Serving(Protocol):
     def followed(self) -> Followed | None:
         """Its rules file, if the rules are in one."""
 
-    def refresh(self) -> None:
-        """Look whether the rules have changed, and reevaluate then."""
+    def wait_for_rules(self) -> None:
+        """Reevaluate when the rules file has been read."""
 
     def start(self, connection: Connection) -> None:
         """Begin the session of a connection that has a session's slot."""
@@ -293,7 +293,7 @@ class Acceptor:
         room = service.limits.room(now)
         if room > 0:
             return Block(_OF_LACK[service.limits.lack()], room)
-        if service.followed is not None and not service.followed.fresh:
+        if service.followed is not None and service.followed.busy:
             return Block(Hold.RULES)
         return Block(Hold.LAUNCHERS) if service.pool.choose() is None else None
 
@@ -314,7 +314,7 @@ class Acceptor:
         starting = self._why_not_start(time.monotonic()) if self.queue else None
         self.held = None if accepting is None else accepting.hold
         if self.held is Hold.RULES:
-            self._service.refresh()
+            self._service.wait_for_rules()
         for listener in self.listeners:
             if accepting is None:
                 self._arm(listener)

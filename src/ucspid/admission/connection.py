@@ -74,6 +74,11 @@ class Connection(asyncio.SubprocessProtocol):
         self.ending = False
 
     @property
+    def waited(self) -> bool:
+        """Whether a stage has made it wait: others may have come in meanwhile."""
+        return self.deadline > 0.0
+
+    @property
     def remote(self) -> str:
         """Return the client's address and port as logs show them."""
         return endpoint(self.ip, self.port)

@@ -11,10 +11,16 @@ from typing import Protocol
 
 from ucspid.admission.connection import Connection
 from ucspid.admission.stage import BUG, CLOSED, TIMED_OUT, Make, Outcome, Refused, Resources, Stage
-from ucspid.admission.stages import address_rules, client_limits, client_names, name_rules
+from ucspid.admission.stages import address_rules, client_limits, client_names, fresh_rules, name_rules
 from ucspid.policy.connection_states import Event
 
-STAGES: tuple[Make, ...] = (address_rules.make, client_limits.make, client_names.make, name_rules.make)
+STAGES: tuple[Make, ...] = (
+    fresh_rules.make,
+    address_rules.make,
+    client_limits.make,
+    client_names.make,
+    name_rules.make,
+)
 """In this order, so that what costs least comes first. Another stage is a module, and its make() here."""
 
 LATE = 1.0
@@ -25,7 +31,7 @@ class Admitting(Protocol):
     """What becomes of a connection."""
 
     def pends(self, connection: Connection) -> None:
-        """Take note that a stage makes a connection wait for the network."""
+        """Take note that a stage makes a connection wait."""
 
     def admitted(self, connection: Connection) -> None:
         """Take a connection that all stages have let through."""
@@ -57,7 +63,7 @@ class Pipeline:
 
     @property
     def pending(self) -> list[Connection]:
-        """The connections that a stage makes wait for the network."""
+        """The connections that a stage makes wait."""
         return list(self._tasks.values())
 
     def enter(self, connection: Connection) -> None:

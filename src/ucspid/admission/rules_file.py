@@ -23,6 +23,8 @@ from ucspid.linux.inotify import Inotify
 from ucspid.observe import events
 from ucspid.plan import RulesFile
 from ucspid.rules.lookup import PARSERS, RuleTable
+from ucspid.rules.restricted import Restricted
+from ucspid.rules.rule import Rules
 
 INTERVAL = 1.0
 """Seconds between looks at a file of which not all changes are reported, or that could not be read."""
@@ -30,8 +32,17 @@ INTERVAL = 1.0
 WRITING = 1.0
 """Seconds for which a file that is written in place is left alone, unless it is closed before."""
 
+NAMES_TIMEOUT = 5.0
+"""Seconds for which clients wait for new variables to be allowed."""
+
+ASK_AGAIN = 10.0
+"""Seconds after which variables that could not be allowed are asked for again."""
+
 HUNG_AFTER = 2.0
 """Seconds after which nobody waits for a look any more: the disk hangs."""
+
+MAX_WAIT = 2 * (HUNG_AFTER + NAMES_TIMEOUT) + 10.0
+"""Seconds for which a client waits for a rules file at most: two looks, and some time to parse it."""
 
 MAX_LOOKS = 32
 """Files that are looked at, at the same time: so many may hang before others are not looked at either."""
@@ -50,25 +61,29 @@ class RulesReaders:
 class Followed:
     """The rules of one file, for all services that name it."""
 
-    def __init__(self, file: RulesFile, readers: RulesReaders, unknown: Callable[[], None]) -> None:
-        """Begin with no rules; unknown() is called when a change sets variables that are not allowed yet."""
+    def __init__(self, file: RulesFile, readers: RulesReaders, ask: Callable[[], None]) -> None:
+        """Begin with no rules; ask() is called when the file sets variables that are not allowed yet.
+
+        What comes of that, answer() says.
+        """
         self.file = file
-        self.rules: RuleTable | None = None
-        self.allowed: frozenset[bytes] = frozenset()
+        self.rules: Rules | None = None
         self.problem: str | None = None
         """Why what is in the file now is not in force."""
         self._readers = readers
-        self._unknown = unknown
-        self._sure = False
-        """Whether there is no need to look as long as nothing is reported."""
-        self._looked = -math.inf
+        self._ask = ask
+        self._allowed: frozenset[bytes] = frozenset()
+        self._watched = False
+        """Whether each change of the file is reported."""
+        self._due = -math.inf
+        """When to look, if no change is reported before."""
         self._seen: Seen | None = None
-        self._table: RuleTable | None = None
-        """The last version that could be read."""
-        self._asked: RuleTable | None = None
-        """The version whose variables were asked for last."""
         self._broken: str | None = None
         """What is wrong with the version that was seen last."""
+        self._table: RuleTable | None = None
+        """The last version that could be read."""
+        self._asked: asyncio.Future[str] | None = None
+        """While variables are asked for: gets why they are not allowed, or nothing."""
         self._looking: asyncio.Task[None] | None = None
         self._answered: asyncio.Future[None] | None = None
         """Done when the look under way is over, or hangs."""
@@ -82,21 +97,26 @@ class Followed:
         self._readers.watcher.check()
         if self._answered is not None:
             return self._answered.done()
-        return self._sure or time.monotonic() - self._looked < INTERVAL
+        return time.monotonic() < self._due
+
+    @property
+    def busy(self) -> bool:
+        """Whether the file is being read, so that clients had better wait."""
+        return self._answered is not None and not self._answered.done()
+
+    async def read(self) -> None:
+        """Wait until the file is not being read any more, or hangs."""
+        if self._answered is not None:
+            await asyncio.shield(self._answered)
 
     async def refresh(self) -> None:
-        """Look at the file, and put it in force if it has changed.
-
-        Returns after HUNG_AFTER; after twice that, if the file changes meanwhile.
-        """
-        looks = 1
-        if self._answered is not None:  # that look began before this call, and may be too early
-            self._readers.watcher.check()
-            looks = 2
+        """Look at the file, and put it in force if it has changed; returns within MAX_WAIT seconds."""
+        if self._answered is not None:
+            await self.read()
+            if self.fresh:
+                return  # or else that look began before this call, and was too early
         self.look()
-        while self._answered is not None and looks:
-            looks -= 1
-            await asyncio.shield(self._answered)
+        await self.read()
 
     def look(self) -> None:
         """Begin to look at the file, unless that is under way."""
@@ -106,12 +126,21 @@ class Followed:
             self._looking = loop.create_task(self._look(self._answered))
 
     def allow(self, names: frozenset[bytes]) -> None:
-        """Let the rules set these variables."""
-        if names != self.allowed:
-            self.allowed = names
-            self._asked = None
-            if self._table is not None:
-                self._put_in_force(self._table)
+        """Let the rules set these variables, and no others."""
+        self._allowed = names
+        if self._table is None:
+            return
+        missing = self._missing(self._table)
+        if self._asked is not None:
+            if not missing:
+                self.answer("")
+        elif missing or self.rules is not self._table:
+            self.look()
+
+    def answer(self, why_not: str) -> None:
+        """Wait no more for variables that were asked for: allowed by now, or not, and why."""
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_result(why_not)
 
     def changed(self, *, finished: bool) -> None:
         """Take note that another file may be there; what is still written to has a moment to be closed."""
@@ -136,25 +165,29 @@ class Followed:
         watcher = self._readers.watcher
         look_under_way, queue = watcher.begin()
         trail = None
-        self._sure = False
+        self._watched = False
+        self._due = math.inf
         try:
             sight = await self._see(queue, answered)
             trail = sight.trail
+            self._watched = trail.complete
             await self._use(sight)
         except (OSError, ConfigError) as problem:
-            self._failed(_describe(problem))
+            self._failed(_describe(problem), INTERVAL)
         except Exception as bug:  # noqa: BLE001 - the event loop's handler reports it
             context = {"message": f"looking at {self.file.path}", "exception": bug}
             asyncio.get_running_loop().call_exception_handler(context)
-            self._failed("internal error")
+            self._failed("internal error", INTERVAL)
         finally:
             too_early = watcher.end(look_under_way, self, trail)
-            self._looked = time.monotonic()
+            if not self._watched:
+                self._due = min(self._due, time.monotonic() + INTERVAL)
             self._looking = self._answered = None
             if self._forgotten:
                 watcher.forget(self)
             elif too_early:
-                self.look()
+                self._due = -math.inf
+                self.changed(finished=False)  # for the case that nobody connects
             if not answered.done():
                 answered.set_result(None)
 
@@ -174,11 +207,11 @@ class Followed:
         self._seen = sight.seen
         if sight.content is not None:
             await self._parse(sight.content)
-        self._sure = sight.trail.complete
         if self._broken is not None:
             self._failed(self._broken)
         elif self._table is not None:
-            self._put_in_force(self._table)
+            why = await self._ask_for_variables(self._table)
+            self._put_in_force(self._table, why)
 
     async def _parse(self, content: bytes) -> None:
         parse = partial(PARSERS[self.file.kind], content, self.file.path)
@@ -189,18 +222,36 @@ class Followed:
         else:
             self._broken = None
 
-    def _put_in_force(self, table: RuleTable) -> None:
-        if not table.variables() <= self.allowed:
-            if table is not self._asked:
-                self._asked = table
-                self._unknown()
+    def _missing(self, table: RuleTable) -> frozenset[bytes]:
+        return table.variables() - self._allowed
+
+    async def _ask_for_variables(self, table: RuleTable) -> str:
+        """Have the variables of a version allowed that are not; return why they are not, if they are not."""
+        if not self._missing(table):
+            return ""
+        self._asked = asyncio.get_running_loop().create_future()
+        self._ask()
+        await asyncio.wait({self._asked}, timeout=NAMES_TIMEOUT)
+        why = self._asked.result() if self._asked.done() else f"no answer within {NAMES_TIMEOUT:g} s"
+        self._asked = None
+        return why
+
+    def _put_in_force(self, table: RuleTable, why: str = "") -> None:
+        """Put a version in force: of rules whose variables are not allowed, only that they let nobody in."""
+        missing = self._missing(table)
+        if missing:
+            self.rules = Restricted(table, self._allowed)
+            names = b" ".join(sorted(missing)).decode("utf-8", "surrogateescape")
+            why = why or "the file has changed since"
+            self._failed(f"it sets variables that are not allowed yet ({why}): {names}", ASK_AGAIN)
         elif table is not self.rules or self.problem is not None:
             self.rules = table
             self.problem = None
-            events.rules_loaded(self._readers.log, self.file.path, len(table), watched=self._sure)
+            events.rules_loaded(self._readers.log, self.file.path, len(table), watched=self._watched)
 
-    def _failed(self, reason: str) -> None:
-        """Leave the rules as they are; say why, once."""
+    def _failed(self, reason: str, again: float = math.inf) -> None:
+        """Leave the rules as they are; say why, once. Look again after so many seconds at the latest."""
+        self._due = min(self._due, time.monotonic() + again)
         if reason != self.problem:
             self.problem = reason
             events.rules_load_failed(self._readers.log, self.file.path, reason)

@@ -1,6 +1,8 @@
 """All rules files that services name: each is followed once, whoever shares it."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
@@ -12,33 +14,48 @@ from ucspid.plan import Service as Settings
 class RulesFiles:
     """The rules files of the plan in force."""
 
-    def __init__(self, log: FilteringBoundLogger, unknown: Callable[[], None]) -> None:
-        """Begin without files; unknown() is called when one sets variables that are not allowed yet."""
+    def __init__(self, log: FilteringBoundLogger, ask: Callable[[int], None]) -> None:
+        """Begin without files.
+
+        ask() has the variables allowed that the file of a service, by its number, sets: allow() or
+        refuse() says what came of it.
+        """
         self._readers = RulesReaders(log)
-        self._unknown = unknown
+        self._ask = ask
         self._followed: dict[RulesFile, Followed] = {}
+        self._services: dict[RulesFile, dict[int, str]] = {}
+        """By file: the numbers and names of the services that name it."""
 
     @property
     def descriptors(self) -> set[int]:
         """What is open for all of them together."""
         return self._readers.watcher.descriptors
 
+    def status(self) -> list[dict[str, Any]]:
+        """Return for each file its path, the services that name it, and why it is not in force, if so."""
+        return [
+            {"path": file.path, "services": list(names.values()), "problem": self._followed[file].problem}
+            for file, names in self._services.items()
+        ]
+
     def follow(self, file: RulesFile) -> Followed:
         """Return the rules of a file, the same for all services that name it."""
         if file not in self._followed:
-            self._followed[file] = Followed(file, self._readers, self._unknown)
+            self._followed[file] = Followed(file, self._readers, partial(self._ask_for, file))
         return self._followed[file]
 
-    def change(self, services: Iterable[Settings]) -> None:
-        """Follow the files of these services, and no others.
+    def change(self, services: Iterable[tuple[int, Settings]]) -> None:
+        """Follow the files of these services, given with their numbers, and no others.
 
         Their rules may set what the launchers of all services that name a file know of.
         """
         allowed: dict[RulesFile, frozenset[bytes]] = {}
-        for service in services:
+        self._services = {}
+        for number, service in services:
             if isinstance(service.rules, RulesFile):
-                names = frozenset(name.encode("utf-8", "surrogateescape") for name in service.rule_env)
+                names = encoded(service.rule_env)
                 allowed[service.rules] = names & allowed.get(service.rules, names)
+                self._services.setdefault(service.rules, {})[number] = service.name
         for file in self._followed.keys() - allowed:
             self._followed.pop(file).forget()
         for file, names in allowed.items():
@@ -46,3 +63,24 @@ class RulesFiles:
             followed.allow(names)
             if not followed.fresh:
                 followed.look()
+
+    def allow(self, file: RulesFile, names: Iterable[str]) -> None:
+        """Let the rules of a file set these variables, of which all launchers know by now."""
+        if file in self._followed:
+            self._followed[file].allow(encoded(names))
+            self._followed[file].answer("")
+
+    def refuse(self, file: RulesFile, reason: str) -> None:
+        """Say why the rules of a file may set no further variables."""
+        if file in self._followed:
+            self._followed[file].answer(reason)
+
+    def _ask_for(self, file: RulesFile) -> None:
+        for number in self._services.get(file, ()):
+            self._ask(number)
+            return
+
+
+def encoded(names: Iterable[str]) -> frozenset[bytes]:
+    """Return names of variables as a rules file has them."""
+    return frozenset(name.encode("utf-8", "surrogateescape") for name in names)

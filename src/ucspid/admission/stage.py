@@ -1,4 +1,4 @@
-"""What a stage of admission is: it lets a connection go on, refuses it, or waits for the network first."""
+"""What a stage of admission is: it lets a connection go on, refuses it, or waits first."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from ucspid.plan import Service as Settings
 from ucspid.rules.rule import Rule, Rules
 
 if TYPE_CHECKING:
+    from ucspid.admission.rules_file import Followed
     from ucspid.lookup.names import Names
 
-DENIED = "denied"
 NO_RULES = "no_rules"
 CLOSED = "closed"
 TIMED_OUT = "timed_out"
 BUG = "internal_error"
-"""Reasons of refusals beside those of limits.Refusal: a rule; a rules file that could never be read;
+"""Reasons of refusals beside those of limits.Refusal and of rules: a rules file that could never be read;
 a service that goes; a stage that is late; a bug of ours."""
 
 
@@ -41,7 +41,7 @@ class Stage(Protocol):
     """One decision on a connection."""
 
     def enter(self, connection: Connection) -> Outcome | Coroutine[None, None, Outcome]:
-        """Decide at once, or return what decides once the network has answered.
+        """Decide at once, or return what decides later: once the network has answered, say.
 
         A coroutine must end by connection.deadline with what it has by then. It holds no
         session's slot while it waits.
@@ -57,6 +57,8 @@ class Resources:
     names: "Names | None"
     rules: Callable[[], Rules | None] | None
     """Returns the rules as they are now; None where the service has none."""
+    followed: "Followed | None" = None
+    """The file that the rules are from, if they are from one."""
 
 
 Make = Callable[[Resources], Stage | None]
@@ -71,7 +73,7 @@ def denied(rule: Rule, settings: Settings) -> bool:
 
 def refusal_of(rule: Rule) -> Refused:
     """Return the refusal of a client whom a rule denies."""
-    return Refused(DENIED, rule.message or "", rule)
+    return Refused(rule.refusal, rule.message or "", rule)
 
 
 DEFAULT = "default"

@@ -56,7 +56,16 @@ def _services(status: dict[str, Any]) -> list[str]:
     ]
     lines = table(header, rows, right=range(2, 8))
     why = [line for service in status["services"] for line in _reasons(service)]
+    why += [line for file in status["rules_files"] if file["problem"] for line in _not_in_force(file)]
     return [*lines, *(["", *why] if why else [])]
+
+
+def _not_in_force(file: dict[str, Any]) -> list[str]:
+    """Return why what is in a rules file now does not hold for its services."""
+    problem, *others = file["problem"].splitlines()
+    more = f" (and {len(others)} more)" if others else ""
+    text = f"{', '.join(file['services'])}: {file['path']} is not in force as it is now: {problem}{more}"
+    return textwrap.wrap(text, WIDTH, subsequent_indent=_GAP, break_long_words=False)
 
 
 def _reasons(service: dict[str, Any]) -> list[str]:

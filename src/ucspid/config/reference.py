@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ucspid.config import schema
-from ucspid.config.environment import DEFAULT_PATH, MAX_BYTES
+from ucspid.config.environment import DEFAULT_PATH
 from ucspid.config.forms import Form
 from ucspid.config.positions import MAX_DEPTH, MAX_NODES
 from ucspid.config.ruleforms import Said
@@ -28,6 +28,7 @@ from ucspid.config.shapes import (
     record,
 )
 from ucspid.errors import EXIT_USAGE
+from ucspid.policy.environ import MAX_PROGRAM
 from ucspid.rules.bounds import MAX_VARIABLE_BYTES
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -99,7 +100,7 @@ What is said of the connection (PROTO, TCPREMOTEIP and the like) wins over all o
 rule sets wins over that. A PATH that a rule sets is for the program; the program itself is not searched in
 it.
 
-Arguments, environment and the names of variables that rules set may take {MAX_BYTES} bytes together, with
+Arguments, environment and the names of variables that rules set may take {MAX_PROGRAM} bytes together, with
 four for each besides. The variables of one rule may take {MAX_VARIABLE_BYTES}.
 
 ## Resource limits

@@ -9,7 +9,7 @@ from typing import Any
 
 from ucspid.config import schema
 from ucspid.config.access import Access, rule_names
-from ucspid.config.environment import fixed_environment, too_long
+from ucspid.config.environment import fixed_environment
 from ucspid.config.forms import Account, Form
 from ucspid.config.identities import NOBODY, Identities, Numbers
 from ucspid.config.listeners import Listeners
@@ -18,6 +18,7 @@ from ucspid.config.profiles import Profiles
 from ucspid.config.programs import Programs, Wanted, candidates
 from ucspid.config.settings import Place, Settings
 from ucspid.plan import Address, Log, Plan, RulesFile, Service
+from ucspid.policy.environ import too_long
 from ucspid.profile import Profile
 
 MAX_SOCKET_PATH = 107

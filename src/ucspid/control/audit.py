@@ -192,7 +192,7 @@ def _service(sessions: Sessions) -> list[str]:
     """Count a service's books again."""
     limits = sessions.limits
     found = limits.differences()
-    missing = sessions.counts.open - limits.live
+    missing = sessions.counts.open - sessions.live
     if missing:
         found.append(f"{missing} connections were accepted that are in no other count")
     if sessions.unknown:

@@ -63,6 +63,7 @@ class MasterLink:
             "stderr": self._stderr_pipe,
             "listeners": self._listeners,
             "plan": self._plan,
+            "allow": self._allow,
             "launcher_gone": self._launcher_gone,
             "drain": self._drain,
             "handover": self._handover,
@@ -87,9 +88,9 @@ class MasterLink:
         """Ask for a launcher to be replaced."""
         self._note(wire.NOTE_BROKEN, number)
 
-    def reload_for_rules(self) -> None:
-        """Ask for a reload that nobody waits for."""
-        self._note(wire.NOTE_RELOAD)
+    def allow_variables(self, service: int) -> None:
+        """Have the launchers allow the variables that the rules file of a service sets."""
+        self._note(wire.NOTE_VARIABLES, service)
 
     def settled(self) -> None:
         """Say that no connection is on its way any more that has met an earlier plan."""
@@ -195,6 +196,15 @@ class MasterLink:
             service = services.get(pipe.service)
             if service is not None:
                 pipe.follow(service.settings.stderr_rate, service.sessions if known else None)
+
+    def _allow(self, order: dict[str, Any], descriptors: list[int]) -> None:
+        file = plan.RulesFile(path=order["path"], kind=order["kind"])
+        if descriptors:
+            with os.fdopen(descriptors[0], "rb") as memory:
+                memory.seek(0)
+                self.server.services.rules_files.allow(file, json.load(memory))
+        else:
+            self.server.services.rules_files.refuse(file, order["reason"])
 
     def _launcher_gone(self, order: dict[str, Any], _descriptors: list[int]) -> None:
         self.server.launchers.lose(order["number"])

@@ -42,13 +42,13 @@ class Services:
         self,
         log: FilteringBoundLogger,
         counters: Counters,
-        unknown_variables: Callable[[], None],
+        allow_variables: Callable[[int], None],
         slot_released: Callable[[], None],
     ) -> None:
         """Begin with none.
 
-        unknown_variables() is called when a rules file sets variables that launchers do not know,
-        slot_released() when a slot is free of a service that is not in the plan.
+        allow_variables() is called when the rules file of a service, by its number, sets variables that
+        launchers do not know, slot_released() when a slot is free of a service that is not in the plan.
         """
         self.by_number: dict[int, Service] = {}
         self.retired: dict[tuple[int, str], Sessions] = {}
@@ -59,7 +59,7 @@ class Services:
         self.reserve = Reserve()
         self._log = log
         self._counters = counters
-        self.rules_files = RulesFiles(log, unknown_variables)
+        self.rules_files = RulesFiles(log, allow_variables)
         self._slot_released = slot_released
         self._planned: dict[int, Planned] = {}
         self._endings: Mapping[tuple[int, str], plan.Ending] = {}
@@ -70,7 +70,7 @@ class Services:
     @property
     def live(self) -> int:
         """How many connections there are: sessions, and those on their way to be one."""
-        return sum(sessions.limits.live for sessions in self.all_sessions())
+        return sum(sessions.live for sessions in self.all_sessions())
 
     def all_sessions(self) -> list[Sessions]:
         """Return the sessions of each service: of those of the plan, and of those that have only sessions."""
@@ -96,7 +96,7 @@ class Services:
         self._endings = endings
         self._planned = {number: self._planned[number] for number in kept}
         self._planned |= {item.number: item for item in changed}
-        self.rules_files.change(item.settings for item in self._planned.values())
+        self.rules_files.change((item.number, item.settings) for item in self._planned.values())
         for number in self.by_number.keys() - self._planned:
             self._retire(self.by_number.pop(number))
         for old in self.by_number.values():

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class LoopMaster(LauncherMaster, Protocol):
     """What the loop may ask of the master."""
 
-    def reload_for_rules(self) -> None:
-        """Ask for a reload: a rules file sets variables that launchers do not know of yet."""
+    def allow_variables(self, service: int) -> None:
+        """Have the launchers allow the variables that the rules file of a service sets."""
 
     def settled(self) -> None:
         """Say that no connection is on its way any more that has met an earlier plan."""
@@ -52,7 +52,7 @@ class Server:
         Without names no service may want any looked up. now is seconds of the epoch: see Before.
         """
         self.draining = False
-        self.services = Services(log, counters, master.reload_for_rules, self._slot_released)
+        self.services = Services(log, counters, master.allow_variables, self._slot_released)
         self.before = Before(self.services.owner, counters, log, now)
         self.launchers = Launchers(log, master, self.before, self._heard)
         self.opening = Opening(self.services, self.launchers, self.before, log)

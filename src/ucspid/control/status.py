@@ -44,6 +44,7 @@ async def status(link: "MasterLink", config: str, began: float) -> dict[str, Any
             for service in server.services.by_number.values()
             for listener in service.acceptor.listeners
         ],
+        "rules_files": server.services.rules_files.status(),
         "totals": _totals(server, services),
     }
 
@@ -89,7 +90,7 @@ def _service(sessions: Sessions, max_connections: int, state: str) -> dict[str, 
     counts = sessions.counts
     return {
         "name": sessions.name,
-        "live": sessions.limits.live,
+        "live": sessions.live,
         "max_connections": max_connections,
         "accepted": counts.accepted,
         "served": counts.served,

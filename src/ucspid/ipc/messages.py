@@ -8,7 +8,7 @@ loop     -> launcher: START (with one descriptor), SIGNAL, LIST, LEAVE
 launcher -> loop:     packets of one or more reports (STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO)
 master   -> loop:     JSON (see master.loop_process)
 loop     -> master:   notes: NOTE_READY, NOTE_TAKEN, NOTE_SETTLED, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD,
-                      NOTE_UPGRADE
+                      NOTE_UPGRADE, NOTE_VARIABLES
 """
 
 import struct
@@ -56,9 +56,10 @@ STATUS_UNKNOWN = -1
 NOTE_HEAD = struct.Struct("<B3xIQ")
 """kind, number, token: a plan is taken (its generation), more launchers are wanted (profile),
 a launcher is broken (its number), a reload is wanted (its token), all is loaded (VERSION),
-an upgrade is wanted (its token), no connection that met an earlier plan is on its way (generation)."""
+an upgrade is wanted (its token), no connection that met an earlier plan is on its way (generation),
+the rules file of a service sets new variables (its number)."""
 NOTE_TAKEN, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD, NOTE_READY, NOTE_UPGRADE = 64, 65, 66, 67, 68, 69
-NOTE_SETTLED = 70
+NOTE_SETTLED, NOTE_VARIABLES = 70, 71
 
 
 MAX_CHUNK = 32 * 1024

@@ -3,11 +3,11 @@
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, astuple, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, astuple, dataclass, field, replace
 from typing import ClassVar
 
-from ucspid.errors import ResourceError
+from ucspid.errors import ConfigError, ResourceError
 from ucspid.ipc import counters
 from ucspid.linux.memfd import sealed_memory
 from ucspid.master import log_pipes
@@ -17,7 +17,8 @@ from ucspid.master.listeners import Key, Listening, keys, open_control, open_lis
 from ucspid.master.log_pipes import LogPipe, PipeKey, pipe_key
 from ucspid.master.programs import Program, program
 from ucspid.master.upgrade_state import HoldingsState, ProfileState, plan_of_other_code
-from ucspid.plan import Address, Plan, Service
+from ucspid.plan import Address, Plan, RulesFile, Service
+from ucspid.policy.environ import too_long
 from ucspid.profile import Profile
 
 StartProfile = Callable[[Profile, list[Program], str], ProfileLaunchers]
@@ -143,6 +144,12 @@ class Holdings:
             for launcher in list(profile.launchers.values()):
                 yield profile, launcher
 
+    def kill_launcher(self, number: int) -> None:
+        """Kill the process of a launcher, if there is one of this number; another is started."""
+        for profile, launcher in self.all_launchers():
+            if launcher.number == number:
+                profile.kill(launcher)
+
     def acquire(self, plan: Plan, acquired: Acquired, start: StartProfile) -> None:
         """Bind what the plan listens on, and start launchers for new profiles. Raises ResourceError."""
         if len(self._numbers.keys() | {service.name for service in plan.services}) >= counters.ROWS:
@@ -237,6 +244,36 @@ class Holdings:
         """Close a pipe into which nobody writes any more."""
         self.ended.remove(pipe)
         pipe.close()
+
+    def rules_file(self, service: int) -> RulesFile | None:
+        """Return the rules file of a service in the plan, by the service's number; None if it has none."""
+        for item in () if self.plan is None else self.plan.services:
+            if isinstance(item.rules, RulesFile) and self._numbers.get(item.name) == service:
+                return item.rules
+        return None
+
+    def allow_variables(self, file: RulesFile, names: Iterable[str]) -> frozenset[str]:
+        """Let all services whose rules are in a file have these variables set by rules, too.
+
+        Return all those that each of them allows then. Raises ConfigError if they are too many.
+        """
+        assert self.plan is not None
+        services = []
+        allowed: list[frozenset[str]] = []
+        for service in self.plan.services:
+            if service.rules == file:
+                rule_env = {*service.rule_env, *names}
+                if why := too_long(service.argv, service.env, rule_env):
+                    raise ConfigError([f"{service.name}: {why}"])
+                service = replace(service, rule_env=tuple(sorted(rule_env)))  # noqa: PLW2901
+                allowed.append(frozenset(rule_env))
+            services.append(service)
+        self.plan = replace(self.plan, services=tuple(services))
+        for profile, launchers in self.profiles.items():
+            launchers.set_programs(
+                self._programs(self.plan, profile, self.stderr), _names(self.plan, profile)
+            )
+        return frozenset.intersection(*allowed) if allowed else frozenset()
 
     def release_old(self) -> None:
         """Close the listeners that the plan in force does not have."""

@@ -242,7 +242,7 @@ class LoopLink:
             self._handover = sealed_memory("ucspid-handover", HANDOVER_SIZE)
         except OSError:
             self._handover = None  # rates begin anew then
-        self._tell("leave", () if self._handover is None else (self._handover,))
+        self.tell("leave", () if self._handover is None else (self._handover,))
         self._leave_timer = self._poller.call_in(LEAVE_TIMEOUT, self.kill)
 
     def _let_go_of_handover(self) -> None:
@@ -253,7 +253,7 @@ class LoopLink:
     def _tell_handover(self) -> None:
         """Pass on what the loop of before has left, which the next reads once, and checks."""
         if self._handover is not None:
-            self._tell("handover", (self._handover,))
+            self.tell("handover", (self._handover,))
             self._let_go_of_handover()
 
     def kill(self) -> None:
@@ -285,7 +285,7 @@ class LoopLink:
 
     def launcher_gone(self, number: int) -> None:
         """Tell that a launcher has left."""
-        self._tell("launcher_gone", number=number)
+        self.tell("launcher_gone", number=number)
 
     def drain(self, *, at_once: bool) -> None:
         """Have it accept nothing more, and let or make its sessions end."""
@@ -295,11 +295,11 @@ class LoopLink:
             self._replacing = False
             if self._successor is not None:
                 self._successor.kill()
-        self._tell("drain", at_once=at_once)
+        self.tell("drain", at_once=at_once)
 
     def reloaded(self, token: int, **answer: Any) -> None:
         """Answer a reload that a control client asked for."""
-        self._tell("reloaded", token=token, **answer)
+        self.tell("reloaded", token=token, **answer)
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Have an event logged; it waits while there is no loop, or one that does not listen."""
@@ -322,7 +322,7 @@ class LoopLink:
         del self._events[:told]
         self._watch(process)
 
-    def _tell(self, order: str, descriptors: tuple[int, ...] = (), **fields: Any) -> None:
+    def tell(self, order: str, descriptors: tuple[int, ...] = (), **fields: Any) -> None:
         """Give an order to a process that has been told the first ones."""
         if self._process is not None and self._process.told_first:
             with self._telling(self._process):

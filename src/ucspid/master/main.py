@@ -25,6 +25,7 @@ from ucspid.master.poller import Poller, Timer
 from ucspid.master.programs import Program
 from ucspid.master.reaper import Reaper
 from ucspid.master.reload import Reload
+from ucspid.master.rule_variables import RuleVariables
 from ucspid.master.settling import Settling
 from ucspid.master.truncate import beginning, say, short
 from ucspid.master.upgrade import Upgrade
@@ -74,6 +75,7 @@ class Master:
         self._launcher_numbers = itertools.count(1 if state is None else state.next_launcher)
         self._profile_numbers = itertools.count(1 if state is None else state.next_profile)
         self._upgrade = Upgrade(self, config, self._children, self._poller, self._reload_ended)
+        self._variables = RuleVariables(self._held, self._loop, self._children, self._poller)
         self._upgraded = None if state is None else (state.version, state.upgrade_tokens)
         """From which version, and the control clients who wait for it, until the new loop serves."""
         self._stop_timer: Timer | None = None
@@ -190,25 +192,21 @@ class Master:
             self.log("error", "launcher_refused", services=profile.names, reason=reason)
 
     def loop_note(self, kind: int, number: int, token: int) -> None:
-        """Take a note of the loop's, which is not trusted: it may have been subverted.
-
-        Raises WireError for what no loop asks.
-        """
-        if kind == wire.NOTE_TAKEN and number == self._loop.generation:
-            self._plan_taken()
-        elif kind == wire.NOTE_SETTLED and number == self._loop.generation:
-            self._settling.settled()
+        """Take a note of the loop's, which is not trusted. Raises WireError for what no loop asks."""
+        if kind in (wire.NOTE_TAKEN, wire.NOTE_SETTLED):
+            if number == self._loop.generation:
+                (self._plan_taken if kind == wire.NOTE_TAKEN else self._settling.settled)()
         elif kind == wire.NOTE_MORE:
             self._more_launchers(number)
         elif kind == wire.NOTE_BROKEN:
-            for profile, launcher in self._held.all_launchers():
-                if launcher.number == number:
-                    profile.kill(launcher)
+            self._held.kill_launcher(number)
         elif kind == wire.NOTE_RELOAD:
             self._begin_reload(self._clients(token, self._again or []))
         elif kind == wire.NOTE_UPGRADE:
             self._begin_upgrade(self._clients(token, self._upgrade.tokens))
-        elif kind != wire.NOTE_TAKEN:
+        elif kind == wire.NOTE_VARIABLES:
+            self._variables.want(number)
+        else:
             raise WireError(f"it sent a note of kind {kind}")
 
     def _clients(self, token: int, waiting: list[int]) -> list[int]:
@@ -373,6 +371,7 @@ class Master:
 
     def _cancel_reload(self) -> None:
         """Let go of what was acquired for a plan that will not be."""
+        self._variables.cancel()
         if self._reload is not None:
             self._reload.cancel()
             self._reload = None

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 
 import ucspid.launcher
+from ucspid.plan import Plan, RulesFile
 
 PYTHON = [sys.executable, "-I", "-X", "utf8"]
 """Every process of the daemon: names of files, arguments and environments are UTF-8 in any locale."""
@@ -13,6 +14,7 @@ PYTHON = [sys.executable, "-I", "-X", "utf8"]
 _LOOP = ["-m", "ucspid.loop"]
 _LAUNCHER = ["-S", os.path.abspath(os.path.join(ucspid.launcher.__path__[0], "__main__.py"))]
 _READER = ["-m", "ucspid.config"]
+_RULES_READER = ["-m", "ucspid.config.rule_variables"]
 _TRIAL = ["-m", "ucspid.master.trial"]
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 _OUT_OF_THE_WAY = 64
@@ -37,6 +39,15 @@ def start_reader(config: str, output: int, errors: int, progress: int) -> int:
     """
     descriptors = {1: output, 2: errors, 3: progress}
     return _start([*_READER, config, "3"], descriptors, os.environ, session=True)
+
+
+def start_rules_reader(file: RulesFile, plan: Plan, output: int, errors: int, progress: int) -> int:
+    """Start a reader of a rules file, as start_reader() does, which takes the rights of the event loop."""
+    groups = "-" if plan.groups is None else ",".join(map(str, plan.groups))
+    numbers = ["-" if number is None else str(number) for number in (plan.uid, plan.gid)]
+    descriptors = {1: output, 2: errors, 3: progress}
+    arguments = [*_RULES_READER, file.path, file.kind, *numbers, groups, "3"]
+    return _start(arguments, descriptors, _ENVIRONMENT, session=True)
 
 
 def start_trial(state: int, counts: int, config: str, output: int, errors: int, progress: int) -> int:

@@ -15,7 +15,7 @@ class State(enum.StrEnum):
     ACCEPTED = "accepted"
     """The stages of admission decide on it; none of them waits."""
     PENDING = "pending"
-    """A stage waits for the network, within the connection's deadline."""
+    """A stage waits for the network or a rules file, within the connection's deadline."""
     QUEUED = "queued"
     """Admitted; waits for a session's slot, or for a launcher."""
     HANDED = "handed"

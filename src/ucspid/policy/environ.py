@@ -11,13 +11,18 @@ What is not known is not set. Addresses are plain: an IPv4-mapped one is shown a
 UCSPID_CONN_ID is the connection's number in the log, in hexadecimal.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Literal
 
 from ucspid.policy.client_facts import NOTHING, Found
 
 Dialect = Literal["tcp", "tcp6", "systemd"]
+
+MAX_PROGRAM = 96 << 10
+"""What arguments and environment of one service may take together: one message to a launcher."""
+_LENGTH = 4
+"""Bytes that such a message takes for each text besides the text."""
 
 _TCP = (
     "PROTO",
@@ -86,3 +91,16 @@ def _names(found: Found, *, twice: bool) -> bytes:
             if twice:
                 told += b"\0TCP6%b=%b" % (name, value)
     return told if found.info is None else told + b"\0TCPREMOTEINFO=" + found.info
+
+
+def too_long(argv: Sequence[str], env: Sequence[tuple[str, str]], rule_env: Collection[str]) -> str | None:
+    """Return why arguments and environment of a service are too long for a launcher; None if they are not.
+
+    rule_env are the names of the variables that rules may set.
+    """
+    texts = [*argv, *(f"{name}={value}" for name, value in env), *rule_env]
+    length = sum(len(text.encode("utf-8", "surrogateescape")) + _LENGTH for text in texts)
+    if length <= MAX_PROGRAM:
+        return None
+    names = ", with the names of the variables that rules set," if rule_env else ""
+    return f"arguments and environment{names} take {length} bytes together, at most {MAX_PROGRAM} are allowed"

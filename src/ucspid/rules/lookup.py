@@ -41,6 +41,7 @@ class RuleTable:
         self._info_and_host_keys = False
         self._info_addresses: set[bytes] = set()
         self._known: dict[bytes, _Action] = {}
+        self._variables: set[bytes] = set()
 
     def add(self, record: Record) -> None:
         """Add a rule after the others. Raises ValueError if its data is garbage or too large."""
@@ -49,6 +50,7 @@ class RuleTable:
             action = self._known[record.data] = decode(record.data)
             if why := too_large(action[1]):
                 raise ValueError(why)
+            self._variables.update(name for name, _value in action[1])
         number = len(self._keys)
         self._keys.append(record.key)
         self._lines.append(record.line)
@@ -73,7 +75,7 @@ class RuleTable:
 
     def variables(self) -> frozenset[bytes]:
         """Return the names of all variables that rules set."""
-        return frozenset(name for _verdict, env in self._known.values() for name, _value in env)
+        return frozenset(self._variables)
 
     def match(self, ip: str, host: bytes | None = None, info: bytes | None = None) -> Rule:
         """Return the rule for this client: allow with nothing set if none matches."""

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 from ucspid.plan import Rate
 
 Verdict = Literal["allow", "deny"]
+Refusal = Literal["denied", "no_rules"]
 Environment = tuple[tuple[bytes, bytes], ...]
 """Variables in the order in which they are to be set: the last of one name holds."""
 
@@ -16,7 +17,8 @@ class Rule:
 
     where is FILE:LINE, the name of a compiled file, or "default" where no rule matched.
     key is the address part of a tcprules rule as it is written or stored: empty for the rule
-    that matches everyone, None where no rule matched and for a rule in YAML.
+    that matches everyone, None where no rule matched and for a rule in YAML. refusal is the reason
+    that is counted for a client whom the rule denies: no_rules for one that cannot be carried out.
     """
 
     verdict: Verdict
@@ -26,6 +28,7 @@ class Rule:
     max_per_ip: int | None = None
     rate_per_ip: Rate | None = None
     message: str | None = None
+    refusal: Refusal = "denied"
 
 
 class Rules(Protocol):

@@ -98,7 +98,7 @@ class Service:
         self._shared = shared
         self._log = shared.log
         self._refusals = Refusals()
-        self._refreshing: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._apply()
 
     @property
@@ -108,7 +108,7 @@ class Service:
 
     @property
     def pending(self) -> list[Connection]:
-        """The connections that a stage makes wait for the network."""
+        """The connections that a stage makes wait."""
         return self._pipeline.pending
 
     def change(self, settings: Settings, pool: Pool, pool_turns: Turns) -> None:
@@ -138,7 +138,8 @@ class Service:
         elif settings.rules is not None:
             table = YamlRules(settings.rules, settings.default_action)
             rules = lambda: table  # noqa: E731 - as above
-        self._pipeline.change(Resources(settings, self.limits, self._shared.names, rules))
+        resources = Resources(settings, self.limits, self._shared.names, rules, self.followed)
+        self._pipeline.change(resources)
 
     # Connections in
 
@@ -151,7 +152,7 @@ class Service:
         self._pipeline.enter(connection)
 
     def pends(self, connection: Connection) -> None:
-        """Take note that a stage makes a connection wait for the network."""
+        """Take note that a stage makes a connection wait."""
         self.sessions.waiting.add(connection)
 
     def admitted(self, connection: Connection) -> None:
@@ -165,20 +166,19 @@ class Service:
             self.acceptor.enqueue(connection)
 
     def settled(self) -> None:
-        """Take note that a connection waits for the network no more: there is room for another."""
+        """Take note that a connection waits for a stage no more: there is room for another."""
         self.acceptor.reevaluate()
 
-    def refresh(self) -> None:
-        """Look whether the rules have changed, and go on then."""
-        if self._refreshing is None:
-            self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
+    def wait_for_rules(self) -> None:
+        """Go on when the rules file has been read."""
+        if self._reading is None and self.followed is not None:
+            self._reading = asyncio.get_running_loop().create_task(self._wait_for(self.followed))
 
-    async def _refresh(self) -> None:
+    async def _wait_for(self, followed: Followed) -> None:
         try:
-            if self.followed is not None:
-                await self.followed.refresh()
+            await followed.read()
         finally:
-            self._refreshing = None
+            self._reading = None
             self.acceptor.reevaluate()
 
     def start(self, connection: Connection) -> None:
@@ -248,11 +248,14 @@ class Service:
             events.connection_refused(self._log, self.settings, connection, refused.reason, refused.rule)
         elif self._refusals.untold == 1:
             asyncio.get_running_loop().call_later(self._refusals.ends - now, self.summarise)
+        waited = connection in self.sessions.waiting
         self.sessions.waiting.discard(connection)
         if self.sessions.earlier:
             self.sessions.passed(connection)
         if connection.slot is not None:
             self.sessions.release(connection.slot)
+        elif waited:
+            self.sessions.released()
 
     def dropped(self, remote: str, reason: str) -> None:
         """Count a connection that was accepted only to be closed, for want of descriptors."""

@@ -46,7 +46,7 @@ class Sessions:
         """The program, for events; empty for a service that the plan has no more."""
         self.by_number: dict[int, Connection] = {}
         self.waiting: set[Connection] = set()
-        """Connections that are no session yet, and wait: for the network, a slot or a launcher."""
+        """Connections that are no session yet, and wait: for a stage, a slot or a launcher."""
         self.released: Callable[[], None] = _nothing
         """Called when a slot was released, or a session has ended."""
         self.earlier: set[Connection] = set()
@@ -77,6 +77,11 @@ class Sessions:
     def drain_timeout(self) -> float:
         """Seconds that sessions may take to end by themselves when the daemon stops."""
         return self._ending.drain_timeout
+
+    @property
+    def live(self) -> int:
+        """How many connections there are: those that hold a slot, and those that wait without one yet."""
+        return self.limits.live + sum(connection.slot is None for connection in self.waiting)
 
     @property
     def unknown(self) -> int:

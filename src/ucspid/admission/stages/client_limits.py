@@ -24,7 +24,8 @@ class LimitsOfClient:
         rule = connection.rule
         if self._has_rules:
             limits = self._loosest if rule is None else limits_of(rule, self._settings)
-        slot = self._limits.admit(connection.ip, connection.began, limits, session=self._session)
+        session = self._session and not connection.waited
+        slot = self._limits.admit(connection.ip, connection.began, limits, session=session)
         if isinstance(slot, Refusal):
             return over_limit(slot, rule, self._settings)
         connection.slot = slot
