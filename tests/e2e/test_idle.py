@@ -1,9 +1,13 @@
 """A daemon that has nothing to do does nothing: no process of it wakes up."""
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from daemon import Daemon, running
 from faults import wait_while_alive
+from folders import public_folder
 
 IDLE = 3.0
 """Seconds for which nothing may wake up."""
@@ -23,14 +27,22 @@ def wake_ups(daemon: Daemon) -> dict[str, int]:
     return counts
 
 
-def test_an_idle_daemon_does_not_wake_up(tmp_path: Path) -> None:
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with public_folder() as path:
+        yield path
+
+
+def test_an_idle_daemon_does_not_wake_up(folder: Path) -> None:
+    (folder / "rules").write_text(":allow\n")
     services = {
         "echo": {"listen": "127.0.0.1:0", "program": ["cat"], "max_lifetime": "1s"},
         "full": {"listen": "127.0.0.1:0", "program": ["cat"], "max_connections": 1, "rate": "10/s"},
         "refused": {"listen": "127.0.0.1:0", "program": ["cat"], "rate": "1/h", "on_full": "refuse"},
+        "ruled": {"listen": "127.0.0.1:0", "program": ["cat"], "rules": str(folder / "rules")},
         "noisy": {"listen": "127.0.0.1:0", "program": ["sh", "-c", "seq 1000 >&2; printf end >&2"]},
     }
-    with running(tmp_path, {"services": services}) as daemon:
+    with running(folder, {"services": services}) as daemon:
         for name in services:
             for _ in range(3):
                 daemon.talk(name)

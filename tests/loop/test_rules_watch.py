@@ -298,6 +298,45 @@ async def test_watches_are_given_back(case: Case) -> None:
 
 
 @following
+async def test_another_directory_on_the_way_may_be_as_busy_as_it_likes(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (case.folder / "way").mkdir()
+    (case.folder / "way" / "last").mkdir()
+    followed = await case.loaded("way/last/rules")
+    monkeypatch.setattr(Inotify, "read", lambda _queue: pytest.fail("it was woken up"))
+    for folder in (case.folder, case.folder / "way"):
+        write(folder / "other")
+        (folder / "other").rename(folder / "another")
+        (folder / "another").unlink()
+        (folder / "below").mkdir()
+        (folder / "below").rmdir()
+    await until_looked(followed)
+    assert fresh(followed)
+
+
+@following
+async def test_a_directory_on_the_way_that_moves_or_goes_is_a_change(case: Case) -> None:
+    deep = case.folder / "one" / "two" / "three"
+    for moved in ("one", "one/two", "one/two/three"):
+        deep.mkdir(parents=True)
+        followed = await case.loaded("one/two/three/rules")
+        (case.folder / moved).rename(case.folder / "away")
+        assert not fresh(followed)
+        await followed.refresh()
+        assert problem(followed) == "No such file or directory"
+        (case.folder / "away").rename(case.folder / moved)
+        await is_in_force(followed, "allow")
+        shutil.rmtree(case.folder / "one")
+        assert not fresh(followed)
+        await followed.refresh()
+        deep.mkdir(parents=True)
+        write(deep / "rules")
+        await is_in_force(followed)
+        shutil.rmtree(case.folder / "one")
+
+
+@following
 async def test_a_busy_directory_wakes_the_loop_up_once_in_a_while_only(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,10 +1,11 @@
 """Which changes in the file system may make another file stand at a path, as inotify(7) reports them.
 
-A path is watched as a whole: each directory on it for the name that comes next, through symbolic
-links, and the file itself. So a file that is renamed into place, a link that points elsewhere, and
-a directory that appears later are all seen. The kernel queues an event before the system call
-returns that makes it: whoever looks at the queue after accept(2) knows of each change that was
-made before the client connected.
+A path is watched as a whole, through symbolic links: the file; the directory that it is in; those in
+which a link stands, or nothing yet; and of all other directories on it whether they move or go. So
+a file that is renamed into place, a link that points elsewhere, and a directory that appears later
+are all seen, and what else happens in a busy directory on the way, /tmp say, wakes nobody up. The
+kernel queues an event before the system call returns that makes it: whoever looks at the queue
+after accept(2) knows of each change that was made before the client connected.
 """
 
 import asyncio
@@ -31,15 +32,10 @@ they mattered to everybody."""
 MAX_MISSED = 1000
 """Events that are remembered during a look: of more it is taken that they mattered."""
 
-_DIRECTORY = (
-    inotify.CREATE
-    | inotify.DELETE
-    | inotify.MOVED_FROM
-    | inotify.MOVED_TO
-    | inotify.ATTRIB
-    | inotify.ONLY_DIRECTORY
-)
-_LAST_DIRECTORY = _DIRECTORY | inotify.CLOSE_WRITE
+_MOVES = inotify.MOVE_SELF | inotify.DELETE_SELF | inotify.ATTRIB | inotify.ONLY_DIRECTORY
+"""Of a directory on the way."""
+_NAMES = inotify.CREATE | inotify.DELETE | inotify.MOVED_FROM | inotify.MOVED_TO | inotify.ATTRIB
+_LAST_NAMES = _NAMES | inotify.CLOSE_WRITE
 _FILE = inotify.MODIFY | inotify.CLOSE_WRITE | inotify.ATTRIB | inotify.DELETE_SELF
 _WRITING = inotify.MODIFY | inotify.CREATE
 """Events after which a file may be half written."""
@@ -218,36 +214,46 @@ def follow(queue: Inotify | None, path: str) -> Trail:
 def _follow(queue: Inotify, path: str, places: set[Place]) -> bool:
     """Add the places of a path; return whether they are all. Raises OSError."""
     here = "/"
-    ahead = _names(path)
+    ahead = _split(path)
     links = 0
     while ahead:
         name = ahead.pop()
         if name == "..":
             here = os.path.dirname(here)
             continue
-        mask = _DIRECTORY if ahead else _LAST_DIRECTORY
-        places.add((queue.add(here, mask), os.fsencode(name)))
+        there = os.path.join(here, name)
+        target = _target(there)
+        if not ahead or target != "":
+            places.add((queue.add(here, _NAMES if ahead else _LAST_NAMES), os.fsencode(name)))
+            target = _target(there)  # as it is now that it is watched
         if not inotify.is_local(here):
             return False
-        there = os.path.join(here, name)
-        try:
-            target = os.readlink(there)
-        except OSError as problem:
-            if problem.errno in (errno.ENOENT, errno.ENOTDIR):
-                return True  # it is not there: it can but appear
-            if problem.errno != errno.EINVAL:
-                raise
-            here = there
-            continue
-        links += 1
-        if links > MAX_LINKS:
+        if target is None or links == MAX_LINKS:
             return True
-        here = "/" if target.startswith("/") else here
-        ahead += _names(target)
+        if target:
+            links += 1
+            here = "/" if target.startswith("/") else here
+            ahead += _split(target)
+        else:
+            here = there
+            if ahead:
+                places.add((queue.add(here, _MOVES | inotify.DO_NOT_FOLLOW), b""))
     places.add((queue.add(here, _FILE), b""))
     return inotify.is_local(here)
 
 
-def _names(path: str) -> list[str]:
+def _target(path: str) -> str | None:
+    """Return where a symbolic link points; nothing for what is no link, None if nothing is there."""
+    try:
+        return os.readlink(path)
+    except OSError as problem:
+        if problem.errno == errno.EINVAL:
+            return ""
+        if problem.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise
+
+
+def _split(path: str) -> list[str]:
     """Return the names on a path, the last one first."""
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]
