@@ -12,6 +12,7 @@ from ucspid.admission import rules_file
 from ucspid.admission.acceptor import Hold
 from ucspid.admission.listener import Listener
 from ucspid.admission.rules_look import Seen, Sight, look
+from ucspid.admission.stages.fresh_rules import FreshRules
 from ucspid.linux.inotify import Inotify
 from ucspid.plan import RulesFile, Service
 from ucspid.policy.connection_states import State
@@ -71,6 +72,12 @@ async def test_a_change_just_before_accept_is_in_force(rules: Path, monkeypatch:
         client = rig.connect("s")
         assert await received(client) == b""
         assert rig.sessions("s").counts.refused == {"denied": 1}
+
+
+async def test_a_service_without_a_rules_file_has_nothing_to_look_at() -> None:
+    async with serving(settings("s")) as rig:
+        assert rig.server.services.rules_files.descriptors == set()
+        assert not any(isinstance(stage, FreshRules) for stage in rig.service("s")._pipeline._stages)
 
 
 async def test_a_client_that_waits_for_a_file_is_counted_and_holds_up_the_next(

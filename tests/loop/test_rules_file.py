@@ -14,7 +14,7 @@ import pytest
 from hung_disk import hung_disk
 from rules_files import Case, Hang, following, fresh, hanging, problem, variables, verdict
 from ucspid.admission import rules_file
-from ucspid.admission.rules_file import Followed
+from ucspid.admission.rules_file import FollowedRules
 from ucspid.admission.rules_look import Seen, look
 from ucspid.rules import lookup
 
@@ -44,7 +44,7 @@ def hang(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hang]:
         yield hang
 
 
-async def looked(*followed: Followed) -> None:
+async def looked(*followed: FollowedRules) -> None:
     """Wait until all looks under way are over."""
     looks = [item._looking for item in followed if item._looking is not None]
     if looks:
@@ -234,14 +234,14 @@ OLD_ONLY = frozenset([b"OLD"])
 BOTH = frozenset([b"OLD", b"NEW"])
 
 
-def verdicts(followed: Followed) -> list[str]:
+def verdicts(followed: FollowedRules) -> list[str]:
     """Return what the rules say to the clients of NEW."""
     assert followed.rules is not None
     rules = [followed.rules.match(f"192.0.2.{number}") for number in (7, 8, 9)]
     return [rule.refusal if rule.verdict == "deny" else "allow" for rule in rules]
 
 
-async def changed_to_new(case: Case) -> tuple[Followed, asyncio.Task[None]]:
+async def changed_to_new(case: Case) -> tuple[FollowedRules, asyncio.Task[None]]:
     """Return what follows a file that sets a new variable now, and a client that waits for it."""
     asked = asyncio.Event()
     case.on_ask = lambda _followed: asked.set()

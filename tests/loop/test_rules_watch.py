@@ -15,7 +15,7 @@ import pytest
 
 from rules_files import Case, following, fresh, problem, verdict
 from ucspid.admission import rules_file, rules_look, rules_watch
-from ucspid.admission.rules_file import Followed
+from ucspid.admission.rules_file import FollowedRules
 from ucspid.linux import inotify
 from ucspid.linux.inotify import Event, Inotify
 from ucspid.rules.bounds import load
@@ -36,7 +36,7 @@ def never_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules_file, "WRITING", 1000.0)
 
 
-async def is_in_force(followed: Followed, expected: str = "deny") -> None:
+async def is_in_force(followed: FollowedRules, expected: str = "deny") -> None:
     """Assert that a change is known now, and in force after a look."""
     assert not fresh(followed)
     await followed.refresh()
@@ -213,7 +213,7 @@ async def test_a_file_that_is_written_and_kept_open_is_loaded_after_a_moment(
                 await until_looked(followed)
 
 
-async def until_looked(followed: Followed) -> None:
+async def until_looked(followed: FollowedRules) -> None:
     """Wait until the loop has looked by itself."""
     done = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_later(0.01, done.set_result, None)

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from ucspid.admission import rules_file
-from ucspid.admission.rules_file import Followed, RulesReaders
+from ucspid.admission.rules_file import FollowedRules, RulesReaders
 from ucspid.admission.rules_look import Seen, Sight, look
 from ucspid.linux.inotify import Inotify
 from ucspid.plan import RulesFile
@@ -50,21 +50,21 @@ class Case:
         self.log = Log()
         self.readers = RulesReaders(self.log.logger)
         self.asked = 0
-        self.on_ask: Callable[[Followed], None] = lambda _followed: None
+        self.on_ask: Callable[[FollowedRules], None] = lambda _followed: None
         """Called when variables of the file that is followed last are asked for."""
-        self._followed: list[Followed] = []
+        self._followed: list[FollowedRules] = []
 
-    def follow(self, name: str = "rules", text: str | None = None) -> Followed:
+    def follow(self, name: str = "rules", text: str | None = None) -> FollowedRules:
         """Follow a file, which is written first if a text is given."""
         path = self.folder / name
         if text is not None:
             path.write_text(text)
         file = RulesFile(path=str(path), kind="cdb" if name.endswith(".cdb") else "text")
-        followed = Followed(file, self.readers, self._ask)
+        followed = FollowedRules(file, self.readers, self._ask)
         self._followed.append(followed)
         return followed
 
-    async def loaded(self, name: str = "rules", text: str = ":allow\n") -> Followed:
+    async def loaded(self, name: str = "rules", text: str = ":allow\n") -> FollowedRules:
         """Follow a file, and have it read."""
         followed = self.follow(name, text)
         await followed.refresh()
@@ -123,23 +123,23 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hang]:
     hang.end()
 
 
-def verdict(followed: Followed) -> str:
+def verdict(followed: FollowedRules) -> str:
     """Return what the rules in force say to a client."""
     assert followed.rules is not None
     return followed.rules.match(CLIENT).verdict
 
 
-def variables(followed: Followed, ip: str = CLIENT) -> dict[bytes, bytes]:
+def variables(followed: FollowedRules, ip: str = CLIENT) -> dict[bytes, bytes]:
     """Return what the rules in force set for a client."""
     assert followed.rules is not None
     return dict(followed.rules.match(ip).env)
 
 
-def problem(followed: Followed) -> str | None:
+def problem(followed: FollowedRules) -> str | None:
     """Return why what is in the file is not in force, as it is now."""
     return followed.problem
 
 
-def fresh(followed: Followed) -> bool:
+def fresh(followed: FollowedRules) -> bool:
     """Return whether the rules may be used, as it is now."""
     return followed.fresh

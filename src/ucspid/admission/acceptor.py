@@ -24,7 +24,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ucspid.admission.connection import Connection
 from ucspid.admission.listener import Listener, Reserve
-from ucspid.admission.rules_file import Followed
+from ucspid.admission.rules_file import FollowedRules
 from ucspid.limits import Lack, Limits, ServiceLimits
 from ucspid.observe import events
 from ucspid.policy.backoff import Backoff
@@ -118,7 +118,7 @@ class Serving(Protocol):
         """Take an accepted connection."""
 
     @property
-    def followed(self) -> Followed | None:
+    def followed(self) -> FollowedRules | None:
         """Its rules file, if the rules are in one."""
 
     def wait_for_rules(self) -> None:

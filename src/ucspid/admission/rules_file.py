@@ -58,7 +58,7 @@ class RulesReaders:
     parsing: Threads = field(default_factory=partial(Threads, 1))
 
 
-class Followed:
+class FollowedRules:
     """The rules of one file, for all services that name it."""
 
     def __init__(self, file: RulesFile, readers: RulesReaders, ask: Callable[[], None]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from ucspid.admission.rules_file import Followed, RulesReaders
+from ucspid.admission.rules_file import FollowedRules, RulesReaders
 from ucspid.plan import RulesFile
 from ucspid.plan import Service as Settings
 
@@ -22,7 +22,7 @@ class RulesFiles:
         """
         self._readers = RulesReaders(log)
         self._ask = ask
-        self._followed: dict[RulesFile, Followed] = {}
+        self._followed: dict[RulesFile, FollowedRules] = {}
         self._services: dict[RulesFile, dict[int, str]] = {}
         """By file: the numbers and names of the services that name it."""
 
@@ -38,10 +38,10 @@ class RulesFiles:
             for file, names in self._services.items()
         ]
 
-    def follow(self, file: RulesFile) -> Followed:
+    def follow(self, file: RulesFile) -> FollowedRules:
         """Return the rules of a file, the same for all services that name it."""
         if file not in self._followed:
-            self._followed[file] = Followed(file, self._readers, partial(self._ask_for, file))
+            self._followed[file] = FollowedRules(file, self._readers, partial(self._ask_for, file))
         return self._followed[file]
 
     def change(self, services: Iterable[tuple[int, Settings]]) -> None:

@@ -10,7 +10,7 @@ from ucspid.plan import Service as Settings
 from ucspid.rules.rule import Rule, Rules
 
 if TYPE_CHECKING:
-    from ucspid.admission.rules_file import Followed
+    from ucspid.admission.rules_file import FollowedRules
     from ucspid.lookup.names import Names
 
 NO_RULES = "no_rules"
@@ -57,7 +57,7 @@ class Resources:
     names: "Names | None"
     rules: Callable[[], Rules | None] | None
     """Returns the rules as they are now; None where the service has none."""
-    followed: "Followed | None" = None
+    followed: "FollowedRules | None" = None
     """The file that the rules are from, if they are from one."""
 
 

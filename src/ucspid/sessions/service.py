@@ -13,7 +13,7 @@ from ucspid.admission.acceptor import Acceptor, Turns
 from ucspid.admission.connection import NO_DESCRIPTOR, Connection
 from ucspid.admission.listener import Listener, Reserve, send_away
 from ucspid.admission.pipeline import Pipeline
-from ucspid.admission.rules_file import Followed
+from ucspid.admission.rules_file import FollowedRules
 from ucspid.admission.stage import CLOSED, Refused, Resources
 from ucspid.admission.stages.client_limits import over_limit
 from ucspid.ipc import session_tag
@@ -49,7 +49,7 @@ class Shared:
     turns: Turns
     reserve: Reserve
     names: "Names | None"
-    follow: Callable[[RulesFile], Followed]
+    follow: Callable[[RulesFile], FollowedRules]
     next_connection: Callable[[], int]
     handed_over: Callable[[], None]
     slot_released: Callable[[], None]
@@ -76,7 +76,7 @@ class Service:
         self.number = number
         self.name = settings.name
         self.settings = settings
-        self.followed: Followed | None = None
+        self.followed: FollowedRules | None = None
         """The rules file, if the rules are in one."""
         self.pool = pool
         self.pool_turns = pool_turns
@@ -174,7 +174,7 @@ class Service:
         if self._reading is None and self.followed is not None:
             self._reading = asyncio.get_running_loop().create_task(self._wait_for(self.followed))
 
-    async def _wait_for(self, followed: Followed) -> None:
+    async def _wait_for(self, followed: FollowedRules) -> None:
         try:
             await followed.read()
         finally:

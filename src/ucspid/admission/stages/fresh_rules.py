@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 
 from ucspid.admission.connection import Connection
-from ucspid.admission.rules_file import MAX_WAIT, Followed
+from ucspid.admission.rules_file import MAX_WAIT, FollowedRules
 from ucspid.admission.stage import Outcome, Resources
 
 
@@ -15,7 +15,7 @@ class FreshRules:
     before the client connected. Before accept(2) it is too early to look.
     """
 
-    def __init__(self, resources: Resources, followed: Followed) -> None:
+    def __init__(self, resources: Resources, followed: FollowedRules) -> None:
         """Take the file."""
         self._followed = followed
         self._timeout = resources.settings.lookup.timeout
