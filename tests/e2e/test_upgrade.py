@@ -198,7 +198,7 @@ def test_what_fails_only_in_the_new_code_leaves_the_old_loop_and_launchers_at_wo
 ) -> None:
     loop, launchers = pids(daemon, "loop"), pids(daemon, "launcher")
     installation.replace(
-        "master/reload.py", "self._held.acquire(result", 'raise ResourceError("sabotage") or (result'
+        "master/preparation.py", "self._held.acquire(result", 'raise ResourceError("sabotage") or (result'
     )
     installation.version(NEXT)
     with pytest.raises(ResourceError, match="sabotage"):
@@ -209,7 +209,7 @@ def test_what_fails_only_in_the_new_code_leaves_the_old_loop_and_launchers_at_wo
     os.kill(loop[0], signal.SIGKILL)
     daemon.wait_event("process_died", role="loop")
     assert daemon.talk("echo", b"by a new loop") == b"by a new loop"
-    installation.restore("master/reload.py")
+    installation.restore("master/preparation.py")
     installation.version(NEXT + "-mended")
     assert upgrade(daemon)["version"] == NEXT + "-mended"
     assert not set(pids(daemon, "launcher")) & set(launchers)

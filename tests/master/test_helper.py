@@ -1,6 +1,7 @@
 """Processes that do one thing for the master: their end or their time decides, never a child of theirs."""
 
 import ctypes
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,6 +79,7 @@ def _subreaper() -> Iterator[None]:
 @pytest.fixture
 def bench(_subreaper: None) -> Iterator[Bench]:
     bench = Bench()
+    gc.collect()  # sockets of other tests
     before = descriptors()
     yield bench
     bench.until(lambda: not bench.children.expected)

@@ -1,4 +1,4 @@
-"""What a process of the event loop is told, and what it is given."""
+"""What a process of the event loop is sent, and what it is given."""
 
 import json
 import os
@@ -6,21 +6,23 @@ import socket
 
 from plans import plan, service
 from ucspid.ipc.channel import Channel, pair
+from ucspid.master.event_log import EventLog
 from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.listeners import keys, open_listener
+from ucspid.master.loop_orders import LoopOrders
 from ucspid.master.loop_process import LoopProcess
 from ucspid.master.poller import Poller
 from ucspid.plan import Address
 
 
-class Unconcerned:
-    """Who owns launchers that this is not about."""
+class Silent:
+    """Who hears nothing from launchers and loops, since they say nothing here."""
 
     def log(self, *_: object, **__: object) -> None:
         raise AssertionError
 
-    launcher_ready = launcher_refused = log
+    launcher_ready = launcher_refused = note = room = log
 
 
 def test_a_listener_that_the_process_before_has_shut_down_listens_for_the_next() -> None:
@@ -31,11 +33,13 @@ def test_a_listener_that_the_process_before_has_shut_down_listens_for_the_next()
         smtp = service("smtp", listen=(address,))
         listening = open_listener(smtp, address)
         held = Holdings(plan=plan(smtp), listeners={keys(smtp)[0]: listening})
-        held.profiles[smtp.profile] = ProfileLaunchers(1, smtp.profile, 256, Poller(), Unconcerned())
+        held.profiles[smtp.profile] = ProfileLaunchers(1, smtp.profile, 256, Poller(), Silent())
         listening.sock.shutdown(socket.SHUT_RDWR)
         ours, theirs = pair()
         with ours, theirs, listening.sock:
-            LoopProcess(0, Channel(theirs)).tell_plan(held, 1)
+            poller, log = Poller(), EventLog()
+            process = LoopProcess(0, Channel(theirs), poller, log, Silent())
+            LoopOrders(process).send_plan(held, 1)
             packet, descriptors = Channel(ours).receive() or (b"", [])
             assert json.loads(packet)["do"] == "listeners"
             with socket.socket(fileno=descriptors[0]) as given, socket.create_connection(given.getsockname()):

@@ -11,48 +11,70 @@ from typing import Any
 import pytest
 
 from plans import plan, service
+from ucspid.errors import WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
-from ucspid.master import loop_supervisor
+from ucspid.master import loop_supervisor, succession
+from ucspid.master.event_log import EventLog
 from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import Exit, ProfileLaunchers
+from ucspid.master.loop_orders import LoopOrders
 from ucspid.master.loop_process import LoopProcess
-from ucspid.master.loop_supervisor import LoopLink
+from ucspid.master.loop_supervisor import LoopSupervisor
 from ucspid.master.poller import Poller
 from ucspid.master.upgrade_state import ChannelState, LoopState
 
+TAKEN = f"note {wire.NOTE_TAKEN}"
 
-class Succession:
-    """A link with a process in place, of which the test has the other end, and its owner."""
+
+class Supervised:
+    """A supervisor with a process in place, of which the test has the other end, and what it hears."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.heard: list[str] = []
         self.poller = Poller()
         self.held = Holdings(plan=plan())
-        self.link = LoopLink("file", self.held, self.poller, self)
+        self.log = EventLog()
+        self.supervisor: Any = LoopSupervisor("file", self.held, self.poller, self.log, self)
         ours, theirs = pair()
         self._child = subprocess.Popen(["sleep", "60"])
         self.ours = Channel(ours)
-        self.old = LoopProcess(self._child.pid, Channel(theirs))
-        self.old.told_first = True
-        self.link._process = self.old
-        self.link.taken = True
-        self.link._watch(self.old)
+        self.old = LoopProcess(self._child.pid, Channel(theirs), self.poller, self.log, self.supervisor)
+        self.supervisor._current = LoopOrders(self.old)
+        self.supervisor._current.begun = True
+        self.supervisor._served = True
 
     def loop_note(self, kind: int, _number: int, _token: int) -> None:
-        self.told.append(f"note {kind}")
+        self.heard.append(f"note {kind}")
 
     def loop_lost(self, reason: str) -> None:
         raise AssertionError(reason)
 
-    def loop_died(self) -> None:
-        """Whoever waits for an answer is the master's to know."""
+    def loop_gone(self) -> None:
+        """Who waits for an answer is the master's to know."""
 
     def loop_leaves(self) -> None:
-        self.told.append("leaves")
+        self.heard.append("leaves")
 
     def loop_not_replaced(self, _reason: str) -> None:
-        self.told.append("not replaced")
+        self.heard.append("not replaced")
+
+    def replace(self) -> LoopProcess:
+        """Have a successor, and return it."""
+        self.supervisor.serve(by_another=True)
+        successor = self.successor
+        assert successor is not None
+        return successor
+
+    @property
+    def successor(self) -> LoopProcess | None:
+        orders = self.supervisor._succession.successor
+        return None if orders is None else orders.process
+
+    @property
+    def current(self) -> LoopProcess | None:
+        orders = self.supervisor._current
+        return None if orders is None else orders.process
 
     def until(self, condition: Callable[[], object]) -> None:
         """Have the master work until something is so; pytest ends it if it never is."""
@@ -62,10 +84,10 @@ class Succession:
 
     def reap(self, process: LoopProcess) -> None:
         _pid, status = os.waitpid(process.pid, 0)
-        assert self.link.exited(Exit(process.pid, status, 0, 0, 0))
+        assert self.supervisor.exited(Exit(process.pid, status, 0, 0, 0))
 
     def orders(self) -> list[dict[str, Any]]:
-        """Return what the process in place was told."""
+        """Return what the process in place was sent."""
         orders = []
         while (received := self.ours.receive()) and received[0]:
             for descriptor in received[1]:
@@ -73,8 +95,19 @@ class Succession:
             orders.append(json.loads(received[0]))
         return orders
 
+    def waiting_events(self) -> list[str]:
+        """Return the events that nobody has been sent yet."""
+        names: list[str] = []
+
+        def take(event: dict[str, Any]) -> bool:
+            names.append(event["event"])
+            return True
+
+        self.log.send(take)
+        return names
+
     def close(self) -> None:
-        for process in (self.link._process, self.link._successor):
+        for process in (self.current, self.successor):
             if process is not None:
                 process.kill()
                 process.channel.sock.close()
@@ -84,8 +117,8 @@ class Succession:
         os.close(self.held._null)
 
 
-class Unconcerned:
-    """Who owns launchers that this is not about."""
+class Silent:
+    """Who hears nothing from launchers, since they say nothing here."""
 
     def log(self, *_: object, **__: object) -> None:
         raise AssertionError
@@ -94,40 +127,37 @@ class Unconcerned:
 
 
 @pytest.fixture
-def succession() -> Iterator[Succession]:
-    succession = Succession()
-    yield succession
-    succession.close()
+def supervised() -> Iterator[Supervised]:
+    supervised = Supervised()
+    yield supervised
+    supervised.close()
 
 
-def test_the_loop_is_told_to_leave_when_its_successor_is_ready(succession: Succession) -> None:
-    link = succession.link
-    link.replace()
-    successor = link._successor
-    assert successor is not None
-    assert link.pids == {succession.old.pid, successor.pid}
-    assert succession.orders() == []
-    succession.until(lambda: succession.told == ["leaves"])
-    assert [order["do"] for order in succession.orders()] == ["leave"]
-    link.log("info", "meanwhile")
-    assert succession.orders() == []
-    succession.old.kill()
-    succession.reap(succession.old)
-    assert link._process is successor
-    assert link.pids == {successor.pid}
-    assert successor.told_first
-    succession.until(lambda: f"note {wire.NOTE_TAKEN}" in succession.told)
+def test_the_loop_is_sent_away_when_its_successor_is_ready(supervised: Supervised) -> None:
+    successor = supervised.replace()
+    supervisor = supervised.supervisor
+    assert supervisor.pids == {supervised.old.pid, successor.pid}
+    assert supervised.orders() == []
+    supervised.until(lambda: supervised.heard == ["leaves"])
+    assert [order["do"] for order in supervised.orders()] == ["leave"]
+    supervised.log.info("meanwhile")
+    assert supervised.orders() == []
+    supervised.old.kill()
+    supervised.reap(supervised.old)
+    assert supervised.current is successor
+    assert supervisor.pids == {successor.pid}
+    supervised.until(lambda: TAKEN in supervised.heard)
 
 
 def test_a_loop_that_does_not_leave_is_killed(
-    succession: Succession, monkeypatch: pytest.MonkeyPatch
+    supervised: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop_supervisor, "LEAVE_TIMEOUT", 0.01)
-    succession.link.replace()
-    succession.until(lambda: succession.told == ["leaves"])
-    succession.until(lambda: ended(succession.old))
-    succession.reap(succession.old)
-    succession.until(lambda: f"note {wire.NOTE_TAKEN}" in succession.told)
+    monkeypatch.setattr(succession, "LEAVE_TIMEOUT", 0.01)
+    supervised.replace()
+    supervised.until(lambda: supervised.heard == ["leaves"])
+    supervised.until(lambda: ended(supervised.old))
+    supervised.reap(supervised.old)
+    supervised.until(lambda: TAKEN in supervised.heard)
 
 
 def ended(process: LoopProcess) -> bool:
@@ -135,93 +165,139 @@ def ended(process: LoopProcess) -> bool:
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def test_a_successor_that_dies_is_replaced_while_the_loop_goes_on(succession: Succession) -> None:
-    link = succession.link
-    link.replace()
-    first = link._successor
-    assert first is not None
+def test_a_successor_that_dies_is_replaced_while_the_loop_goes_on(supervised: Supervised) -> None:
+    first = supervised.replace()
     first.kill()
-    succession.reap(first)
-    assert link.pids == {succession.old.pid}
-    assert [order["event"] for order in succession.orders()] == ["process_died"]
-    succession.until(lambda: succession.told == ["leaves"])
-    assert link._process is succession.old
+    supervised.reap(first)
+    assert supervised.supervisor.pids == {supervised.old.pid}
+    assert [order["event"] for order in supervised.orders()] == ["process_died"]
+    supervised.until(lambda: supervised.heard == ["leaves"])
+    assert supervised.current is supervised.old
 
 
 def test_a_successor_that_is_never_ready_is_killed(
-    succession: Succession, monkeypatch: pytest.MonkeyPatch
+    supervised: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop_supervisor, "READY_TIMEOUT", 0.01)
-    link = succession.link
-    link.replace()
-    for _ in range(loop_supervisor.MAX_FALSE_STARTS):
-        succession.until(lambda: link._successor is not None)
-        successor = link._successor
+    monkeypatch.setattr(succession, "READY_TIMEOUT", 0.01)
+    supervised.replace()
+    for _ in range(succession.MAX_FALSE_STARTS):
+        supervised.until(lambda: supervised.successor is not None)
+        successor = supervised.successor
         assert successor is not None
         os.kill(successor.pid, signal.SIGSTOP)
-        succession.until(partial(ended, successor))
-        succession.reap(successor)
-    assert succession.told == ["not replaced"]
-    assert link._process is succession.old
+        supervised.until(partial(ended, successor))
+        supervised.reap(successor)
+    assert supervised.heard == ["not replaced"]
+    assert supervised.current is supervised.old
+    assert [order["event"] for order in supervised.orders()][:2] == ["loop_broken", "process_died"]
 
 
-def test_the_loop_dies_before_its_successor_is_ready(succession: Succession) -> None:
-    link = succession.link
-    link.replace()
-    succession.old.kill()
-    succession.reap(succession.old)
-    succession.until(lambda: succession.told == [f"note {wire.NOTE_TAKEN}"])
+def test_a_loop_that_does_not_serve_the_plan_in_time_is_killed_and_another_is_sent_it(
+    supervised: Supervised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_supervisor, "TAKEN_TIMEOUT", 0.01)
+    supervised.supervisor.serve(by_another=False)
+    monkeypatch.undo()
+    assert [order["do"] for order in supervised.orders()] == ["plan"]
+    supervised.until(lambda: ended(supervised.old))
+    supervised.reap(supervised.old)
+    assert supervised.waiting_events() == ["loop_broken", "process_died"]
+    supervised.until(lambda: supervised.heard == [TAKEN])
 
 
-def test_the_successor_dies_after_the_loop_was_told_to_leave(succession: Succession) -> None:
-    link = succession.link
-    link.replace()
-    successor = link._successor
-    assert successor is not None
-    succession.until(lambda: succession.told == ["leaves"])
+def test_a_loop_that_has_served_the_plan_is_left_alone(
+    supervised: Supervised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_supervisor, "TAKEN_TIMEOUT", 0.01)
+    supervised.supervisor.serve(by_another=False)
+    supervised.ours.send(wire.NOTE_HEAD.pack(wire.NOTE_TAKEN, 1, 0))
+    late: list[bool] = []
+    supervised.poller.call_in(0.05, lambda: late.append(True))
+    supervised.until(lambda: late)
+    assert not supervised.old.killed
+
+
+def test_a_note_of_an_earlier_plan_is_not_that_of_the_plan_in_force(
+    supervised: Supervised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_supervisor, "TAKEN_TIMEOUT", 0.05)
+    supervised.supervisor.serve(by_another=False)
+    supervised.ours.send(wire.NOTE_HEAD.pack(wire.NOTE_TAKEN, 0, 0))
+    supervised.until(lambda: ended(supervised.old))
+
+
+def test_the_loop_dies_before_its_successor_is_ready(supervised: Supervised) -> None:
+    supervised.replace()
+    supervised.old.kill()
+    supervised.reap(supervised.old)
+    supervised.until(lambda: supervised.heard == [TAKEN])
+
+
+def test_the_successor_dies_after_the_loop_was_sent_away(supervised: Supervised) -> None:
+    successor = supervised.replace()
+    supervised.until(lambda: supervised.heard == ["leaves"])
     successor.kill()
-    succession.reap(successor)
-    succession.old.kill()
-    succession.reap(succession.old)
-    succession.until(lambda: succession.told == ["leaves", f"note {wire.NOTE_TAKEN}"])
+    supervised.reap(successor)
+    supervised.old.kill()
+    supervised.reap(supervised.old)
+    supervised.until(lambda: supervised.heard == ["leaves", TAKEN])
 
 
-def test_a_stop_needs_no_successor(succession: Succession) -> None:
-    link = succession.link
-    link.replace()
-    successor = link._successor
-    assert successor is not None
-    link.drain(at_once=False)
-    assert [order["do"] for order in succession.orders()] == ["drain"]
-    succession.reap(successor)
-    assert link.pids == {succession.old.pid}
-    assert succession.told == []
+def test_the_loop_dies_while_no_successor_can_be_had(supervised: Supervised) -> None:
+    successor = supervised.replace()
+    successor.kill()
+    supervised.reap(successor)
+    supervised.old.kill()
+    supervised.reap(supervised.old)
+    supervised.until(lambda: supervised.heard == [TAKEN])
+    assert supervised.successor is None
 
 
-def test_a_stop_while_the_loop_leaves_is_the_successors(succession: Succession) -> None:
-    link = succession.link
-    link.replace()
-    successor = link._successor
-    assert successor is not None
-    succession.until(lambda: succession.told == ["leaves"])
-    link.drain(at_once=False)
-    succession.old.kill()
-    succession.reap(succession.old)
-    succession.reap(successor)  # it has no sessions, so that it ends at once
-    assert link.pids == set()
+def test_a_stop_needs_no_successor(supervised: Supervised) -> None:
+    successor = supervised.replace()
+    supervised.supervisor.drain(at_once=False)
+    assert [order["do"] for order in supervised.orders()] == ["drain"]
+    supervised.reap(successor)
+    assert supervised.supervisor.pids == {supervised.old.pid}
+    assert supervised.heard == []
 
 
-def test_a_loop_of_another_version_is_killed(succession: Succession) -> None:
-    succession.ours.send(wire.NOTE_HEAD.pack(wire.NOTE_READY, wire.VERSION + 1, 0))
-    succession.until(lambda: ended(succession.old))
-    assert [event["event"] for event in succession.link._events] == ["loop_broken"]
-    assert succession.orders() == []  # nobody would hear it
+def test_a_stop_while_the_loop_leaves_is_the_successors(supervised: Supervised) -> None:
+    successor = supervised.replace()
+    supervised.until(lambda: supervised.heard == ["leaves"])
+    supervised.supervisor.drain(at_once=False)
+    supervised.old.kill()
+    supervised.reap(supervised.old)
+    supervised.reap(successor)  # it has no sessions, so that it ends at once
+    assert supervised.supervisor.pids == set()
 
 
-def test_a_loop_cannot_make_more_of_the_memory_than_it_was_given(succession: Succession) -> None:
-    succession.link.replace()
-    succession.until(lambda: succession.told == ["leaves"])
-    received = succession.ours.receive()
+def test_another_plan_is_for_the_successor_that_is_wanted_already(supervised: Supervised) -> None:
+    """Its settings may be those of the process in place, or of neither."""
+    successor = supervised.replace()
+    supervised.supervisor.serve(by_another=False)
+    assert supervised.orders() == []
+    assert supervised.successor is successor
+
+
+def test_a_loop_of_another_version_is_killed(supervised: Supervised) -> None:
+    supervised.ours.send(wire.NOTE_HEAD.pack(wire.NOTE_READY, wire.VERSION + 1, 0))
+    supervised.until(lambda: ended(supervised.old))
+    assert supervised.orders() == []  # nobody would read it
+    assert supervised.waiting_events() == ["loop_broken"]
+
+
+def test_a_successor_that_asks_for_something_before_it_serves_is_killed(supervised: Supervised) -> None:
+    successor = supervised.replace()
+    with pytest.raises(WireError, match="before it was sent a plan"):
+        supervised.supervisor.note(successor, wire.NOTE_RELOAD, 0, 1)
+    assert supervised.heard == []
+
+
+def test_a_loop_cannot_make_more_of_the_memory_than_it_was_given(supervised: Supervised) -> None:
+    supervised.replace()
+    supervised.until(lambda: supervised.heard == ["leaves"])
+    received = supervised.ours.receive()
     assert received is not None
     (memory,) = received[1]
     for size in (0, 1 << 30):
@@ -230,23 +306,30 @@ def test_a_loop_cannot_make_more_of_the_memory_than_it_was_given(succession: Suc
     os.close(memory)
 
 
-def test_what_a_loop_of_an_earlier_image_knows_it_is_not_told_again(succession: Succession) -> None:
-    link = succession.link
-    profile = ProfileLaunchers(1, service("a").profile, 256, succession.poller, Unconcerned())
+def test_what_a_loop_of_an_earlier_image_knows_it_is_not_sent_again(supervised: Supervised) -> None:
+    supervisor = supervised.supervisor
+    profile = ProfileLaunchers(1, service("a").profile, 256, supervised.poller, Silent())
     launchers = [profile.add(1), profile.add(2)]
-    channel = ChannelState.of(succession.old.channel)
-    succession.poller.forget(channel.descriptor)
-    succession.old.channel.sock.detach()
+    channel = ChannelState.of(supervised.old.channel)
+    supervised.poller.forget(channel.descriptor)
+    supervised.old.channel.sock.detach()
     introduced: list[tuple[str, int]] = [("launcher", 1)]
-    link.from_state(
-        LoopState(pid=succession.old.pid, channel=channel, introduced=introduced, generation=3, began=0.0)
+    supervisor.from_state(
+        LoopState(pid=supervised.old.pid, channel=channel, introduced=introduced, generation=3, began=0.0)
     )
-    assert link.outdated
     for launcher in launchers:
-        link.tell_launcher(profile, launcher)
-    assert [order["number"] for order in succession.orders()] == [2]
-    assert sorted(link.to_state().introduced) == [("launcher", 1), ("launcher", 2)]
+        supervisor.add_launcher(profile, launcher)
+    assert [order["number"] for order in supervised.orders()] == [2]
+    assert sorted(supervisor.to_state().introduced) == [("launcher", 1), ("launcher", 2)]
     pids = [launcher.pid for launcher in launchers]
     profile.dismiss()
     for pid in pids:
         os.waitpid(pid, 0)
+
+
+def test_a_loop_of_an_earlier_image_is_replaced_whatever_the_plan_has_changed(
+    supervised: Supervised,
+) -> None:
+    supervised.old.outdated = True
+    supervised.supervisor.serve(by_another=False)
+    assert supervised.successor is not None

@@ -12,13 +12,13 @@ from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
 from ucspid.master import reader
+from ucspid.master.control_clients import MAX_CLIENTS
 from ucspid.master.launchers import Exit
-from ucspid.master.main import MAX_TOKENS
 
 STATUSES = range(0x10000)
 NOTES = {
-    wire.NOTE_READY, wire.NOTE_TAKEN, wire.NOTE_MORE, wire.NOTE_BROKEN, wire.NOTE_RELOAD, wire.NOTE_UPGRADE,
-    wire.NOTE_SETTLED, wire.NOTE_VARIABLES,
+    wire.NOTE_READY, wire.NOTE_TAKEN, wire.NOTE_SETTLED, wire.NOTE_MORE, wire.NOTE_BROKEN,
+    wire.NOTE_RELOAD, wire.NOTE_UPGRADE, wire.NOTE_VARIABLES,
 }  # fmt: skip
 
 
@@ -62,14 +62,13 @@ EVERY_END = [*range(0x100), *range(0, 0x10000, 0x100), 0xFFFF]
 
 def test_no_wait_status_of_the_loop_ends_the_master(rig: MasterRig) -> None:
     rig.serve()
-    loop, channel = rig.master._loop._process, rig.loop.channel
     for status in EVERY_END:
-        rig.master._reaper.take([Exit(loop.pid, status, 0, 0, 0)])
-        assert [event["event"] for event in rig.master._loop._events] == ["process_died"]
+        rig.loop.orders()
+        rig.end(rig.loop, status)
         assert rig.master.exit is None
+        rig.work()
+        assert rig.events() == ["process_died"]
         rig.take()
-        loop = rig.master._loop._process
-    assert channel is not rig.loop.channel
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,7 @@ def test_no_end_and_no_words_of_a_reader_end_the_master(rig: MasterRig, said: tu
         assert rig.events() == ["reload_failed"]
         assert rig.master.exit is None
     rig.master.signalled(signal.SIGHUP)
-    rig.read(rig.master._held.plan)
+    rig.read(rig.master._parts.held.plan)
     rig.take()
     assert rig.events() == ["reloaded"]
 
@@ -127,7 +126,7 @@ def test_more_clients_than_the_loop_can_have_get_it_killed_and_not_the_master(
 ) -> None:
     rig.serve()
     rig.master.signalled(signal.SIGHUP)  # its reader works on meanwhile
-    for token in range(1, MAX_TOKENS + 3):
+    for token in range(1, MAX_CLIENTS + 3):
         rig.loop.note(kind, 0, token)
         rig.work()
     rig.loop.wait_killed()
@@ -142,7 +141,7 @@ def test_what_nobody_waits_for_is_no_client(rig: MasterRig) -> None:
     """Many files of rules may set new variables at once."""
     rig.serve()
     rig.loop.orders()
-    for _ in range(2 * MAX_TOKENS):
+    for _ in range(2 * MAX_CLIENTS):
         rig.loop.note(wire.NOTE_RELOAD)
     rig.work()
     assert not rig.loop.killed
@@ -152,7 +151,7 @@ def test_what_nobody_waits_for_is_no_client(rig: MasterRig) -> None:
 def test_a_loop_that_does_not_read_its_answers_is_killed(rig: MasterRig) -> None:
     rig.serve()
     for _ in range(1000):
-        for token in range(1, MAX_TOKENS):
+        for token in range(1, MAX_CLIENTS):
             rig.loop.note(wire.NOTE_RELOAD, 0, token)
         rig.work()
         rig.read(status=EXIT_USAGE << 8, errors=b"wrong\n" * 1000)
@@ -161,7 +160,7 @@ def test_a_loop_that_does_not_read_its_answers_is_killed(rig: MasterRig) -> None
     pytest.fail("it has not been killed")
 
 
-def test_a_loop_that_cannot_be_told_something_is_replaced(
+def test_a_loop_that_cannot_be_sent_something_is_replaced(
     rig: MasterRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The system has no descriptors for a new launcher's channel, say."""
@@ -176,13 +175,13 @@ def test_a_loop_that_cannot_be_told_something_is_replaced(
 
     with monkeypatch.context() as patch:
         patch.setattr(Channel, "send", fail)
-        rig.loop.note(wire.NOTE_MORE, rig.master._held.all_profiles()[0].number)
+        rig.loop.note(wire.NOTE_MORE, rig.master._parts.held.all_profiles()[0].number)
         rig.work()
         rig.launchers[-1].say(wire.Ready(wire.VERSION).pack())
         rig.work()
     rig.loop.wait_killed()
     rig.end(rig.loop, signal.SIGKILL)
-    assert rig.events() == ["process_not_started", "process_died"]
+    assert rig.events() == ["loop_broken", "process_died"]
     assert rig.master.exit is None
 
 
@@ -199,7 +198,7 @@ def test_a_reader_that_hangs_fails_its_reload_and_the_next_reload_works(
     hung.wait_killed()
     assert rig.events() == ["reload_failed"]
     rig.master.signalled(signal.SIGHUP)
-    rig.read(rig.master._held.plan)
+    rig.read(rig.master._parts.held.plan)
     rig.take()
     assert rig.events() == ["reloaded"]
     rig.end(hung, signal.SIGKILL)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ucspid.master.notify import notify, reloading
+from ucspid.master.notify import Readiness, notify
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_lines_go_in_one_datagram(server: socket.socket) -> None:
 
 def test_a_reload_says_when(server: socket.socket) -> None:
     before = time.monotonic_ns() // 1000
-    reloading()
+    Readiness(None).reloading()
     first, second = server.recv(1000).decode().splitlines()
     assert first == "RELOADING=1"
     assert before <= int(second.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000

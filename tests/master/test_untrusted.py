@@ -20,11 +20,14 @@ from plans import service
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.session_table import SIZE, Table, processes
-from ucspid.master import loop_supervisor
+from ucspid.master import loop_process
+from ucspid.master.event_log import MAX_WAITING, EventLog
 from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import MAX_REASON, MAX_UNREAD, Exit, Launcher, ProfileLaunchers
+from ucspid.master.loop_orders import LoopOrders
+from ucspid.master.loop_process import MAX_UNREAD as MAX_UNREAD_BY_LOOP
 from ucspid.master.loop_process import LoopProcess
-from ucspid.master.loop_supervisor import MAX_HELD_EVENTS, LoopLink
+from ucspid.master.loop_supervisor import LoopSupervisor
 from ucspid.master.main import Master
 from ucspid.master.poller import Poller
 from ucspid.master.programs import Program
@@ -32,8 +35,8 @@ from ucspid.master.programs import Program
 PROGRAM = ["sleep", "1000"]
 
 
-class Owner:
-    """What the master is told."""
+class Observer:
+    """What the master hears of launchers and the loop."""
 
     def __init__(self) -> None:
         self.ready: list[Launcher] = []
@@ -53,8 +56,8 @@ class Owner:
     def loop_lost(self, reason: str) -> None:
         raise AssertionError(reason)
 
-    def loop_died(self) -> None:
-        self.events.append("died")
+    def loop_gone(self) -> None:
+        self.events.append("gone")
 
     def loop_leaves(self) -> None:
         self.events.append("leaves")
@@ -75,9 +78,9 @@ class Hostile:
     """A profile with one launcher, whose end of the master's channel is the test's."""
 
     def __init__(self) -> None:
-        self.owner = Owner()
+        self.observer = Observer()
         self.poller = Poller()
-        self.profile = ProfileLaunchers(1, service("a").profile, 1024, self.poller, self.owner)
+        self.profile = ProfileLaunchers(1, service("a").profile, 1024, self.poller, self.observer)
         loop_end, own_end = pair()
         memory = os.memfd_create("table")
         os.ftruncate(memory, SIZE)
@@ -116,13 +119,13 @@ def refused(reason: bytes) -> bytes:
 
 def test_a_launcher_is_ready_when_it_says_so(hostile: Hostile) -> None:
     hostile.say(wire.Ready(wire.VERSION).pack())
-    assert hostile.owner.ready == [hostile.launcher]
+    assert hostile.observer.ready == [hostile.launcher]
 
 
 @pytest.mark.parametrize("packet", [refused(b""), refused(b"no"), refused(b"\xff")])
 def test_a_refusal_has_a_reason_of_some_kind(hostile: Hostile, packet: bytes) -> None:
     hostile.say(packet)
-    assert len(hostile.owner.reasons) == 1
+    assert len(hostile.observer.reasons) == 1
 
 
 @pytest.mark.parametrize(
@@ -144,7 +147,7 @@ def test_a_launcher_that_sends_nonsense_is_killed(
     hostile.launcher.pid = process.pid
     hostile.say(packet)
     assert process.wait(10) == -signal.SIGKILL
-    assert hostile.owner.events == ["launcher_broken"]
+    assert hostile.observer.events == ["launcher_broken"]
     hostile.launcher.pid = 0
 
 
@@ -154,7 +157,7 @@ def test_descriptors_from_a_launcher_are_not_taken(hostile: Hostile) -> None:
     os.close(writing)
     assert os.read(reading, 1) == b""
     os.close(reading)
-    assert hostile.owner.ready == []
+    assert hostile.observer.ready == []
 
 
 def test_a_launcher_may_have_its_own_orphans_ended_and_no_other_process(
@@ -175,7 +178,7 @@ def test_a_launcher_may_have_its_own_orphans_ended_and_no_other_process(
 
 def test_a_reason_of_any_length_is_cut_to_one_that_can_be_told(hostile: Hostile) -> None:
     hostile.say(refused(b"\xff" * 100_000))
-    (reason,) = hostile.owner.reasons
+    (reason,) = hostile.observer.reasons
     assert 0 < len(reason) <= MAX_REASON
 
 
@@ -249,7 +252,8 @@ def group() -> Iterator[int]:
 def test_a_launcher_that_names_programs_of_others_in_its_table_does_not_get_them(hostile: Hostile) -> None:
     """The first launcher is subverted; the second has died, with a session of before that it took over."""
     master: Any = Master("file", None, -1, 1024)
-    master._held.profiles = {"profile": hostile.profile}
+    held = master._parts.held
+    held.profiles = {"profile": hostile.profile}
     memory = os.memfd_create("table")
     os.ftruncate(memory, SIZE)
     other = hostile.profile.launchers[2] = Launcher(2, 2, *pair(), memory)
@@ -265,22 +269,24 @@ def test_a_launcher_that_names_programs_of_others_in_its_table_does_not_get_them
         other.pid = 0
         assert {its_own, starting} <= found
         assert orphan not in master._reaper.orphans(hostile.launcher, set())
-    os.close(master._held._null)
+    for descriptor in (held._null, held.counters, master._parts.children._list):
+        os.close(descriptor)
 
 
 class HostileLoop:
-    """The master's link to a loop whose end is the test's."""
+    """The master's side of a loop whose end of the channel is the test's."""
 
     def __init__(self) -> None:
-        self.owner = Owner()
+        self.observer = Observer()
         self.poller = Poller()
         self.held = Holdings()
-        self.link = LoopLink("file", self.held, self.poller, self.owner)
+        self.log = EventLog()
+        self.supervisor: Any = LoopSupervisor("file", self.held, self.poller, self.log, self.observer)
         ours, theirs = pair()
         self.peer = Channel(theirs)
         self.ours = ours
-        self.process = self.link._process = LoopProcess(0, Channel(ours))
-        self.link._watch(self.process)
+        self.process = LoopProcess(0, Channel(ours), self.poller, self.log, self.supervisor)
+        self.orders = self.supervisor._current = LoopOrders(self.process)
 
     def say(self, packet: bytes, *descriptors: int) -> None:
         self.peer.send(packet, descriptors)
@@ -303,7 +309,7 @@ def loop() -> Iterator[HostileLoop]:
 
 def test_a_note_is_passed_on(loop: HostileLoop) -> None:
     loop.say(wire.NOTE_HEAD.pack(wire.NOTE_RELOAD, 1, 2))
-    assert loop.owner.notes == [(wire.NOTE_RELOAD, 1, 2)]
+    assert loop.observer.notes == [(wire.NOTE_RELOAD, 1, 2)]
 
 
 @pytest.mark.parametrize("packet", [b"x", wire.NOTE_HEAD.pack(wire.NOTE_TAKEN, 1, 2) + b"x", b'{"do": "x"}'])
@@ -313,18 +319,18 @@ def test_a_loop_that_sends_nonsense_is_killed(
     loop.process.pid = process.pid
     loop.say(packet)
     assert process.wait(10) == -signal.SIGKILL
-    assert loop.owner.notes == []
+    assert loop.observer.notes == []
 
 
 def test_a_loop_that_closes_its_channel_and_stays_costs_no_time_and_is_killed(
     loop: HostileLoop, process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop_supervisor, "EXIT_TIMEOUT", 0.01)
+    monkeypatch.setattr(loop_process, "EXIT_TIMEOUT", 0.01)
     loop.process.pid = process.pid
     loop.peer.sock.shutdown(socket.SHUT_RDWR)
     loop.poller.run_once()
     assert process.poll() is None
-    loop.link.tell("drain", at_once=False)
+    loop.process.send("drain", at_once=False)
     loop.poller.run_once()  # nothing is there to wake it up but the time
     assert process.wait(10) == -signal.SIGKILL
 
@@ -339,23 +345,33 @@ def test_no_bytes_of_a_loop_end_the_master(packets: list[bytes]) -> None:
         loop.close()
 
 
-def test_events_for_a_loop_that_does_not_listen_wait_in_bounds_and_are_told_when_it_does(
+def test_events_for_a_loop_that_does_not_read_wait_in_bounds_and_are_sent_when_it_does(
     loop: HostileLoop,
 ) -> None:
-    loop.process.told_first = True
+    loop.orders.begun = True
     for number in range(3000):
-        loop.link.log("info", "event", number=number)
+        loop.log.info("event", number=number)
     channel = loop.process.channel
     assert len(channel.waiting) <= 1
-    assert len(loop.link._events) == MAX_HELD_EVENTS
-    told = []
-    while (packet := loop.peer.receive_packet()) is not None:
-        told.append(json.loads(packet)["fields"]["number"])
-        if channel.backed_up and len(told) % 10 == 0:
-            loop.link._hear(loop.process)
-    assert told[-1] == 2999
-    assert told[-MAX_HELD_EVENTS:] == list(range(2000, 3000))
+    sent = []
+    while (packet := loop.peer.receive_packet()) is not None or channel.backed_up:
+        if packet is None:
+            loop.poller.run_once()  # there is room for more
+        else:
+            sent.append(json.loads(packet)["fields"]["number"])
+    assert sent[-1] == 2999
+    assert sent[-MAX_WAITING:] == list(range(2000, 3000))
     assert not channel.backed_up
+
+
+def test_a_loop_that_never_reads_what_it_is_sent_is_killed(
+    loop: HostileLoop, process: subprocess.Popen[bytes]
+) -> None:
+    loop.process.pid = process.pid
+    for token in range(3 * MAX_UNREAD_BY_LOOP):
+        loop.process.send("reloaded", token=token, ok=False, error="x" * 1000)
+        assert loop.process.channel.backlog <= MAX_UNREAD_BY_LOOP + 1 or loop.process.killed
+    assert process.wait(10) == -signal.SIGKILL
 
 
 def test_a_launcher_that_does_not_listen_to_changes_of_its_programs_is_killed(
@@ -377,13 +393,3 @@ def test_a_launcher_that_does_not_listen_to_changes_of_its_programs_is_killed(
     hostile.launcher.pid = 0
     os.close(reading)
     os.close(writing)
-
-
-def test_events_wait_for_a_loop_in_bounds() -> None:
-    link: Any = LoopLink("file", Holdings(), Poller(), Owner())
-    for number in range(3000):
-        link.log("info", "event", number=number)
-    assert len(link._events) == 1000
-    assert link._events[-1]["fields"] == {"number": 2999}
-    os.close(link._held._null)
-    os.close(link._held.counters)

@@ -4,19 +4,19 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from plans import plan, service
-from ucspid.errors import ResourceError, UcspidError
+from ucspid.errors import ResourceError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair, seqpacket
-from ucspid.master import resume, upgrade_state
+from ucspid.master import resume, upgrade, upgrade_state
 from ucspid.master.children import Children
 from ucspid.master.launchers import Launcher, ProfileLaunchers
 from ucspid.master.poller import Poller
-from ucspid.master.upgrade import Upgrade
 from ucspid.master.upgrade_state import ChannelState, HoldingsState, LoopState, ProfileState, State
 from ucspid.profile import Profile
 
@@ -70,7 +70,7 @@ def test_a_plan_that_is_another_altogether_needs_a_restart() -> None:
         upgrade_state.plan_of_other_code(data | {"from_the_future": 1})
 
 
-class Owner:
+class Silent:
     def log(self, *_: object, **__: object) -> None:
         raise AssertionError
 
@@ -88,7 +88,7 @@ def test_a_launcher_goes_on_with_the_packets_that_wait() -> None:
         3, 1, loop_end, own_end, os.memfd_create("table"), pid=77, channel=channel, ready=True
     )
     launcher.orphans, launcher.late = {5}, {6: b"late\0"}
-    before = ProfileLaunchers(1, profile, 1024, poller, Owner())
+    before = ProfileLaunchers(1, profile, 1024, poller, Silent())
     before.names, before.launchers = "a,b", {3: launcher}
 
     text = json.dumps(asdict(before.to_state()))
@@ -98,7 +98,7 @@ def test_a_launcher_goes_on_with_the_packets_that_wait() -> None:
     (item,) = data["launchers"]
     item["channel"] = ChannelState(**item["channel"])
     data["launchers"] = [upgrade_state.LauncherState(**item)]
-    found, after = ProfileLaunchers.from_state(ProfileState(**data), 1024, poller, Owner())
+    found, after = ProfileLaunchers.from_state(ProfileState(**data), 1024, poller, Silent())
 
     assert (found, after.names, after.outdated, after.leaving) == (profile, "a,b", True, False)
     again = after.launchers[3]
@@ -130,43 +130,39 @@ def test_a_descriptor_that_the_new_code_has_no_use_for_needs_a_restart() -> None
     assert resume.understand(state().to_memory()).holdings.others == {"_null": 16}
 
 
-class Upgrading:
-    """A master that holds one descriptor."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self.told: list[Any] = []
-
-    def to_state(self, upgrade_tokens: list[int]) -> State:
-        held = HoldingsState(
-            **{**vars(state().holdings), "control": None, "listeners": [], "stderr": [],
-               "others": {"_null": self.descriptor, "counters": self.descriptor}}
-        )  # fmt: skip
-        loop = LoopState(pid=0, channel=None, introduced=[], generation=1, began=0.0)
-        return state(upgrade_tokens=upgrade_tokens, holdings=held, loop=loop)
-
-    def tell_tokens(self, tokens: list[int], problem: UcspidError) -> None:
-        self.told.append((tokens, str(problem)))
-
-    def log(self, level: str, event: str, **_fields: object) -> None:
-        self.told.append((level, event))
+def carried(descriptor: int) -> State:
+    """Return the state of a master that holds one descriptor."""
+    held = HoldingsState(
+        **{**vars(state().holdings), "control": None, "listeners": [], "stderr": [],
+           "others": {"_null": descriptor, "counters": descriptor}}
+    )  # fmt: skip
+    loop = LoopState(pid=0, channel=None, introduced=[], generation=1, began=0.0)
+    return state(holdings=held, loop=loop)
 
 
 def test_an_execve_that_fails_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/does/not/exist")
     reading, writing = os.pipe()
-    master = Upgrading(writing)
-    ended: list[None] = []
-    upgrade = Upgrade(master, "/file", Children(), Poller(), lambda: ended.append(None))
-    upgrade.want([5])
-    upgrade._execute([5])
+    before = descriptors()
+    problem = upgrade.execute(carried(writing))
+    assert str(problem) == "cannot execute /does/not/exist: No such file or directory"
     assert not os.get_inheritable(writing)
-    reason = "cannot execute /does/not/exist: No such file or directory"
-    assert master.told == [("error", "upgrade_failed"), ([5], reason)]
-    assert len(ended) == 1
-    assert not upgrade.wanted
-    upgrade.want([6])
-    upgrade.begin()
-    assert master.told[-1] == ([6], "cannot start a trial: No such file or directory")
+    assert descriptors() == before
     os.close(reading)
     os.close(writing)
+
+
+def test_a_trial_that_cannot_be_started_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/does/not/exist")
+    poller, children = Poller(), Children()
+    reading, writing = os.pipe()
+    before = descriptors()
+    with pytest.raises(ResourceError, match=r"^cannot start a trial: No such file or directory$"):
+        upgrade.start_trial(carried(writing), children, poller, lambda _problem: None)
+    assert descriptors() == before
+    for descriptor in (reading, writing, children._list):
+        os.close(descriptor)
+
+
+def descriptors() -> set[str]:
+    return {entry.name for entry in Path("/proc/self/fd").iterdir()}

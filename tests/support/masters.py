@@ -21,7 +21,8 @@ from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, seqpacket
 from ucspid.master import roles
 from ucspid.master.launchers import Exit
-from ucspid.master.main import STOPPING, Master
+from ucspid.master.main import Master
+from ucspid.master.poller import Poller
 from ucspid.plan import Plan
 from ucspid.policy.backoff import Backoff
 
@@ -91,6 +92,8 @@ class MasterRig:
         self.readers: list[Child] = []
         self.rules_readers: list[Child] = []
         self.trials: list[Child] = []
+        self.answers: list[dict[str, Any]] = []
+        """What control clients were answered, of those orders that were looked at."""
         monkeypatch.setattr(roles, "start_loop", lambda channel: self._start(self.loops, channel))
         monkeypatch.setattr(
             roles, "start_launcher", lambda channel, _loop, _table: self._start(self.launchers, channel)
@@ -113,6 +116,7 @@ class MasterRig:
         monkeypatch.setattr(Backoff, "failed", lambda _backoff, _now: 0.0)
         self._signals = socket.socketpair()
         self.master: Any = Master("/etc/ucspid.yaml", None, self._signals[0].fileno(), 1024)
+        self.poller: Poller = self.master._parts.poller
         self.begin: Callable[[], None] = self.master.begin
 
     def _start(self, kind: list[Child], channel: int | None = None, outputs: tuple[int, ...] = ()) -> int:
@@ -131,20 +135,32 @@ class MasterRig:
     def work(self) -> None:
         """Have the master do what there is to do, and wait for nothing."""
         for _ in range(150):
-            self.master._poller.call_in(0.0, lambda: None)
-            self.master._poller.run_once()
+            self.poller.call_in(0.0, lambda: None)
+            self.poller.run_once()
 
     def end(self, child: Child, status: int = 0) -> None:
         """Have a child end with a wait status, as the master sees it."""
         child.close()
         child.ended = True
         self.master._reaper.take([Exit(child.pid, status, 0, 0, 0)])
+        self.master._finish_if_drained()
         self.work()
 
     def read(self, plan: Plan | None = None, status: int = 0, errors: bytes = b"") -> None:
         """Have the reader that was started last print a plan, and end."""
         self.readers[-1].write(b"" if plan is None else plan.to_json().encode(), errors)
         self.end(self.readers[-1], status)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Have the master work until something is so; pytest ends it if it never is."""
+        while not condition():
+            self.poller.call_in(0.01, lambda: None)
+            self.poller.run_once()
+
+    def refuse(self, launcher: Child, reason: str) -> None:
+        """Have a launcher say that it cannot take its privileges."""
+        launcher.say(wire.Refused(reason).pack())
+        self.work()
 
     def serve(self, *names: str) -> None:
         """Start, up to a plan with services that the loop has taken."""
@@ -164,29 +180,34 @@ class MasterRig:
 
     @property
     def generation(self) -> int:
-        generation: int = self.master._loop.generation
+        generation: int = self.master._parts.loop.generation
         return generation
 
-    def events(self) -> list[str]:
+    def events(self, loop: Child | None = None) -> list[str]:
         """Return the names of the events that the loop has been given to log since the last time."""
-        return [order["event"] for order in self.loop.orders() if order["do"] == "log"]
+        orders = (loop or self.loop).orders()
+        self.answers += [order for order in orders if order["do"] == "reloaded"]
+        return [order["event"] for order in orders if order["do"] == "log"]
+
+    def answered(self, loop: Child | None = None) -> dict[int, Any]:
+        """Return what control clients were answered: by token the result, or the text of the error."""
+        self.events(loop)
+        return {order["token"]: order["result"] if order["ok"] else order["error"] for order in self.answers}
 
     def close(self) -> None:
         """End all children."""
         master = self.master
         for profile, _launcher in master._reaper.launchers():
             profile.dismiss()
-        for process in (master._loop._process, master._loop._successor):
-            if process is not None:
-                process.channel.close()
-        if master._reload is not None:
-            master._reload.cancel()
-        master._upgrade.cancel(STOPPING)
+        loop, held = master._parts.loop, master._parts.held
+        for orders in (loop._current, loop._succession.successor):
+            if orders is not None:
+                orders.process.channel.close()
+        master._changeover.stop()
         master._variables.cancel()
-        held = master._held
         held.close_listeners()
         held.close()
-        for descriptor in (held._null, held.counters, master._children._list):
+        for descriptor in (held._null, held.counters, master._parts.children._list):
             os.close(descriptor)
         for child in [*self.loops, *self.launchers, *self.readers, *self.rules_readers, *self.trials]:
             child.process.kill()

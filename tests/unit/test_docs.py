@@ -19,6 +19,7 @@ from ucspid.config.problems import Problems
 from ucspid.config.reference import schema_json
 from ucspid.config.shapes import record
 from ucspid.ipc import messages
+from ucspid.master import transition
 from ucspid.policy.connection_states import NEXT
 from ucspid.policy.environ import NAMES
 
@@ -139,6 +140,14 @@ def test_every_command_has_its_section_with_all_of_its_options() -> None:
 def test_the_states_of_a_connection() -> None:
     rows = table(INTERNALS, "state", "event", "next state")
     assert rows == [[state.value, event.value, after.value] for (state, event), after in NEXT.items()]
+
+
+def test_the_phases_of_the_master() -> None:
+    rows = table(INTERNALS, "phase", "step", "next phase")
+    written = [[phase.value, step.value, after.value] for (phase, step), after in transition.NEXT.items()]
+    stops = [row for row in written if row[1] == transition.Step.STOP.value]
+    assert {row[2] for row in stops} == {transition.Phase.DRAINING.value}
+    assert rows == [row for row in written if row not in stops] + [["any", *stops[0][1:]]]
 
 
 def test_the_reasons_that_hold_a_gate() -> None:

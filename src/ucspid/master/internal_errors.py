@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
-from ucspid.master.truncate import short
+from ucspid.master.text import shortened
 
 
 class InternalErrors:
@@ -17,7 +17,7 @@ class InternalErrors:
         """Report an exception."""
         import traceback  # noqa: PLC0415 - not needed as a rule, and not small
 
-        self._report(short("".join(traceback.format_exception(problem))))
+        self._report(shortened("".join(traceback.format_exception(problem))))
 
     @contextlib.contextmanager
     def contained(self) -> Iterator[None]:

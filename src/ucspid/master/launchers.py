@@ -53,7 +53,7 @@ class Exit:
     max_rss: int
 
 
-class Owner(Protocol):
+class LauncherObserver(Protocol):
     """What launchers tell the master of themselves."""
 
     def launcher_ready(self, profile: "ProfileLaunchers", launcher: "Launcher") -> None:
@@ -124,7 +124,9 @@ class Launcher:
 class ProfileLaunchers:
     """All launchers of one profile."""
 
-    def __init__(self, number: int, profile: Profile, nofile: int, poller: Poller, owner: Owner) -> None:
+    def __init__(
+        self, number: int, profile: Profile, nofile: int, poller: Poller, observer: LauncherObserver
+    ) -> None:
         """Begin without a launcher; nofile is programs' soft limit of descriptors if the profile has none."""
         self.number = number
         self.launchers: dict[int, Launcher] = {}
@@ -136,7 +138,7 @@ class ProfileLaunchers:
         self._nofile = None if nofile == resource.RLIM_INFINITY else nofile
         self._programs: dict[int, Program] = {}
         self._poller = poller
-        self._owner = owner
+        self._observer = observer
 
     def to_state(self) -> ProfileState:
         """Return what from_state() takes: for the next image of the master."""
@@ -154,11 +156,11 @@ class ProfileLaunchers:
 
     @classmethod
     def from_state(
-        cls, state: ProfileState, nofile: int, poller: Poller, owner: Owner
+        cls, state: ProfileState, nofile: int, poller: Poller, observer: LauncherObserver
     ) -> tuple[Profile, "ProfileLaunchers"]:
         """Return a profile and its launchers as an earlier image of the master had them."""
         profile = Profile.from_plain(state.profile)
-        launchers = cls(state.number, profile, nofile, poller, owner)
+        launchers = cls(state.number, profile, nofile, poller, observer)
         launchers.names = state.names
         launchers.leaving = state.leaving
         launchers.outdated = True
@@ -239,7 +241,7 @@ class ProfileLaunchers:
             return
         launcher.orphans |= children
         pause = launcher.backoff.failed(time.monotonic())
-        self._owner.log(
+        self._observer.log(
             "error", "process_died", role="launcher", launcher=launcher.number, pid=exit_.pid,
             **how_ended(exit_code(exit_.status)), restart_in=pause, orphans=len(launcher.orphans),
         )  # fmt: skip
@@ -275,7 +277,7 @@ class ProfileLaunchers:
             self._start(launcher)
         except OSError as problem:
             pause = launcher.backoff.failed(time.monotonic())
-            self._owner.log(
+            self._observer.log(
                 "error", "process_not_started", role="launcher", launcher=launcher.number,
                 reason=problem.strerror, restart_in=pause,
             )  # fmt: skip
@@ -333,7 +335,7 @@ class ProfileLaunchers:
             if packet:
                 self._take(launcher, packet)
         except WireError as problem:
-            self._owner.log("error", "launcher_broken", launcher=launcher.number, reason=str(problem))
+            self._observer.log("error", "launcher_broken", launcher=launcher.number, reason=str(problem))
             self.kill(launcher)
         else:
             if packet == b"":
@@ -349,9 +351,9 @@ class ProfileLaunchers:
             if version != wire.VERSION:
                 raise WireError(f"it speaks version {version}")
             launcher.ready = launcher.introduced = True
-            self._owner.launcher_ready(self, launcher)
+            self._observer.launcher_ready(self, launcher)
         elif kind == wire.Refused.KIND:
-            self._owner.launcher_refused(self, wire.Refused.unpack(packet).reason[:MAX_REASON])
+            self._observer.launcher_refused(self, wire.Refused.unpack(packet).reason[:MAX_REASON])
         elif kind == wire.SignalOrphan.KIND:
             wanted = wire.SignalOrphan.unpack(packet)
             if wanted.process in launcher.orphans and wanted.number in (signal.SIGTERM, signal.SIGKILL):

@@ -1,44 +1,63 @@
-"""One process of the event loop, as the master speaks with it: what it has been told already.
+"""One process of the event loop, as the master speaks with it: orders out, notes in.
 
-What it is told is JSON, with descriptors beside it; masterlink is the other end.
+Notes have a fixed layout, and are not trusted: the loop is what meets the network. Whatever goes
+wrong with a process has it killed, and another one takes its place.
 """
 
-import contextlib
 import json
 import os
 import signal
-from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
-from ucspid.errors import ResourceError
-from ucspid.ipc.channel import MAX_DESCRIPTORS, Channel, pair
-from ucspid.master import roles
-from ucspid.master.holdings import Holdings
-from ucspid.master.launchers import Launcher, ProfileLaunchers
-from ucspid.plan import Plan, Service, to_json
+from ucspid.errors import ResourceError, WireError
+from ucspid.ipc import messages as wire
+from ucspid.ipc.channel import Channel, pair
+from ucspid.master import events, roles
+from ucspid.master.event_log import EventLog
+from ucspid.master.poller import Poller, Timer
+
+MAX_UNREAD = 1000
+"""Orders, beyond one for each thing that it has been sent, that may wait for a process to read them."""
+
+EXIT_TIMEOUT = 5.0
+"""Seconds that a process may live on after it has closed its channel."""
+
+
+class ProcessObserver(Protocol):
+    """Who has started a process of the loop."""
+
+    def note(self, process: "LoopProcess", kind: int, number: int, token: int) -> None:
+        """Take a note, see ipc.messages. Raises WireError for one that no loop sends."""
+
+    def room(self, process: "LoopProcess") -> None:
+        """Send more, as the process reads on."""
 
 
 class LoopProcess:
     """A process that is one of the event loop's, and its channel."""
 
-    def __init__(self, pid: int, channel: Channel) -> None:
-        """Describe a process that has been told nothing yet."""
+    def __init__(
+        self, pid: int, channel: Channel, poller: Poller, log: EventLog, observer: ProcessObserver
+    ) -> None:
+        """Listen to a process that has been sent nothing yet."""
         self.pid = pid
         self.channel = channel
         self.ready = False
-        """Whether it has imported everything, and only waits to be told."""
-        self.hung_up = False
-        """Whether nothing more is heard of it: it has closed its end of the channel, or is killed."""
-        self.told_first = False
-        self.killed = False
-        """Whether it is about to end: what it is told now nobody hears."""
-        self.introduced: set[tuple[str, int]] = set()
+        """Whether it has imported everything, and only waits to be sent the plan."""
         self.outdated = False
         """Whether it was started by an earlier image of the master: its code is not ours."""
-        self._told: dict[int, tuple[Service, int, list[int]]] = {}
+        self.killed = False
+        self.sent = 0
+        """How many things it has been sent that it keeps: sockets, pipes."""
+        self._poller = poller
+        self._log = log
+        self._observer = observer
+        self._listening = True
+        self._deadline: Timer | None = None
+        self._watch()
 
     @classmethod
-    def start(cls) -> "LoopProcess":
+    def start(cls, poller: Poller, log: EventLog, observer: ProcessObserver) -> "LoopProcess":
         """Start one. Raises ResourceError."""
         try:
             ours, theirs = pair()
@@ -46,123 +65,98 @@ class LoopProcess:
             raise ResourceError(f"cannot start the event loop: {problem.strerror}") from None
         with theirs:
             try:
-                return cls(roles.start_loop(theirs.fileno()), Channel(ours))
+                return cls(roles.start_loop(theirs.fileno()), Channel(ours), poller, log, observer)
             except OSError as problem:
                 ours.close()
                 raise ResourceError(f"cannot start the event loop: {problem.strerror}") from None
 
-    @property
-    def unheard(self) -> int:
-        """How many orders wait for it, beyond one for each thing that it has been told of."""
-        return self.channel.backlog - len(self.introduced)
+    def due(self, seconds: float, what: str) -> None:
+        """Have it killed unless in_time() is called within some seconds; what is what it has to do."""
+        self.in_time()
+        reason = f"{what} within {seconds:g} s"
+        self._deadline = self._poller.call_in(seconds, lambda: self.give_up(reason))
+
+    def in_time(self) -> None:
+        """Take note that it has done what was due."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def kill(self) -> None:
-        """Kill the process, which has not been reaped yet."""
+        """Kill it; it has not been reaped yet."""
         self.killed = True
         if self.pid:  # kill(2): 0 would be our own process group
             os.kill(self.pid, signal.SIGKILL)
 
-    def tell(self, order: str, descriptors: tuple[int, ...] = (), **fields: Any) -> None:
-        """Give an order; it waits if the process is slow to read."""
-        packet = json.dumps({"do": order, **fields}, separators=(",", ":")).encode()
-        self.channel.send(packet, descriptors)
+    def close(self) -> None:
+        """Forget a process that has ended."""
+        self.in_time()
+        self._stop_listening()
+        self.channel.close()
 
-    def tell_first(self, held: Holdings, config: str, began: float) -> None:
-        """Tell as whom to run and how to log."""
-        plan = held.plan
-        assert plan is not None
-        self.told_first = True
-        self.tell(
-            "first",
-            (held.counters,) if held.control is None else (held.counters, held.control.fileno()),
-            log={"format": plan.log.format, "level": plan.log.level},
-            uid=plan.uid,
-            gid=plan.gid,
-            groups=plan.groups,
-            nameservers=plan.nameservers,
-            looks_up=plan.looks_up,
-            asks_dns=plan.asks_dns,
-            asks_ident=plan.asks_ident,
-            owner=os.geteuid(),
-            config=config,
-            began=began,
-        )
+    def send(self, order: str, descriptors: tuple[int, ...] = (), **fields: Any) -> None:
+        """Give it an order, which waits if the process is slow to read.
 
-    def tell_plan(self, held: Holdings, generation: int) -> None:
-        """Tell the plan in force, with the descriptors that the process does not have yet."""
-        plan = held.plan
-        assert plan is not None
-        self._forget(held)
-        for profile, launcher in held.all_launchers():
-            if launcher.introduced:
-                self.tell_launcher(profile, launcher)
-        for pipe in held.log_pipes():
-            if self._introduce("stderr", pipe.number):
-                self.tell("stderr", (pipe.reading,), service=pipe.service)
-        for service in plan.services:
-            self._tell_listeners(held, service)
-        self._tell_services(held, plan, generation)
-
-    def tell_launcher(self, profile: ProfileLaunchers, launcher: Launcher) -> None:
-        """Tell of a launcher, if the process does not know it."""
-        if self._introduce("launcher", launcher.number):
-            self.tell(
-                "launcher",
-                (launcher.loop_end.fileno(),),
-                number=launcher.number,
-                profile=profile.number,
-                leaving=profile.leaving,
-            )
-
-    def _tell_listeners(self, held: Holdings, service: Service) -> None:
-        new = [item for item in held.listeners_of(service) if self._introduce("listener", item.number)]
-        for item in new:
-            with contextlib.suppress(OSError):
-                item.set_up(service)  # a process that was taken over may have shut it down
-        for start in range(0, len(new), MAX_DESCRIPTORS):
-            some = new[start : start + MAX_DESCRIPTORS]
-            descriptors = tuple(item.sock.fileno() for item in some)
-            self.tell("listeners", descriptors, numbers=[item.number for item in some])
-
-    def _tell_services(self, held: Holdings, plan: Plan, generation: int) -> None:
-        """Tell everything that fits no packet, in memory that is passed: the services of the plan.
-
-        Of those that the process has as they are, only the number, so that a reload costs the
-        clients of a thousand services no wait.
+        One that cannot be sent something, since the system has no memory or descriptors for it, or that
+        does not read, is killed: another is sent everything.
         """
-        before, self._told = self._told, {}
-        changed = []
-        for service in plan.services:
-            number, profile = held.number(service.name), held.profiles[service.profile].number
-            listeners = [item.number for item in held.listeners_of(service)]
-            told = self._told[number] = service, profile, listeners
-            if before.get(number) != told:
-                settings = _settings(service)
-                changed.append(
-                    {"number": number, "profile": profile, "settings": settings, "listeners": listeners}
-                )
-        kept = list(self._told.keys() - {item["number"] for item in changed})
-        with os.fdopen(os.memfd_create("ucspid-plan", os.MFD_CLOEXEC), "w") as memory:
-            for item in ({"max_connections": plan.max_connections, "kept": kept}, *changed):
-                memory.write(to_json(item) + "\n")
-            memory.flush()
-            self.tell("plan", (memory.fileno(),), generation=generation, level=plan.log.level)
+        packet = json.dumps({"do": order, **fields}, separators=(",", ":")).encode()
+        try:
+            self.channel.send(packet, descriptors)
+        except OSError as problem:
+            self.give_up(f"it cannot be sent what it needs: {problem.strerror}")
+        else:
+            self.sent += len(descriptors)
+            if self.channel.backlog > MAX_UNREAD + self.sent:
+                self.give_up("it does not read what it is sent")
+        self._watch()
 
-    def _forget(self, held: Holdings) -> None:
-        """Forget what it has been told of and is not there any more."""
-        self.introduced &= {
-            *(("launcher", launcher.number) for _profile, launcher in held.all_launchers()),
-            *(("stderr", pipe.number) for pipe in held.log_pipes()),
-            *(("listener", listening.number) for listening in held.listeners.values()),
-        }
-
-    def _introduce(self, kind: str, which: int) -> bool:
-        if (kind, which) in self.introduced:
+    def log(self, event: dict[str, Any]) -> bool:
+        """Have an event logged, if it reads what it is sent; return whether it does."""
+        if self.killed or self.channel.backed_up:
             return False
-        self.introduced.add((kind, which))
-        return True
+        self.send("log", **event)
+        return not self.killed
 
+    def give_up(self, reason: str) -> None:
+        """Kill it, and hear nothing more of it until it has ended."""
+        if not self.killed:
+            self.kill()
+            self._stop_listening()
+            events.loop_broken(self._log, reason)
 
-def _settings(service: Service) -> Service:
-    """Return what the loop is told of a service: of its program the file, for events, and nothing else."""
-    return replace(service, argv=(), env=())
+    def _watch(self) -> None:
+        if self._listening:
+            self._poller.watch(self.channel.fileno(), self._receive, write=self.channel.backed_up)
+
+    def _stop_listening(self) -> None:
+        if self._listening:
+            self._listening = False
+            self._poller.forget(self.channel.fileno())
+
+    def _receive(self) -> None:
+        self.channel.flush()
+        try:
+            packet = self.channel.receive_packet()
+            if packet:
+                self._note(packet)
+            elif packet == b"":
+                self._stop_listening()  # it is about to exit, or it was taken over
+                self._poller.call_in(EXIT_TIMEOUT, self._check_gone)
+        except WireError as problem:
+            self.give_up(str(problem))
+        if self._listening:
+            self._observer.room(self)
+        self._watch()
+
+    def _note(self, packet: bytes) -> None:
+        kind, number, token = wire.unpack(wire.NOTE_HEAD, packet)
+        if kind == wire.NOTE_READY:
+            if number != wire.VERSION:
+                raise WireError(f"it speaks version {number}")
+            self.ready = True
+        self._observer.note(self, kind, number, token)
+
+    def _check_gone(self) -> None:
+        if self.channel.fileno() >= 0:
+            self.kill()

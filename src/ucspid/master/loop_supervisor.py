@@ -1,400 +1,239 @@
-"""The event loop as the master keeps it: started, told the plan, started again, replaced in good order.
+"""The event loop as the master keeps it: started, sent the plan, started again, replaced in good order."""
 
-What it says has a fixed layout and is not trusted, since the loop is what meets the network.
-"""
-
-import contextlib
-import os
 import time
-from collections.abc import Iterator
-from functools import partial
 from typing import Any, Protocol
 
 from ucspid.errors import ResourceError, WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, seqpacket
-from ucspid.linux.memfd import sealed_memory
+from ucspid.master import events
+from ucspid.master.event_log import EventLog
 from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers
+from ucspid.master.loop_orders import LoopOrders
 from ucspid.master.loop_process import LoopProcess
-from ucspid.master.poller import Poller, Timer
+from ucspid.master.poller import Poller
+from ucspid.master.succession import MAX_FALSE_STARTS, Succession
 from ucspid.master.upgrade_state import ChannelState, LoopState
 from ucspid.policy.backoff import Backoff
-from ucspid.policy.exit_status import exit_code, how_ended, in_words
+from ucspid.policy.exit_status import exit_code, in_words
 
-MAX_HELD_EVENTS = 1000
-"""Events of the master that wait while there is no loop to log them."""
-
-MAX_UNHEARD = 1000
-"""Orders, beyond one for each thing that a process has been told of, that may wait for it to read them."""
-
-MAX_FALSE_STARTS = 5
-"""Deaths of the loop before it has ever taken a plan, after which the daemon gives up."""
-
-READY_TIMEOUT = 15.0
-"""Seconds that a successor may take to be ready, while the loop of before goes on."""
-
-LEAVE_TIMEOUT = 6.0
-"""Seconds that a loop may take to leave: 2 for clients on their way in, 2 for its log, and some to spare."""
-
-HANDOVER_SIZE = 16 << 20
-"""Bytes that a loop may hand over to the next; a page costs nothing until it is written."""
+TAKEN_TIMEOUT = 30.0
+"""Seconds that a process may take until it serves a plan that it was sent."""
 
 
-EXIT_TIMEOUT = 5.0
-"""Seconds that a loop may live on after it has closed its channel."""
-
-
-class Owner(Protocol):
-    """What the loop's notes mean to the master."""
+class LoopObserver(Protocol):
+    """What the loop's notes and deaths mean to the master."""
 
     def loop_note(self, kind: int, number: int, token: int) -> None:
-        """Take a note of the loop's: see wire.messages. Raises WireError for what no loop asks."""
+        """Take a note of the process in place, see ipc.messages. Raises WireError for what no loop sends."""
 
-    def loop_lost(self, reason: str) -> None:
-        """The loop cannot be had."""
-
-    def loop_died(self) -> None:
-        """The loop has died; whoever it has served is gone."""
+    def loop_gone(self) -> None:
+        """Take note that the process in place has ended, and with it its control clients."""
 
     def loop_leaves(self) -> None:
-        """The loop is about to be told to leave: whoever it serves must be answered now."""
+        """Answer whoever waits: the process in place is about to be sent away."""
 
     def loop_not_replaced(self, reason: str) -> None:
-        """No successor of the loop can be had for now; the one of before goes on."""
+        """Take note that no successor can be had for now; the process of before goes on."""
+
+    def loop_lost(self, reason: str) -> None:
+        """End: no process of the loop can be had."""
 
 
-class LoopLink:
+class LoopSupervisor:
     """The master's side of the loop, through all the processes that it has been."""
 
-    def __init__(self, config: str, held: Holdings, poller: Poller, owner: Owner) -> None:
+    def __init__(
+        self, config: str, held: Holdings, poller: Poller, log: EventLog, observer: LoopObserver
+    ) -> None:
         """Begin without a process."""
         self.generation = 0
-        self.taken = False
+        """The number of the plan in force."""
         self.draining = False
         self._at_once = False
+        self._served = False
+        """Whether a process has ever served a plan."""
         self._config = config
         self._held = held
         self._poller = poller
-        self._owner = owner
+        self._log = log
+        self._observer = observer
         self._began = time.monotonic()
-        self._process: LoopProcess | None = None
-        self._successor: LoopProcess | None = None
-        self._replacing = False
-        """Whether a successor is wanted, also while there is none for the moment."""
-        self._leave_timer: Timer | None = None
-        """Runs while the process leaves."""
-        self._handover: int | None = None
-        self._events: list[dict[str, Any]] = []
+        self._current: LoopOrders | None = None
         self._backoff = Backoff(0.001, 5.0, 10.0, max_failures=20)
         self._false_starts = 0
+        self._succession = Succession(
+            self._start_process, poller, log, self._backoff, observer.loop_not_replaced
+        )
+        log.to(self._send_events)
 
     def to_state(self) -> LoopState:
         """Return what from_state() takes: for the next image of the master."""
-        process = self._process
+        current = self._current
         return LoopState(
-            pid=0 if process is None else process.pid,
-            channel=None if process is None else ChannelState.of(process.channel),
-            introduced=[] if process is None else list(process.introduced),
+            pid=0 if current is None else current.process.pid,
+            channel=None if current is None else ChannelState.of(current.process.channel),
+            introduced=[] if current is None else list(current.introduced),
             generation=self.generation,
             began=self._began,
         )
 
     def from_state(self, state: LoopState) -> None:
         """Take up the loop that an earlier image of the master had."""
-        self.taken = True
+        self._served = True
         self.generation = state.generation
         self._began = state.began
         if state.channel is None:
             self._restart()
             return
         channel = Channel(seqpacket(state.channel.descriptor), state.channel.packets())
-        self._process = LoopProcess(state.pid, channel)
-        self._process.told_first = self._process.outdated = True
-        self._process.introduced.update(state.introduced)
-        self._watch(self._process)
-
-    @property
-    def outdated(self) -> bool:
-        """Whether the loop was started by an earlier image of the master: its code is not ours."""
-        return self._process is not None and self._process.outdated
-
-    # Its processes
+        current = self._current = LoopOrders(LoopProcess(state.pid, channel, self._poller, self._log, self))
+        current.begun = current.process.outdated = True
+        current.introduced.update(state.introduced)
 
     @property
     def pids(self) -> set[int]:
-        """Return the processes: none, one, or a loop and its successor."""
-        return {process.pid for process in (self._process, self._successor) if process is not None}
+        """The processes: none, one, or one and its successor."""
+        both = (self._current, self._succession.successor)
+        return {orders.process.pid for orders in both if orders is not None}
 
     def start(self) -> None:
-        """Start a process, and tell it everything if there is a plan. Raises ResourceError."""
-        self._process = LoopProcess.start()
-        self._replacing = False
-        self._watch(self._process)
+        """Start a process, and send it everything if there is a plan. Raises ResourceError."""
+        self._current = self._start_process()
         if self._held.plan is not None:
-            self.tell_plan()
+            self._send_plan()
+
+    def _start_process(self) -> LoopOrders:
+        return LoopOrders(LoopProcess.start(self._poller, self._log, self))
 
     def exited(self, exit_: Exit) -> bool:
         """Take a child's exit; return whether it was a process of the loop's."""
-        for process in (self._process, self._successor):
-            if process is not None and process.pid == exit_.pid:
-                if not process.hung_up:
-                    self._poller.forget(process.channel.fileno())
-                process.channel.close()
-                if process is self._successor:
-                    self._successor_died(exit_)
-                else:
-                    self._died(exit_)
-                return True
-        return False
+        successor = self._succession.successor
+        if successor is not None and successor.process.pid == exit_.pid:
+            self._succession.exited(exit_)
+            return True
+        if self._current is None or self._current.process.pid != exit_.pid:
+            return False
+        self._current.process.close()
+        self._current = None
+        self._observer.loop_gone()
+        self._follow(exit_)
+        return True
 
-    def _died(self, exit_: Exit) -> None:
-        """Have another process take over; what this one knew is told to it."""
-        self._process = None
-        self._owner.loop_died()
-        left = self._leave_timer is not None
-        if self._leave_timer is not None:
-            self._leave_timer.cancel()
-            self._leave_timer = None
-        if self._successor is not None and self._replacing:
+    def _follow(self, exit_: Exit) -> None:
+        """Have another process in place of one that has ended, and send it what that one knew."""
+        successor, left = self._succession.predecessor_ended()
+        if successor is not None:
             if not left:
-                self._log_death(exit_, 0.0)
-            self._process, self._successor = self._successor, None
-            self._replacing = False
-            self.tell_plan()
-            return
-        if left:
+                events.loop_died(self._log, exit_.pid, exit_.status, 0.0)
+            self._current = successor
+            self._send_plan()
+        elif left:
             self._restart()
-            return
-        if self.draining and exit_.status == 0:
+        elif self.draining and exit_.status == 0:
             for _profile, launcher in self._held.all_launchers():
                 launcher.leave()
-            return
-        self._false_starts += not self.taken
+        else:
+            self._died(exit_)
+
+    def _died(self, exit_: Exit) -> None:
+        self._false_starts += not self._served
         if self._false_starts >= MAX_FALSE_STARTS:
-            self._owner.loop_lost(f"the event loop does not start: {in_words(exit_code(exit_.status))}")
+            how = in_words(exit_code(exit_.status))
+            self._observer.loop_lost(f"the event loop does not start: {how}")
             return
         pause = self._backoff.failed(time.monotonic())
-        self._log_death(exit_, pause)
+        events.loop_died(self._log, exit_.pid, exit_.status, pause)
         self._poller.call_in(pause, self._restart)
-
-    def _log_death(self, exit_: Exit, pause: float) -> None:
-        how = how_ended(exit_code(exit_.status))
-        self.log("error", "process_died", role="loop", pid=exit_.pid, **how, restart_in=pause)
 
     def _restart(self) -> None:
         try:
             self.start()
         except ResourceError as problem:
-            self._not_started(problem, self._restart)
+            pause = self._backoff.failed(time.monotonic())
+            events.loop_not_started(self._log, str(problem), pause)
+            self._poller.call_in(pause, self._restart)
 
-    def _not_started(self, problem: ResourceError, again: Any) -> None:
-        pause = self._backoff.failed(time.monotonic())
-        self.log("error", "process_not_started", role="loop", reason=str(problem), restart_in=pause)
-        self._poller.call_in(pause, again)
+    # What it is sent
 
-    # Its succession
+    def serve(self, *, by_another: bool) -> None:
+        """Have the plan in force served, by another process if the one in place cannot take it up.
 
-    def replace(self) -> None:
-        """Have another process in its place, which takes over as soon as it is ready.
-
-        Until then this one goes on under the plan that it knows.
+        Until that is ready, the one in place goes on under the plan that it has.
         """
-        if self._process is not None:
-            self._replacing = True
-            self._false_starts = 0
-            self._prepare()
+        self.generation += 1
+        another = by_another or self._succession.wanted
+        if self._current is not None and (another or self._current.process.outdated):
+            self._succession.begin()
+        else:
+            self._send_plan()
 
-    def _prepare(self) -> None:
-        if not self._replacing or self._successor is not None:
+    def _send_plan(self) -> None:
+        """Send the plan in force, with the descriptors that the process does not have yet."""
+        current = self._current
+        if current is None:
             return
+        if not current.begun:
+            current.begin(self._held, self._config, self._began)
+            self._send_events()
+            self._succession.send_handover(current)
         try:
-            self._successor = successor = LoopProcess.start()
-        except ResourceError as problem:
-            self._not_started(problem, self._prepare)
-            return
-        self._watch(successor)
-        self._poller.call_in(READY_TIMEOUT, partial(self._check_ready, successor))
-
-    def _check_ready(self, successor: LoopProcess) -> None:
-        if successor is self._successor and not successor.ready:
-            successor.kill()
-
-    def _successor_died(self, exit_: Exit) -> None:
-        self._successor = None
-        if not self._replacing:
-            return
-        pause = self._backoff.failed(time.monotonic())
-        self._log_death(exit_, pause)
-        self._false_starts += 1
-        if self._false_starts == MAX_FALSE_STARTS:
-            reason = f"the event loop does not start: {in_words(exit_code(exit_.status))}"
-            self._owner.loop_not_replaced(reason)
-        self._poller.call_in(pause, self._prepare)
-
-    def _successor_ready(self) -> None:
-        """Have the loop of before leave; what it hands over is for the successor."""
-        if self._process is None or self._leave_timer is not None:
-            return
-        self._owner.loop_leaves()
-        self._let_go_of_handover()
-        try:
-            self._handover = sealed_memory("ucspid-handover", HANDOVER_SIZE)
-        except OSError:
-            self._handover = None  # rates begin anew then
-        self.tell("leave", () if self._handover is None else (self._handover,))
-        self._leave_timer = self._poller.call_in(LEAVE_TIMEOUT, self.kill)
-
-    def _let_go_of_handover(self) -> None:
-        if self._handover is not None:
-            os.close(self._handover)
-            self._handover = None
-
-    def _tell_handover(self) -> None:
-        """Pass on what the loop of before has left, which the next reads once, and checks."""
-        if self._handover is not None:
-            self.tell("handover", (self._handover,))
-            self._let_go_of_handover()
-
-    def kill(self) -> None:
-        """Kill the process, if there is one."""
-        if self._process is not None:
-            self._process.kill()
-
-    # What it is told
-
-    def tell_plan(self) -> None:
-        """Tell the plan in force, with the descriptors that the process does not have yet."""
-        process = self._process
-        if process is None:
-            return
-        with self._telling(process):
-            if not process.told_first:
-                process.tell_first(self._held, self._config, self._began)
-                self._tell_events()
-                self._tell_handover()
-            process.tell_plan(self._held, self.generation)
+            current.send_plan(self._held, self.generation)
+        except OSError as problem:
+            current.process.give_up(f"it cannot be sent the plan: {problem.strerror}")
+        else:
+            current.process.due(TAKEN_TIMEOUT, "it did not serve the plan")
         if self.draining:
             self.drain(at_once=self._at_once)
 
-    def tell_launcher(self, profile: ProfileLaunchers, launcher: Launcher) -> None:
-        """Tell of a launcher, unless another process is about to be told everything."""
-        if self._process is not None and self._process.told_first and not self._replacing:
-            with self._telling(self._process):
-                self._process.tell_launcher(profile, launcher)
+    def add_launcher(self, profile: ProfileLaunchers, launcher: Launcher) -> None:
+        """Send a launcher's channel, unless another process is about to be sent everything."""
+        if self._current is not None and self._current.begun and not self._succession.wanted:
+            self._current.send_launcher(profile, launcher)
 
     def launcher_gone(self, number: int) -> None:
-        """Tell that a launcher has left."""
-        self.tell("launcher_gone", number=number)
+        """Say that a launcher has left."""
+        self.send("launcher_gone", number=number)
 
     def drain(self, *, at_once: bool) -> None:
         """Have it accept nothing more, and let or make its sessions end."""
         self.draining = True
         self._at_once = at_once
-        if self._replacing and self._leave_timer is None:
-            self._replacing = False
-            if self._successor is not None:
-                self._successor.kill()
-        self.tell("drain", at_once=at_once)
+        self._succession.cancel()
+        self.send("drain", at_once=at_once)
 
-    def reloaded(self, token: int, **answer: Any) -> None:
-        """Answer a reload that a control client asked for."""
-        self.tell("reloaded", token=token, **answer)
+    def answer(self, token: int, **answer: Any) -> None:
+        """Answer a control client who waits for a reload or an upgrade."""
+        self.send("reloaded", token=token, **answer)
 
-    def log(self, level: str, event: str, **fields: Any) -> None:
-        """Have an event logged; it waits while there is no loop, or one that does not listen."""
-        self._events.append({"level": level, "event": event, "fields": fields})
-        if len(self._events) > MAX_HELD_EVENTS:
-            del self._events[0]
-        self._tell_events()
+    def send(self, order: str, descriptors: tuple[int, ...] = (), **fields: Any) -> None:
+        """Give an order to a process that has been sent the first ones."""
+        if self._current is not None and self._current.begun:
+            self._current.process.send(order, descriptors, **fields)
 
-    def _tell_events(self) -> None:
-        process = self._process
-        if process is None or not process.told_first or process.killed or self._leave_timer is not None:
-            return
-        told = 0
-        try:
-            while told < len(self._events) and not process.channel.backed_up:
-                process.tell("log", **self._events[told])
-                told += 1
-        except OSError:  # of memory, say: those that are left wait for another process
-            process.kill()
-        del self._events[:told]
-        self._watch(process)
+    def _send_events(self) -> None:
+        if self._current is not None and self._current.begun and not self._succession.leaving:
+            self._log.send(self._current.process.log)
 
-    def tell(self, order: str, descriptors: tuple[int, ...] = (), **fields: Any) -> None:
-        """Give an order to a process that has been told the first ones."""
-        if self._process is not None and self._process.told_first:
-            with self._telling(self._process):
-                self._process.tell(order, descriptors, **fields)
+    # What its processes say
 
-    @contextlib.contextmanager
-    def _telling(self, process: LoopProcess) -> Iterator[None]:
-        """Kill a process that cannot be told all of what it should know: another is told everything.
+    def note(self, process: LoopProcess, kind: int, number: int, token: int) -> None:
+        """Take a note of a process. Raises WireError for one that it never sends."""
+        successor = self._succession.successor
+        if successor is not None and process is successor.process:
+            if kind != wire.NOTE_READY:
+                raise WireError(f"it sent a note of kind {kind} before it was sent a plan")
+            if self._succession.wanted and self._current is not None and not self._succession.leaving:
+                self._observer.loop_leaves()
+                self._succession.replace(self._current)
+        elif kind != wire.NOTE_READY:
+            if kind == wire.NOTE_TAKEN and number == self.generation:
+                self._served = True
+                process.in_time()
+            self._observer.loop_note(kind, number, token)
 
-        The system may have no descriptors or memory for it; or the process does not listen.
-        """
-        try:
-            yield
-        except OSError as problem:
-            self._give_up(process)
-            reason = f"the event loop cannot be told what is new: {problem.strerror}"
-            self.log("error", "process_not_started", role="loop", reason=reason)
-        if process.unheard > MAX_UNHEARD:
-            self._give_up(process)
-        self._watch(process)
-
-    # What it says
-
-    def _watch(self, process: LoopProcess) -> None:
-        channel = process.channel
-        if not process.hung_up:
-            self._poller.watch(channel.fileno(), partial(self._hear, process), write=channel.backed_up)
-
-    def _hear(self, process: LoopProcess) -> None:
-        process.channel.flush()
-        if process is self._process:
-            self._tell_events()
-        try:
-            packet = process.channel.receive_packet()
-            if packet:
-                self._take(process, packet)
-            elif packet == b"":
-                self._hang_up(process)
-        except WireError as problem:
-            self._give_up(process)
-            self.log("error", "loop_broken", reason=str(problem))
-        if process in (self._process, self._successor):
-            self._watch(process)
-
-    def _hang_up(self, process: LoopProcess) -> None:
-        """Listen no more to a loop that has closed its channel: it is about to exit, or it is subverted."""
-        self._stop_listening(process)
-        self._poller.call_in(EXIT_TIMEOUT, partial(self._check_gone, process))
-
-    def _give_up(self, process: LoopProcess) -> None:
-        """Kill a process, and hear nothing more of it until it has ended."""
-        process.kill()
-        self._stop_listening(process)
-
-    def _stop_listening(self, process: LoopProcess) -> None:
-        if not process.hung_up:
-            process.hung_up = True
-            self._poller.forget(process.channel.fileno())
-
-    def _check_gone(self, process: LoopProcess) -> None:
-        if process in (self._process, self._successor):
-            process.kill()
-
-    def _take(self, process: LoopProcess, packet: bytes) -> None:
-        kind, number, token = wire.unpack(wire.NOTE_HEAD, packet)
-        if kind == wire.NOTE_READY:
-            if number != wire.VERSION:
-                raise WireError(f"it speaks version {number}")
-            process.ready = True
-            if process is self._successor and self._replacing:
-                self._successor_ready()
-        elif process is self._process:
-            if kind == wire.NOTE_TAKEN:
-                self.taken = True
-            self._owner.loop_note(kind, number, token)
+    def room(self, process: LoopProcess) -> None:
+        """Send events that wait, now that the process has read others."""
+        if self._current is not None and process is self._current.process:
+            self._send_events()

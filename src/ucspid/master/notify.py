@@ -1,6 +1,8 @@
-"""Telling systemd how the daemon is: sd_notify(3), in the standard library's terms."""
+"""Whoever has started the daemon hears how it is: sd_notify(3), in the standard library's terms."""
 
+import contextlib
 import os
+import select
 import socket
 import struct
 import time
@@ -9,7 +11,7 @@ import time
 def notify(*lines: str, descriptors: tuple[int, ...] = (), patience: float = 0.0) -> bool:
     """Send NAME=VALUE lines to $NOTIFY_SOCKET, and descriptors; return whether they were taken.
 
-    Nobody there is no error, nor is a system without descriptors: the daemon goes on, and tells the
+    Nobody there is no error, nor is a system without descriptors: the daemon goes on, and sends the
     next thing. patience is how many seconds to wait for one who is slow to read.
     """
     path = os.environ.get("NOTIFY_SOCKET", "")
@@ -27,6 +29,33 @@ def notify(*lines: str, descriptors: tuple[int, ...] = (), patience: float = 0.0
     return True
 
 
-def reloading() -> None:
-    """Say that a reload has begun."""
-    notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+class Readiness:
+    """Says when the daemon is ready, reloads or stops."""
+
+    def __init__(self, ready_fd: int | None) -> None:
+        """Have a descriptor get a newline when the daemon is ready for the first time, if there is one."""
+        self._ready_fd = ready_fd
+
+    def serving(self) -> None:
+        """Say once, on the descriptor, that all listeners listen; it never waits for who does not read."""
+        if self._ready_fd is None:
+            return
+        with contextlib.suppress(OSError):  # whoever waited for it is gone
+            poll = select.poll()
+            poll.register(self._ready_fd, select.POLLOUT)
+            if poll.poll(0):
+                os.write(self._ready_fd, b"\n")
+        os.close(self._ready_fd)
+        self._ready_fd = None
+
+    def ready(self, services: int) -> None:
+        """Say that the daemon serves, and that a reload that was under way has ended."""
+        notify("READY=1", f"STATUS={services} services")
+
+    def reloading(self) -> None:
+        """Say that a reload has begun."""
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """Say that the daemon stops."""
+        notify("STOPPING=1")

@@ -1,34 +1,22 @@
 """The exits of the master's children: each goes to whom it belongs, whatever its status is."""
 
-from collections.abc import Callable, Iterable
-
 from ucspid.ipc import session_table
-from ucspid.master.children import Children, reap_one
-from ucspid.master.holdings import Holdings
+from ucspid.master.changeover import Changeover
+from ucspid.master.children import reap_one
 from ucspid.master.internal_errors import InternalErrors
 from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers
-from ucspid.master.loop_supervisor import LoopLink
-
-NewLaunchers = Callable[[], Iterable[tuple[ProfileLaunchers, Launcher]]]
-"""Returns the launchers of a plan that is not in force yet."""
+from ucspid.master.parts import Parts
 
 
 class Reaper:
     """Takes the exits of processes of the daemon, of programs whose launcher has died, and of strangers."""
 
-    def __init__(
-        self,
-        children: Children,
-        loop: LoopLink,
-        held: Holdings,
-        new_launchers: NewLaunchers,
-        errors: InternalErrors,
-    ) -> None:
+    def __init__(self, parts: Parts, changeover: Changeover, errors: InternalErrors) -> None:
         """Know who has children."""
-        self._children = children
-        self._loop = loop
-        self._held = held
-        self._new_launchers = new_launchers
+        self._children = parts.children
+        self._loop = parts.loop
+        self._held = parts.held
+        self._changeover = changeover
         self._errors = errors
 
     def reap(self) -> None:
@@ -52,7 +40,8 @@ class Reaper:
 
     def launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
         """Return all launchers, those of a plan that is not in force yet, too."""
-        return [*self._held.all_launchers(), *self._new_launchers()]
+        preparation = self._changeover.preparation
+        return [*self._held.all_launchers(), *([] if preparation is None else preparation.launchers())]
 
     def _own(self) -> set[int]:
         """Return the processes that are no programs."""

@@ -16,9 +16,9 @@ from ucspid.master import roles
 from ucspid.master.children import Children
 from ucspid.master.helper import Helper, Outcome
 from ucspid.master.holdings import Holdings
-from ucspid.master.loop_supervisor import LoopLink
+from ucspid.master.loop_supervisor import LoopSupervisor
 from ucspid.master.poller import Poller, Timer
-from ucspid.master.truncate import short
+from ucspid.master.text import shortened
 from ucspid.plan import RulesFile
 from ucspid.policy.exit_status import in_words
 
@@ -32,7 +32,7 @@ PAUSE = 0.2
 class RuleVariables:
     """Reads one file at a time; others wait, each once."""
 
-    def __init__(self, held: Holdings, loop: LoopLink, children: Children, poller: Poller) -> None:
+    def __init__(self, held: Holdings, loop: LoopSupervisor, children: Children, poller: Poller) -> None:
         """Begin with none."""
         self._held = held
         self._loop = loop
@@ -91,7 +91,7 @@ class RuleVariables:
         try:
             allowed = self._held.allow_variables(file, _names(outcome))
         except UcspidError as problem:
-            self._refuse(file, short(problem))
+            self._refuse(file, shortened(problem))
         else:
             self._allow(file, allowed)
         self._go_on()
@@ -101,12 +101,12 @@ class RuleVariables:
             with os.fdopen(os.memfd_create("ucspid-variables", os.MFD_CLOEXEC), "w") as memory:
                 json.dump(list(names), memory)
                 memory.flush()
-                self._loop.tell("allow", (memory.fileno(),), path=file.path, kind=file.kind)
+                self._loop.send("allow", (memory.fileno(),), path=file.path, kind=file.kind)
         except OSError as problem:
             self._refuse(file, f"no memory for their names: {problem.strerror}")
 
     def _refuse(self, file: RulesFile, reason: str) -> None:
-        self._loop.tell("allow", path=file.path, kind=file.kind, reason=reason)
+        self._loop.send("allow", path=file.path, kind=file.kind, reason=reason)
 
 
 def _names(outcome: Outcome) -> list[str]:

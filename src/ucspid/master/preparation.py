@@ -1,7 +1,6 @@
-"""A reload as a transaction: read, acquire everything new, and only then go over to it.
+"""What comes before a plan is in force, as a transaction: read the file, and acquire everything new.
 
-Anything wrong before that leaves the plan in force untouched, gives back what was acquired,
-and says what and where. The first start is the same transaction, with nothing in force.
+Anything wrong gives back what was acquired, and says what and where.
 """
 
 from collections.abc import Callable
@@ -20,7 +19,7 @@ LAUNCHER_TIMEOUT = 15.0
 Done = Callable[[tuple[Plan, Acquired] | UcspidError], None]
 
 
-class Reload:
+class Preparation:
     """One attempt; done() gets the plan and what was acquired for it, or the error."""
 
     def __init__(
@@ -39,11 +38,11 @@ class Reload:
         self._done = done
         self._plan: Plan | None = None
         self._acquired = Acquired()
-        self._ended = False
+        self._over = False
         self._timer: Timer | None = None
         self._reader = reader.read(config, children, poller, self._read)
 
-    def new_launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
+    def launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
         """Return the launchers that were started for the new plan."""
         return [
             (profile, launcher)
@@ -53,42 +52,42 @@ class Reload:
 
     def launcher_ready(self) -> None:
         """Go on when all new launchers are ready."""
-        if self._plan is not None and not self._ended and self._acquired.ready:
+        if self._plan is not None and not self._over and self._acquired.ready:
             self._end()
             self._done((self._plan, self._acquired))
 
     def launcher_refused(self, profile: ProfileLaunchers, reason: str) -> bool:
         """Fail if it is one of the new launchers; return whether it was."""
-        if self._ended or profile not in self._acquired.profiles.values():
+        if self._over or profile not in self._acquired.profiles.values():
             return False
         self._fail(ResourceError(f"{profile.names}: privileges cannot be taken: {reason}"))
         return True
 
     def cancel(self) -> None:
-        """Give up, without a word to done(): the daemon stops."""
+        """Give up, and everything back; done() is not called."""
         self._reader.cancel()
         self._release()
 
     def _read(self, result: Plan | UcspidError) -> None:
-        if self._ended:
+        if self._over:
             return
         if isinstance(result, UcspidError):
             self._fail(result)
             return
         self._plan = result
+        self._timer = self._poller.call_in(LAUNCHER_TIMEOUT, self._too_late)
         try:
             self._held.acquire(result, self._acquired, self._start)
         except ResourceError as problem:
             self._fail(problem)
-            return
-        self._timer = self._poller.call_in(LAUNCHER_TIMEOUT, self._too_late)
-        self.launcher_ready()
+        else:
+            self.launcher_ready()
 
     def _too_late(self) -> None:
         self._fail(ResourceError(f"a launcher was not ready within {LAUNCHER_TIMEOUT:.0f} s"))
 
     def _fail(self, problem: UcspidError) -> None:
-        if not self._ended:
+        if not self._over:
             self._release()
             self._done(problem)
 
@@ -98,6 +97,6 @@ class Reload:
             self._acquired.release(self._plan)
 
     def _end(self) -> None:
-        self._ended = True
+        self._over = True
         if self._timer is not None:
             self._timer.cancel()

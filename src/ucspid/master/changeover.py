@@ -1,0 +1,207 @@
+"""Carries out a start, reloads and upgrades, one after the other: transition.py has the phases."""
+
+from collections.abc import Callable
+
+from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError
+from ucspid.master import upgrade
+from ucspid.master.helper import Helper
+from ucspid.master.holdings import Acquired
+from ucspid.master.parts import Parts
+from ucspid.master.poller import Timer
+from ucspid.master.preparation import Preparation
+from ucspid.master.reports import Reports
+from ucspid.master.text import first_lines, print_error
+from ucspid.master.transition import Phase, Step, Transition
+from ucspid.master.upgrade_state import State
+from ucspid.plan import Plan
+from ucspid.policy.plan_changes import changes
+
+TIMEOUTS = {Phase.PREPARING: 60.0, Phase.TAKING: 60.0, Phase.TRYING: 60.0}
+"""Seconds that a phase may take, which is more than all may take together that it waits for."""
+
+
+class Changeover:
+    """The change that is under way, if one is, and those that are wanted after it."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        before: State | None,
+        to_state: Callable[[], State],
+        end: Callable[[int], None],
+    ) -> None:
+        """Begin with nothing under way; before is the state of an earlier image of the master.
+
+        to_state() returns that of this one, end() ends the daemon with an exit status.
+        """
+        self.reports = Reports(parts, before)
+        self._transition = Transition()
+        self._clients = self.reports.clients
+        self._parts = parts
+        self._to_state = to_state
+        self._end = end
+        self.preparation: Preparation | None = None
+        """Of a plan that is not in force yet."""
+        self._trial: Helper | None = None
+        self._timer: Timer | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether the daemon stops: nothing begins any more."""
+        return self._transition.phase is Phase.DRAINING
+
+    # What is wanted
+
+    def reload(self, token: int = 0) -> None:
+        """Read the file and go over to it as soon as nothing else is under way; token is who waits for it.
+
+        Raises WireError if too many wait.
+        """
+        self._clients.wait(self._clients.for_next_reload, token)
+        self._transition.reload_wanted = True
+        self._go_on()
+
+    def upgrade(self, token: int = 0) -> None:
+        """Become the code that is installed as soon as nothing else is under way, as reload() does."""
+        self._clients.wait(self._clients.for_upgrade, token)
+        self._transition.upgrade_wanted = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Begin what is wanted."""
+        if self.draining:
+            self.reports.stopping()
+        step = self._transition.due()
+        if step is Step.PREPARE:
+            self._prepare()
+        elif step is Step.TRY:
+            self._try()
+
+    def stop(self) -> None:
+        """Give up whatever is under way, and begin nothing more."""
+        self._cancel()
+        self._take(Step.STOP)
+        self.reports.stopping()
+
+    def _cancel(self) -> None:
+        if self.preparation is not None:
+            self.preparation.cancel()
+            self.preparation = None
+        if self._trial is not None:
+            self._trial.cancel()
+            self._trial = None
+
+    def _take(self, step: Step) -> None:
+        """Go on to the next phase, which has its time."""
+        before = self._transition.phase
+        self._transition.take(step)
+        phase = self._transition.phase
+        if phase is before:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if phase in TIMEOUTS:
+            self._timer = self._parts.poller.call_in(TIMEOUTS[phase], self._too_long)
+
+    def _too_long(self) -> None:
+        """End a phase that does not end by itself."""
+        phase = self._transition.phase
+        self._cancel()
+        problem = ResourceError(f"{phase.value}: not done within {TIMEOUTS[phase]:g} s")
+        if phase is Phase.TAKING:
+            self.overdue(f"no event loop serves the new plan within {TIMEOUTS[phase]:g} s")
+        elif phase is Phase.TRYING:
+            self._tried(problem)
+        else:
+            self._failed(problem)
+
+    def _ended(self) -> None:
+        """Go on after a change, whatever has come of it."""
+        if not self.draining:
+            assert self._parts.held.plan is not None
+            self._parts.readiness.ready(len(self._parts.held.plan.services))
+        self._go_on()
+
+    # A plan
+
+    def _prepare(self) -> None:
+        self._take(Step.PREPARE)
+        self._clients.begin_reload()
+        parts = self._parts
+        if parts.held.plan is not None:
+            parts.readiness.reloading()
+        try:
+            self.preparation = Preparation(
+                parts.config, parts.held, parts.children, parts.poller, parts.starter.start, self._prepared
+            )
+        except ResourceError as problem:
+            self._failed(problem)
+
+    def _prepared(self, result: tuple[Plan, Acquired] | UcspidError) -> None:
+        self.preparation = None
+        if isinstance(result, UcspidError):
+            self._failed(result)
+        else:
+            self._put_in_force(*result)
+
+    def _failed(self, problem: UcspidError) -> None:
+        """Go on as before; at the first start, end."""
+        self._take(Step.FAILED)
+        if self._parts.held.plan is None:
+            print_error(problem)
+            self._end(EXIT_USAGE if isinstance(problem, ConfigError) else EXIT_SYSTEM)
+        else:
+            self.reports.plan_failed(problem)
+            self._ended()
+
+    def _put_in_force(self, plan: Plan, acquired: Acquired) -> None:
+        """Go over to a plan: nothing can fail from here on."""
+        self._take(Step.PREPARED)
+        self.reports.changes = first_lines(changes(self._parts.held.plan, plan))
+        before = self._parts.settling.go_over(plan, acquired)
+        another = before is not None and before.loop_settings != plan.loop_settings
+        self._parts.loop.serve(by_another=another)
+
+    def taken(self) -> None:
+        """Take note that the loop serves the plan in force; release what only the one before had."""
+        if not self._transition.unserved:
+            return
+        awaited = self._transition.phase is Phase.TAKING
+        self._take(Step.TAKEN)
+        self._parts.held.release_old()
+        self.reports.served(awaited=awaited)
+        if awaited:
+            self._ended()
+
+    def overdue(self, reason: str) -> None:
+        """Let others follow the plan in force: that no loop serves it yet may be mended by them.
+
+        The first plan has to be served.
+        """
+        if self._transition.phase is Phase.TAKING and self._parts.loop.generation > 1:
+            self._take(Step.OVERDUE)
+            self.reports.overdue(reason)
+            self._ended()
+
+    def loop_leaves(self) -> None:
+        """Answer all who wait: they are clients of a process that makes way for another."""
+        self.reports.loop_leaves(in_force=self._transition.phase is Phase.TAKING)
+
+    # An upgrade
+
+    def _try(self) -> None:
+        self._take(Step.TRY)
+        parts = self._parts
+        try:
+            self._trial = upgrade.start_trial(self._to_state(), parts.children, parts.poller, self._tried)
+        except ResourceError as problem:
+            self._tried(problem)
+
+    def _tried(self, problem: UcspidError | None) -> None:
+        self._trial = None
+        if problem is None:
+            problem = upgrade.execute(self._to_state())
+        self._take(Step.FAILED)
+        self.reports.trial_failed(problem)
+        self._ended()

@@ -1,0 +1,51 @@
+"""The master's log: events that wait for a loop to write them, since the master writes nothing itself."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ucspid.master.text import MAX_TEXT, shortened
+
+MAX_WAITING = 1000
+"""Events that wait while there is no loop, or one that does not read; older ones are dropped."""
+
+Send = Callable[[dict[str, Any]], bool]
+"""Sends an event to the loop; returns whether it was taken: False if none can be taken now."""
+
+
+class EventLog:
+    """Events in the order in which they came. events.py has a function for each."""
+
+    def __init__(self) -> None:
+        """Begin without events, and without anybody who takes them."""
+        self._waiting: deque[dict[str, Any]] = deque(maxlen=MAX_WAITING)
+        self._flush: Callable[[], None] = lambda: None
+
+    def to(self, flush: Callable[[], None]) -> None:
+        """Have flush() called when there is an event; it calls send()."""
+        self._flush = flush
+
+    def info(self, event: str, **fields: object) -> None:
+        """Log an event of the level info."""
+        self.add("info", event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Log an event of the level warning."""
+        self.add("warning", event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Log an event of the level error."""
+        self.add("error", event, fields)
+
+    def add(self, level: str, event: str, fields: dict[str, object]) -> None:
+        """Log an event; a text that is too long for a packet is cut."""
+        for name, value in fields.items():
+            if isinstance(value, str) and len(value) > MAX_TEXT // 16:
+                fields[name] = shortened(value)
+        self._waiting.append({"level": level, "event": event, "fields": fields})
+        self._flush()
+
+    def send(self, send: Send) -> None:
+        """Send what waits, as far as it is taken."""
+        while self._waiting and send(self._waiting[0]):
+            self._waiting.popleft()

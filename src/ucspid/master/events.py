@@ -1,0 +1,94 @@
+"""Every event of the master's: one function each. The loop writes them, docs/log.md describes them."""
+
+from ucspid import __version__
+from ucspid.errors import UcspidError
+from ucspid.master.event_log import EventLog
+from ucspid.policy.exit_status import exit_code, how_ended
+
+
+def started(log: EventLog, changes: list[str]) -> None:
+    """The daemon serves for the first time."""
+    log.info("started", changes=changes)
+
+
+def reloaded(log: EventLog, changes: list[str]) -> None:
+    """The loop serves another plan than before."""
+    log.info("reloaded", changes=changes)
+
+
+def reload_failed(log: EventLog, problem: UcspidError) -> None:
+    """The plan of before stays in force."""
+    log.error("reload_failed", reason=str(problem))
+
+
+def reload_overdue(log: EventLog, reason: str) -> None:
+    """The new plan is in force, and no loop serves it yet."""
+    log.error("reload_overdue", reason=reason)
+
+
+def upgraded(log: EventLog, before: str, changes: list[str]) -> None:
+    """The daemon goes on as another version."""
+    log.info("upgraded", before=before, version=__version__, changes=changes)
+
+
+def upgrade_failed(log: EventLog, problem: UcspidError, before: str | None = None) -> None:
+    """The daemon goes on as it was; loop and launchers are still of the version before, if there is one."""
+    of_before = {} if before is None else {"before": before}
+    log.error("upgrade_failed", version=__version__, **of_before, reason=str(problem))
+
+
+def loop_died(log: EventLog, pid: int, status: int, restart_in: float) -> None:
+    """A process of the loop ended unasked."""
+    how = how_ended(exit_code(status))
+    log.error("process_died", role="loop", pid=pid, **how, restart_in=restart_in)
+
+
+def launcher_died(
+    log: EventLog, launcher: int, pid: int, status: int, restart_in: float, orphans: int
+) -> None:
+    """A launcher ended unasked; its programs go on."""
+    how = how_ended(exit_code(status))
+    log.error(
+        "process_died",
+        role="launcher",
+        launcher=launcher,
+        pid=pid,
+        **how,
+        restart_in=restart_in,
+        orphans=orphans,
+    )
+
+
+def loop_not_started(log: EventLog, reason: str, restart_in: float) -> None:
+    """The system let no process of the loop be started."""
+    log.error("process_not_started", role="loop", reason=reason, restart_in=restart_in)
+
+
+def launcher_not_started(log: EventLog, reason: str) -> None:
+    """The system let no further launcher be started."""
+    log.error("process_not_started", role="launcher", reason=reason)
+
+
+def launcher_not_restarted(log: EventLog, launcher: int, reason: str, restart_in: float) -> None:
+    """The system let a launcher not be started again."""
+    log.error("process_not_started", role="launcher", launcher=launcher, reason=reason, restart_in=restart_in)
+
+
+def launcher_refused(log: EventLog, services: str, reason: str) -> None:
+    """A launcher could not take its privileges again."""
+    log.error("launcher_refused", services=services, reason=reason)
+
+
+def launcher_broken(log: EventLog, launcher: int, reason: str) -> None:
+    """A launcher sent what none sends."""
+    log.error("launcher_broken", launcher=launcher, reason=reason)
+
+
+def loop_broken(log: EventLog, reason: str) -> None:
+    """A process of the loop sent what none sends, did not answer, or could not be sent what it needs."""
+    log.error("loop_broken", reason=reason)
+
+
+def internal_error(log: EventLog, trace: str) -> None:
+    """A bug of the master's."""
+    log.error("internal_error", doing="the work of the master", exception=trace)

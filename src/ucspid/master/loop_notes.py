@@ -1,0 +1,60 @@
+"""What the loop asks of the master, note by note. It is not trusted: it may have been taken over."""
+
+from collections.abc import Callable
+
+from ucspid.errors import WireError
+from ucspid.ipc import messages as wire
+from ucspid.master.changeover import Changeover
+from ucspid.master.parts import Parts
+from ucspid.master.rule_variables import RuleVariables
+
+
+class LoopNotes:
+    """Has a handler for each kind of note; what has none no loop sends."""
+
+    def __init__(self, parts: Parts, changeover: Changeover, variables: RuleVariables) -> None:
+        """Pass on to these what is asked for."""
+        self._parts = parts
+        self._changeover = changeover
+        self._variables = variables
+        self._handlers: dict[int, Callable[[int, int], None]] = {
+            wire.NOTE_TAKEN: self._taken,
+            wire.NOTE_SETTLED: self._settled,
+            wire.NOTE_MORE: self._more,
+            wire.NOTE_BROKEN: self._broken,
+            wire.NOTE_RELOAD: self._reload,
+            wire.NOTE_UPGRADE: self._upgrade,
+            wire.NOTE_VARIABLES: self._new_variables,
+        }
+
+    def take(self, kind: int, number: int, token: int) -> None:
+        """Do what a note asks for. Raises WireError for what no loop sends."""
+        handler = self._handlers.get(kind)
+        if handler is None:
+            raise WireError(f"it sent a note of kind {kind}")
+        handler(number, token)
+
+    def _taken(self, generation: int, _token: int) -> None:
+        if generation == self._parts.loop.generation:
+            self._changeover.taken()
+
+    def _settled(self, generation: int, _token: int) -> None:
+        if generation == self._parts.loop.generation:
+            self._parts.settling.settled()
+
+    def _more(self, profile: int, _token: int) -> None:
+        for launchers in self._parts.held.all_profiles():
+            if launchers.number == profile:
+                self._parts.starter.add(launchers)
+
+    def _broken(self, number: int, _token: int) -> None:
+        self._parts.held.kill_launcher(number)
+
+    def _reload(self, _number: int, token: int) -> None:
+        self._changeover.reload(token)
+
+    def _upgrade(self, _number: int, token: int) -> None:
+        self._changeover.upgrade(token)
+
+    def _new_variables(self, service: int, _token: int) -> None:
+        self._variables.want(service)

@@ -1,0 +1,92 @@
+"""What came of a start, a reload or an upgrade, for all who want to know: the log, and control clients."""
+
+from ucspid import __version__
+from ucspid.errors import ResourceError, UcspidError
+from ucspid.master import events
+from ucspid.master.control_clients import ControlClients
+from ucspid.master.parts import Parts
+from ucspid.master.upgrade_state import State
+
+STOPPING = ResourceError("the daemon stops")
+REPLACED = ResourceError("another process of the event loop takes over: the log has what comes of it")
+
+
+class Reports:
+    """Reports on the change that is under way."""
+
+    def __init__(self, parts: Parts, before: State | None) -> None:
+        """Report on the rest of an upgrade, if there is the state of an earlier image of the master."""
+        self.clients = ControlClients(parts.loop.answer)
+        self.changes: list[str] = []
+        """What the plan in force has changed."""
+        self._parts = parts
+        self._upgraded_from: str | None = None
+        """The version of the image before, until a loop of this one's serves."""
+        if before is not None:
+            self._upgraded_from = before.version
+            self.clients.for_next_reload = before.reload_tokens
+            self.clients.for_upgrade = before.upgrade_tokens
+
+    def plan_failed(self, problem: UcspidError) -> None:
+        """Report that the plan of before stays in force."""
+        if self._upgraded_from is None:
+            events.reload_failed(self._parts.log, problem)
+        self._upgrade_failed(problem)
+        self.clients.fail(self.clients.for_reload, problem)
+
+    def overdue(self, reason: str) -> None:
+        """Report that the plan is in force, but no loop serves it yet."""
+        if self._upgraded_from is None:
+            events.reload_overdue(self._parts.log, reason)
+        self._upgrade_failed(ResourceError(reason))
+        self.clients.fail(self.clients.for_reload, ResourceError(reason))
+
+    def served(self, *, awaited: bool) -> None:
+        """Report that the loop serves the plan in force; awaited unless that was overdue."""
+        log = self._parts.log
+        if self._upgraded_from is not None:
+            events.upgraded(log, self._upgraded_from, self.changes)
+            self._upgraded_from = None
+        elif self._parts.loop.generation > 1:
+            events.reloaded(log, self.changes)
+        else:
+            events.started(log, self.changes)
+        self._parts.readiness.serving()
+        if awaited:
+            self.clients.succeed(self.clients.for_reload, {"changes": self.changes})
+
+    def loop_leaves(self, *, in_force: bool) -> None:
+        """Answer all who wait: they are clients of a process that makes way for another.
+
+        in_force says that the plan that they wait for is in force, and only waits for the other.
+        """
+        if in_force:
+            self.clients.succeed(self.clients.for_reload, {"changes": self.changes})
+        if in_force and self._upgraded_from is not None:
+            self.clients.succeed(
+                self.clients.for_upgrade,
+                {
+                    "before": self._upgraded_from,
+                    "version": __version__,
+                    "generation": self._parts.loop.generation,
+                    "changes": self.changes,
+                },
+            )
+        self.clients.fail_all(REPLACED)
+
+    def trial_failed(self, problem: UcspidError) -> None:
+        """Report that the code that is installed is not taken up."""
+        events.upgrade_failed(self._parts.log, problem)
+        self.clients.fail(self.clients.for_upgrade, problem)
+
+    def stopping(self) -> None:
+        """Report that nothing will come of anything: the daemon stops."""
+        self._upgrade_failed(STOPPING)
+        self.clients.fail_all(STOPPING)
+
+    def _upgrade_failed(self, problem: UcspidError) -> None:
+        """Report that loop and launchers of the version before go on, until another change succeeds."""
+        if self._upgraded_from is not None:
+            events.upgrade_failed(self._parts.log, problem, self._upgraded_from)
+            self._upgraded_from = None
+            self.clients.fail(self.clients.for_upgrade, problem)

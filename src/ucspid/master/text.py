@@ -1,0 +1,33 @@
+"""Texts that fit a packet to the loop, and what is said where there is no loop to log it."""
+
+import json
+import sys
+
+MAX_TEXT = 32 * 1024
+"""Bytes of JSON that one text may take; a packet may carry more than one."""
+
+_MAX_ESCAPE = 12
+"""Bytes that JSON takes for a character at most: a surrogate pair, escaped."""
+
+
+def first_lines(lines: list[str]) -> list[str]:
+    """Return the lines, or as many as fit and one that says how many more there are."""
+    room = MAX_TEXT
+    for count, line in enumerate(lines):
+        room -= len(json.dumps(line))
+        if room < 0:
+            whole = lines[:count] or [line[: MAX_TEXT // _MAX_ESCAPE]]
+            more = len(lines) - len(whole)
+            return [*whole, f"... and {more} more" if more else "..."]
+    return lines
+
+
+def shortened(problem: object) -> str:
+    """Return as much of a problem's text as fits."""
+    return "\n".join(first_lines(str(problem).splitlines()))
+
+
+def print_error(problem: object) -> None:
+    """Print what there is no loop to log: the daemon does not start."""
+    for line in str(problem).splitlines():
+        sys.stderr.write(f"ucspid: {line}\n")
