@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ucspid.ipc.counters import REFUSALS
 from ucspid.observe import events
+from ucspid.policy.outcome import OUTCOMES
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -138,3 +140,13 @@ def _signature(value: object) -> inspect.Signature | None:
 
 def test_what_is_not_in_events_py_is_found_too() -> None:
     assert {"process_died", "reloaded", "started", "loop_broken"} <= in_code().keys()
+
+
+def test_the_document_names_every_reason_of_a_refusal_and_every_way_to_end() -> None:
+    text = (ROOT / "docs/log.md").read_text()
+    (row,) = re.findall(r"^\| `connection_refused` .*$", text, re.MULTILINE)
+    assert [reason for reason in REFUSALS if f"`{reason}`" not in row] == []
+    _, _, ends = text.partition("### How a program ended")
+    rows = re.findall(r"^\| .* \| (\w+) \| `(\w+)` \|$", ends.partition("\n## ")[0], re.MULTILINE)
+    assert {how for _level, how in rows} == set(OUTCOMES)
+    assert {level for level, _how in rows} == in_code()["connection_served"].levels
