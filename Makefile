@@ -6,7 +6,7 @@ PEERS = axfrdns mailfront swaks tinysshd ucspi-tcp
 # Installs Debian packages where that is possible: as root, with apt.
 APT = test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y
 
-.PHONY: run setup test soak check format docs peers bench bench-short clean
+.PHONY: run setup test test-fast soak check format docs peers bench bench-short clean
 
 run: .venv/ready
 	@printf '%s\n' 'SMTP on 127.0.0.1:2525, POP3 on 127.0.0.1:2110, QMTP on 127.0.0.1:2209; Ctrl-C stops. In another terminal:' \
@@ -35,8 +35,15 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
 
+# In two processes: most tests wait. Those that must be alone on the machine are (tests/conftest.py).
+PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
+
 test: setup peers
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# In less than 20 seconds: what needs no daemon. Fails tests that take longer than they may.
+test-fast: setup
+	$(PYTEST) -m 'fast and not slow' --budgets
 
 # Hurts a daemon under load at random, and checks it: make soak MINUTES=60 SEED=1234.
 MINUTES ?= 10

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reachable import reachable
+from tiers import examples
 from ucspid.cli.explain import answer, as_tcprulescheck, rules_of
 from ucspid.cli.explanation import Client
 from ucspid.cli.main import main
@@ -276,7 +277,7 @@ CLIENT = st.builds(
 @pytest.mark.skipif(
     shutil.which("tcprulescheck") is None, reason="tcprulescheck is not installed (Debian: ucspi-tcp)"
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     lines=st.lists(RULE, max_size=20, unique=True),
     clients=st.lists(CLIENT, min_size=6, max_size=6, unique=True),

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reachable import reachable
+from tiers import examples
 from ucspid.config.identities import UNCHANGED, Numbers
 from ucspid.config.load import load
 from ucspid.config.rulefiles import Contents, Trouble, examine, examine_as
@@ -221,7 +222,9 @@ def test_lists_that_multiply_over_services_are_bounded(folder: Path, monkeypatch
     assert "f.yaml:1:19: defaults.rules: the rules of all services take over 1000 bytes" in problem
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(RULES)
 def test_rules_that_are_accepted_can_be_used(folder: Path, rules: list[dict[str, Any]]) -> None:
     path = folder / "f.yaml"
@@ -238,13 +241,13 @@ def test_rules_that_are_accepted_can_be_used(folder: Path, rules: list[dict[str,
     assert Plan.from_json(plan.to_json()) == plan
 
 
-def examples(language: str) -> list[str]:
+def of_the_page(language: str) -> list[str]:
     page = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
     return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 def test_the_examples_of_the_page_are_right(folder: Path, loaded: Callable[..., Plan]) -> None:
-    first, second, _files, lookup = examples("yaml")
+    first, second, _files, lookup = of_the_page("yaml")
     path = folder / "example.yaml"
     path.write_text(re.sub(r"\[/var/qmail.*\]", "[/bin/sh]", first + second))
     smtp, qmtp = load(path).services
@@ -255,7 +258,7 @@ def test_the_examples_of_the_page_are_right(folder: Path, loaded: Callable[..., 
 
 
 def test_the_example_in_the_format_of_tcprules_is_right() -> None:
-    text = examples("text")[0].encode()
+    text = of_the_page("text")[0].encode()
     table = table_from_text(text, "rules")
     assert len(table) == 19
     assert table.match("2001:db8:25::7").env == table.match("192.0.2.7").env == ((b"RELAYCLIENT", b""),)

@@ -6,6 +6,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tiers import examples
 from ucspid.config.load import load
 from ucspid.errors import ConfigError
 
@@ -86,7 +87,9 @@ def test_an_empty_program_name_is_a_mistake(tmp_path: Path) -> None:
     assert mistakes(path) == [f"{path}:1:37: services.s.program[0]: the name of the program is empty"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.dictionaries(KEYS, VALUES, max_size=5) | VALUES)
 def test_no_file_makes_loading_fail_otherwise(tmp_path: Path, value: Any) -> None:
     path = tmp_path / "f.yaml"
@@ -94,7 +97,7 @@ def test_no_file_makes_loading_fail_otherwise(tmp_path: Path, value: Any) -> Non
     check_form(path)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300))
 def test_no_bytes_make_loading_fail_otherwise(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "f.yaml"

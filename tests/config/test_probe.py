@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from reachable import reachable
 from ucspid.config import probe
 from ucspid.config.probe import Refusal
 from ucspid.profile import Profile
@@ -105,19 +106,17 @@ def test_a_limit_that_the_system_refuses_is_named() -> None:
 
 
 @as_root
-def test_a_program_is_looked_for_with_the_rights_of_its_user(tmp_path: Path) -> None:
-    for name, mode in (("open", 0o755), ("own", 0o700), ("group", 0o750)):
-        (tmp_path / name).write_text("")
-        (tmp_path / name).chmod(mode)
-    os.chown(tmp_path / "group", 0, 12345)
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_uid == os.geteuid() and directory.name.startswith(("pytest", "test")):
-            directory.chmod(0o755)
-    paths = [[str(tmp_path / name)] for name in ("open", "own", "group")]
-    refused = [(None, f"{path}: not executable") for (path,) in paths]
-    assert find(as_nobody(), paths) == [(paths[0][0], ""), *refused[1:]]
-    member = profile(uid=NOBODY, gid=NOBODY, groups=(12345,))
-    assert find(member, paths) == [(paths[0][0], ""), refused[1], (paths[2][0], "")]
+def test_a_program_is_looked_for_with_the_rights_of_its_user() -> None:
+    with reachable() as folder:
+        for name, mode in (("open", 0o755), ("own", 0o700), ("group", 0o750)):
+            (folder / name).write_text("")
+            (folder / name).chmod(mode)
+        os.chown(folder / "group", 0, 12345)
+        paths = [[str(folder / name)] for name in ("open", "own", "group")]
+        refused = [(None, f"{path}: not executable") for (path,) in paths]
+        assert find(as_nobody(), paths) == [(paths[0][0], ""), *refused[1:]]
+        member = profile(uid=NOBODY, gid=NOBODY, groups=(12345,))
+        assert find(member, paths) == [(paths[0][0], ""), refused[1], (paths[2][0], "")]
 
 
 @as_root

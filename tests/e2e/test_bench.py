@@ -218,6 +218,7 @@ def test_a_launcher_of_the_two_python_processes_reports_start_and_end_and_ends_w
     assert process.wait(20) == 0
 
 
+@pytest.mark.alone
 def test_memory_is_told_by_role_and_an_idle_daemon_uses_next_to_nothing(
     tmp_path: Path,
 ) -> None:

@@ -19,6 +19,8 @@ from daemon import TIMEOUT, Daemon, exchange, running
 from faults import cpu_seconds, memory, stopped
 from ucspid.policy.refusal_summary import SINGLE, WINDOW
 
+pytestmark = pytest.mark.alone
+
 FLOOD = int(os.environ.get("UCSPID_FLOOD", "3000"))
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER that makes a close a reset."""

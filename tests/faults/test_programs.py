@@ -78,6 +78,7 @@ def test_programs_that_end_before_they_read_are_served_like_others(daemon: Daemo
     assert (status["served"], status["failed"], status["state"]) == (100, {}, "listening")
 
 
+@pytest.mark.alone
 def test_a_program_that_writes_without_end_costs_others_little(daemon: Daemon) -> None:
     seconds = 1.5
     loop, address = daemon.processes("loop")[0]["pid"], daemon.address("other")

@@ -228,6 +228,7 @@ def test_a_launcher_that_runs_out_of_memory_starts_nothing_until_there_is_some(d
 def test_a_master_that_runs_out_of_descriptors_restarts_what_dies_as_soon_as_it_can(managed: Daemon) -> None:
     daemon = managed
     address, loop, launcher = daemon.address("echo"), loop_of(daemon), launcher_of(daemon, "echo")
+    assert daemon.reload() == []  # so the master has closed by what it said that it was ready
     before = held(daemon)
     with daemon.connect("echo") as lasting:
         lasting.sendall(b"x")

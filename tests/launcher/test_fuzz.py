@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiers import examples
 from ucspid.errors import WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
@@ -111,7 +112,7 @@ packets = st.builds(bytes.__add__, heads, st.binary(max_size=30) | st.just(b""))
 
 
 @given(st.lists(st.tuples(packets, st.integers(0, 3)), max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_whatever_a_loop_says_starts_nothing_leaks_nothing_and_is_taken_or_refused(
     said: list[tuple[bytes, int]],
 ) -> None:
@@ -144,7 +145,7 @@ contents = st.lists(rows, max_size=8).map(b"".join) | st.binary(max_size=1000)
 
 
 @given(contents, st.sets(st.integers(NOBODYS, NOBODYS + 3)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_whatever_a_predecessor_left_is_taken_over_and_the_master_can_read_it(
     content: bytes, orphans: set[int]
 ) -> None:

@@ -468,6 +468,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.slow
 def test_the_launchers_own_use_of_cpu_time_does_not_count_against_a_programs_limit(peers: Peers) -> None:
     peers.set_program("/bin/sh", "-c", "ulimit -S -t")
     peers.set_program("/does/not/exist", service=2)

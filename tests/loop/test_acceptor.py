@@ -255,6 +255,7 @@ async def test_starts_that_fail_at_once_in_hundreds_of_waiting_services_do_not_p
         await rig.until(lambda: not rig.server.services.limits.live)
 
 
+@pytest.mark.slow
 async def test_without_descriptors_one_client_is_sent_away_and_the_rest_wait() -> None:
     async with serving(settings("a")) as rig:
         clients = [rig.connect("a") for _ in range(3)]

@@ -99,6 +99,11 @@ def test_the_parent_of_a_process_with_any_name() -> None:
 # The loop's own books
 
 
+@pytest.fixture(autouse=True)
+def _looks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "AGAIN_AFTER", 0.005)
+
+
 def verifier(rig: Rig) -> Verifier:
     return Verifier(rig.server, Names(Resolver(), Ident()), set)
 
@@ -231,6 +236,7 @@ async def test_more_differences_than_are_told_are_counted(monkeypatch: pytest.Mo
 # The daemon
 
 
+@pytest.mark.slow
 def test_sessions_of_launchers_and_orphans_agree(tmp_path: Path) -> None:
     with running(tmp_path, {"services": {"echo": {"listen": "127.0.0.1:0", "program": ["cat"]}}}) as daemon:
         socks = [daemon.connect("echo") for _ in range(3)]
@@ -249,6 +255,7 @@ def test_sessions_of_launchers_and_orphans_agree(tmp_path: Path) -> None:
             sock.close()
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_compared(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from ucspid.cli.main import main  # noqa: PLC0415 - it is the command, not the daemon
 

@@ -225,6 +225,7 @@ async def until_tested(resolver: Resolver) -> None:
     await asyncio.gather(*resolver._tests)
 
 
+@pytest.mark.slow
 @in_uvloop
 async def test_a_dead_server_is_not_waited_for_until_it_answers_again() -> None:
     def answering(question: dns.message.Message) -> list[bytes]:
@@ -257,6 +258,7 @@ async def test_where_there_is_no_server_it_counts_as_dead() -> None:
     await resolver.close()
 
 
+@pytest.mark.slow
 @in_uvloop
 async def test_zones_of_clients_that_never_answer_do_not_make_the_server_dead() -> None:
     zone: Zone = {PTR: silent, "2.2.0.192.in-addr.arpa PTR": ["a.example."]}

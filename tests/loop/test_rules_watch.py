@@ -263,6 +263,7 @@ def max_queued() -> int:
     return int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
 
 
+@pytest.mark.slow
 @following
 async def test_more_events_than_the_kernel_keeps_are_a_change(case: Case) -> None:
     followed = await case.loaded()

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ucspid.plan import STDERR_RATE, Rate
+from ucspid.sessions import stderr_log
 from ucspid.sessions.stderr_log import MAX_BYTES, MAX_LINE, Lines, StderrLog
 
 TIMEOUT = 10.0
@@ -65,6 +66,14 @@ def test_it_does_not_matter_how_the_bytes_come(parts: list[bytes], data: st.Data
 
 
 MAX_LINES = STDERR_RATE.burst
+
+
+@pytest.fixture
+def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a second of a pipe's, and all that is waited for, be short."""
+    monkeypatch.setattr(stderr_log, "PERIOD", 0.05)
+    monkeypatch.setattr(stderr_log, "QUIET", 0.02)
+    monkeypatch.setattr(stderr_log, "MAX_WAIT", 0.1)
 
 
 class Sessions:
@@ -163,6 +172,7 @@ async def reading(level: str = "info") -> AsyncIterator[Reading]:
             os.close(it.writing)
 
 
+@pytest.mark.usefixtures("_brief")
 @pytest.mark.parametrize("room", [True, False])
 async def test_when_nobody_can_write_any_more_the_last_words_are_logged_and_the_pipe_is_closed(
     room: bool,
@@ -187,6 +197,7 @@ async def test_what_programs_write_is_logged_line_by_line_with_the_service() -> 
         ]
 
 
+@pytest.mark.usefixtures("_brief")
 async def test_a_flood_is_cut_off_and_counted() -> None:
     async with reading() as it:
         it.write(b"x\n" * 10_000)
@@ -197,6 +208,7 @@ async def test_a_flood_is_cut_off_and_counted() -> None:
         await it.until(lambda: it.lines()[-1] == "after")
 
 
+@pytest.mark.slow
 async def test_a_service_whose_rate_allows_it_loses_no_line_of_a_flood() -> None:
     async with reading() as it:
         it.log.follow(Rate(count=50_000, seconds=1.0, burst=50_000), it.sessions)
@@ -206,6 +218,7 @@ async def test_a_service_whose_rate_allows_it_loses_no_line_of_a_flood() -> None
         assert not it.dropped()
 
 
+@pytest.mark.usefixtures("_brief")
 async def test_a_rate_of_lines_holds_for_longer_than_a_second() -> None:
     async with reading() as it:
         it.log.follow(Rate(count=3, seconds=3600.0, burst=3), it.sessions)
@@ -216,6 +229,7 @@ async def test_a_rate_of_lines_holds_for_longer_than_a_second() -> None:
         assert len(it.lines()) == 3
 
 
+@pytest.mark.usefixtures("_brief")
 async def test_one_service_does_not_share_the_rate_of_another() -> None:
     async with reading() as it, reading() as other:
         it.write(b"x\n" * 10_000)
@@ -231,6 +245,7 @@ async def test_lines_wait_for_a_moment_while_the_log_has_no_room() -> None:
         await it.until(lambda: len(it.lines()) == 100)
 
 
+@pytest.mark.usefixtures("_brief")
 async def test_where_the_log_has_no_room_for_long_lines_are_counted_and_programs_go_on() -> None:
     async with reading() as it:
         it.room = False
@@ -288,6 +303,7 @@ async def test_a_line_that_two_sessions_have_written_is_of_neither() -> None:
         assert (await it.written(b"its own\n"))["conn"] == "2"
 
 
+@pytest.mark.usefixtures("_brief")
 async def test_programs_that_write_without_end_wait_and_go_on_in_the_next_second() -> None:
     async with reading() as it:
         os.set_blocking(it.writing, False)
@@ -307,6 +323,7 @@ async def test_programs_that_write_without_end_wait_and_go_on_in_the_next_second
         assert written > MAX_BYTES
 
 
+@pytest.mark.usefixtures("_brief")
 async def test_a_line_that_nobody_ends_is_logged_after_a_while_and_not_glued_to_the_next() -> None:
     async with reading() as it:
         it.write(b"no end")

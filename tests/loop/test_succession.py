@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from succession import POINTS, Loop, World, slots
+from tiers import examples
 from ucspid.ipc import messages as wire
 from ucspid.launcher.serve import IN_FLIGHT
 from ucspid.linux import process_group
@@ -166,7 +167,7 @@ class Succession(RuleBasedStateMachine):
 
 
 TestSuccession = Succession.TestCase
-TestSuccession.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestSuccession.settings = settings(max_examples=examples(80), stateful_step_count=40, deadline=None)
 
 
 def test_an_end_that_is_still_to_be_sent_when_the_launcher_dies_is_told_by_its_successor() -> None:

@@ -98,6 +98,7 @@ def test_with_port_0_the_name_decides() -> None:
         assert passed.take((inet(), "a", 0)) is None
 
 
+@pytest.mark.slow
 def test_listeners_are_stored_and_removed_as_they_come_and_go(tmp_path: Path, manager: Manager) -> None:
     config = {"services": {"a": ANY, "b": {**ANY, "listen": ["127.0.0.1:0", "127.0.0.2:0"]}}}
     with running(tmp_path, config, **manager.start()) as daemon:
@@ -108,6 +109,7 @@ def test_listeners_are_stored_and_removed_as_they_come_and_go(tmp_path: Path, ma
     assert [lines[0] for lines in manager.lines if lines[0] == "READY=1"] == ["READY=1"] * 2
 
 
+@pytest.mark.slow
 def test_nobody_is_refused_while_a_killed_master_is_followed_by_another(
     tmp_path: Path, manager: Manager
 ) -> None:
@@ -136,6 +138,7 @@ def test_nobody_is_refused_while_a_killed_master_is_followed_by_another(
         killed.kill()
 
 
+@pytest.mark.slow
 def test_the_socket_of_a_socket_unit_is_taken(tmp_path: Path, manager: Manager) -> None:
     with socket.create_server(("127.0.0.1", 0)) as ours, socket.create_server(("127.0.0.1", 0)) as other:
         port = ours.getsockname()[1]

@@ -194,6 +194,7 @@ def test_a_file_is_read(reading: Reading, tmp_path: Path) -> None:
     assert isinstance(reading.read(file), ConfigError)
 
 
+@pytest.mark.slow
 def test_a_file_that_hangs_is_named_and_another_is_read_after_it(
     reading: Reading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +210,7 @@ def test_a_file_that_hangs_is_named_and_another_is_read_after_it(
     assert isinstance(reading.read(fifo), Plan)
 
 
+@pytest.mark.slow
 def test_a_file_of_rules_that_hangs_in_a_child_of_the_reader_is_named_and_the_child_killed(
     reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def test_it_serves_when_the_loop_has_taken_the_plan(rig: MasterRig) -> None:
     assert rig.events() == ["started"]
 
 
+@pytest.mark.slow
 def test_no_wait_status_of_a_launcher_ends_the_master(
     rig: MasterRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +61,7 @@ EVERY_END = [*range(0x100), *range(0, 0x10000, 0x100), 0xFFFF]
 """Every signal with and without a core, what is no end, and every exit status."""
 
 
+@pytest.mark.slow
 def test_no_wait_status_of_the_loop_ends_the_master(rig: MasterRig) -> None:
     rig.serve()
     for status in EVERY_END:
@@ -71,6 +73,7 @@ def test_no_wait_status_of_the_loop_ends_the_master(rig: MasterRig) -> None:
         rig.take()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "said", [(b"", b""), (b"{}", b""), (b"[]\n[]", b""), (b"{", b"why"), (b"\xff", b"\xff")]
 )
@@ -89,6 +92,7 @@ def test_no_end_and_no_words_of_a_reader_end_the_master(rig: MasterRig, said: tu
     assert rig.events() == ["reloaded"]
 
 
+@pytest.mark.slow
 def test_no_end_of_a_trial_ends_the_master(rig: MasterRig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.serve()
     rig.loop.orders()
@@ -104,7 +108,10 @@ def test_no_end_of_a_trial_ends_the_master(rig: MasterRig, monkeypatch: pytest.M
         assert rig.master.exit is None
 
 
-@pytest.mark.parametrize("length", [*range(1, 20), 24, 100, wire.MAX_PACKET])
+EXACT = pytest.param(wire.NOTE_HEAD.size, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("length", [*range(1, 16), EXACT, *range(17, 20), 24, 100, wire.MAX_PACKET])
 def test_a_note_of_any_kind_and_length_is_taken_or_has_the_loop_killed(rig: MasterRig, length: int) -> None:
     rig.serve()
     exact = length == wire.NOTE_HEAD.size
@@ -148,6 +155,7 @@ def test_what_nobody_waits_for_is_no_client(rig: MasterRig) -> None:
     assert rig.events() == []
 
 
+@pytest.mark.slow
 def test_a_loop_that_does_not_read_its_answers_is_killed(rig: MasterRig) -> None:
     rig.serve()
     for _ in range(1000):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import plans
+from tiers import examples
 from ucspid.admission import stage
 from ucspid.errors import ResourceError
 from ucspid.ipc import counters
@@ -377,5 +378,7 @@ class Loops(RuleBasedStateMachine):
         os.close(self.memory)
 
 
-Loops.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=30, deadline=None)
+Loops.TestCase.settings = hypothesis_settings(
+    max_examples=examples(60), stateful_step_count=30, deadline=None
+)
 TestLoops = Loops.TestCase

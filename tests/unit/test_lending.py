@@ -81,5 +81,6 @@ def test_a_program_is_lent_the_client_a_log_and_limits_for_its_start_only(
     assert run(LENT, repr((nofile, cpu, log))) == b"right"
 
 
+@pytest.mark.slow
 def test_a_limit_of_cpu_time_that_the_kernel_raises_at_a_start_is_set_on_the_program() -> None:
     assert run(RAISED) == b"1"

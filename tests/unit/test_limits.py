@@ -442,5 +442,5 @@ class TwoServices(RuleBasedStateMachine):
         assert self.daemon.live == 0
 
 
-TwoServices.TestCase.settings = hypothesis_settings(max_examples=100, stateful_step_count=40, deadline=None)
+TwoServices.TestCase.settings = hypothesis_settings(stateful_step_count=40, deadline=None)
 TestTwoServices = TwoServices.TestCase

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tiers import examples
 from ucspid.lookup.cache import TEST_AGAIN, Breaker, Cache, lifetime
 
 CAPACITY = 3
@@ -58,7 +59,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=40)
+TestModel.settings = settings(max_examples=examples(40))
 
 
 def test_a_server_is_dead_when_it_does_not_answer_the_test_either() -> None:

@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tiers import examples
 from ucspid.ipc.messages import TAG_SIZE
 from ucspid.ipc.session_table import CAPACITY, SIZE, Table
 
@@ -65,7 +66,7 @@ class Tables(RuleBasedStateMachine):
 
 
 TestTables = Tables.TestCase
-TestTables.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestTables.settings = settings(max_examples=examples(15), stateful_step_count=20, deadline=None)
 
 
 def test_a_table_is_full_at_its_capacity_and_a_slot_released_is_the_next_taken() -> None:

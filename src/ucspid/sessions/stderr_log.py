@@ -32,6 +32,9 @@ logged go on as fast as ever; those that write without end would cost the loop, 
 services, the reading of it.
 """
 
+PERIOD = 1.0
+"""Seconds after which what was read is counted anew, and what was dropped is reported."""
+
 MAX_WAIT = 1.0
 """Seconds for which programs wait for a log that has no room; then their lines are dropped."""
 
@@ -217,7 +220,7 @@ class StderrLog:
 
     def _count_seconds(self) -> None:
         if self._timer is None:
-            self._timer = self._loop.call_later(1.0, self._next_second)
+            self._timer = self._loop.call_later(PERIOD, self._next_second)
 
     def _log_line(self, line: bytes, writer: int | None, now: float) -> None:
         if self._bucket.take(now):
