@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal, NamedTuple
 
-from ucspid.net.address import ClientKey, Networks, client_key, key_from, key_text
+from ucspid.net.address import Networks
+from ucspid.net.client import ClientKey, client_key, key_from, key_text
 from ucspid.plan import Rate, Service
 from ucspid.policy import validate
 from ucspid.policy.rate import TokenBucket, TokenBuckets

@@ -28,6 +28,7 @@ from ucspid.ipc.counters import Counters
 from ucspid.linux import landlock, prctl, privileges, seccomp
 from ucspid.linux.fd_limit import close_above, raise_limit
 from ucspid.lookup.ident import PORT as IDENT
+from ucspid.net.endpoint import Endpoint
 from ucspid.observe import events, log
 from ucspid.profile import Profile
 
@@ -100,7 +101,7 @@ def _confine(first: dict[str, Any]) -> dict[str, Any]:
     that asks more, mean another process.
     """
     dns, ident = first["asks_dns"], first["asks_ident"]
-    servers = {DNS, *(int(server.rpartition(":")[2]) for server in first["nameservers"])} if dns else set()
+    servers = {DNS, *(Endpoint.parse(server).port for server in first["nameservers"])} if dns else set()
     prctl.forbid_new_privileges()
     return {
         "landlock": landlock.restrict(servers | {IDENT} if ident else servers, servers, bind=ident),

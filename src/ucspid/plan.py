@@ -11,29 +11,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
+from ucspid.net.endpoint import Endpoint
 from ucspid.profile import Profile
-
-Family = Literal["inet", "inet6", "dual"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """Where a service listens.
-
-    "dual" is one IPv6 socket on the wildcard address that takes IPv4 as well; host is
-    then empty. For the others host is an IP literal without brackets. Port 0 lets the
-    kernel choose.
-    """
-
-    family: Family
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        """Return the form used in logs and in the file: *:25, 127.0.0.1:25, [::1]:25."""
-        if self.family == "dual":
-            return f"*:{self.port}"
-        return f"[{self.host}]:{self.port}" if self.family == "inet6" else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +95,12 @@ class Service:
     """One service: where it listens, what it runs, as whom, and within which limits.
 
     Times are seconds; None means no limit. env is the whole fixed environment, sorted.
-    exempt holds networks as text (10.0.0.0/8, ::1/128). rules is None where there are none;
+    exempt holds networks as text (10.0.0.0/8, ::1). rules is None where there are none;
     default_action is for clients that no rule matches. rule_env names all variables that rules set.
     """
 
     name: str
-    listen: tuple[Address, ...]
+    listen: tuple[Endpoint, ...]
     executable: str
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
@@ -247,7 +226,7 @@ def _members(value: Any) -> dict[str, Any]:
 def service_from(data: dict[str, Any]) -> Service:
     """Return the Service that to_json() wrote."""
     data["profile"] = _shared(Profile.from_plain(data["profile"]))
-    data["listen"] = tuple(Address(**item) for item in data["listen"])
+    data["listen"] = tuple(Endpoint(**item) for item in data["listen"])
     data["argv"] = tuple(data["argv"])
     data["env"] = _shared(tuple((name, value) for name, value in data["env"]))
     data["exempt"] = tuple(data["exempt"])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ucspid.config.listeners import Listeners
-from ucspid.plan import Address, Family
+from ucspid.net.endpoint import Endpoint, Family
 
 HOSTS: dict[Family, list[str]] = {
     "dual": [""],
@@ -16,7 +16,7 @@ HOSTS: dict[Family, list[str]] = {
 Kind = tuple[Family, str]
 KINDS: list[Kind] = [(family, host) for family, hosts in HOSTS.items() for host in hosts]
 ADDRESSES = st.builds(
-    lambda kind, port: Address(family=kind[0], host=kind[1], port=port),
+    lambda kind, port: Endpoint(kind[1], port),
     st.sampled_from(KINDS),
     st.integers(0, 2),
 )
@@ -59,12 +59,12 @@ def kernel_refuses(first: Kind, second: Kind) -> bool:
 @pytest.mark.parametrize("second", KINDS)
 def test_two_addresses_clash_exactly_where_the_kernel_says_so(first: Kind, second: Kind) -> None:
     listeners = Listeners()
-    assert listeners.take(Address(family=first[0], host=first[1], port=2525), "a") is None
-    clash = listeners.take(Address(family=second[0], host=second[1], port=2525), "b")
+    assert listeners.take(Endpoint(first[1], 2525), "a") is None
+    clash = listeners.take(Endpoint(second[1], 2525), "b")
     assert (clash is not None) == kernel_refuses(first, second)
 
 
-def clashes(one: Address, other: Address) -> bool:
+def clashes(one: Endpoint, other: Endpoint) -> bool:
     families = {"dual": {"inet", "inet6"}, "inet": {"inet"}, "inet6": {"inet6"}}
     wildcards = {"", "0.0.0.0", "::"}
     return (
@@ -75,9 +75,9 @@ def clashes(one: Address, other: Address) -> bool:
 
 
 @given(st.lists(ADDRESSES, max_size=12))
-def test_an_address_is_taken_unless_one_taken_before_is_in_its_way(addresses: list[Address]) -> None:
+def test_an_address_is_taken_unless_one_taken_before_is_in_its_way(addresses: list[Endpoint]) -> None:
     listeners = Listeners()
-    taken: list[Address] = []
+    taken: list[Endpoint] = []
     for index, address in enumerate(addresses):
         clash = listeners.take(address, str(index))
         assert (clash is not None) == any(clashes(address, each) for each in taken)

@@ -13,7 +13,8 @@ import pytest
 from ucspid.config.environment import DEFAULT_PATH
 from ucspid.config.load import load
 from ucspid.errors import ConfigError
-from ucspid.plan import Address, Log, Lookup, Plan, Rate
+from ucspid.net.endpoint import Endpoint
+from ucspid.plan import Log, Lookup, Plan, Rate
 from ucspid.profile import Profile
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "config" / "example" / "ucspid.yaml"
@@ -55,10 +56,10 @@ def test_every_key_arrives_in_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     smtp = plan.services[0]
     assert smtp.name == "smtp"
     assert smtp.listen == (
-        Address(family="dual", host="", port=2525),
-        Address(family="inet6", host="::1", port=2526),
-        Address(family="inet", host="127.0.0.1", port=2528),
-        Address(family="dual", host="", port=2527),
+        Endpoint("", 2525),
+        Endpoint("::1", 2526),
+        Endpoint("127.0.0.1", 2528),
+        Endpoint("", 2527),
     )
     assert smtp.executable in {"/usr/bin/sh", "/bin/sh"}
     assert smtp.argv == ("sh", "-c", "exit 0", "5")
@@ -77,7 +78,7 @@ def test_every_key_arrives_in_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (smtp.ipv4_prefix, smtp.ipv6_prefix) == (24, 56)
     assert smtp.rate_per_ip == Rate(count=60, seconds=60, burst=30)
     assert smtp.rate == Rate(count=500, seconds=1, burst=500)
-    assert smtp.exempt == ("127.0.0.0/8", "::1/128")
+    assert smtp.exempt == ("127.0.0.0/8", "::1")
     assert smtp.refuse_message == "421 too many connections, try again later\r\n"
     assert isinstance(smtp.rules, tuple)
     assert [(spec.verdict, spec.from_[0]) for spec in smtp.rules] == [

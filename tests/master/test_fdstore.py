@@ -13,13 +13,13 @@ from daemon import Daemon, descendants, exchange, running, wait_gone
 from manager import Manager
 from ucspid.master.fdstore import Passed, name
 from ucspid.master.listeners import listens_on
-from ucspid.plan import Address
+from ucspid.net.endpoint import Endpoint
 
 ANY = {"listen": "127.0.0.1:0", "program": ["cat"]}
 
 
-def inet(host: str = "127.0.0.1", port: int = 0) -> Address:
-    return Address(family="inet", host=host, port=port)
+def inet(host: str = "127.0.0.1", port: int = 0) -> Endpoint:
+    return Endpoint(host, port)
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
     ("key", "expected"),
     [
         ((inet(port=25), "", 0), "127.0.0.1_25"),
-        ((Address(family="inet6", host="::1", port=25), "", 0), "[__1]_25"),
-        ((Address(family="dual", host="", port=25), "", 0), "*_25"),
+        ((Endpoint("::1", 25), "", 0), "[__1]_25"),
+        ((Endpoint("", 25), "", 0), "*_25"),
         ((inet(), "smtp", 2), "127.0.0.1_0 smtp 2"),
     ],
 )
-def test_names_have_no_colon(key: tuple[Address, str, int], expected: str) -> None:
+def test_names_have_no_colon(key: tuple[Endpoint, str, int], expected: str) -> None:
     assert name(key) == expected
 
 
@@ -48,8 +48,8 @@ def test_a_socket_is_known_by_its_address() -> None:
         assert listens_on(sock, inet())
         assert not listens_on(sock, inet(port=port ^ 1))
         assert not listens_on(sock, inet("127.0.0.2", port))
-        assert not listens_on(sock, Address(family="dual", host="", port=port))
-        assert not listens_on(sock, Address(family="inet6", host="::1", port=port))
+        assert not listens_on(sock, Endpoint("", port))
+        assert not listens_on(sock, Endpoint("::1", port))
 
 
 @pytest.mark.parametrize("v6only", [False, True])
@@ -62,8 +62,8 @@ def test_a_socket_for_both_families_is_another_than_one_for_ipv6(v6only: bool) -
             pytest.skip("no IPv6 here")
         sock.listen()
         port = sock.getsockname()[1]
-        assert listens_on(sock, Address(family="dual", host="", port=port)) == (not v6only)
-        assert listens_on(sock, Address(family="inet6", host="0::0", port=port)) == v6only
+        assert listens_on(sock, Endpoint("", port)) == (not v6only)
+        assert listens_on(sock, Endpoint("0::0", port)) == v6only
         assert not listens_on(sock, inet("0.0.0.0", port))
 
 

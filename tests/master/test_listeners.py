@@ -11,11 +11,11 @@ import pytest
 from plans import service
 from ucspid.errors import ResourceError
 from ucspid.master.listeners import Listening, keys, open_control, open_listener
-from ucspid.plan import Address
+from ucspid.net.endpoint import Endpoint
 
-V4 = Address(family="inet", host="127.0.0.1", port=0)
-V6 = Address(family="inet6", host="::1", port=0)
-DUAL = Address(family="dual", host="", port=0)
+V4 = Endpoint("127.0.0.1", 0)
+V6 = Endpoint("::1", 0)
+DUAL = Endpoint("", 0)
 
 
 def port_of(listening: Listening) -> int:
@@ -78,7 +78,7 @@ def test_options_change_on_a_socket_that_listens() -> None:
 )
 def test_what_cannot_be_bound_is_refused_with_service_and_address(host: str, words: str) -> None:
     with open_listener(service("a"), V4).sock as taken:
-        address = Address(family="inet", host=host, port=taken.getsockname()[1])
+        address = Endpoint(host, taken.getsockname()[1])
         with pytest.raises(ResourceError, match=rf"^b: cannot listen on {address}: {words}$"):
             open_listener(service("b"), address)
 

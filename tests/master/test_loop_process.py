@@ -13,7 +13,7 @@ from ucspid.master.listeners import keys, open_listener
 from ucspid.master.loop_orders import LoopOrders
 from ucspid.master.loop_process import LoopProcess
 from ucspid.master.poller import Poller
-from ucspid.plan import Address
+from ucspid.net.endpoint import Endpoint
 
 
 class Silent:
@@ -29,7 +29,7 @@ def test_a_listener_that_the_process_before_has_shut_down_listens_for_the_next()
     with socket.socket() as holder:  # of a port, since one of the kernel's choice is lost with the shutdown
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", 0))
-        address = Address(family="inet", host="127.0.0.1", port=holder.getsockname()[1])
+        address = Endpoint("127.0.0.1", holder.getsockname()[1])
         smtp = service("smtp", listen=(address,))
         listening = open_listener(smtp, address)
         held = Holdings(plan=plan(smtp), listeners={keys(smtp)[0]: listening})

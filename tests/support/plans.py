@@ -4,14 +4,15 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ucspid.plan import Address, Log, Plan, Service
+from ucspid.net.endpoint import Endpoint
+from ucspid.plan import Log, Plan, Service
 from ucspid.profile import Profile
 
 
 def service(name: str, **settings: Any) -> Service:
     """Return a service that runs cat on a port of the kernel's choice of 127.0.0.1."""
     usual: dict[str, Any] = {
-        "listen": (Address(family="inet", host="127.0.0.1", port=0),),
+        "listen": (Endpoint("127.0.0.1", 0),),
         "executable": "/bin/cat",
         "argv": ("cat",),
         "env": (),

@@ -3,12 +3,11 @@
 import json
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plans import SERVICES, plan, service
-from ucspid.plan import Address, Family, Plan, Rate, service_from, to_json
+from ucspid.plan import Plan, Rate, service_from, to_json
 from ucspid.profile import Profile
 
 plans = st.builds(Plan, services=st.lists(SERVICES, max_size=3).map(tuple))
@@ -39,14 +38,6 @@ def test_a_service_is_the_same_after_json() -> None:
     before = service("a", rate=Rate(count=1, seconds=2.0, burst=3), exempt=("::1/128",))
     data: dict[str, Any] = json.loads(to_json(before))
     assert service_from(data) == before
-
-
-@pytest.mark.parametrize(
-    ("family", "host", "text"),
-    [("dual", "", "*:25"), ("inet", "127.0.0.1", "127.0.0.1:25"), ("inet6", "::1", "[::1]:25")],
-)
-def test_an_address_reads_as_in_the_file(family: Family, host: str, text: str) -> None:
-    assert str(Address(family=family, host=host, port=25)) == text
 
 
 def test_profiles_are_told_apart_by_every_privilege() -> None:

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from plans import plan, service
-from ucspid.plan import Address, Rate, Service
+from ucspid.net.endpoint import Endpoint
+from ucspid.plan import Rate, Service
 from ucspid.policy.plan_changes import changes
 
 
@@ -32,7 +33,7 @@ def test_services_come_and_go() -> None:
 
 
 def test_a_listener() -> None:
-    listen = (Address(family="dual", host="", port=25), Address(family="inet6", host="::1", port=26))
+    listen = (Endpoint("", 25), Endpoint("::1", 26))
     assert changed(listen=listen) == ["a: listen 127.0.0.1:0 -> *:25 [::1]:26"]
 
 

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from ucspid.admission.listener import Listener
 from ucspid.limits import Slot
-from ucspid.net.address import endpoint
+from ucspid.net.endpoint import endpoint
 from ucspid.policy.client_facts import NOTHING, Found
 from ucspid.policy.connection_states import STEP, Event, State
 from ucspid.rules.rule import Environment, Rule, Rules

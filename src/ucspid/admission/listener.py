@@ -5,7 +5,8 @@ import os
 import select
 import socket
 
-from ucspid.net.address import endpoint, plain
+from ucspid.net.address import plain
+from ucspid.net.endpoint import Endpoint, endpoint
 
 _POLITE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _DRAIN = 4096
@@ -27,7 +28,7 @@ class Listener:
         wildcard = ip in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
         self._end = None if wildcard else (ip, port)
         dual = wildcard and ":" in ip and not self.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-        self.text = f"*:{port}" if dual else endpoint(ip, port)
+        self.text = str(Endpoint("" if dual else ip, port))
 
     def accept(self) -> tuple[int, tuple[str, int]]:
         """Accept a connection: return its descriptor, blocking and close-on-exec, and the client's end.

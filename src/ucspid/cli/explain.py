@@ -7,7 +7,7 @@ from dataclasses import replace
 from ucspid.cli.explanation import Client, explanation
 from ucspid.config.load import load
 from ucspid.errors import ConfigError
-from ucspid.net.inet import pack, unpack
+from ucspid.net.address import parse_address
 from ucspid.plan import Plan, RulesFile, Service
 from ucspid.rules.bounds import read
 from ucspid.rules.lookup import PARSERS
@@ -64,7 +64,7 @@ def _service(plan: Plan, options: argparse.Namespace) -> Service:
 
 def _client(options: argparse.Namespace) -> Client:
     try:
-        ip = unpack(pack(options.ip))
+        ip = str(parse_address(options.ip))
     except ValueError as error:
         raise ConfigError([str(error)]) from None
     return Client(ip, _bytes(options.host), _bytes(options.info))

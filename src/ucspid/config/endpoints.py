@@ -1,6 +1,5 @@
 """Addresses in the file: where to listen, and networks of clients, in their own forms."""
 
-import ipaddress
 import re
 import socket
 from typing import Any, ClassVar, Self
@@ -8,16 +7,14 @@ from typing import Any, ClassVar, Self
 from ucspid.config.forms import Form, Misfit
 from ucspid.config.positions import Scalar
 from ucspid.config.ruleforms import in_words_of_tcprules
-from ucspid.plan import Address
+from ucspid.net.address import IPV4, parse_address, parse_network
+from ucspid.net.endpoint import MAX_PORT, Endpoint, parse_port, split
 
-MAX_PORT = 65535
-
-_BRACKETED = re.compile(r"\[([^\]]*)\]:(.+)")
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}")
 
 
-class Network(Form, str):
-    """An address or a network as text, in its shortest writing."""
+class ClientNetwork(Form, str):
+    """An address or a network as text, in its usual form."""
 
     __slots__ = ()
     expects = "an address or a network such as 127.0.0.1, 10.0.0.0/8 or 2001:db8::/32"
@@ -33,20 +30,22 @@ class Network(Form, str):
         if not re.fullmatch(cls.json_schema["pattern"], value.rstrip("\n")):
             raise Misfit
         try:
-            network = ipaddress.ip_network(value, strict=False)
+            parse_address(value.partition("/")[0])
         except ValueError:
             raise Misfit from None
-        if "/" in value and ipaddress.ip_address(value.partition("/")[0]) != network.network_address:
-            raise Misfit(f"{value} has bits set behind its prefix; the network is {network}")
-        if network.version == 6 and (mapped := network.network_address.ipv4_mapped):  # noqa: PLR2004
-            raise Misfit(f"write the IPv4 address itself: {mapped}")
+        try:
+            network = parse_network(value)
+        except ValueError as problem:
+            raise Misfit(f'"{value}": {problem}') from None
+        if ":" in value and network.width == IPV4:
+            raise Misfit(f"write the IPv4 address itself: {network}")
         return cls(network)
 
 
-class Endpoint(Form):
+class Listen(Form):
     """Where to listen."""
 
-    __slots__ = ("address",)
+    __slots__ = ("endpoint",)
     expects = 'a port, a service name, address:port, "[v6 address]:port" or "*:port"'
     json_schema: ClassVar[dict[str, Any]] = {
         "anyOf": [
@@ -58,16 +57,16 @@ class Endpoint(Form):
         ]
     }
 
-    def __init__(self, address: Address) -> None:
-        """Keep the address."""
-        self.address = address
+    def __init__(self, endpoint: Endpoint) -> None:
+        """Keep where it is."""
+        self.endpoint = endpoint
 
     @classmethod
     def parse(cls, value: Scalar) -> Self:
         """Return where to listen. A name of a service is looked up in services(5)."""
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise Misfit
-        return cls(_address(str(value)))
+        return cls(_endpoint(str(value)))
 
 
 class Nameserver(Form, str):
@@ -85,49 +84,23 @@ class Nameserver(Form, str):
         """Return the address, with port 53 if it has none."""
         if not isinstance(value, str) or not re.fullmatch(cls.json_schema["pattern"], value.rstrip("\n")):
             raise Misfit
-        address = _address(value if re.search(r"[\]0-9]:[0-9]+$", value) else f"{value}:53")
-        return cls(address)
+        return cls(_endpoint(value if re.search(r"[\]0-9]:[0-9]+$", value) else f"{value}:53"))
 
 
-def _address(text: str) -> Address:
-    if found := _BRACKETED.fullmatch(text):
-        return Address(family="inet6", host=_v6(found[1]), port=_port(found[2]))
-    host, colon, port = text.rpartition(":")
-    if not colon:
-        return Address(family="dual", host="", port=_port(port))
-    if ":" in host or host.startswith("["):
-        raise Misfit(f'{text}: write an IPv6 address in brackets and quotes: "[::1]:25"')
-    if host == "*":
-        return Address(family="dual", host="", port=_port(port))
-    return Address(family="inet", host=_v4(host), port=_port(port))
-
-
-def _v4(host: str) -> str:
+def _endpoint(text: str) -> Endpoint:
     try:
-        return str(ipaddress.IPv4Address(host))
-    except ValueError:
-        raise Misfit(
-            f'"{host}" is not an IPv4 address; names of hosts are not looked up: write an address'
-        ) from None
-
-
-def _v6(host: str) -> str:
-    try:
-        address = ipaddress.IPv6Address(host)
-    except ValueError:
-        raise Misfit(f'"{host}" is not an IPv6 address') from None
-    if address.scope_id is not None:
-        raise Misfit(f'"{host}" names an interface, which is not supported')
-    if address.ipv4_mapped is not None:
-        raise Misfit(f"write the IPv4 address itself: {address.ipv4_mapped}")
-    return str(address)
+        host, port = split(text)
+    except ValueError as problem:
+        raise Misfit(str(problem)) from None
+    return Endpoint(host, _port(port))
 
 
 def _port(text: str) -> int:
-    if re.fullmatch(r"0|[1-9][0-9]{0,4}", text) and int(text) <= MAX_PORT:
-        return int(text)
     if re.fullmatch(r"-?[0-9]+", text):
-        raise Misfit(f"{text} is not a port: a decimal number from 0 to {MAX_PORT}")
+        try:
+            return parse_port(text)
+        except ValueError as problem:
+            raise Misfit(str(problem)) from None
     if re.fullmatch(r"[0-9.]+", text):
         raise Misfit(f"{text} has no port: write {text}:25")
     unknown = f'"{text}" is neither a port nor a TCP service of services(5)'

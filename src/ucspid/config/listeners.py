@@ -4,7 +4,7 @@ A wildcard address takes the port of every address of its family; the dual wildc
 both families; an IPv6 wildcard of its own (IPV6_V6ONLY) leaves IPv4 alone. Port 0 never clashes.
 """
 
-from ucspid.plan import Address
+from ucspid.net.endpoint import Endpoint
 
 _WILDCARDS = {"0.0.0.0", "::", ""}  # noqa: S104
 
@@ -14,9 +14,9 @@ class Listeners:
 
     def __init__(self) -> None:
         """Start with none taken."""
-        self._taken: dict[tuple[str, int], dict[str, tuple[Address, str]]] = {}
+        self._taken: dict[tuple[str, int], dict[str, tuple[Endpoint, str]]] = {}
 
-    def take(self, address: Address, path: str) -> tuple[Address, str] | None:
+    def take(self, address: Endpoint, path: str) -> tuple[Endpoint, str] | None:
         """Take an address; return the address that is in its way, and its path, if there is one."""
         if address.port == 0:
             return None
@@ -31,7 +31,7 @@ class Listeners:
         return None
 
 
-def _clash(group: dict[str, tuple[Address, str]], host: str) -> tuple[Address, str] | None:
+def _clash(group: dict[str, tuple[Endpoint, str]], host: str) -> tuple[Endpoint, str] | None:
     if host == "*":
         return next(iter(group.values()), None)
     return group.get("*") or group.get(host)

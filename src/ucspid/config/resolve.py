@@ -17,7 +17,8 @@ from ucspid.config.problems import Problems
 from ucspid.config.profiles import Profiles
 from ucspid.config.programs import Programs, Wanted, candidates
 from ucspid.config.settings import Place, Settings
-from ucspid.plan import Address, Log, Plan, RulesFile, Service
+from ucspid.net.endpoint import Endpoint
+from ucspid.plan import Log, Plan, RulesFile, Service
 from ucspid.policy.environ import too_long
 from ucspid.profile import Profile
 
@@ -166,12 +167,12 @@ class _Resolver:
             path, _ = next(self.problems.items(place("program"), entry.program))
             self.problems.add(path, "the name of the program is empty")
 
-    def _listen(self, entry: schema.Service, path: str) -> tuple[Address, ...]:
-        for here, endpoint in self.problems.items(path, entry.listen):
-            if clash := self.listeners.take(endpoint.address, here):
+    def _listen(self, entry: schema.Service, path: str) -> tuple[Endpoint, ...]:
+        for here, listen in self.problems.items(path, entry.listen):
+            if clash := self.listeners.take(listen.endpoint, here):
                 other, where = clash
-                self.problems.add(here, f"{endpoint.address} is not free: {where} listens on {other}")
-        return tuple(endpoint.address for endpoint in entry.listen)
+                self.problems.add(here, f"{listen.endpoint} is not free: {where} listens on {other}")
+        return tuple(listen.endpoint for listen in entry.listen)
 
 
 def _as_given(entry: schema.Service) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from msgspec import Meta, Struct
 from msgspec import field as key
 
-from ucspid.config.endpoints import Endpoint, Nameserver, Network
+from ucspid.config.endpoints import ClientNetwork, Listen, Nameserver
 from ucspid.config.forms import (
     MAX_RATE,
     Account,
@@ -253,7 +253,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Frequency | None, Meta(description="New connections of the whole service; over it, on_full.")
     ] = None
     exempt: Annotated[
-        list[Network], Meta(description="Clients that max_per_ip and rate_per_ip do not hold for.")
+        list[ClientNetwork], Meta(description="Clients that max_per_ip and rate_per_ip do not hold for.")
     ] = key(default_factory=list)
     refuse_message: Annotated[
         Message, Meta(description="What a refused client is sent; in double quotes \\r\\n ends a line.")
@@ -298,7 +298,7 @@ class Service(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One service. It has the keys of defaults too."""
 
     listen: Annotated[
-        list[Endpoint],
+        list[Listen],
         Meta(
             min_length=1,
             extra={"single": True},

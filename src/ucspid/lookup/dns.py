@@ -5,7 +5,6 @@ of /etc/resolv.conf, whose changes are followed.
 """
 
 import asyncio
-import ipaddress
 import secrets
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pycares import AAAARecordData, ARecordData, DNSResult, PTRRecordData
 from ucspid.lookup.cache import FAILED, NEGATIVE, TEST_AGAIN, Breaker, Cache, lifetime
 from ucspid.lookup.channel import Channels
 from ucspid.lookup.hostname import hostname
+from ucspid.net.address import reverse_name
 from ucspid.net.inet import pack
 
 _NOTHING_THERE = frozenset({error.ARES_ENOTFOUND, error.ARES_ENODATA, error.ARES_EBADNAME})
@@ -157,7 +157,7 @@ class Resolver:
 def _in_dns(question: Question) -> tuple[str, str]:
     """Return which name is to be looked up, and which records of it."""
     if question.name is None:
-        return ipaddress.ip_address(question.ip).reverse_pointer, "PTR"
+        return reverse_name(question.ip), "PTR"
     return question.name.decode(), "AAAA" if ":" in question.ip else "A"
 
 

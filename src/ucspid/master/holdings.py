@@ -17,7 +17,8 @@ from ucspid.master.listeners import Key, Listening, keys, open_control, open_lis
 from ucspid.master.log_pipes import LogPipe, PipeKey, pipe_key
 from ucspid.master.programs import Program, program
 from ucspid.master.upgrade_state import HoldingsState, ProfileState, plan_of_other_code
-from ucspid.plan import Address, Plan, RulesFile, Service
+from ucspid.net.endpoint import Endpoint
+from ucspid.plan import Plan, RulesFile, Service
 from ucspid.policy.environ import too_long
 from ucspid.profile import Profile
 
@@ -105,7 +106,7 @@ class Holdings:
         held.plan = plan_of_other_code(state.plan)
         held.control = None if state.control is None else socket.socket(fileno=state.control)
         for address, service, place, number, descriptor in state.listeners:
-            held.listeners[Address(**address), service, place] = Listening(
+            held.listeners[Endpoint(**address), service, place] = Listening(
                 number, socket.socket(fileno=descriptor)
             )
             skip_numbers(number)

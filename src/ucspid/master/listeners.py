@@ -9,7 +9,9 @@ import stat
 from dataclasses import dataclass
 
 from ucspid.errors import ResourceError
-from ucspid.plan import Address, Service
+from ucspid.net.address import parse_address
+from ucspid.net.endpoint import Endpoint
+from ucspid.plan import Service
 
 CONTROL_MODE = 0o600
 CONTROL_FOLDER_MODE = 0o755
@@ -17,7 +19,7 @@ _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 _numbers = itertools.count(1)
 
-Key = tuple[Address, str, int]
+Key = tuple[Endpoint, str, int]
 """What makes a listener the same across reloads: its address; with port 0 also whose it is."""
 
 
@@ -49,7 +51,7 @@ def keys(service: Service) -> list[Key]:
     ]
 
 
-def listens_on(sock: socket.socket, address: Address) -> bool:
+def listens_on(sock: socket.socket, address: Endpoint) -> bool:
     """Return whether a socket of unknown origin listens on an address; port 0 is any port."""
     if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
         return False
@@ -68,14 +70,13 @@ def _families(sock: socket.socket, host: str) -> tuple[str, ...]:
     return ("inet6",) if sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) else ("dual",)
 
 
-def _same(host: str, address: Address) -> bool:
+def _same(host: str, address: Endpoint) -> bool:
     if address.family == "dual":
         return host in ("::", "0.0.0.0")  # noqa: S104 - as in _bind()
-    family = socket.AF_INET6 if address.family == "inet6" else socket.AF_INET
-    return socket.inet_pton(family, host) == socket.inet_pton(family, address.host)
+    return parse_address(host) == parse_address(address.host)
 
 
-def open_listener(service: Service, address: Address, passed: socket.socket | None = None) -> Listening:
+def open_listener(service: Service, address: Endpoint, passed: socket.socket | None = None) -> Listening:
     """Bind and listen, or take a socket that was passed and listens there already.
 
     Raises ResourceError, with the service and the address in it.
@@ -94,11 +95,11 @@ def open_listener(service: Service, address: Address, passed: socket.socket | No
     return listening
 
 
-def _cannot_listen(service: Service, address: Address, problem: OSError) -> ResourceError:
+def _cannot_listen(service: Service, address: Endpoint, problem: OSError) -> ResourceError:
     return ResourceError(f"{service.name}: cannot listen on {address}: {os.strerror(problem.errno or 0)}")
 
 
-def _bind(address: Address) -> socket.socket:
+def _bind(address: Endpoint) -> socket.socket:
     if address.family != "dual":
         return _bound(
             socket.AF_INET if address.family == "inet" else socket.AF_INET6, address.host, address.port

@@ -16,7 +16,7 @@ from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
 from ucspid.plan import Lookup, Plan, Service
 
-STATE = 1
+STATE = 2
 """Of this layout, and of the tables of sessions, which live on in memory (launcher.table)."""
 
 

@@ -1,114 +1,113 @@
-"""Client addresses: which of them count as one client, and which belong to a set of networks.
+"""IP addresses and networks: one value, one parser and one way to print for all who use them.
 
-IPv4-mapped IPv6 addresses are IPv4 everywhere, and scope ids do not count. Called for each
+IPv4-mapped IPv6 addresses are IPv4 everywhere, and an address is the smallest network. Called for each
 connection; no I/O.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
-from ipaddress import ip_network
-from typing import Any
+from typing import NamedTuple
 
 from ucspid.net.inet import MAPPED, pack, unpack
 
-BITS = 128
-IPV4_BITS = 32
-_LONGEST_TEXT = 45
-"""Characters of an IPv6 address; that of a client that is exempt may stand for it."""
-
-ClientKey = str | bytes
-"""What counts as one client: the text of a whole IPv4 address, or the 16 bytes of a network.
-
-Not a number: the hash of a str or bytes is keyed, that of an int is not, and clients choose
-their addresses. The texts are shorter than 16 characters, so the two kinds never meet.
-"""
+IPV4 = 32
+IPV6 = 128
 
 
-def client_key(ip: str, ipv4_prefix: int, ipv6_prefix: int) -> ClientKey:
-    """Return what ip counts as when clients are networks of these prefix lengths.
+class Network(NamedTuple):
+    """A network: the first length bits of an address of width bits (IPV4 or IPV6), as a number.
 
-    Keys are comparable only among calls with the same prefixes. The text of an IPv4 address
-    is not checked when its prefix is 32; apart from that, raises ValueError if ip is not an
-    address.
+    Not for tables that clients fill, whose keys must have a hash that cannot be foreseen: see client_key().
     """
-    if ":" not in ip:
-        return ip if ipv4_prefix == IPV4_BITS else _network(pack(ip), BITS - IPV4_BITS + ipv4_prefix)
+
+    width: int
+    length: int
+    bits: int
+
+    def __str__(self) -> str:
+        """Return the usual form: 192.0.2.0/24, 2001:db8::/32, 192.0.2.1."""
+        value = (self.bits << (self.width - self.length)).to_bytes(self.width // 8)
+        text = unpack(value if self.width == IPV6 else MAPPED + value)
+        return text if self.length == self.width else f"{text}/{self.length}"
+
+
+def parse_address(ip: str) -> Network:
+    """Return the network that is only this address; a scope id is ignored. Raises ValueError."""
     packed = pack(ip)
-    if not packed.startswith(MAPPED):
-        return _network(packed, ipv6_prefix)
-    return client_key(unpack(packed), ipv4_prefix, ipv6_prefix)
+    if packed.startswith(MAPPED):
+        return Network(IPV4, IPV4, int.from_bytes(packed[len(MAPPED) :]))
+    return Network(IPV6, IPV6, int.from_bytes(packed))
 
 
-def key_text(key: ClientKey) -> str:
-    """Return a key as text, for JSON; key_from() is the way back."""
-    return key if isinstance(key, str) else f"={key.hex()}"
+def parse_network(text: str) -> Network:
+    """Return the network ADDRESS/LENGTH, or an address alone as the network that is only it.
+
+    ValueError if it is neither, or if bits after the first LENGTH are set: it is then unclear
+    whether one address or the whole network was meant.
+    """
+    if "%" in text:
+        raise ValueError(f"{text} names an interface, which is not supported")
+    address, slash, digits = text.partition("/")
+    packed = pack(address)
+    width = IPV6 if ":" in address else IPV4
+    length = _prefix_length(digits, width) if slash else width
+    free = width - length
+    value = int.from_bytes(packed)
+    rounded = (value >> free << free).to_bytes(len(packed))
+    if rounded != packed:
+        network = network_of(rounded, IPV6 - free)
+        raise ValueError(f"{text} has bits set after its first {length}: {network} or {address}?")
+    return network_of(packed, IPV6 - free)
 
 
-def key_from(text: Any) -> ClientKey:
-    """Return the key that key_text() wrote. Raises ValueError for what it cannot have written."""
-    if not isinstance(text, str) or len(text) > _LONGEST_TEXT:
-        raise ValueError(f"{text!r:.60} is no client")
-    return bytes.fromhex(text[1:]) if text.startswith("=") else text
+def network_of(packed: bytes, length: int) -> Network:
+    """Return the network of the first length bits of pack()'s 16 bytes; the others have to be 0."""
+    bits = int.from_bytes(packed) >> (IPV6 - length)
+    if packed.startswith(MAPPED):
+        length -= IPV6 - IPV4
+        return Network(IPV4, length, bits & ((1 << length) - 1))
+    return Network(IPV6, length, bits)
 
 
-def _network(packed: bytes, prefix: int) -> bytes:
-    host_bits = BITS - prefix
-    return (int.from_bytes(packed) >> host_bits << host_bits).to_bytes(len(packed))
+def _prefix_length(digits: str, width: int) -> int:
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= len("128")):
+        raise ValueError(f"{digits!r} is not a prefix length")
+    length = int(digits)
+    if length > width:
+        raise ValueError(f"prefix length {length} is over {width}")
+    return length
 
 
 def plain(ip: str) -> str:
     """Return ip without IPv4 mapping and scope id, IPv6 in the form of inet_ntop(3).
 
-    An IPv4 address is returned as it is. Raises ValueError if ip is not an address.
+    An IPv4 address is returned as it is, unchecked. Raises ValueError if ip is not an address.
     """
     return unpack(pack(ip)) if ":" in ip else ip
 
 
-def endpoint(ip: str, port: int) -> str:
-    """Return an address and port as logs and answers show them: 192.0.2.7:25, [2001:db8::7]:25.
-
-    The one way to do so: IPv4-mapped addresses are shown as IPv4, and scope ids not at all. Raises
-    ValueError if ip is not an address.
-    """
-    if ":" in ip:
-        ip = plain(ip)
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
-
-
-def network_text(ip: str, ipv4_prefix: int, ipv6_prefix: int) -> str:
-    """Return what client_key() takes ip for, to be read: 192.0.2.7, 192.0.2.0/24, 2001:db8::/64.
-
-    Raises ValueError if ip is not an address.
-    """
-    ip = plain(ip)
-    prefix, bits = (ipv6_prefix, BITS) if ":" in ip else (ipv4_prefix, IPV4_BITS)
-    if prefix == bits:
-        return ip
-    return f"{unpack(_network(pack(ip), BITS - bits + prefix))}/{prefix}"
+def reverse_name(ip: str) -> str:
+    """Return the name in the DNS under which an address's own name is found. Raises ValueError."""
+    packed = pack(ip)
+    if packed.startswith(MAPPED):
+        return ".".join(map(str, reversed(packed[len(MAPPED) :]))) + ".in-addr.arpa"
+    return ".".join(reversed(packed.hex())) + ".ip6.arpa"
 
 
 class Networks:
-    """A set of IP networks; asking costs one lookup for each prefix length that is in use.
+    """A set of networks; asking costs one lookup for each prefix length that is in use.
 
     An IPv6 network that encloses the IPv4-mapped addresses, as ::/0 does, holds no IPv4
     address; one inside of them (::ffff:10.0.0.0/104) is the IPv4 network that it maps.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        """Take networks as text; bits behind the prefix are ignored.
-
-        Raises ValueError if one is not a network.
-        """
-        ipv4: defaultdict[int, set[int]] = defaultdict(set)
-        ipv6: defaultdict[int, set[int]] = defaultdict(set)
-        for text in texts:
-            network = ip_network(text, strict=False)
-            packed = pack(str(network.network_address))
-            host_bits = network.max_prefixlen - network.prefixlen
-            mapped = packed.startswith(MAPPED) and host_bits <= IPV4_BITS
-            (ipv4 if mapped else ipv6)[host_bits].add(int.from_bytes(packed) >> host_bits)
-        self._ipv4 = tuple(ipv4.items())
-        self._ipv6 = tuple(ipv6.items())
+        """Take networks as text. Raises ValueError for what parse_network() does not take."""
+        tables: dict[int, defaultdict[int, set[int]]] = {IPV4: defaultdict(set), IPV6: defaultdict(set)}
+        for network in map(parse_network, texts):
+            whole = network.bits if network.width == IPV6 else _MAPPED_BITS << network.length | network.bits
+            tables[network.width][network.width - network.length].add(whole)
+        self._ipv4, self._ipv6 = (tuple(table.items()) for table in tables.values())
 
     def __contains__(self, ip: str) -> bool:
         """Return whether ip is in one of the networks. Raises ValueError if it is not an address."""
@@ -118,3 +117,6 @@ class Networks:
             if value >> host_bits in networks:
                 return True
         return False
+
+
+_MAPPED_BITS = int.from_bytes(MAPPED)

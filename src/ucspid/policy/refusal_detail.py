@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from ucspid.net.address import network_text
+from ucspid.net.client import client_network
 from ucspid.plan import Rate, Service
 
 
@@ -44,7 +44,7 @@ def refusal_detail(reason: str, ip: str, settings: Service, rule: Rule | None) -
             allowed = rule.rate_per_ip if rule is not None and own else settings.rate_per_ip
         case _:
             return {}
-    client = network_text(ip, settings.ipv4_prefix, settings.ipv6_prefix)
+    client = str(client_network(ip, settings.ipv4_prefix, settings.ipv6_prefix))
     return {
         "client": client,
         **_allowed_field(allowed),

@@ -14,8 +14,8 @@ taken byte for byte.
 import itertools
 from collections.abc import Iterator
 
+from ucspid.net.address import IPV4, IPV6, Network, network_of, parse_network
 from ucspid.net.inet import pack
-from ucspid.rules.addresses import IPV4, IPV6, Network, network_of, parse_network
 
 _LETTERS = b"abcdefghijklmnopqrstuvwxyz123456"
 """ucspi-tcp6's character for each bit of an IPv4 prefix that is 1; one that is 0 is "0"."""

@@ -9,8 +9,7 @@ from array import array
 from collections.abc import Callable, Iterable
 
 from ucspid.errors import ConfigError
-from ucspid.net.address import plain
-from ucspid.rules.addresses import Network, parse_address
+from ucspid.net.address import Network, parse_address, plain
 from ucspid.rules.bounds import too_large
 from ucspid.rules.cdb import Cdb, CdbError
 from ucspid.rules.keys import after_prefixes, before_prefixes, parse

@@ -8,8 +8,8 @@ how many different prefix lengths there are, not on the number of rules.
 from collections.abc import Sequence
 
 from ucspid.errors import ConfigError
+from ucspid.net.address import Network, parse_address
 from ucspid.plan import RuleSpec
-from ucspid.rules.addresses import Network, parse_address
 from ucspid.rules.keys import suffixes
 from ucspid.rules.patterns import Pattern, parse_pattern
 from ucspid.rules.prefixes import PrefixIndex

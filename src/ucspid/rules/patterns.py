@@ -10,7 +10,7 @@
 import re
 from typing import NamedTuple
 
-from ucspid.rules.addresses import IPV4, IPV6, Network, parse_network
+from ucspid.net.address import IPV4, IPV6, Network, parse_network
 
 EVERYWHERE = (Network(IPV4, 0, 0), Network(IPV6, 0, 0))
 

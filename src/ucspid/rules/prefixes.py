@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ucspid.rules.addresses import IPV4, IPV6, Network
+from ucspid.net.address import IPV4, IPV6, Network
 
 
 class PrefixIndex:
