@@ -156,6 +156,28 @@ def test_sessions_that_end_while_there_is_no_loop_are_logged_by_the_next(
 # Launchers
 
 
+def test_sessions_of_a_removed_service_end_as_it_said_also_under_another_loop(tmp_path: Path) -> None:
+    stubborn = ["sh", "-c", "trap '' TERM; exec cat"]
+    gone = service(program=stubborn, max_lifetime="2s", kill_timeout="100ms")
+    config: dict[str, Any] = {"services": {"one": service(), "gone": gone}}
+    with running(tmp_path, config) as daemon, daemon.connect("gone") as client:
+        assert exchange_one(client) == b"x"
+        del config["services"]["gone"]
+        daemon.reload(config)
+        (loop,) = pids(daemon, "loop")
+        kill(daemon, loop)
+        live = {item["name"]: item["live"] for item in daemon.status()["services"]}
+        assert live == {"one": 0, "gone": 1}
+        assert client.recv(1) == b""
+        assert daemon.wait_event("connection_served", service="gone")["signal"] == "SIGKILL"
+        assert daemon.wait_event("lifetime_exceeded", service="gone")["limit"] == 2.0
+
+
+def exchange_one(client: socket.socket) -> bytes:
+    client.sendall(b"x")
+    return client.recv(1)
+
+
 def test_a_launcher_killed_five_times_loses_nothing(daemon: Daemon, sessions: list[Session]) -> None:
     for _ in range(5):
         launcher = next(item["pid"] for item in daemon.processes("launcher") if "one" in item["services"])

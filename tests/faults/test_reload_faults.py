@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from clients import load
 from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
 from faults import PER_LAUNCHER, descriptors, memory
 
@@ -116,3 +117,25 @@ def test_a_thousand_hangups_cost_no_client_anything(daemon: Daemon) -> None:
     )
     assert ends["reloaded"] + ends["reload_failed"] > len(sizes)
     assert ends["reload_failed"] >= failures > 0
+
+
+@pytest.mark.parametrize(
+    ("more", "less"),
+    [
+        ({"rules": [{"from": "127.0.0.0/8", "allow": True, "env": {"RELAYCLIENT": ""}}]}, {}),
+        ({"env_dialect": "systemd"}, {"env_dialect": "tcp"}),
+    ],
+    ids=["a variable of a rule", "variables of a dialect"],
+)
+def test_a_reload_that_takes_variables_away_costs_no_client_anything(
+    tmp_path: Path, more: dict[str, Any], less: dict[str, Any]
+) -> None:
+    """Thirty reloads, each of which adds or takes away what a start in flight may still set."""
+    echo = {"listen": "127.0.0.1:0", "program": ["cat"], "max_connections": 40}
+    with running(tmp_path, {"services": {"echo": echo | more}}) as daemon:
+        with load(daemon.address("echo"), 6) as clients:
+            for settings in [less, more] * 15:
+                daemon.reload({"services": {"echo": echo | settings}})
+        assert clients.failed == []
+        assert len(clients.seconds) > 100
+        assert daemon.service("echo")["failed"] == {}

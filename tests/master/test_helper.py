@@ -1,7 +1,6 @@
 """Processes that do one thing for the master: their end or their time decides, never a child of theirs."""
 
 import ctypes
-import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from faults import hanging_open
+from leaks import own_descriptors
 from reachable import reachable
 from ucspid.errors import ConfigError, ResourceError, UcspidError
 from ucspid.ipc import progress
@@ -79,16 +79,11 @@ def _subreaper() -> Iterator[None]:
 @pytest.fixture
 def bench(_subreaper: None) -> Iterator[Bench]:
     bench = Bench()
-    gc.collect()  # sockets of other tests
-    before = descriptors()
+    before = own_descriptors()
     yield bench
     bench.until(lambda: not bench.children.expected)
-    assert descriptors() == before
+    assert own_descriptors() == before
     os.close(bench.children._list)
-
-
-def descriptors() -> set[str]:
-    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
 
 
 def test_its_end_says_what_came_of_it(bench: Bench) -> None:

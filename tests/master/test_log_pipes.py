@@ -4,10 +4,10 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import astuple
-from pathlib import Path
 
 import pytest
 
+from leaks import own_descriptors
 from plans import plan, service
 from ucspid.master.holdings import Acquired, Holdings
 from ucspid.master.launchers import ProfileLaunchers
@@ -65,10 +65,6 @@ def silent(name: str) -> Service:
     return service(name, listen=())
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 def test_a_pipe_is_closed_when_its_service_is_gone_and_the_last_program_has_ended(rig: Rig) -> None:
     rig.reload(silent("a"))
     (pipe,) = rig.held.log_pipes()
@@ -89,12 +85,12 @@ def test_a_pipe_is_closed_when_its_service_is_gone_and_the_last_program_has_ende
 def test_renaming_a_service_over_and_over_costs_no_descriptors(rig: Rig) -> None:
     rig.reload(silent("0"))
     rig.settling.settled()
-    before = descriptors()
+    before = len(own_descriptors())
     for number in range(1, 31):
         rig.reload(silent(str(number)))
         rig.settling.settled()
         rig.poller.run_once()
-    assert descriptors() == before
+    assert len(own_descriptors()) == before
 
 
 def test_a_service_that_comes_back_before_it_is_forgotten_keeps_its_pipe(rig: Rig) -> None:

@@ -34,7 +34,9 @@ def state(**changes: Any) -> State:
         "holdings": HoldingsState(
             plan=PLAN.plain(), control=12, listeners=[(asdict(PLAN.services[0].listen[0]), "a", 0, 3, 13)],
             stderr=[(4, "a", None, 14, 15), (3, "a", 7, 17, None)],
-            numbers={"a": 1, "b": 2}, longest=9.0, others={"_null": 16}, profiles=[],
+            numbers={"a": 1, "b": 2}, longest=9.0,
+            gone={"b": {"drain_timeout": 30.0, "kill_timeout": 5.0, "max_lifetime": None}},
+            others={"_null": 16}, profiles=[],
         ),
     } | changes  # fmt: skip
     return State(**values)

@@ -98,6 +98,8 @@ def test_failures_are_counted_up_to_a_bound() -> None:
     assert throttle.to_state()[0] == MAX_FAILURES
 
 
+gaps = st.integers(0, 720).map(lambda eighths: eighths / 8)
+"""Seconds, such as add up without rounding."""
 events = st.sampled_from(["failed", "ended", "start", "started"])
 gaps = st.integers(0, 90 * 1024).map(lambda parts: parts / 1024)
 """Seconds: binary fractions, so that sums of them are exact."""

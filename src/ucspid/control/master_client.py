@@ -94,6 +94,7 @@ class MasterLink:
 
     def settled(self) -> None:
         """Say that no connection is on its way any more that has met an earlier plan."""
+        self._note(wire.NOTE_SETTLED, self.generation)
 
     def drained(self) -> None:
         """Finish: the last session has ended."""
@@ -176,13 +177,14 @@ class MasterLink:
         first = self.generation == 0
         self.generation = order["generation"]
         self._output.set_level(order["level"])
-        self.server.take(common["max_connections"], planned, common["kept"])
+        endings = {(number, name): plan.Ending(**ending) for number, name, ending in common["gone"]}
+        self.server.take(common["max_connections"], planned, common["kept"], endings)
         self._follow_stderr()
         if first:
             self._opening = asyncio.get_running_loop().create_task(self._when_all_are_known())
             self.server.begin()
         self._note(wire.NOTE_TAKEN, self.generation)
-        self._note(wire.NOTE_SETTLED, self.generation)
+        self.server.watch_earlier()
 
     async def _when_all_are_known(self) -> None:
         await self.server.opening.known.wait()

@@ -90,7 +90,7 @@ class Services:
         """Go over to a plan: its listeners are there. Return the services that are new or changed.
 
         The services whose numbers are kept go on as they are, however many they are. endings say how
-        sessions end of services that no plan has any more.
+        sessions end of services that the plan has no more.
         """
         self.limits.max_connections = max_connections
         self._endings = endings
@@ -112,6 +112,9 @@ class Services:
             else:
                 service.change(item.settings, pool, turns)
             taken.append(service)
+        for which, sessions in self.retired.items():
+            if which in endings:
+                sessions.change(endings[which])
         return taken
 
     def serve(self, services: Iterable[Service]) -> None:

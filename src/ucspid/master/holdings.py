@@ -18,7 +18,7 @@ from ucspid.master.log_pipes import LogPipe, PipeKey, pipe_key
 from ucspid.master.programs import Program, program
 from ucspid.master.upgrade_state import HoldingsState, ProfileState, plan_of_other_code
 from ucspid.net.endpoint import Endpoint
-from ucspid.plan import Plan, RulesFile, Service
+from ucspid.plan import Ending, Plan, RulesFile, Service
 from ucspid.policy.environ import too_long
 from ucspid.profile import Profile
 
@@ -74,6 +74,8 @@ class Holdings:
     passed: Passed = field(default_factory=Passed)
     longest: float = 0.0
     """Seconds that any service so far, with sessions perhaps still, may take to stop."""
+    gone: dict[str, Ending] = field(default_factory=dict)
+    """Services that are in no plan any more: how their sessions end, for a loop that finds some."""
     _numbers: dict[str, int] = field(default_factory=dict)
     _null: int = field(default_factory=lambda: os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
@@ -93,6 +95,7 @@ class Holdings:
             stderr=[astuple(pipe) for pipe in self.log_pipes()],
             numbers=self._numbers,
             longest=self.longest,
+            gone={name: asdict(ending) for name, ending in self.gone.items()},
             others={name: getattr(self, name) for name in self.CARRIED},
             profiles=[profile.to_state() for profile in self.all_profiles()],
         )
@@ -119,6 +122,7 @@ class Holdings:
                 held.stderr[pipe.service, pipe.user] = pipe
         held._numbers = state.numbers
         held.longest = state.longest
+        held.gone = {name: Ending(**ending) for name, ending in state.gone.items()}
         for state_of_profile in state.profiles:
             profile, its_launchers = launchers(state_of_profile)
             if state_of_profile.leaving:
@@ -199,8 +203,11 @@ class Holdings:
         for profile in self.profiles.keys() & acquired.profiles.keys():
             self._let_leave(profile)
         self.profiles.update(acquired.profiles)
+        if self.plan is not None:
+            self.gone.update((service.name, service.ending) for service in self.plan.services)
         self.plan = plan
         for service in plan.services:
+            self.gone.pop(service.name, None)
             self.longest = max(self.longest, service.drain_timeout + service.kill_timeout)
         wanted = {service.profile for service in plan.services}
         for profile in self.profiles.keys() - wanted:

@@ -105,7 +105,9 @@ class LoopOrders:
                 )
         kept = list(self._services.keys() - {item["number"] for item in changed})
         with os.fdopen(os.memfd_create("ucspid-plan", os.MFD_CLOEXEC), "w") as memory:
-            for item in ({"max_connections": plan.max_connections, "kept": kept}, *changed):
+            gone = [[held.number(name), name, ending] for name, ending in held.gone.items()]
+            common = {"max_connections": plan.max_connections, "kept": kept, "gone": gone}
+            for item in (common, *changed):
                 memory.write(to_json(item) + "\n")
             memory.flush()
             self.process.send("plan", (memory.fileno(),), generation=generation, level=plan.log.level)

@@ -106,6 +106,7 @@ class HoldingsState:
     stderr: list[tuple[int, str, int | None, int, int | None]]
     numbers: dict[str, int]
     longest: float
+    gone: dict[str, dict[str, Any]]
     others: dict[str, int]
     profiles: list[ProfileState]
 
