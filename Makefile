@@ -45,7 +45,7 @@ test: setup peers
 test-fast: setup
 	$(PYTEST) -m 'fast and not slow' --budgets
 
-# Hurts a daemon under load at random, and checks it: make soak MINUTES=60 SEED=1234.
+# Runs a daemon under load, breaks things at random, and checks it: make soak MINUTES=60 SEED=1234.
 MINUTES ?= 10
 soak: setup
 	$(BIN)/python tests/soak/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

@@ -27,13 +27,13 @@ _sequence = itertools.count(1)
 
 
 def is_ours(recipient: bytes) -> bool:
-    """Tell whether mail for this address belongs into the mailbox: of no domain, or of this host's."""
+    """Say whether mail for this address belongs into the mailbox: of no domain, or of this host's."""
     user, at, domain = recipient.lower().partition(b"@")
     return user in _USERS and (not at or domain in (b"localhost", ucspi.local_name().lower().encode("ascii")))
 
 
 def is_address(sender: bytes) -> bool:
-    """Tell whether this can stand between angle brackets in a header: printable, none of <>, at most 256."""
+    """Say whether this can stand between angle brackets in a header: printable, none of <>, at most 256."""
     return _ADDRESS.fullmatch(sender) is not None
 
 

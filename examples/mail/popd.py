@@ -27,7 +27,7 @@ UID_LENGTH = 70
 def serve(connection: ucspi.Connection, box: Path) -> int:
     """Speak POP3 until QUIT; return the exit status. Raises what the connection raises.
 
-    A client that is silent for too long is left without a word and nothing is removed: RFC 1939, 3.
+    A client that is silent for too long is disconnected without a word, and nothing is removed: RFC 1939, 3.
     """
     return Session(connection, box).run()
 

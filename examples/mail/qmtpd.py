@@ -38,7 +38,7 @@ class Package(NamedTuple):
 
 
 def serve(connection: ucspi.Connection, box: Path) -> int:
-    """Answer packages until the client leaves; return the exit status. Raises what the connection raises."""
+    """Answer packages until the client ends; return the exit status. Raises what the connection raises."""
     status = ucspi.OK
     while True:
         try:

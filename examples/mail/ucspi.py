@@ -30,7 +30,7 @@ OK = 0
 DROPPED = 1
 USAGE = 100
 TEMPORARY = 111
-"""Exit statuses: 100 and 111 by the convention of UCSPI; 1 where the client left or broke the protocol."""
+"""Exit statuses: 100 and 111 by the convention of UCSPI; 1 where the client ended in the middle."""
 
 
 class LineTooLongError(Exception):
@@ -114,7 +114,7 @@ class Descriptor(io.RawIOBase):
 def run(serve: Callable[[Connection, Path], int]) -> NoReturn:
     """Run a service program: its one argument is the Maildir; exit with what serve returned.
 
-    Without the argument the Maildir is private_folder(). A client that leaves, stays silent or
+    Without the argument the Maildir is private_folder(). A client that disconnects, stays silent or
     breaks the connection ends the program quietly.
     """
     if len(sys.argv) > 2:  # noqa: PLR2004 - the program and its argument

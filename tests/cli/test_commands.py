@@ -174,7 +174,7 @@ def test_status_prints_json_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out) == STATUS
 
 
-def test_status_tells_each_difference_of_the_books(
+def test_status_prints_each_difference_of_the_counts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = {"differences": ["one", "two"], "sessions": 5, "launchers": 2, "processes": 9}
@@ -189,7 +189,7 @@ def test_status_tells_each_difference_of_the_books(
         assert json.loads(capsys.readouterr().out) == found
         found["differences"] = []
         assert main(["status", "--verify", "--control", str(tmp_path / "control")]) == 0
-        assert capsys.readouterr().out == "books agree: 5 sessions, 2 launchers, 9 processes\n"
+        assert capsys.readouterr().out == "counts match: 5 sessions, 2 launchers, 9 processes\n"
 
 
 def test_status_of_many_services_stays_within_100_columns() -> None:

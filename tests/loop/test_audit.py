@@ -261,4 +261,4 @@ def test_the_command_says_what_was_compared(tmp_path: Path, capfd: pytest.Captur
 
     with running(tmp_path, {"services": {"echo": {"listen": "127.0.0.1:0", "program": ["cat"]}}}) as daemon:
         assert main(["status", "--verify", "-c", str(daemon.config_path)]) == 0
-    assert capfd.readouterr().out == "books agree: 0 sessions, 1 launcher, 3 processes\n"
+    assert capfd.readouterr().out == "counts match: 0 sessions, 1 launcher, 3 processes\n"

@@ -146,23 +146,23 @@ def _group(gid: int | None) -> str:
 def _environment(service: Service, client: Client, rule: Rule) -> list[str]:
     """Return NAME=VALUE sorted: the rule wins over the connection, and that over the service."""
     fixed = {_encode(name): _encode(value) for name, value in service.env}
-    result = fixed | _told(service, client) | dict(rule.env)
+    result = fixed | _connection(service, client) | dict(rule.env)
     return sorted(f"{_shown(name)}={_shown(value)}" for name, value in result.items())
 
 
-def _told(service: Service, client: Client) -> dict[bytes, bytes]:
-    """Return what the program is told of the connection, in the service's dialect."""
+def _connection(service: Service, client: Client) -> dict[bytes, bytes]:
+    """Return the variables that describe the connection, in the service's dialect."""
     lookup, dialect = service.lookup, service.env_dialect
     local_host = _UNKNOWN if lookup.local_ptr else None
     if lookup.local_host is not None:
         local_host = _encode(lookup.local_host)
     found = Found(remote_host=client.host, local_host=local_host, info=client.info)
     local = local_variables("::1" if ":" in client.ip else "127.0.0.1", 0, dialect)
-    told = {}
+    result = {}
     for item in variables(local, client.ip, 0, 0, dialect, found).split(b"\0"):
         name, _, value = item.partition(b"=")
-        told[name] = _UNKNOWN if name.endswith(_VARYING) else value
-    return told
+        result[name] = _UNKNOWN if name.endswith(_VARYING) else value
+    return result
 
 
 def _encode(text: str) -> bytes:

@@ -71,7 +71,7 @@ def _report(error: BaseException) -> int:
 
 
 def _discard_output() -> None:
-    """Let nothing be left that Python would fail to write, and complain of, when it exits."""
+    """Discard what Python would fail to write, and complain of, when it exits."""
     try:
         print(end="", flush=True)
     except OSError:

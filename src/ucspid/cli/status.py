@@ -1,4 +1,4 @@
-"""ucspid status: what the running daemon is and does, as tables or as JSON; whether its books are right."""
+"""ucspid status: what the running daemon is and does, as tables or as JSON; whether its counts match."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ TIMEOUT = 10.0
 """Seconds."""
 
 EXIT_DIFFERENT = 1
-"""The daemon's books do not agree."""
+"""The daemon's counts do not match what runs."""
 
 
 def main(options: argparse.Namespace) -> int:
@@ -28,7 +28,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    """Have the daemon check its books; return 1 if they do not agree."""
+    """Have the daemon compare its counts with what runs; return 1 if they do not match."""
     found = call(control_path(options), "verify", {}, TIMEOUT)
     if options.json:
         print(json.dumps(found))
@@ -36,7 +36,7 @@ def _verify(options: argparse.Namespace) -> int:
         print("\n".join(found["differences"]))
     else:
         counts = (_count(found[f"{what}s"], what) for what in ("session", "launcher"))
-        print(f"books agree: {', '.join(counts)}, {_count(found['processes'], 'process', 'es')}")
+        print(f"counts match: {', '.join(counts)}, {_count(found['processes'], 'process', 'es')}")
     return EXIT_DIFFERENT if found["differences"] else 0
 
 

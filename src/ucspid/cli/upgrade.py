@@ -15,8 +15,8 @@ STATUS_TIMEOUT = 30.0
 def main(options: argparse.Namespace) -> int:
     """Print the versions, and what changed in the file, when the new one serves. Raises what call() raises.
 
-    The event loop of before answers when it is about to leave, and its end closes the
-    connection; then its successor must say that it serves what the master has told it.
+    The old event loop answers just before it exits, and its exit closes the connection; then the
+    new one must say that it serves the plan that the master has sent.
     """
     control = control_of_its_daemon(options)
     result = call(control, "upgrade", {}, TIMEOUT, to_end=True)

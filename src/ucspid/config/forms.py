@@ -362,14 +362,14 @@ class Size(Limit):
 
 
 class StackSize(Size):
-    """A limit in bytes that leaves a launcher its stack."""
+    """A limit in bytes under which a launcher still has its stack."""
 
     expects = "a number of bytes of at least 1M, such as 8M, or infinity"
     least = 1 << 20
 
 
 class MemorySize(Size):
-    """A limit in bytes that leaves a launcher its memory."""
+    """A limit in bytes under which a launcher still has its memory."""
 
     expects = "a number of bytes of at least 64M, such as 200M or 1G, or infinity"
     least = 64 << 20

@@ -14,7 +14,7 @@ Place = Callable[[str], str]
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """A user, its group and its supplementary groups; None leaves them as they are."""
+    """A user, its group and its supplementary groups; None keeps what the daemon has."""
 
     uid: int | None
     gid: int | None
@@ -32,7 +32,7 @@ class Identities:
     """Turns users into numbers and reports those that do not exist.
 
     Users can only be switched by root. Otherwise names must exist all the same, so that a file
-    is found wrong before it is installed, but the numbers are left as they are.
+    is found wrong before it is installed, but the daemon keeps its own.
     """
 
     problems: Problems

@@ -22,7 +22,7 @@ class Profiles:
     problems: Problems
 
     def of(self, service: schema.Service, place: Place) -> Profile:
-        """Return the profile, with what could not be resolved left as it is."""
+        """Return the profile, with None for what could not be resolved."""
         numbers = self._numbers(service, place)
         limits = [
             (field.key, limit.value)

@@ -40,7 +40,7 @@ def _meaning(place: str) -> str | None:
 
 
 class ClientPattern(Form, str):
-    """Whom a rule is for; names and users tell whether it depends on the client's name or ident."""
+    """Whom a rule is for; names and users say whether it depends on the client's name or ident user."""
 
     __slots__ = ("names", "users")
     names: bool
@@ -86,7 +86,7 @@ class Said(Form):
     def parse(cls, value: Scalar) -> Self:
         """Return that the word is there; what else is written after it is a mistake."""
         if isinstance(value, str):
-            raise Misfit("takes only yes, or nothing at all; clients belong to from")
+            raise Misfit("takes only yes, or nothing at all: the clients stand under from")
         if value is False:
             raise Misfit("takes only yes: the opposite of allow is deny")
         if value is not None and value is not True:
@@ -95,7 +95,7 @@ class Said(Form):
 
 
 class LocalHost(Form):
-    """The name of the local host that programs are told: one given, one looked up, or none."""
+    """The name of the local host that programs get: one given, one looked up, or none."""
 
     expects = "a name, yes (look it up) or no"
     json_schema: ClassVar[dict[str, Any]] = {

@@ -117,7 +117,7 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Whom the rule is for: any of these. Without it everyone.",
         ),
     ] = key(default_factory=lambda: [ClientPattern.parse("*")], name="from")
-    allow: Annotated[Said, Meta(description="Let these clients in.")] = key(
+    allow: Annotated[Said, Meta(description="Accept these clients.")] = key(
         default_factory=_made(Said(said=False))
     )
     deny: Annotated[Said, Meta(description="Refuse these clients.")] = key(
@@ -160,7 +160,7 @@ class Lookup(Struct, frozen=True, forbid_unknown_fields=True):
         bool, Meta(description="Whom the client's ident server names (RFC 1413): TCPREMOTEINFO.")
     ] = False
     timeout: Annotated[
-        LookupTime, Meta(description="Time for all of them together; what is not known then is not told.")
+        LookupTime, Meta(description="Time for all of them together; what is not known then is not set.")
     ] = key(default_factory=_made(LookupTime(5)))
 
 
@@ -230,7 +230,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     on_full: Annotated[
         Literal["queue", "refuse"],
         Meta(
-            description="Over max_connections or rate: leave clients in the kernel's backlog, or refuse them."
+            description="Over max_connections or rate: clients wait in the kernel's backlog, or are refused."
         ),
     ] = "queue"
     max_per_ip: Annotated[
@@ -271,7 +271,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lookup: Annotated[Lookup, Meta(description="Names to look up.")] = key(default_factory=Lookup)
     env_dialect: Annotated[
         Literal["tcp", "tcp6", "systemd"],
-        Meta(description="The dialect of the variables that tell programs of the connection."),
+        Meta(description="The dialect of the variables that describe the connection."),
     ] = "tcp"
     throttle: Annotated[
         Throttle,
