@@ -1,5 +1,3 @@
-import contextlib
-import gc
 import os
 import resource
 import threading
@@ -8,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from leaks import own_descriptors
 from reachable import reachable
 from ucspid.config import probe
 from ucspid.config.probe import Refusal
@@ -76,18 +75,13 @@ def test_a_working_directory_that_is_not_there_is_refused(tmp_path: Path) -> Non
     assert found == [("/bin/sh", ""), (None, ""), (None, "/no/such: no such file")]
 
 
-def state() -> tuple[Path, tuple[int, int], dict[str, str], str]:
-    """Return what looking might change: directory, limit, descriptors with what they are, children."""
-    there = {}
-    for path in list(Path("/proc/self/fd").iterdir()):
-        with contextlib.suppress(FileNotFoundError):  # the one that the list was read by
-            there[path.name] = str(path.readlink())
+def state() -> tuple[Path, tuple[int, int], set[str], str]:
+    """Return what looking might change: directory, limit, descriptors, children."""
     children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
-    return Path.cwd(), resource.getrlimit(resource.RLIMIT_NOFILE), there, children
+    return Path.cwd(), resource.getrlimit(resource.RLIMIT_NOFILE), own_descriptors(), children
 
 
 def test_looking_leaves_the_reader_as_it_was(tmp_path: Path) -> None:
-    gc.collect()  # what other tests have dropped may have descriptors: they go now, and not during the look
     before = state()
     find(profile(cwd=str(tmp_path), rlimits=(("nofile", 64),)), [["/bin/sh"]])
     assert state() == before
