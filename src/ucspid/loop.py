@@ -27,6 +27,7 @@ from ucspid.ipc.channel import Channel
 from ucspid.ipc.counters import Counters
 from ucspid.linux import landlock, prctl, privileges, seccomp
 from ucspid.linux.fd_limit import close_above, raise_limit
+from ucspid.linux.thread_stacks import bound_stacks
 from ucspid.lookup.ident import PORT as IDENT
 from ucspid.net.endpoint import Endpoint
 from ucspid.observe import events, log
@@ -89,6 +90,7 @@ def _import_lookup() -> "type[Names]":
 def _take_limits(first: dict[str, Any]) -> None:
     """Take what the work needs of descriptors, and no privilege it does not need."""
     raise_limit()
+    bound_stacks()
     privileges.take(Profile(uid=first["uid"], gid=first["gid"], groups=first["groups"], cwd="/"))
     prctl.give_up_capabilities()
 

@@ -54,7 +54,7 @@ def test_a_missing_user_of_the_file_hides_neither_programs_nor_rules(mistakes: M
     ("setting", "mistake"),
     [
         ("nice: 20", "nice: expected a whole number from -20 to 19, found the number 20"),
-        ("rlimits: {nofile: 1}", "rlimits.nofile: expected a whole number of at least 64, or infinity"),
+        ("rlimits: {nofile: 1}", "rlimits.nofile: 1 is less than a launcher needs"),
         ("env: {'A=': x}", 'env."A=": expected the name of a variable'),
         ("inherit_env: [A=]", "inherit_env[0]: expected the name of a variable"),
         ("umask: 22", "umask: expected an octal mask"),

@@ -318,6 +318,9 @@ class Limit(Form):
         "anyOf": [{"type": "integer", "minimum": 0}, {"const": "infinity"}]
     }
     least: ClassVar[int] = 0
+    least_written: ClassVar[str] = ""
+    softlimit: ClassVar[str] = ""
+    """The option of softlimit(8) for it, where there is a least value."""
     suffixes: ClassVar[str] = ""
 
     def __init__(self, value: int | None) -> None:
@@ -333,8 +336,13 @@ class Limit(Form):
         if found is None or found[2] not in cls.suffixes:
             raise Misfit
         number = int(found[1]) * _FACTORS[found[2]]
-        if not cls.least <= number <= MAX_LIMIT:
+        if number > MAX_LIMIT:
             raise Misfit
+        if number < cls.least:
+            raise Misfit(
+                f"{value} is less than a launcher needs, which lives under it too: {cls.least_written}. "
+                f"For less, begin program with softlimit, {cls.softlimit}, {number}"
+            )
         return cls(number)
 
 
@@ -346,6 +354,8 @@ class Descriptors(Limit):
         "anyOf": [{"type": "integer", "minimum": 64}, {"const": "infinity"}]
     }
     least = 64
+    least_written = "64"
+    softlimit = "-o"
 
 
 class Size(Limit):
@@ -366,6 +376,8 @@ class StackSize(Size):
 
     expects = "a number of bytes of at least 1M, such as 8M, or infinity"
     least = 1 << 20
+    least_written = "1M"
+    softlimit = "-s"
 
 
 class MemorySize(Size):
@@ -373,3 +385,5 @@ class MemorySize(Size):
 
     expects = "a number of bytes of at least 64M, such as 200M or 1G, or infinity"
     least = 64 << 20
+    least_written = "64M"
+    softlimit = "-m"

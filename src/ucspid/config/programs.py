@@ -57,7 +57,11 @@ class Programs:
         limit = dict(profile.rlimits).get("nofile")
         if limit is not None and limit < least:
             path = all_wanted[0].place("rlimits") + ".nofile"
-            self.problems.add(path, f"must be at least {least}: {len(all_wanted)} services share a launcher")
+            self.problems.add(
+                path,
+                f"must be at least {least}: {len(all_wanted)} services share a launcher. "
+                f"For less, begin program with softlimit, -o, {limit}",
+            )
 
     def _refused(self, wanted: Wanted, refusal: probe.Refusal) -> None:
         key, dot, limit = refusal.key.partition(".")

@@ -5,6 +5,7 @@ limit that the daemon was started with: select(2) cannot go past 1024, and some 
 descriptor up to the limit. So launchers lend it to programs: see lending.py. Imported by launchers.
 """
 
+import errno
 import os
 import resource
 
@@ -14,6 +15,14 @@ def raise_limit() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return soft
+
+
+def why(problem: OSError) -> str:
+    """Return why the system refuses something; where descriptors have run out, which limit that is."""
+    if problem.errno == errno.EMFILE:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return f"{problem.strerror}: the limit is {soft}, see ulimit -n or LimitNOFILE="
+    return problem.strerror or str(problem)
 
 
 def close_above(last: int) -> None:

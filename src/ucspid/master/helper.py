@@ -14,6 +14,7 @@ from functools import partial
 from ucspid.errors import ResourceError
 from ucspid.ipc import progress
 from ucspid.ipc.channel import close_all
+from ucspid.linux.fd_limit import why
 from ucspid.linux.memfd import sealed_memory
 from ucspid.master.children import Children
 from ucspid.master.launchers import Exit
@@ -71,7 +72,7 @@ class Helper:
             self.pid = start(theirs[0], theirs[1], self._memory)
         except OSError as problem:
             close_all(ours)
-            raise ResourceError(f"cannot start {what}: {problem.strerror}") from None
+            raise ResourceError(f"cannot start {what}: {why(problem)}") from None
         finally:
             close_all(theirs)
         children.expect(self.pid, self._exited)

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from ucspid.errors import ConfigError, ResourceError
 from ucspid.ipc import counters
+from ucspid.linux.fd_limit import why
 from ucspid.linux.memfd import sealed_memory
 from ucspid.master import log_pipes
 from ucspid.master.fdstore import Passed, name, remove, store
@@ -181,7 +182,7 @@ class Holdings:
                 if service.stderr == "log" and pipe_key(service) not in self.stderr:
                     acquired.stderr[pipe_key(service)] = LogPipe.open(service)
         except OSError as problem:
-            raise ResourceError(f"{service.name}: no pipe for its log: {problem.strerror}") from None
+            raise ResourceError(f"{service.name}: no pipe for its log: {why(problem)}") from None
 
     def _programs(self, plan: Plan, profile: Profile, pipes: Mapping[PipeKey, LogPipe]) -> list[Program]:
         """Return the programs of a profile's services."""

@@ -23,6 +23,7 @@ from ucspid.ipc import session_table
 from ucspid.ipc.channel import Channel, pair, seqpacket
 from ucspid.ipc.messages import SetProgram
 from ucspid.linux import process_group
+from ucspid.linux.fd_limit import why
 from ucspid.linux.memfd import sealed_memory
 from ucspid.master import roles
 from ucspid.master.poller import Poller
@@ -227,7 +228,7 @@ class ProfileLaunchers:
                 self._start(launcher)
                 undo.pop_all()
         except OSError as problem:
-            raise ResourceError(f"cannot start a launcher: {problem.strerror}") from None
+            raise ResourceError(f"cannot start a launcher: {why(problem)}") from None
         self.launchers[number] = launcher
         return launcher
 
@@ -279,7 +280,7 @@ class ProfileLaunchers:
             pause = launcher.backoff.failed(time.monotonic())
             self._observer.log(
                 "error", "process_not_started", role="launcher", launcher=launcher.number,
-                reason=problem.strerror, restart_in=pause,
+                reason=why(problem), restart_in=pause,
             )  # fmt: skip
             self._poller.call_in(pause, lambda: self._restart(launcher))
 

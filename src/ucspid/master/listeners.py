@@ -9,6 +9,7 @@ import stat
 from dataclasses import dataclass
 
 from ucspid.errors import ResourceError
+from ucspid.linux.fd_limit import why
 from ucspid.net.address import parse_address
 from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Service
@@ -96,7 +97,7 @@ def open_listener(service: Service, address: Endpoint, passed: socket.socket | N
 
 
 def _cannot_listen(service: Service, address: Endpoint, problem: OSError) -> ResourceError:
-    return ResourceError(f"{service.name}: cannot listen on {address}: {os.strerror(problem.errno or 0)}")
+    return ResourceError(f"{service.name}: cannot listen on {address}: {why(problem)}")
 
 
 def _bind(address: Endpoint) -> socket.socket:
@@ -137,9 +138,7 @@ def open_control(path: str) -> socket.socket:
         _remove_stale(path)
         return _bound_control(path)
     except OSError as problem:
-        raise ResourceError(
-            f"cannot listen on control socket {path}: {problem.strerror or problem}"
-        ) from None
+        raise ResourceError(f"cannot listen on control socket {path}: {why(problem)}") from None
 
 
 def _bound_control(path: str) -> socket.socket:

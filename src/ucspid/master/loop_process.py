@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ucspid.errors import ResourceError, WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
+from ucspid.linux.fd_limit import why
 from ucspid.master import events, roles
 from ucspid.master.event_log import EventLog
 from ucspid.master.poller import Poller, Timer
@@ -62,13 +63,13 @@ class LoopProcess:
         try:
             ours, theirs = pair()
         except OSError as problem:
-            raise ResourceError(f"cannot start the event loop: {problem.strerror}") from None
+            raise ResourceError(f"cannot start the event loop: {why(problem)}") from None
         with theirs:
             try:
                 return cls(roles.start_loop(theirs.fileno()), Channel(ours), poller, log, observer)
             except OSError as problem:
                 ours.close()
-                raise ResourceError(f"cannot start the event loop: {problem.strerror}") from None
+                raise ResourceError(f"cannot start the event loop: {why(problem)}") from None
 
     def due(self, seconds: float, what: str) -> None:
         """Have it killed unless in_time() is called within some seconds; what is what it has to do."""
@@ -104,7 +105,7 @@ class LoopProcess:
         try:
             self.channel.send(packet, descriptors)
         except OSError as problem:
-            self.give_up(f"it cannot be sent what it needs: {problem.strerror}")
+            self.give_up(f"it cannot be sent what it needs: {why(problem)}")
         else:
             self.sent += len(descriptors)
             if self.channel.backlog > MAX_UNREAD + self.sent:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from ucspid.errors import ResourceError, WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, seqpacket
+from ucspid.linux.fd_limit import why
 from ucspid.master import events
 from ucspid.master.event_log import EventLog
 from ucspid.master.holdings import Holdings
@@ -181,7 +182,7 @@ class LoopSupervisor:
         try:
             current.send_plan(self._held, self.generation)
         except OSError as problem:
-            current.process.give_up(f"it cannot be sent the plan: {problem.strerror}")
+            current.process.give_up(f"it cannot be sent the plan: {why(problem)}")
         else:
             current.process.due(TAKEN_TIMEOUT, "it did not serve the plan")
         if self.draining:

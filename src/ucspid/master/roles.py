@@ -17,7 +17,7 @@ _READER = ["-m", "ucspid.config"]
 _RULES_READER = ["-m", "ucspid.config.rule_variables"]
 _TRIAL = ["-m", "ucspid.master.trial"]
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
-_OUT_OF_THE_WAY = 64
+_OUT_OF_THE_WAY = 10
 
 
 def start_loop(channel: int) -> int:

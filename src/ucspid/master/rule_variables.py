@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from ucspid.errors import ConfigError, ResourceError, UcspidError
+from ucspid.linux.fd_limit import why
 from ucspid.master import roles
 from ucspid.master.children import Children
 from ucspid.master.helper import Helper, Outcome
@@ -103,7 +104,7 @@ class RuleVariables:
                 memory.flush()
                 self._loop.send("allow", (memory.fileno(),), path=file.path, kind=file.kind)
         except OSError as problem:
-            self._refuse(file, f"no memory for their names: {problem.strerror}")
+            self._refuse(file, f"no memory for their names: {why(problem)}")
 
     def _refuse(self, file: RulesFile, reason: str) -> None:
         self._loop.send("allow", path=file.path, kind=file.kind, reason=reason)

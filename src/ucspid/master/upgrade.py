@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ucspid.errors import EXIT_USAGE, ConfigError, ResourceError, UcspidError
+from ucspid.linux.fd_limit import why
 from ucspid.master import roles
 from ucspid.master.children import Children
 from ucspid.master.helper import Helper, Outcome
@@ -32,7 +33,7 @@ def start_trial(
     try:
         memory = state.to_memory()
     except OSError as problem:
-        raise ResourceError(f"no trial: {problem.strerror}") from None
+        raise ResourceError(f"no trial: {why(problem)}") from None
     try:
         start = partial(roles.start_trial, memory, state.holdings.others["counters"], state.config)
         return Helper(start, "a trial", children, poller, TIMEOUT, lambda outcome: done(_result(outcome)))
