@@ -16,6 +16,8 @@ from daemon import TIMEOUT, Daemon, check_books, receive_all, running
 from installed import Installation
 from ucspid.cli import client
 from ucspid.errors import ConfigError, ResourceError
+from ucspid.ipc import counters, messages
+from ucspid.master.upgrade_state import STATE
 
 NEXT = "99.0-next"
 SERVICES: dict[str, Any] = {
@@ -154,9 +156,9 @@ BROKEN = [
     ("launcher/serve.py", "import errno\n", "import errno broken\n", "SyntaxError"),
     ("master/main.py", "import signal\n", "import signal broken\n", "SyntaxError"),
     ("config/load.py", "import os\n", "import os broken\n", "SyntaxError"),
-    ("master/upgrade_state.py", "STATE = 1\n", "STATE = 22\n", "needs a restart"),
-    ("ipc/messages.py", "VERSION = 1\n", "VERSION = 22\n", "needs a restart"),
-    ("ipc/counters.py", "VERSION = 1\n", "VERSION = 22\n", "needs a restart"),
+    ("master/upgrade_state.py", f"STATE = {STATE}\n", "STATE = 22\n", "needs a restart"),
+    ("ipc/messages.py", f"VERSION = {messages.VERSION}\n", "VERSION = 22\n", "needs a restart"),
+    ("ipc/counters.py", f"VERSION = {counters.VERSION}\n", "VERSION = 22\n", "needs a restart"),
 ]
 
 
