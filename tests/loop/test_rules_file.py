@@ -213,6 +213,29 @@ async def test_no_thread_to_be_had_is_a_reason_and_no_end(
 
 
 @following
+async def test_what_could_not_be_parsed_for_want_of_a_thread_is_parsed_later(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed = await case.loaded()
+    start = threading.Thread.start
+    threads: list[threading.Thread] = []
+
+    def one_only(thread: threading.Thread) -> None:
+        threads.append(thread)
+        if len(threads) > 1:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    case.write(":deny\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", one_only)
+        await followed.refresh()
+    assert (verdict(followed), case.log.reasons) == ("allow", ["can't start new thread"])
+    await followed.refresh()
+    assert (verdict(followed), problem(followed)) == ("deny", None)
+
+
+@following
 async def test_a_bug_in_a_look_leaves_nobody_hanging(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     followed = case.follow(text=":deny\n")
     reported: list[Any] = []
@@ -294,6 +317,14 @@ async def test_variables_that_cannot_be_allowed_keep_out_whom_they_were_for_and_
     followed.allow(BOTH)  # a reload
     await looked(followed)
     assert (verdicts(followed), problem(followed)) == (["allow", "denied", "allow"], None)
+
+
+@following
+async def test_of_many_variables_some_are_shown(case: Case) -> None:
+    case.on_ask = lambda followed: followed.answer("too many")
+    await case.loaded(text=":allow" + "".join(f',V{number:03}="x"' for number in range(100)) + "\n")
+    (reason,) = case.log.reasons
+    assert reason.endswith("(too many): V000 V001 V002 V003 V004 V005 V006 V007 V008 V009 and 90 more")
 
 
 @following

@@ -38,6 +38,9 @@ NAMES_TIMEOUT = 5.0
 ASK_AGAIN = 10.0
 """Seconds after which variables that could not be allowed are asked for again."""
 
+MAX_SHOWN = 10
+"""Names of variables that a problem shows."""
+
 HUNG_AFTER = 2.0
 """Seconds after which nobody waits for a look any more: the disk hangs."""
 
@@ -204,9 +207,9 @@ class FollowedRules:
         """Put what is there in force. Raises OSError, ConfigError if it cannot be."""
         if sight.problem is not None:
             raise sight.problem
-        self._seen = sight.seen
         if sight.content is not None:
             await self._parse(sight.content)
+        self._seen = sight.seen
         if self._broken is not None:
             self._failed(self._broken)
         elif self._table is not None:
@@ -241,9 +244,8 @@ class FollowedRules:
         missing = self._missing(table)
         if missing:
             self.rules = Restricted(table, self._allowed)
-            names = b" ".join(sorted(missing)).decode("utf-8", "surrogateescape")
             why = why or "the file has changed since"
-            self._failed(f"it sets variables that are not allowed yet ({why}): {names}", ASK_AGAIN)
+            self._failed(f"it sets variables that are not allowed yet ({why}): {_shown(missing)}", ASK_AGAIN)
         elif table is not self.rules or self.problem is not None:
             self.rules = table
             self.problem = None
@@ -255,6 +257,13 @@ class FollowedRules:
         if reason != self.problem:
             self.problem = reason
             events.rules_load_failed(self._readers.log, self.file.path, reason)
+
+
+def _shown(names: frozenset[bytes]) -> str:
+    """Return some of the names, and how many there are more."""
+    some = [name.decode("utf-8", "surrogateescape") for name in sorted(names)[:MAX_SHOWN]]
+    more = [f"and {len(names) - MAX_SHOWN} more"] if len(names) > MAX_SHOWN else []
+    return " ".join(some + more)
 
 
 def _describe(problem: Exception) -> str:
