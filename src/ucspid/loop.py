@@ -137,8 +137,8 @@ async def _run(
     verbs = {
         "status": lambda _args: status(link, first["config"], first["began"]),
         "verify": lambda _args: verifier.verify(),
-        "reload": lambda _args: link.reload(),
-        "upgrade": lambda _args: link.upgrade(),
+        "reload": lambda _args: link.requests.reload(),
+        "upgrade": lambda _args: link.requests.upgrade(),
     }
     server: ControlServer | None = None
     if control:

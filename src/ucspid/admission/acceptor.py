@@ -24,7 +24,9 @@ from structlog.typing import FilteringBoundLogger
 
 from ucspid.admission.connection import Connection
 from ucspid.admission.listener import Listener, Reserve
+from ucspid.admission.listening import Listening
 from ucspid.admission.rules_file import FollowedRules
+from ucspid.admission.turns import Places, Turns
 from ucspid.limits import Lack, Limits, ServiceLimits
 from ucspid.observe import events
 from ucspid.policy.backoff import Backoff
@@ -67,32 +69,6 @@ class Block(NamedTuple):
 
     hold: Hold
     seconds: float = math.inf
-
-
-class Turns:
-    """Services that wait for the same thing, and get it in turn when it is there."""
-
-    def __init__(self, available: Callable[[], bool]) -> None:
-        """Serve those who wait, while what they wait for is available."""
-        self.waiting: collections.OrderedDict[Acceptor, None] = collections.OrderedDict()
-        """Those who wait, in their order."""
-        self._available = available
-
-    def wait(self, acceptor: "Acceptor") -> None:
-        """Put one at the end; one that waits already keeps its place."""
-        self.waiting[acceptor] = None
-
-    def leave(self, acceptor: "Acceptor") -> None:
-        """Take one out that does not need it any more."""
-        self.waiting.pop(acceptor, None)
-
-    def go_on(self) -> None:
-        """Give those who have waited longest their turn."""
-        for _ in range(len(self.waiting)):
-            if not self.waiting or not self._available():
-                return
-            acceptor, _ = self.waiting.popitem(last=False)
-            acceptor.reevaluate()
 
 
 class Serving(Protocol):
@@ -142,7 +118,6 @@ class Acceptor:
     ) -> None:
         """Begin closed; turns are those of services waiting for a slot of the daemon."""
         self.held: Hold | None = Hold.CLOSED
-        self.listeners: list[Listener] = []
         self.queue: collections.deque[Connection] = collections.deque()
         """Admitted connections in their order; each holds a slot of its client, and none of a session."""
         self._service = service
@@ -150,7 +125,8 @@ class Acceptor:
         self._daemon_turns = turns
         self._reserve = reserve
         self._log = log
-        self._in_turns: set[Turns] = set()
+        self._listening = Listening(self._readable)
+        self._places = Places(self)
         self._timer: asyncio.TimerHandle | None = None
         self._backoff = Backoff(0.1, 5.0, 10.0)
         self._accept_after = -math.inf
@@ -159,12 +135,15 @@ class Acceptor:
 
     def serve(self, listeners: list[Listener]) -> None:
         """Accept on these listeners from now on, and on no others."""
-        for listener in self.listeners:
-            self._disarm(listener)
-        self.listeners = listeners
+        self._listening.change(listeners)
         self.held = Hold.CLOSED
         self._accept_after = -math.inf
         self.reevaluate()
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """The listeners of the service."""
+        return self._listening.listeners
 
     def enqueue(self, connection: Connection) -> None:
         """Have an admitted connection started in its turn; at once, where nothing stands in the way."""
@@ -245,9 +224,8 @@ class Acceptor:
             self._service.start(connection)
 
     def _accept_in_turn(self) -> Block | None:
-        for _ in range(len(self.listeners)):
-            self.listeners.append(self.listeners.pop(0))  # each is the first in its turn
-            block = self._accept(self.listeners[-1])
+        for listener in self._listening.in_turn():
+            block = self._accept(listener)
             if block is not None:
                 return block
         return self._why_not_accept(time.monotonic())
@@ -284,7 +262,7 @@ class Acceptor:
     def _why_not_accept(self, now: float) -> Block | None:
         """Return what stands in the way of another connection."""
         service = self._service
-        if not self.listeners:
+        if not self._listening.listeners:
             return Block(Hold.CLOSED)
         if now < self._accept_after:
             return Block(Hold.ACCEPT, self._accept_after - now)
@@ -315,26 +293,17 @@ class Acceptor:
         self.held = None if accepting is None else accepting.hold
         if self.held is Hold.RULES:
             self._service.wait_for_rules()
-        for listener in self.listeners:
-            if accepting is None:
-                self._arm(listener)
-            else:
-                self._disarm(listener)
+        if accepting is None:
+            self._listening.open()
+        else:
+            self._listening.close()
         blocks = [block for block in (accepting, starting) if block is not None]
-        self._take_turns({block.hold for block in blocks})
-        self._set_timer(min((block.seconds for block in blocks), default=math.inf))
-
-    def _take_turns(self, holds: set[Hold]) -> None:
-        wanted = set()
-        if Hold.DAEMON_FULL in holds:
-            wanted.add(self._daemon_turns)
+        holds = {block.hold for block in blocks}
+        turns = {self._daemon_turns} if Hold.DAEMON_FULL in holds else set()
         if Hold.LAUNCHERS in holds:
-            wanted.add(self._service.pool_turns)
-        for turns in self._in_turns - wanted:
-            turns.leave(self)
-        for turns in wanted:
-            turns.wait(self)
-        self._in_turns = wanted
+            turns.add(self._service.pool_turns)
+        self._places.change(turns)
+        self._set_timer(min((block.seconds for block in blocks), default=math.inf))
 
     def _set_timer(self, seconds: float) -> None:
         if self._timer is not None:
@@ -344,13 +313,3 @@ class Acceptor:
             # uvloop counts milliseconds: less than half of one would be no time at all, and spin.
             pause = math.ceil(seconds * 1000) / 1000
             self._timer = asyncio.get_running_loop().call_later(pause, self.reevaluate)
-
-    def _arm(self, listener: Listener) -> None:
-        if not listener.armed:
-            listener.armed = True
-            asyncio.get_running_loop().add_reader(listener.sock, self._readable, listener)
-
-    def _disarm(self, listener: Listener) -> None:
-        if listener.armed:
-            listener.armed = False
-            asyncio.get_running_loop().remove_reader(listener.sock)

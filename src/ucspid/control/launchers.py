@@ -9,7 +9,7 @@ from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from ucspid.admission.acceptor import Turns
+from ucspid.admission.turns import Turns
 from ucspid.errors import WireError
 from ucspid.observe import events
 from ucspid.pool import Pool

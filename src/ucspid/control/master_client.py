@@ -6,7 +6,6 @@ docs/internals.md lists the messages.
 """
 
 import asyncio
-import itertools
 import json
 import os
 import socket
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from ucspid import plan
 from ucspid.admission.listener import Listener
+from ucspid.control.requests import Requests
 from ucspid.control.services import Planned
 from ucspid.control.serving import Server
-from ucspid.errors import ConfigError, ResourceError, WireError
+from ucspid.errors import WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
 from ucspid.ipc.counters import Counters
@@ -54,8 +54,7 @@ class MasterLink:
         self._finished = finished
         self._alone = alone
         self._stderr: list[StderrLog] = []
-        self._tokens = itertools.count(time.monotonic_ns())  # none is an earlier loop's
-        self._reloads: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self.requests = Requests(self._note)
         self._leaving: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._orders: dict[str, Callable[[dict[str, Any], list[int]], None]] = {
@@ -100,33 +99,6 @@ class MasterLink:
         """Finish: the last session has ended."""
         self._finished()
 
-    async def reload(self) -> dict[str, Any]:
-        """Have the master read its file again; return what changed.
-
-        Raises ConfigError for a file that is wrong, ResourceError for what the system refused.
-        """
-        return await self._ask(wire.NOTE_RELOAD)
-
-    async def upgrade(self) -> dict[str, Any]:
-        """Have the master become the code that is installed; return which versions, and what to wait for.
-
-        Raises as reload() does; nothing has changed then.
-        """
-        return await self._ask(wire.NOTE_UPGRADE)
-
-    async def _ask(self, kind: int) -> dict[str, Any]:
-        token = next(self._tokens)
-        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._reloads[token] = future
-        self._note(kind, token=token)
-        answer = await future
-        if answer["ok"]:
-            result: dict[str, Any] = answer["result"]
-            return result
-        if answer["kind"] == "config":
-            raise ConfigError(answer["error"].splitlines())
-        raise ResourceError(answer["error"])
-
     def _note(self, kind: int, number: int = 0, token: int = 0) -> None:
         self._channel.send(wire.NOTE_HEAD.pack(kind, number, token))
 
@@ -150,8 +122,7 @@ class MasterLink:
             return
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         events.master_lost(self._log)
-        for token in list(self._reloads):
-            self._reloaded({"token": token, "ok": False, "kind": "system", "error": "the master is gone"}, [])
+        self.requests.fail("the master is gone")
         self._alone()
         self.server.drain(at_once=False, deadline=False)
 
@@ -231,9 +202,7 @@ class MasterLink:
         events.from_master(self._log, order["level"], order["event"], order["fields"])
 
     def _reloaded(self, order: dict[str, Any], _descriptors: list[int]) -> None:
-        future = self._reloads.pop(order["token"], None)
-        if future is not None and not future.done():
-            future.set_result(order)
+        self.requests.answered(order)
 
 
 def _planned(item: dict[str, Any]) -> Planned:

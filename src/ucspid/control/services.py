@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from structlog.typing import FilteringBoundLogger
 
 from ucspid import plan
-from ucspid.admission.acceptor import Turns
 from ucspid.admission.connection import Connection
 from ucspid.admission.listener import Listener, Reserve
 from ucspid.admission.rules_files import RulesFiles
+from ucspid.admission.turns import Turns
 from ucspid.errors import WireError
 from ucspid.ipc.counters import ROWS, Counters
 from ucspid.limits import Limits, NoLimits, ServiceLimits

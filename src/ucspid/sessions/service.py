@@ -1,7 +1,6 @@
 """One service in the event loop: from its listeners through the stages to its sessions."""
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.typing import FilteringBoundLogger
 
-from ucspid.admission.acceptor import Acceptor, Turns
-from ucspid.admission.connection import NO_DESCRIPTOR, Connection
-from ucspid.admission.listener import Listener, Reserve, send_away
+from ucspid.admission.acceptor import Acceptor
+from ucspid.admission.connection import Connection
+from ucspid.admission.listener import Listener, Reserve
 from ucspid.admission.pipeline import Pipeline
 from ucspid.admission.rules_file import FollowedRules
 from ucspid.admission.stage import CLOSED, Refused, Resources
 from ucspid.admission.stages.client_limits import over_limit
-from ucspid.ipc import session_tag
-from ucspid.ipc.counters import ACCEPTED, DESCRIPTORS, FAILED, REFUSED, Counters
-from ucspid.ipc.messages import START, START_HEAD
+from ucspid.admission.turns import Turns
+from ucspid.ipc.counters import ACCEPTED, DESCRIPTORS, FAILED, Counters
 from ucspid.limits import Limits, Refusal, ServiceLimits
 from ucspid.net.address import plain
 from ucspid.observe import events
@@ -26,14 +24,14 @@ from ucspid.plan import RulesFile
 from ucspid.plan import Service as Settings
 from ucspid.policy import validate
 from ucspid.policy.connection_states import Event
-from ucspid.policy.environ import local_variables, variables
 from ucspid.policy.last_failures import NOT_STARTED, Failure
-from ucspid.policy.refusal_summary import WINDOW, Refusals
 from ucspid.policy.throttle import Throttle
 from ucspid.pool import Pool
 from ucspid.rules.networks import YamlRules
 from ucspid.rules.rule import Rules
-from ucspid.sessions.sessions import NOT_TAKEN, Sessions
+from ucspid.sessions.refusing import Refusing
+from ucspid.sessions.sessions import Sessions
+from ucspid.sessions.starts import Starts
 
 if TYPE_CHECKING:
     from ucspid.lookup.names import Names
@@ -97,7 +95,8 @@ class Service:
         self._pipeline = Pipeline(self)
         self._shared = shared
         self._log = shared.log
-        self._refusals = Refusals()
+        self._starts = Starts(self.sessions, shared.next_connection, shared.handed_over, shared.log)
+        self._refusing = Refusing(self.sessions, shared.log)
         self._reading: asyncio.Task[None] | None = None
         self._apply()
 
@@ -182,47 +181,8 @@ class Service:
             self.acceptor.reevaluate()
 
     def start(self, connection: Connection) -> None:
-        """Begin the session of a connection that has all it needs: hand it to a launcher."""
-        assert connection.listener is not None
-        number, now = self._shared.next_connection(), time.monotonic()
-        descriptor = connection.descriptor
-        head = START_HEAD.pack(
-            START,
-            self.number,
-            number,
-            session_tag.pack(connection.began, connection.ip, connection.port, self.name),
-        )
-        packet = head + variables(
-            local_variables(*connection.listener.end(descriptor), self.settings.env_dialect),
-            connection.ip,
-            connection.port,
-            number,
-            self.settings.env_dialect,
-            connection.found,
-            connection.env,
-        )
-        if self.sessions.waiting:
-            self.sessions.waiting.discard(connection)
-        connection.hand(number, now)
-        self.sessions.add(connection)
-        if self.throttle.failures and self.throttle.starting(now):
-            events.service_recovered(self._log, self.name)
-        reason = self._send(connection, packet, descriptor)
-        os.close(descriptor)
-        if reason:
-            # Not at once: the slot that it gives back may let in the next, and so on without end.
-            asyncio.get_running_loop().call_soon(connection.start_failed, reason)
-        self._shared.handed_over()
-
-    def _send(self, connection: Connection, packet: bytes, client: int) -> int:
-        """Send a connection to a launcher; return 0, or the errno of why it could not be."""
-        launcher = self.pool.choose()
-        try:
-            taken = launcher is not None and launcher.start(connection.number, packet, client, connection)
-        except OSError as problem:
-            return problem.errno or NOT_TAKEN
-        self.pool.ask_for_more()
-        return 0 if taken else NOT_TAKEN
+        """Begin the session of a connection that has all it needs."""
+        self._starts.start(connection, self.settings.env_dialect, self.pool)
 
     def _released(self) -> None:
         """See who can have a slot that was released: services that wait for the daemon's come first."""
@@ -239,23 +199,7 @@ class Service:
 
     def refuse(self, connection: Connection, refused: Refused) -> None:
         """Close a client's connection; a slot that it has is free again."""
-        now = time.monotonic()
-        connection.take(Event.REFUSED)
-        self.sessions.count(REFUSED[refused.reason])
-        send_away(connection.descriptor, refused.message.encode())
-        connection.descriptor = NO_DESCRIPTOR
-        if self._refusals.note(refused.reason, now):
-            events.connection_refused(self._log, self.settings, connection, refused.reason, refused.rule)
-        elif self._refusals.untold == 1:
-            asyncio.get_running_loop().call_later(self._refusals.ends - now, self.summarise)
-        waited = connection in self.sessions.waiting
-        self.sessions.waiting.discard(connection)
-        if self.sessions.earlier:
-            self.sessions.passed(connection)
-        if connection.slot is not None:
-            self.sessions.release(connection.slot)
-        elif waited:
-            self.sessions.released()
+        self._refusing.refuse(connection, refused, self.settings)
 
     def dropped(self, remote: str, reason: str) -> None:
         """Count a connection that was accepted only to be closed, for want of descriptors."""
@@ -266,9 +210,7 @@ class Service:
 
     def summarise(self) -> None:
         """Log how many refusals were not logged one by one, unless that is done already."""
-        if self._refusals.untold:
-            seconds = round(time.monotonic() - self._refusals.ends + WINDOW, 3)
-            events.connections_refused(self._log, self.name, seconds, self._refusals.summary())
+        self._refusing.summarise()
 
     # The end, and the next loop
 
@@ -291,7 +233,7 @@ class Service:
         return {
             "limits": self.limits.to_state(now),
             "throttle": self.throttle.to_state(),
-            "refusals": self._refusals.to_state(),
+            "refusals": self._refusing.window.to_state(),
             "failures": self.sessions.failures.to_state(),
         }
 
@@ -302,5 +244,5 @@ class Service:
         )
         self.limits.from_state(limits, now)
         self.throttle.from_state(throttle, now)
-        self._refusals.from_state(refusals, now)
+        self._refusing.window.from_state(refusals, now)
         self.sessions.failures.from_state(failures, now)
