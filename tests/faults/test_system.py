@@ -101,6 +101,13 @@ def until_served(address: tuple[str, int]) -> int:
     raise AssertionError("nobody is served")
 
 
+def fail(daemon: Daemon, count: int) -> None:
+    """Have starts of a service fail, one at a time, so that no other launcher is asked for."""
+    for number in range(count):
+        assert fate(daemon.address("echo")) == "closed"
+        daemon.wait_events(number + 1, "connection_failed", service="echo")
+
+
 # What hangs
 
 
@@ -160,6 +167,7 @@ def test_a_stopped_launcher_goes_on_with_all_that_was_given_to_it(daemon: Daemon
 def test_a_stopped_loop_costs_the_master_no_memory_and_goes_on(daemon: Daemon) -> None:
     address = daemon.address("echo")
     launchers = [launcher_of(daemon, name) for name in ECHO["services"]]
+    assert daemon.reload() == []
     before = held(daemon), memory(daemon.pid)
     daemon.config_path.write_text("services: nonsense")
     with contextlib.ExitStack() as stack:
@@ -217,8 +225,7 @@ def test_a_launcher_that_runs_out_of_memory_starts_nothing_until_there_is_some(d
     address, launcher = daemon.address("echo"), launcher_of(daemon, "echo")
     size = resource.getpagesize() * int(Path(f"/proc/{launcher}/statm").read_text().split()[0])
     with limited(launcher, "as", size):
-        assert [fate(address) for _ in range(3)] == 3 * ["closed"]
-        daemon.wait_events(3, "connection_failed", service="echo")
+        fail(daemon, 3)
         assert daemon.service("echo")["failed"] == {"ENOMEM": 3}
         assert daemon.talk("other", b"x") == b"x"
     assert until_served(address) == 0
@@ -308,8 +315,7 @@ def _home(pid: int) -> str:
 def test_a_launcher_that_may_have_no_more_processes_starts_them_when_it_may(daemon: Daemon) -> None:
     address, launcher = daemon.address("echo"), launcher_of(daemon, "echo")
     with no_more_processes(launcher):
-        assert [fate(address) for _ in range(3)] == 3 * ["closed"]
-        daemon.wait_events(3, "connection_failed", service="echo")
+        fail(daemon, 3)
         assert daemon.service("echo")["failed"] == {"EAGAIN": 3}
         assert daemon.talk("other", b"x") == b"x"
     assert until_served(address) == 0
