@@ -62,7 +62,7 @@ def execute(state: State) -> ResourceError:
         descriptors = [*state.descriptors(), memory]
         for descriptor in descriptors:
             os.set_inheritable(descriptor, True)
-        arguments = [sys.executable, "-I", "-m", "ucspid.master.resume", str(memory)]
+        arguments = [*roles.PYTHON, "-m", "ucspid.master.resume", str(memory)]
         os.execve(sys.executable, arguments, os.environ)  # noqa: S606 - no shell is wanted
     except OSError as problem:
         for descriptor in descriptors:
