@@ -17,6 +17,7 @@ from ucspid.config.problems import Problems
 from ucspid.config.profiles import Profiles
 from ucspid.config.programs import Programs, Wanted, candidates
 from ucspid.config.settings import Place, Settings
+from ucspid.ipc.progress import progress
 from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Log, Plan, RulesFile, Service
 from ucspid.policy.environ import too_long
@@ -70,6 +71,7 @@ def _control(file: schema.File, base: Path, problems: Problems) -> str | None:
 
 def _no_place_for_a_socket(path: str) -> str | None:
     """Return why a socket cannot be made; None if its folder is there, or can be made."""
+    progress.at(path)
     folder = os.path.dirname(path)
     parent = os.path.dirname(folder)
     if os.path.lexists(path) and not (os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode)):
