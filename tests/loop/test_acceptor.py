@@ -1,4 +1,3 @@
-import asyncio
 import errno
 import itertools
 import os
@@ -231,8 +230,7 @@ async def test_a_client_that_resets_before_it_is_accepted_leaves_no_slot() -> No
 async def test_a_launcher_that_takes_nothing_costs_the_client_its_connection_and_nobody_a_slot() -> None:
     async with serving(one_at_a_time("a")) as rig:
         broken = rig.launchers.pop()
-        asyncio.get_running_loop().remove_reader(broken._channel.fileno())
-        rig.server.launchers.by_number[1]._channel.sock.shutdown(socket.SHUT_WR)
+        broken.take_nothing()
         clients = [rig.connect("a") for _ in range(3)]
         assert [await received(client) for client in clients] == [b""] * 3
         await rig.until(lambda: len(rig.named("connection_failed")) == 3)
@@ -246,11 +244,9 @@ async def test_starts_that_fail_at_once_in_hundreds_of_waiting_services_do_not_p
         for name in names:
             rig.connect(name)
         await rig.starts(1)
-        sock = rig.server.launchers.by_number[1]._channel.sock
         rig.launchers[0].started(next(iter(rig.launchers[0].starts)))
         rig.launchers[0].exited(next(iter(rig.launchers[0].starts)))
-        asyncio.get_running_loop().remove_reader(rig.launchers[0]._channel.fileno())
-        sock.shutdown(socket.SHUT_WR)
+        rig.launchers[0].take_nothing()
         await rig.until(lambda: len(rig.named("connection_failed")) == len(names) - 1)
         await rig.until(lambda: not rig.server.services.limits.live)
 

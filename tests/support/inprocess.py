@@ -134,6 +134,11 @@ class FakeLauncher:
     def _forget(self, connection: int) -> None:
         os.close(self.starts.pop(connection)[1])
 
+    def take_nothing(self) -> None:
+        """Have whatever the loop sends from now on fail."""
+        asyncio.get_running_loop().remove_reader(self._channel.fileno())
+        self._channel.sock.shutdown(socket.SHUT_RD)
+
     def close(self) -> None:
         """Die."""
         if self._channel.fileno() >= 0:

@@ -267,3 +267,48 @@ def test_every_module_is_of_use() -> None:
     roots |= {name for name in MODULES if name.startswith("cli.")}
     used = set().union(*(needed(root) for root in roots))
     assert [module for module in MODULES if module not in used and not module.endswith("__init__")] == []
+
+
+TESTS = Path(__file__).parents[1]
+PRIVATE = {
+    "unit": 15, "config": 0, "cli": 0, "loop": 23, "master": 45, "launcher": 13, "e2e": 1, "faults": 3,
+    "support": 22,
+}  # fmt: skip
+"""How often tests in a folder use private names of the package, at most; it may only become less."""
+
+
+def private_names() -> set[str]:
+    """Return the private names that the package gives to attributes, functions, classes and constants."""
+    names = set()
+    for module in MODULES:
+        for node in nodes(module):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                names.add(node.attr)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+    private = {name for name in names if name.startswith("_") and not name.startswith("__")}
+    return private - {"_", "_replace", "_make", "_actions"}  # the latter are the standard library's
+
+
+def uses(path: Path, names: set[str]) -> Iterator[str]:
+    """Yield where a file uses one of the names, of another object than self or as a text."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        name = None
+        if isinstance(node, ast.Attribute):
+            own = isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}
+            name = None if own else node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            name = node.value
+        if name in names:
+            assert isinstance(node, ast.expr)
+            yield f"{path.relative_to(TESTS)}:{node.lineno}: {name}"
+
+
+@pytest.mark.parametrize("folder", PRIVATE)
+def test_tests_use_what_is_public(folder: str) -> None:
+    """A test that pins private names has to be changed with what it should leave free to change."""
+    names = private_names()
+    found = [use for path in (TESTS / folder).glob("*.py") for use in uses(path, names)]
+    assert len(found) <= PRIVATE[folder], "\n".join(found)
