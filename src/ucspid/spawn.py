@@ -166,7 +166,7 @@ class Processes:
         process = self._answered(connection)
         if process is None:
             if self.complete:
-                raise WireError(f"connection {connection:x} was started, which nobody asked for")
+                raise WireError(f"connection {connection:x} was started, but no start was requested")
             process = self._found(service, connection, tag)
         process.pid = pid
         self.running[connection] = process
@@ -192,7 +192,7 @@ class Processes:
         whose end a launcher has reported twice, because it died before it had noted that it had.
         """
         if status & _STOPPED == _STOPPED and status != wire.STATUS_UNKNOWN:
-            raise WireError(f"{status:#x} is no wait status of a program that has ended")
+            raise WireError(f"{status:#x} is not the wait status of a program that has ended")
         if connection not in self.running:
             known = connection in self.in_flight
             if not known and (self.complete or self._before.counted_out(connection)):

@@ -264,7 +264,7 @@ def test_reload_prints_what_changed(
             "u.yaml:1:1: wrong\nu.yaml:9:1: wrong\n",
         ),
         (ResourceError("127.0.0.1:25 is taken"), 111, "ucspid: 127.0.0.1:25 is taken\n"),
-        (ZeroDivisionError("a bug"), 111, "ucspid: internal error: the daemon's log has it\n"),
+        (ZeroDivisionError("a bug"), 111, "ucspid: internal error: see the daemon's log\n"),
     ],
 )
 def test_reload_says_why_nothing_changed(
@@ -300,7 +300,7 @@ def test_a_daemon_that_runs_another_file_is_not_taken_for_this_ones(
     assert out == ""
     assert err == (
         f"{other}: the daemon at {own.parent / 'control'} runs another file, {own}: nothing was done; "
-        f"-c {own} is for it\n"
+        f"use -c {own}\n"
     )
 
 

@@ -159,11 +159,11 @@ def test_a_setting_reaches_the_plan_by_its_name_alone(loaded: Loaded) -> None:
 @pytest.mark.parametrize(
     ("control", "why"),
     [
-        ("missing/more/control", "there is no folder FOLDER/missing: make it, or name another path"),
-        ("f.yaml/control", "FOLDER/f.yaml is not a folder"),
-        ("dangling/control", "FOLDER/dangling is not a folder"),
-        ("f.yaml", "FOLDER/f.yaml is there and not a socket"),
-        (".", "FOLDER is there and not a socket"),
+        ("missing/more/control", "there is no directory FOLDER/missing: create it, or choose another path"),
+        ("f.yaml/control", "FOLDER/f.yaml is not a directory"),
+        ("dangling/control", "FOLDER/dangling is not a directory"),
+        ("f.yaml", "FOLDER/f.yaml exists, but is not a socket"),
+        (".", "FOLDER exists, but is not a socket"),
     ],
 )
 def test_a_control_socket_that_cannot_be_made_is_a_mistake(
@@ -387,9 +387,7 @@ def test_without_root_users_must_exist_all_the_same(loaded: Loaded) -> None:
 
 @not_as_root
 def test_without_root_there_is_no_chroot(loaded: Loaded) -> None:
-    assert problem(loaded, "    chroot: /\n").endswith(
-        "services.s.chroot: needs a daemon that is started as root"
-    )
+    assert problem(loaded, "    chroot: /\n").endswith("services.s.chroot: needs a daemon started as root")
 
 
 @not_as_root

@@ -144,4 +144,4 @@ def test_the_schema_accepts_all_ways_to_write_rules(
 def test_a_word_that_is_there_or_not_has_no_default() -> None:
     rule = json.loads(schema_json())["$defs"]["Rule"]["properties"]
     assert "default" not in rule["allow"]
-    assert "| `allow` | nothing after it, or yes |  | " in reference_markdown()
+    assert "| `allow` | yes, or no value |  | " in reference_markdown()

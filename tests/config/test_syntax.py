@@ -64,7 +64,7 @@ MISTAKES = [
     (
         'a: "C:\\dir"\n',
         (1, 7),
-        "in double quotes \\d is no escape: write \\\\ for a backslash, or use single quotes",
+        "in double quotes \\d is not an escape: write \\\\ for a backslash, or use single quotes",
     ),
     (
         'a: "\\x4"\n',

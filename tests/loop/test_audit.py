@@ -50,7 +50,7 @@ def test_a_stray_child_of_a_launcher_is_seen_unless_it_may_be_starting(launcher:
     programs = named(launcher)
     stray, _ = programs.popitem()
     assert differences(launcher, programs) == [
-        f"process {stray}: a child of launcher process {launcher}, and in no book"
+        f"process {stray}: a child of launcher process {launcher}, but not listed"
     ]
     assert differences(launcher, programs, launcher) == []
 
@@ -124,8 +124,8 @@ async def test_a_slot_that_nobody_gives_back_is_seen() -> None:
         check = verifier(rig)
         slot = rig.service("a").limits.restore("192.0.2.1")
         assert await found(check) == [
-            "service a: -1 connections were accepted that are in no other count",
-            "service a: 1 slots are taken by nobody",
+            "service a: -1 accepted connections are in no other count",
+            "service a: 1 slots have no connection",
         ]
         rig.service("a").limits.release(slot)
         assert await found(check) == []
@@ -135,7 +135,7 @@ async def test_a_connection_that_is_in_no_count_is_seen() -> None:
     async with serving(settings("a")) as rig:
         check = verifier(rig)
         rig.counters.row(rig.service("a").number).add(ACCEPTED)
-        assert await found(check) == ["service a: 1 connections were accepted that are in no other count"]
+        assert await found(check) == ["service a: 1 accepted connections are in no other count"]
         rig.counters.row(rig.service("a").number).add(ACCEPTED, -1)
 
 
@@ -162,7 +162,7 @@ async def test_a_session_that_its_launcher_does_not_run_is_seen() -> None:
         rig.launchers[0].lists = True
         assert f"connection {connection:x}" not in "".join(await found(check)).replace("launcher 1, ", "")
         del rig.sessions("a").by_number[connection]
-        assert f"connection {connection:x}: of no service" in await found(check)
+        assert f"connection {connection:x}: no service has it" in await found(check)
         rig.sessions("a").by_number[connection] = session
         rig.launchers[0].exited(connection)
         await rig.until(lambda: rig.named("connection_served"))
@@ -173,7 +173,7 @@ async def test_a_launcher_that_does_not_answer_is_seen(monkeypatch: pytest.Monke
     async with serving(settings("a")) as rig:
         check = verifier(rig)
         asyncio.get_running_loop().remove_reader(rig.launchers[0].descriptor)
-        assert await found(check) == ["launcher 1: has not said what it runs"]
+        assert await found(check) == ["launcher 1: has not reported what it runs"]
 
 
 async def test_a_launcher_that_has_left_meanwhile_has_nothing_to_say() -> None:
@@ -198,7 +198,7 @@ async def test_a_listener_that_nobody_waits_on_is_seen() -> None:
         check = verifier(rig)
         listener = rig.server.services.listeners[1]
         listener.armed = False
-        assert await found(check) == [f"service a: open, and listener {listener.text} is not"]
+        assert await found(check) == [f"service a: open, but listener {listener.text} is not"]
         listener.armed = True
         rig.service("a").acceptor.listeners.clear()
         assert await found(check) == [f"listener {listener.text}: of 0 services"]
@@ -226,11 +226,11 @@ async def test_more_differences_than_are_told_are_counted(monkeypatch: pytest.Mo
         check = verifier(rig)
 
         async def many() -> audit.Look:
-            return audit.Look([f"line {number}" for number in range(audit.MOST + 7)])
+            return audit.Look([f"line {number}" for number in range(audit.MAX_DIFFERENCES + 7)])
 
         monkeypatch.setattr(check, "_look", many)
         lines = await found(check)
-        assert (len(lines), lines[-1]) == (audit.MOST + 1, "... and 7 more")
+        assert (len(lines), lines[-1]) == (audit.MAX_DIFFERENCES + 1, "... and 7 more")
 
 
 # The daemon

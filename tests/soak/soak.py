@@ -5,7 +5,7 @@ The seed that is printed repeats the same choices, though not their timing to th
 true: no connection is refused by the kernel; a session that has begun is ended by nobody but its
 client; a client that comes in is served or told why not, but for those that a killed process had in
 its hands, of which each death has few; limits hold as clients see them; and at every rest the
-books agree with the launchers and the kernel, and the counts with what the clients did.
+counts match what the launchers and the kernel report, and what the clients did.
 """
 
 import argparse
@@ -58,13 +58,13 @@ async def soak(daemon: Daemon, seconds: float, seed: int) -> list[str]:
         await faults.until(loads)
         await faults.heal()
         await clients.rest()
-        clients.wrong += await asyncio.to_thread(books, daemon, clients)
+        clients.wrong += await asyncio.to_thread(differences, daemon, clients)
         say(clients, faults)
     return clients.wrong
 
 
-def books(daemon: Daemon, clients: Clients) -> list[str]:
-    """Return what the daemon's books have that they must not, with no client there."""
+def differences(daemon: Daemon, clients: Clients) -> list[str]:
+    """Return what differs from what the counts must be when no client is connected."""
     wrong, status = asked(daemon.differences), asked(daemon.status)
     for service in status["services"]:
         refused, failed = sum(service["refused"].values()), sum(service["failed"].values())

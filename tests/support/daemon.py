@@ -246,12 +246,12 @@ def wait_gone(pid: int) -> None:
 
 @contextlib.contextmanager
 def running(folder: Path, config: Mapping[str, Any], **start: Any) -> Iterator[Daemon]:
-    """Run a daemon for a test; at the end its books must balance, and stopping must leave nothing."""
+    """Run a daemon for a test; at the end its counts must match, and stopping must leave nothing behind."""
     daemon = Daemon(folder, config)
     daemon.start(**start)
     try:
         yield daemon
-        check_books(daemon.status())
+        check_counts(daemon.status())
         assert daemon.differences() == []
         began = time.monotonic()
         children = daemon.processes_left()
@@ -263,7 +263,7 @@ def running(folder: Path, config: Mapping[str, Any], **start: Any) -> Iterator[D
         daemon.kill()
 
 
-def check_books(status: Mapping[str, Any]) -> None:
+def check_counts(status: Mapping[str, Any]) -> None:
     """Assert that accepted = served + refused + failed + live, in every service and in all."""
     for item in status["services"]:
         refused, failed = sum(item["refused"].values()), sum(item["failed"].values())

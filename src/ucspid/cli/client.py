@@ -88,7 +88,7 @@ def _decode(line: bytes, path: str | os.PathLike[str]) -> Result | Failure:
     try:
         return decode_reply(line)
     except PeerError as error:
-        raise PeerError(f"what answers at {path} is no ucspid of this version: {error}") from None
+        raise PeerError(f"what answers at {path} is not a ucspid of this version: {error}") from None
 
 
 def _limit(sock: socket.socket, deadline: float) -> None:

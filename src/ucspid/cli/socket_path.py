@@ -35,9 +35,7 @@ def control_path(options: argparse.Namespace) -> Path:
         raise ConfigError([f"{file}: {error.strerror}"]) from error
     path = _control_key(data)
     if path is None:
-        raise ConfigError(
-            [f"{file}: no path of a control socket (control: PATH); the option --control gives one"]
-        )
+        raise ConfigError([f"{file}: no control socket (control: PATH): give its path with --control"])
     return file.parent / path
 
 
@@ -51,9 +49,7 @@ def control_of_its_daemon(options: argparse.Namespace) -> Path:
     if options.control is None:
         running = call(path, "status", {}, _STATUS_TIMEOUT).get("config")
         if isinstance(running, str) and not _same_file(running, options.config):
-            text = (
-                f"the daemon at {path} runs another file, {running}: nothing was done; -c {running} is for it"
-            )
+            text = f"the daemon at {path} runs another file, {running}: nothing was done; use -c {running}"
             raise ConfigError([f"{options.config}: {text}"])
     return path
 

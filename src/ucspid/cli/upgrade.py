@@ -27,7 +27,7 @@ def main(options: argparse.Namespace) -> int:
         raise PeerError(f"the daemon's answer is not of this version ({error})") from None
     status = call(control, "status", {}, STATUS_TIMEOUT)
     if status["generation"] < generation or status["version"] != version:
-        raise ResourceError(f"{version} is about to take over from {before}, but has not yet: see the log")
+        raise ResourceError(f"{version} has not yet taken over from {before}: see the log")
     again = f"{version} again, in new processes"
     print(f"upgraded: {again if version == before else f'{before} -> {version}'}")
     print("\n".join(changes), end="\n" if changes else "")

@@ -98,9 +98,9 @@ def _explain_arguments(parser: ArgumentParser) -> None:
 
 def _rules_arguments(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    compile_ = actions.add_parser("compile", help="make a cdb of a text, as tcprules does")
+    compile_ = actions.add_parser("compile", help="compile a text file to a cdb, as tcprules does")
     compile_.add_argument("text", metavar="TEXT", help="file of rules")
-    compile_.add_argument("cdb", metavar="CDB", help="file to write, or to replace at once")
+    compile_.add_argument("cdb", metavar="CDB", help="file to write; replaced atomically")
     check = actions.add_parser("check", help="check a file of rules: exit 0 if it is right, 100 if not")
     check.add_argument("file", metavar="FILE", help="a text, or a cdb if its name ends in .cdb")
 

@@ -70,9 +70,7 @@ class Access:
         """Return which names a service has looked up."""
         wanted = given.lookup
         if wanted.paranoid and not wanted.remote_host and self._known(place, "remote_host"):
-            self.problems.add(
-                f"{place('lookup')}.paranoid", "has a meaning only together with remote_host: yes"
-            )
+            self.problems.add(f"{place('lookup')}.paranoid", "needs remote_host: yes")
         return Lookup(
             remote_host=wanted.remote_host,
             paranoid=wanted.paranoid,
@@ -121,11 +119,11 @@ class Access:
             and rule.rate_per_ip is None
             and not self.problems.wrong(f"{path}.rate_per_ip")
         ):
-            self.problems.add(f"{path}.burst", "has a meaning only together with rate_per_ip")
+            self.problems.add(f"{path}.burst", "needs rate_per_ip")
         if rule.deny.said:
             for key in ("env", "max_per_ip", "rate_per_ip"):
                 if getattr(rule, key):
-                    self.problems.add(f"{path}.{key}", "has no meaning in a rule that denies")
+                    self.problems.add(f"{path}.{key}", "has no effect in a rule that denies: remove it")
         line, _column = self.problems.places[path]
         return RuleSpec(
             from_=tuple(str(pattern) for pattern in rule.from_),
@@ -151,7 +149,7 @@ class Access:
         return not self.problems.wrong_as_such(lookup) and not self.problems.wrong(f"{lookup}.{key}")
 
     def _never(self, path: str, what: str, service: str, key: str) -> None:
-        self.problems.add(path, f"{what} matches nobody: service {service} needs lookup.{key}: yes for it")
+        self.problems.add(path, f"{what} matches no client: service {service} needs lookup.{key}: yes for it")
 
     def _check_size(self, path: str, rules: _List) -> None:
         before, self._size = self._size, self._size + rules.size

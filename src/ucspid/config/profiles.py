@@ -73,6 +73,6 @@ class Profiles:
         if service.chroot is None:
             return None
         if not self.identities.is_root:
-            self.problems.add(place("chroot"), "needs a daemon that is started as root")
+            self.problems.add(place("chroot"), "needs a daemon started as root")
             return None
         return str(self.base / service.chroot)

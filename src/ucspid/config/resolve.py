@@ -75,12 +75,16 @@ def _no_place_for_a_socket(path: str) -> str | None:
     folder = os.path.dirname(path)
     parent = os.path.dirname(folder)
     if os.path.lexists(path) and not (os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode)):
-        return f"{path} is there and not a socket"
+        return f"{path} exists, but is not a socket"
     if os.path.isdir(folder):
         return None
     if os.path.lexists(folder):
-        return f"{folder} is not a folder"
-    return None if os.path.isdir(parent) else f"there is no folder {parent}: make it, or name another path"
+        return f"{folder} is not a directory"
+    return (
+        None
+        if os.path.isdir(parent)
+        else f"there is no directory {parent}: create it, or choose another path"
+    )
 
 
 class _Resolver:
@@ -164,7 +168,7 @@ class _Resolver:
 
     def _check(self, entry: schema.Service, place: Place) -> None:
         if entry.burst is not None and entry.rate_per_ip is None and place.right(("rate_per_ip",)):
-            self.problems.add(place("burst"), "has a meaning only together with rate_per_ip")
+            self.problems.add(place("burst"), "needs rate_per_ip")
         if entry.program and not entry.program[0]:
             path, _ = next(self.problems.items(place("program"), entry.program))
             self.problems.add(path, "the name of the program is empty")

@@ -74,7 +74,7 @@ class RulesPath(Path):
 class Said(Form):
     """A word that is there or not: alone in braces, or with yes after it."""
 
-    expects = "nothing after it, or yes"
+    expects = "yes, or no value"
     json_schema: ClassVar[dict[str, Any]] = {"enum": [True, None]}
     as_written = False
 
@@ -86,7 +86,7 @@ class Said(Form):
     def parse(cls, value: Scalar) -> Self:
         """Return that the word is there; what else is written after it is a mistake."""
         if isinstance(value, str):
-            raise Misfit("takes only yes, or nothing at all: the clients stand under from")
+            raise Misfit("takes only yes, or no value: list the clients under from")
         if value is False:
             raise Misfit("takes only yes: the opposite of allow is deny")
         if value is not None and value is not True:

@@ -133,7 +133,9 @@ class _Source:
     def _escape(self, _row: int, _column: int) -> Found:
         column = max(0, self.line.rfind("\\", 0, self.column + 1))
         shown = self.line[column : column + 2]
-        text = f"{shown} is no escape" if shown[1:] not in ("x", "u", "U") else f"{shown} needs more digits"
+        text = (
+            f"{shown} is not an escape" if shown[1:] not in ("x", "u", "U") else f"{shown} needs more digits"
+        )
         return self.row, column, f"in double quotes {text}: write \\\\ for a backslash, or use single quotes"
 
     def _in_brackets(self, row: int, column: int) -> Found:

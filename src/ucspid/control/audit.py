@@ -1,8 +1,8 @@
-"""The daemon's check of its own books: the control verb verify.
+"""The daemon's check of its own counts: the control verb verify.
 
-The loop's numbers are counted again from scratch and compared with each other, with what launchers run and
-with what the kernel says. Nothing is repaired. Programs begin and end while one looks, so what
-differs is looked at again after a moment, and only what differs each time is told.
+The loop counts again from scratch. It compares the result with its counters, with what launchers run and
+with what the kernel says. Nothing is repaired. Programs start and end during the check, so a difference
+is checked again after a moment. Only what differs every time is reported.
 """
 
 import asyncio
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from ucspid.lookup.names import Names
 
 LOOKS = 3
-"""How often a difference must be seen."""
+"""How many looks in a row must find a difference."""
 
 AGAIN_AFTER = 0.1
-"""Seconds between two looks: an end goes from the kernel over the master and a launcher to the loop."""
+"""Seconds between two looks: the end of a program reaches the loop through the master and a launcher."""
 
 CLOSED = -1
 """The descriptor of a channel that is closed."""
 
-MOST = 1000
-"""Differences that are told; of others their number."""
+MAX_DIFFERENCES = 1000
+"""Differences that are listed. The rest is a number."""
 
 
 @dataclass(slots=True)
 class Look:
-    """What one look has found."""
+    """What one look found."""
 
     differences: list[str] = field(default_factory=list)
     sessions: int = 0
@@ -48,10 +48,10 @@ class Look:
 
 
 class Verifier:
-    """Checks the books of one loop."""
+    """Compares what one loop counts with what runs."""
 
     def __init__(self, server: Server, names: "Names | None", others: Callable[[], Iterable[int]]) -> None:
-        """Take what is open now as the loop's own for good; others() returns what else may be, now."""
+        """Treat the descriptors open now as the loop's own; others() returns what else may be open later."""
         self._server = server
         self._names = names
         self._others = others
@@ -66,14 +66,14 @@ class Verifier:
             if not look.differences:
                 break
             before = set(look.differences)
-            await asyncio.sleep(AGAIN_AFTER)  # noqa: TID251 - nobody can tell when all have caught up
+            await asyncio.sleep(AGAIN_AFTER)  # noqa: TID251 - no event says that all processes have caught up
             look = await self._look()
             look.differences = [line for line in look.differences if line in before]
-        told = look.differences[:MOST]
-        if len(look.differences) > MOST:
-            told.append(f"... and {len(look.differences) - MOST} more")
+        reported = look.differences[:MAX_DIFFERENCES]
+        if len(look.differences) > MAX_DIFFERENCES:
+            reported.append(f"... and {len(look.differences) - MAX_DIFFERENCES} more")
         return {
-            "differences": told,
+            "differences": reported,
             "sessions": look.sessions,
             "launchers": look.launchers,
             "processes": look.processes,
@@ -88,9 +88,9 @@ class Verifier:
         ):
             look.differences += answer or ()
             if answer is None:
-                look.differences.append(f"launcher {launcher.number}: has not said what it runs")
+                look.differences.append(f"launcher {launcher.number}: has not reported what it runs")
         look.sessions = sum(len(sessions.by_number) for sessions in server.services.all_sessions())
-        look.differences += self._books() + self._listeners()
+        look.differences += self._counts() + self._listeners()
         known = self._known_descriptors()
         programs = {launcher.pid: _programs(launcher) for launcher in server.launchers.by_number.values()}
         starting = {launcher.pid for launcher in server.launchers.by_number.values() if launcher.in_flight}
@@ -98,13 +98,13 @@ class Verifier:
         look.processes = 2 + len(programs) + sum(map(len, programs.values()))
         if known is not None:
             look.differences += [
-                f"descriptor {number}: {what} is open, and nobody's"
+                f"descriptor {number}: {what} is open, but nothing owns it"
                 for number, what in (await asyncio.to_thread(procfs.open_descriptors)).items()
                 if number not in known
             ]
         return look
 
-    def _books(self) -> list[str]:
+    def _counts(self) -> list[str]:
         """Compare the loop's numbers with each other."""
         server = self._server
         services = server.services.all_sessions()
@@ -117,13 +117,15 @@ class Verifier:
             at_launchers.update(launcher.in_flight.keys())
             at_launchers.update(launcher.running.keys())
         sessions = {connection for service in services for connection in service.by_number}
-        found += [f"connection {number:x}: at no launcher" for number in sessions - at_launchers.keys()]
-        found += [f"connection {number:x}: of no service" for number in at_launchers.keys() - sessions]
-        found += [f"connection {number:x}: at two launchers" for number, n in at_launchers.items() if n > 1]
+        found += [f"connection {number:x}: no launcher has it" for number in sessions - at_launchers.keys()]
+        found += [f"connection {number:x}: no service has it" for number in at_launchers.keys() - sessions]
+        found += [
+            f"connection {number:x}: two launchers have it" for number, n in at_launchers.items() if n > 1
+        ]
         return found
 
     def _listeners(self) -> list[str]:
-        """Compare the listening sockets with the services that they are for."""
+        """Compare the listening sockets with their services."""
         server = self._server
         found = [
             f"listener {listener.text}: does not listen"
@@ -136,12 +138,12 @@ class Verifier:
             for listener in service.acceptor.listeners
         )
         found += [
-            f"listener {listener.text}: of {served[number]} services"
+            f"listener {listener.text}: belongs to {served[number]} services"
             for number, listener in server.services.listeners.items()
             if served[number] != 1 and not server.draining
         ]
         found += [
-            f"service {service.name}: {service.acceptor.held or 'open'}, and listener {listener.text} is not"
+            f"service {service.name}: {service.acceptor.held or 'open'}, but listener {listener.text} is not"
             for service in server.services.by_number.values()
             for listener in service.acceptor.listeners
             if listener.armed != (service.acceptor.held is None)
@@ -149,11 +151,11 @@ class Verifier:
         for service in server.services.by_number.values():
             hold = service.acceptor.waits_in_vain()
             if hold is not None:
-                found.append(f"service {service.name}: waits ({hold}), and nothing stands in its way")
+                found.append(f"service {service.name}: waits ({hold}), but nothing holds it back")
         return found
 
     def _known_descriptors(self) -> set[int] | None:
-        """Return what may be open; None while names are looked up: libraries open what they like for that."""
+        """Return what may be open; None while names are looked up: the resolver opens sockets of its own."""
         server = self._server
         waiting = [item for sessions in server.services.all_sessions() for item in sessions.waiting]
         if (self._names is not None and not self._names.idle) or any(
@@ -172,8 +174,8 @@ class Verifier:
 
 
 async def _call_roll(launcher: Launcher) -> list[str] | None:
-    """Return how a launcher's sessions differ from the books, or None if it does not say."""
-    if launcher.fileno() == CLOSED:  # it has left since it was in the books
+    """Return how a launcher's sessions differ from the loop's, or None if it does not answer."""
+    if launcher.fileno() == CLOSED:  # it exited after the list was made
         return []
     try:
         return await asyncio.wait_for(launcher.call_roll(), STUCK_AFTER)
@@ -189,14 +191,14 @@ def _programs(launcher: Launcher) -> dict[int, str]:
 
 
 def _service(sessions: Sessions) -> list[str]:
-    """Count a service's books again."""
+    """Count again what a service holds."""
     limits = sessions.limits
     found = limits.differences()
     missing = sessions.counts.open - sessions.live
     if missing:
-        found.append(f"{missing} connections were accepted that are in no other count")
+        found.append(f"{missing} accepted connections are in no other count")
     if sessions.unknown:
-        found.append(f"{sessions.unknown} slots are taken by nobody")
+        found.append(f"{sessions.unknown} slots have no connection")
     return found
 
 

@@ -151,7 +151,7 @@ class ControlServer:
             self._loop.call_exception_handler(
                 {"message": f"the control verb {request.verb} failed", "exception": error}
             )
-            return encode_reply(Failure("internal", "internal error: the daemon's log has it"))
+            return encode_reply(Failure("internal", "internal error: see the daemon's log"))
 
     async def _send(self, conn: socket.socket, line: bytes) -> None:
         async with asyncio.timeout(REPLY_TIMEOUT):

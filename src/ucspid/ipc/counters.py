@@ -151,7 +151,7 @@ class Columns(dict[str, int]):
         if magic:
             names = _names(memory[_NAMES_AT:_ENDS_AT], count) if magic == _MAGIC else None
             if names is None:
-                raise ValueError("the names of the counts make no sense")
+                raise ValueError("the names of the counts are not valid")
             self.update((name, place) for place, name in enumerate(names))
         for name in NAMES:
             if name not in self:

@@ -23,7 +23,7 @@ def unpack(tag: bytes) -> tuple[float, str, int, str]:
     try:
         name = service.rstrip(b"\0").decode()
     except UnicodeDecodeError:
-        raise WireError("a session of a service whose name is no text") from None
+        raise WireError("a session of a service whose name is not text") from None
     if not math.isfinite(began):
-        raise WireError("a session that began at no time")
+        raise WireError("a session without a valid start time")
     return began, inet.unpack(packed), port, name

@@ -50,7 +50,7 @@ class Program:
         for item in variables.split(b"\0") if variables else ():
             name = item.partition(b"=")[0]
             if name not in self.allowed:
-                raise WireError(f"variable {name!r} is not a connection's to set")
+                raise WireError(f"a connection may not set variable {name!r}")
             environment[name] = item
         lending.lend(client, client if self.stderr_is_client else self.stderr)
         try:

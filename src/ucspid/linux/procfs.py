@@ -56,7 +56,7 @@ def differences(master: int, launchers: Mapping[int, Programs], in_flight: Colle
         there = children(launcher)
         if launcher not in in_flight:
             found += [
-                f"process {pid}: a child of launcher process {launcher}, and in no book"
+                f"process {pid}: a child of launcher process {launcher}, but not listed"
                 for pid in there - programs.keys()
             ]
         for pid in programs.keys() - there:

@@ -160,7 +160,7 @@ class Holdings:
         """Bind what the plan listens on, and start launchers for new profiles. Raises ResourceError."""
         if len(self._numbers.keys() | {service.name for service in plan.services}) >= counters.ROWS:
             raise ResourceError(
-                f"more than {counters.ROWS - 1} names of services since the daemon began: restart it"
+                f"more than {counters.ROWS - 1} names of services since the daemon started: restart it"
             )
         self._open_pipes(plan, acquired)
         for service in plan.services:

@@ -158,7 +158,7 @@ def _bound_control(path: str) -> socket.socket:
 def _remove_stale(path: str) -> None:
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise ResourceError(f"control: {path} is there and not a socket")
+            raise ResourceError(f"control: {path} exists, but is not a socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:

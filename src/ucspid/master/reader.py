@@ -47,4 +47,6 @@ def _result(outcome: Outcome) -> Plan | UcspidError:
     try:
         return Plan.from_json(outcome.output)
     except (ValueError, LookupError, TypeError, AttributeError) as problem:
-        return ResourceError(f"the configuration could not be read: it came out as no plan ({problem})")
+        return ResourceError(
+            f"the configuration could not be read: the reader returned no valid plan ({problem})"
+        )

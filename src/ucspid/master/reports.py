@@ -8,7 +8,7 @@ from ucspid.master.parts import Parts
 from ucspid.master.upgrade_state import State
 
 STOPPING = ResourceError("the daemon stops")
-REPLACED = ResourceError("another process of the event loop takes over: the log has what comes of it")
+REPLACED = ResourceError("another process of the event loop takes over: see the log for the result")
 
 
 class Reports:

@@ -30,7 +30,7 @@ def understand(memory: int) -> State:
     state = from_memory(memory)
     plan_of_other_code(state.holdings.plan)
     if unknown := state.holdings.others.keys() - set(Holdings.CARRIED):
-        raise ResourceError(f"needs a restart: it does not know what {', '.join(unknown)} is")
+        raise ResourceError(f"needs a restart: it does not know {', '.join(unknown)}")
     return state
 
 

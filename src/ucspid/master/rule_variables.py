@@ -104,7 +104,7 @@ class RuleVariables:
                 memory.flush()
                 self._loop.send("allow", (memory.fileno(),), path=file.path, kind=file.kind)
         except OSError as problem:
-            self._refuse(file, f"no memory for their names: {why(problem)}")
+            self._refuse(file, f"cannot allocate memory for their names: {why(problem)}")
 
     def _refuse(self, file: RulesFile, reason: str) -> None:
         self._loop.send("allow", path=file.path, kind=file.kind, reason=reason)

@@ -50,7 +50,7 @@ def _result(outcome: Outcome) -> UcspidError | None:
     if outcome.hung_at is not None:
         lines.append(f"no answer within {TIMEOUT:g} s: it hangs at {outcome.hung_at or 'its start'}")
     lines = lines or [in_words(outcome.code)]
-    return ResourceError("\n".join(["the version that is installed does not come up:", *lines]))
+    return ResourceError("\n".join(["the installed version does not start:", *lines]))
 
 
 def execute(state: State) -> ResourceError:

@@ -180,7 +180,7 @@ def parse(text: str | bytes) -> State:
         data["holdings"] = HoldingsState(**held)
         return State(**data)
     except (KeyError, TypeError) as problem:
-        raise ResourceError(f"needs a restart: its state is another ({problem})") from None
+        raise ResourceError(f"needs a restart: its state has another format ({problem})") from None
 
 
 def _channel(data: dict[str, Any] | None) -> ChannelState | None:
@@ -200,7 +200,7 @@ def plan_of_other_code(data: dict[str, Any]) -> Plan:
     try:
         return Plan.from_json("\n".join(map(json.dumps, ({**data, "services": []}, *services))))
     except (KeyError, TypeError) as problem:
-        raise ResourceError(f"needs a restart: its plan is another ({problem})") from None
+        raise ResourceError(f"needs a restart: its plan has another format ({problem})") from None
 
 
 def _known(data: dict[str, Any], cls: type[Service | Lookup]) -> dict[str, Any]:

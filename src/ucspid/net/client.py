@@ -46,7 +46,7 @@ def key_text(key: ClientKey) -> str:
 def key_from(text: Any) -> ClientKey:
     """Return the key that key_text() wrote. Raises ValueError for what it cannot have written."""
     if not isinstance(text, str) or len(text) > _MAX_TEXT:
-        raise ValueError(f"{text!r:.60} is no client")
+        raise ValueError(f"{text!r:.60} is not a client")
     return bytes.fromhex(text[1:]) if text.startswith("=") else text
 
 

@@ -112,7 +112,7 @@ class TokenBuckets:
         """
         latest = now + self._tolerance + self._interval * (1 + SLACK)
         if len(state) > self._capacity:
-            raise ValueError(f"{len(state)} buckets where {self._capacity} are the most")
+            raise ValueError(f"{len(state)} buckets, at most {self._capacity} are allowed")
         for key, full_at in [(key, validate.number(state[key], 0.0, latest)) for key in state]:
             self._insert(key, full_at)
 

@@ -33,7 +33,7 @@ class Before:
         connections makes no trouble: ids go on after those of the sessions that are found.
         """
         self.balanced = False
-        """Whether all launchers have been heard, and the books agree with what they run."""
+        """Whether all launchers have reported, and the counts match what they run."""
         self._owner = owner
         self._counters = counters
         self._log = log
@@ -57,7 +57,7 @@ class Before:
         """Take in a session that an earlier loop began. Raises WireError for one that none can have."""
         began, ip, port, name = session_tag.unpack(tag)
         if connection >= _IDS_END:
-            raise WireError(f"connection {connection:x} cannot be")
+            raise WireError(f"connection {connection:x} is out of range")
         owner = self._owner(service, name)
         if connection in owner.by_number:
             raise WireError(f"connection {connection:x} is another launcher's")

@@ -108,7 +108,7 @@ class _Places:
 
 def _wrong_variables(spec: RuleSpec) -> list[str]:
     return [
-        f"{spec.where}: env: {name!r}: not possible as a variable of an environment"
+        f"{spec.where}: env: {name!r}: not a valid environment variable"
         for name, value in spec.env
         if not _possible(name, value)
     ]
