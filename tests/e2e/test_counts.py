@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import pytest
 
-from daemon import TIMEOUT, Daemon, check_counts, exchange, running
+from daemon import TIMEOUT, Daemon, assert_counts_match, exchange, running
 
 STATUS = ["sh", "-c", 'echo on; read status; exit "$status"']
 CLIENTS = ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
@@ -87,7 +87,7 @@ class Clients:
 
 def counts(daemon: Daemon, service: str) -> dict[str, Any]:
     status = daemon.status()
-    check_counts(status)
+    assert_counts_match(status)
     (item,) = (item for item in status["services"] if item["name"] == service)
     return {name: item[name] for name in ("accepted", "served", "refused", "failed", "live")}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from daemon import TIMEOUT, Daemon, check_counts, receive_all, running, wait_gone
+from daemon import TIMEOUT, Daemon, assert_counts_match, receive_all, running, wait_gone
 
 SESSIONS = 15
 STATUS = ["sh", "-c", 'echo on; read status; exit "$status"']
@@ -80,7 +80,7 @@ def turned_away(daemon: Daemon, service: str, source: str) -> bool:
 def check_counts(daemon: Daemon) -> None:
     """Assert that all sessions are counted: live, in all, and for each client."""
     status = daemon.status()
-    check_counts(status)
+    assert_counts_match(status)
     assert {item["name"]: item["live"] for item in status["services"]} == {"one": SESSIONS, "two": SESSIONS}
     assert status["totals"]["live"] == 2 * SESSIONS
     for name in ("one", "two"):
@@ -145,7 +145,7 @@ def test_sessions_that_end_while_there_is_no_loop_are_logged_by_the_next(
     for number, session in enumerate(sessions[:10]):
         daemon.wait_event("connection_served", remote=session.remote, status=number + 100)
     status = daemon.status()
-    check_counts(status)
+    assert_counts_match(status)
     assert status["totals"] | {"refused": {}} == status["totals"] | {
         "live": 2 * SESSIONS - 10, "served": 10, "accepted": 2 * SESSIONS, "failed": {},
     }  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 
 import ucspid
 from clients import load
-from daemon import TIMEOUT, Daemon, check_counts, receive_all, running
+from daemon import TIMEOUT, Daemon, assert_counts_match, receive_all, running
 from installed import Installation
 from ucspid.cli import client
 from ucspid.errors import ConfigError, ResourceError
@@ -69,7 +69,7 @@ def test_the_daemon_goes_on_as_another_version(daemon: Daemon, installation: Ins
         answer = upgrade(daemon)
         assert answer == {"before": ucspid.__version__, "version": NEXT, "generation": 2, "changes": []}
         status = daemon.status()
-        check_counts(status)
+        assert_counts_match(status)
         assert (status["version"], status["generation"]) == (NEXT, 2)
         assert status["listeners"] == listeners
         assert status["totals"]["live"] == 2
@@ -110,7 +110,7 @@ def test_a_version_with_another_reason_of_refusals_goes_on_with_the_counts(
         assert turned_away(daemon, "127.0.0.1")
         assert daemon.status()["services"][1]["refused"] == {"per_ip": 2}
     daemon.wait_events(2, "connection_served", service="limited")
-    check_counts(daemon.status())
+    assert_counts_match(daemon.status())
 
 
 def test_no_client_is_lost_in_upgrades_under_load(daemon: Daemon, installation: Installation) -> None:

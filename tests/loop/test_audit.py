@@ -201,7 +201,7 @@ async def test_a_listener_that_nobody_waits_on_is_seen() -> None:
         assert await found(check) == [f"service a: open, but listener {listener.text} is not"]
         listener.armed = True
         rig.service("a").acceptor.listeners.clear()
-        assert await found(check) == [f"listener {listener.text}: of 0 services"]
+        assert await found(check) == [f"listener {listener.text}: belongs to 0 services"]
         rig.service("a").acceptor.listeners.append(listener)
 
 

@@ -251,7 +251,7 @@ def running(folder: Path, config: Mapping[str, Any], **start: Any) -> Iterator[D
     daemon.start(**start)
     try:
         yield daemon
-        check_counts(daemon.status())
+        assert_counts_match(daemon.status())
         assert daemon.differences() == []
         began = time.monotonic()
         children = daemon.processes_left()
@@ -263,7 +263,7 @@ def running(folder: Path, config: Mapping[str, Any], **start: Any) -> Iterator[D
         daemon.kill()
 
 
-def check_counts(status: Mapping[str, Any]) -> None:
+def assert_counts_match(status: Mapping[str, Any]) -> None:
     """Assert that accepted = served + refused + failed + live, in every service and in all."""
     for item in status["services"]:
         refused, failed = sum(item["refused"].values()), sum(item["failed"].values())
