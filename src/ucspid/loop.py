@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from ucspid.control.audit import Verifier
-from ucspid.control.master_client import MasterLink
+from ucspid.control.audit import Audit
+from ucspid.control.master_client import MasterClient
 from ucspid.control.server import ControlServer
 from ucspid.control.status import status
 from ucspid.ipc import messages as wire
@@ -132,11 +132,11 @@ async def _run(
         return link.descriptors if server is None else link.descriptors | server.descriptors
 
     names = None if new_names is None else new_names.asking(first["nameservers"])
-    link = MasterLink(channel, output, names, counters, finished.set, alone)
-    verifier = Verifier(link.server, names, others)
+    link = MasterClient(channel, output, names, counters, finished.set, alone)
+    audit = Audit(link.server, names, others)
     verbs = {
         "status": lambda _args: status(link, first["config"], first["began"]),
-        "verify": lambda _args: verifier.verify(),
+        "verify": lambda _args: audit.verify(),
         "reload": lambda _args: link.requests.reload(),
         "upgrade": lambda _args: link.requests.upgrade(),
     }

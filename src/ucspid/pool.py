@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 
-from ucspid.spawn import Launcher
+from ucspid.spawn import LauncherClient
 
 USUAL_LAUNCHERS = len(os.sched_getaffinity(0)) + 1
 """Of a profile, when starts queue up: one may be suspended for each program that is being executed."""
@@ -14,22 +14,22 @@ class Pool:
 
     def __init__(self, more: Callable[[], None]) -> None:
         """Call more() when starts queue up; it asks the master, who has the last word."""
-        self.launchers: dict[int, Launcher] = {}
+        self.launchers: dict[int, LauncherClient] = {}
         self.open = False
         """Whether starts are taken: not before all sessions of an earlier loop are known."""
         self._more = more
         self._asked = False
 
-    def add(self, launcher: Launcher) -> None:
+    def add(self, launcher: LauncherClient) -> None:
         """Take in a launcher."""
         self.launchers[launcher.number] = launcher
         self._asked = False
 
-    def choose(self) -> Launcher | None:
+    def choose(self) -> LauncherClient | None:
         """Return the launcher with the fewest starts before it, or None if none can take one."""
         if not self.open:
             return None
-        best: Launcher | None = None
+        best: LauncherClient | None = None
         fewest = 0
         for launcher in self.launchers.values():
             waiting = len(launcher.in_flight)
@@ -45,8 +45,8 @@ class Pool:
             self._asked = True
             self._more()
 
-    def judge(self, now: float, held_up: float = 0.0) -> list[Launcher]:
-        """See which launchers are stuck or overdue: see Launcher. Return those that were not stuck before.
+    def judge(self, now: float, held_up: float = 0.0) -> list[LauncherClient]:
+        """Find launchers that are stuck or overdue (see LauncherClient). Return those that became stuck now.
 
         Another is asked for in their place.
         """

@@ -1,6 +1,6 @@
 """Programs as asyncio subprocesses, started by the launchers.
 
-A Launcher is the loop's end of one launcher process; a Pool is all launchers of one
+A LauncherClient is the loop's end of one launcher process; a Pool is all launchers of one
 privilege profile; a Process is one running program, an asyncio.SubprocessTransport. The loop
 itself never forks and has no children. Launchers answer in order, which is what makes a
 restart exact: see roll_call.
@@ -65,7 +65,7 @@ class Process(asyncio.SubprocessTransport):
 
     __slots__ = ("connection", "launcher", "pid", "protocol", "status", "used")
 
-    def __init__(self, launcher: "Launcher", connection: int, protocol: Starting) -> None:
+    def __init__(self, launcher: "LauncherClient", connection: int, protocol: Starting) -> None:
         """Describe a start that the launcher was asked for."""
         super().__init__(_NO_EXTRA)
         self.launcher = launcher
@@ -116,7 +116,7 @@ class Process(asyncio.SubprocessTransport):
             self.kill()
 
 
-class Before(Protocol):
+class EarlierSessions(Protocol):
     """Knows the sessions that earlier loops began."""
 
     def found(self, service: int, connection: int, tag: bytes) -> Starting:
@@ -132,7 +132,7 @@ class Before(Protocol):
 class Processes:
     """The programs of one launcher: starts in flight, programs that run, and what reports do to them."""
 
-    def __init__(self, launcher: "Launcher", before: Before) -> None:
+    def __init__(self, launcher: "LauncherClient", earlier: EarlierSessions) -> None:
         """Begin with none; before knows sessions of before."""
         self.in_flight: dict[int, Process] = {}
         self.running: dict[int, Process] = {}
@@ -141,7 +141,7 @@ class Processes:
         self.oldest_since = 0.0
         """When what is now the oldest start in flight became that, on the monotonic clock."""
         self._launcher = launcher
-        self._before = before
+        self._earlier = earlier
 
     def ask(self, connection: int, protocol: Starting) -> None:
         """Take note of a start that was sent."""
@@ -176,7 +176,7 @@ class Processes:
         """Take a start that failed, even one that was reported as started: execve(2) failed later."""
         process = self.running.pop(connection, None) or self._answered(connection)
         if process is None:
-            if self.complete or self._before.counted_out(connection):
+            if self.complete or self._earlier.counted_out(connection):
                 return
             process = self._found(service, connection, tag)
         process.status = wire.STATUS_UNKNOWN
@@ -195,7 +195,7 @@ class Processes:
             raise WireError(f"{status:#x} is not the wait status of a program that has ended")
         if connection not in self.running:
             known = connection in self.in_flight
-            if not known and (self.complete or self._before.counted_out(connection)):
+            if not known and (self.complete or self._earlier.counted_out(connection)):
                 return
             self.started(pid, service, connection, tag)
         process = self.running.pop(connection)
@@ -216,7 +216,7 @@ class Processes:
         self.complete = True
 
     def _found(self, service: int, connection: int, tag: bytes) -> Process:
-        return Process(self._launcher, connection, self._before.found(service, connection, tag))
+        return Process(self._launcher, connection, self._earlier.found(service, connection, tag))
 
 
 def _end(process: Process, status: int) -> None:
@@ -225,10 +225,12 @@ def _end(process: Process, status: int) -> None:
     del process.protocol
 
 
-class Launcher:
+class LauncherClient:
     """The loop's end of one launcher."""
 
-    def __init__(self, number: int, sock: socket.socket, before: Before, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, number: int, sock: socket.socket, earlier: EarlierSessions, changed: Callable[[], None]
+    ) -> None:
         """Speak over sock; before knows sessions of before; changed() is called when there is room again."""
         self.number = number
         self.pid = 0
@@ -237,7 +239,7 @@ class Launcher:
         self.stuck = False
         self.overdue = False
         self.leaving = False
-        self._processes = Processes(self, before)
+        self._processes = Processes(self, earlier)
         self.in_flight = self._processes.in_flight
         self.running = self._processes.running
         self._channel = Channel(sock)

@@ -21,19 +21,19 @@ YEAR = 365 * 86_400.0
 
 def found(rig: Rig, connection: int) -> None:
     """Have the server find a session of before, as a launcher reports it."""
-    rig.server.before.found(1, connection, session_tag.pack(1.0, "192.0.2.1", 4000, "a"))
+    rig.server.takeover.found(1, connection, session_tag.pack(1.0, "192.0.2.1", 4000, "a"))
 
 
 @pytest.mark.parametrize("back", [0.0, 3600.0, 30 * YEAR])
 async def test_ids_go_on_after_those_of_sessions_from_before_the_clock_was_set_back(back: float) -> None:
     rig = Rig(NOW)
-    earlier = [rig.server.before.next_connection() for _ in range(3)]
+    earlier = [rig.server.takeover.next_connection() for _ in range(3)]
     rig.close()
     rig = Rig(NOW - back)
     rig.plan(settings("a"))
     for connection in earlier:
         found(rig, connection)
-    assert rig.server.before.next_connection() == earlier[-1] + 1
+    assert rig.server.takeover.next_connection() == earlier[-1] + 1
     assert rig.service("a").limits.live == 3
     rig.close()
 
@@ -45,7 +45,7 @@ async def test_an_id_that_no_loop_can_have_given_is_made_up() -> None:
         with pytest.raises(WireError, match="out of range"):
             found(rig, made_up)
     assert rig.service("a").limits.live == 0
-    assert rig.server.before.next_connection() >> 30 == NOW
+    assert rig.server.takeover.next_connection() >> 30 == NOW
     rig.close()
 
 
@@ -53,7 +53,7 @@ async def test_a_launcher_cannot_use_up_the_ids() -> None:
     rig = Rig(NOW)
     rig.plan(settings("a"))
     found(rig, (1 << 63) - 1)
-    assert rig.server.before.next_connection().bit_length() == 64
+    assert rig.server.takeover.next_connection().bit_length() == 64
     rig.close()
 
 

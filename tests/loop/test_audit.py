@@ -12,7 +12,7 @@ import pytest
 from daemon import running
 from inprocess import Rig, serving, settings
 from ucspid.control import audit
-from ucspid.control.audit import Verifier
+from ucspid.control.audit import Audit
 from ucspid.ipc.counters import ACCEPTED
 from ucspid.linux import procfs
 from ucspid.lookup.dns import Resolver
@@ -104,11 +104,11 @@ def _looks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "AGAIN_AFTER", 0.005)
 
 
-def verifier(rig: Rig) -> Verifier:
-    return Verifier(rig.server, Names(Resolver(), Ident()), set)
+def verifier(rig: Rig) -> Audit:
+    return Audit(rig.server, Names(Resolver(), Ident()), set)
 
 
-async def found(check: Verifier) -> list[str]:
+async def found(check: Audit) -> list[str]:
     """Return the differences; a rig's launchers are no processes."""
     differences: list[str] = (await check.verify())["differences"]
     return [line for line in differences if line != "launcher process 0: not a child of the master"]

@@ -282,7 +282,7 @@ async def test_a_loop_that_leaves_writes_what_there_is_room_for() -> None:
         rig.plan(*(settings(f"s{number}") for number in range(10)))
         await rig.server.hand_over(descriptor)
         connection, states = handover.read(descriptor)
-        assert connection == rig.server.before.last_connection
+        assert connection == rig.server.takeover.last_connection
         assert 0 < len(states) < 10
         assert os.fstat(descriptor).st_size == 400
     finally:

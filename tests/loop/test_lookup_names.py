@@ -10,7 +10,7 @@ from ucspid.lookup.dns import Resolver
 from ucspid.lookup.ident import Ident
 from ucspid.lookup.names import Names
 from ucspid.plan import Lookup
-from ucspid.policy.client_facts import NOTHING, Found
+from ucspid.policy.client_facts import NO_FACTS, ClientFacts
 from uvloops import in_uvloop
 
 LOCAL = ("127.0.0.1", 25)
@@ -69,9 +69,9 @@ async def test_all_that_can_be_found() -> None:
 @in_uvloop
 async def test_only_what_is_wanted_is_asked() -> None:
     async with names(ZONE) as (asked, server):
-        assert await asked.find(wanted(), LOCAL, REMOTE, SECONDS) == NOTHING
-        assert await asked.find(wanted(paranoid=True), LOCAL, REMOTE, SECONDS) == NOTHING
-        assert asked.cached(wanted(paranoid=True), LOCAL, REMOTE) == NOTHING
+        assert await asked.find(wanted(), LOCAL, REMOTE, SECONDS) == NO_FACTS
+        assert await asked.find(wanted(paranoid=True), LOCAL, REMOTE, SECONDS) == NO_FACTS
+        assert asked.cached(wanted(paranoid=True), LOCAL, REMOTE) == NO_FACTS
         assert not server.asked
 
 
@@ -79,7 +79,7 @@ async def test_only_what_is_wanted_is_asked() -> None:
 async def test_a_local_name_that_is_given_is_not_asked_for() -> None:
     async with names(ZONE) as (asked, server):
         lookup = wanted(local_host="mx.example.org")
-        expected = Found(local_host=b"mx.example.org")
+        expected = ClientFacts(local_host=b"mx.example.org")
         assert asked.cached(lookup, LOCAL, REMOTE) == expected
         assert await asked.find(lookup, LOCAL, REMOTE, SECONDS) == expected
         assert not server.asked
@@ -96,7 +96,7 @@ async def test_a_name_that_is_not_confirmed_is_none_for_the_paranoid() -> None:
         ):
             lookup = wanted(remote_host=True, paranoid=True)
             assert (await asked.find(lookup, LOCAL, (ip, 1), SECONDS)).remote_host == name
-            assert asked.cached(lookup, LOCAL, (ip, 1)) == Found(remote_host=name)
+            assert asked.cached(lookup, LOCAL, (ip, 1)) == ClientFacts(remote_host=name)
         trusting = await asked.find(wanted(remote_host=True), LOCAL, ("127.0.0.3", 1), SECONDS)
         assert trusting.remote_host == b"there.example"
 
@@ -107,7 +107,7 @@ async def test_what_is_known_needs_no_waiting() -> None:
         lookup = wanted(remote_host=True, paranoid=True, local_ptr=True)
         assert asked.cached(lookup, LOCAL, REMOTE) is None
         found = await asked.find(lookup, LOCAL, REMOTE, SECONDS)
-        assert asked.cached(lookup, LOCAL, REMOTE) == found == Found(b"there.example", b"here.example")
+        assert asked.cached(lookup, LOCAL, REMOTE) == found == ClientFacts(b"there.example", b"here.example")
         assert asked.cached(lookup, LOCAL, ("127.0.0.3", 1)) is None
         assert set(server.asked.values()) == {1}
 
@@ -117,7 +117,7 @@ async def test_an_ident_user_is_asked_for_each_time() -> None:
     async with answering(OK, host="127.0.0.2") as ident, names(ZONE, ident.port) as (asked, _):
         for _ in range(2):
             assert asked.cached(wanted(ident=True), LOCAL, REMOTE) is None
-            assert await asked.find(wanted(ident=True), LOCAL, REMOTE, SECONDS) == Found(info=b"joe")
+            assert await asked.find(wanted(ident=True), LOCAL, REMOTE, SECONDS) == ClientFacts(info=b"joe")
         assert len(ident.asked) == 2
 
 
@@ -129,7 +129,7 @@ async def test_there_is_one_deadline_for_everything() -> None:
     ):
         lookup = wanted(remote_host=True, local_ptr=True, ident=True, timeout=SOON)
         began = time.monotonic()
-        assert await asked.find(lookup, LOCAL, REMOTE, SOON) == NOTHING
+        assert await asked.find(lookup, LOCAL, REMOTE, SOON) == NO_FACTS
         assert time.monotonic() - began < 1.0
         await ident.gone.wait()
 
@@ -142,16 +142,16 @@ async def test_what_is_there_at_the_deadline_counts() -> None:
         names(slow_to_confirm, ident.port) as (asked, _),
     ):
         lookup = wanted(remote_host=True, local_ptr=True, ident=True, timeout=SOON)
-        assert await asked.find(lookup, LOCAL, REMOTE, SOON) == Found(b"there.example", b"here.example")
+        assert await asked.find(lookup, LOCAL, REMOTE, SOON) == ClientFacts(b"there.example", b"here.example")
         ident.gone.clear()
         lookup = wanted(remote_host=True, paranoid=True, local_ptr=True, ident=True, timeout=SOON)
-        assert await asked.find(lookup, LOCAL, REMOTE, SOON) == Found(local_host=b"here.example")
+        assert await asked.find(lookup, LOCAL, REMOTE, SOON) == ClientFacts(local_host=b"here.example")
 
 
 @in_uvloop
 async def test_what_comes_after_the_deadline_is_known_to_the_next() -> None:
     async with names(ZONE) as (asked, _):
         hurried = wanted(remote_host=True, timeout=0.0)
-        assert await asked.find(hurried, LOCAL, REMOTE, 0.0) == NOTHING
+        assert await asked.find(hurried, LOCAL, REMOTE, 0.0) == NO_FACTS
         found = await asked.find(wanted(remote_host=True), LOCAL, REMOTE, SECONDS)
         assert found.remote_host == b"there.example"

@@ -23,7 +23,7 @@ from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.session_table import CAPACITY
 from ucspid.launcher.serve import IN_FLIGHT
 from ucspid.pool import USUAL_LAUNCHERS, Pool
-from ucspid.spawn import OVERDUE_AFTER, STUCK_AFTER, Launcher, Process
+from ucspid.spawn import OVERDUE_AFTER, STUCK_AFTER, LauncherClient, Process
 
 NUMBER = 3
 SERVICE = 7
@@ -52,7 +52,7 @@ class Session(asyncio.SubprocessProtocol):
 
 
 class Rig:
-    """A Launcher, and the test as the process at its other end."""
+    """A LauncherClient, and the test as the process at its other end."""
 
     def __init__(self) -> None:
         ours, theirs = pair()
@@ -61,7 +61,7 @@ class Rig:
         self.all_met: list[Session] = []
         self.changes = 0
         self.ended: set[int] = set()
-        self.launcher = Launcher(NUMBER, ours, self, self._changed)
+        self.launcher = LauncherClient(NUMBER, ours, self, self._changed)
 
     def counted_out(self, connection: int) -> bool:
         return connection in self.ended
@@ -565,7 +565,7 @@ async def test_a_launcher_that_does_not_answer_is_asked_once(synced: Rig) -> Non
 
 async def test_the_answer_to_an_earlier_loop_settles_nothing(rig: Rig) -> None:
     (asked,) = rig.heard()
-    rig.launcher = Launcher(NUMBER, rig.launcher._channel.sock, rig, rig._changed)
+    rig.launcher = LauncherClient(NUMBER, rig.launcher._channel.sock, rig, rig._changed)
     rig.say(listed(wire.unpack(wire.LIST_HEAD, asked)[1]))
     assert not rig.usable()
     rig.say(report(wire.STARTED, 1))

@@ -24,7 +24,7 @@ async def test_the_books_balance_when_all_launchers_were_heard(rig: Rig) -> None
     rig.launcher()
     rig.plan(settings("a"))
     for connection in (1, 2):
-        rig.server.before.found(1, connection, tag("a"))
+        rig.server.takeover.found(1, connection, tag("a"))
     rig.server.begin()
     assert rig.sessions("a").counts.failed == {}
     await rig.until(lambda: rig.named("loop_started"))
@@ -38,7 +38,7 @@ async def test_the_books_balance_when_all_launchers_were_heard(rig: Rig) -> None
 
 async def test_a_session_that_comes_late_is_counted_as_accepted() -> None:
     async with serving(settings("a")) as rig:
-        rig.server.before.found(1, 5, tag("a"))
+        rig.server.takeover.found(1, 5, tag("a"))
         assert rig.sessions("a").counts.accepted == 1
         session = rig.sessions("a").by_number[5]
         session.start_failed(5)
@@ -52,16 +52,16 @@ async def test_what_no_loop_can_have_begun_is_refused(
     rig: Rig, service: int, connection: int, name: str
 ) -> None:
     rig.plan(settings("a"))
-    rig.server.before.found(1, 1, tag("a"))
+    rig.server.takeover.found(1, 1, tag("a"))
     with pytest.raises(WireError):
-        rig.server.before.found(service, connection, tag(name))
+        rig.server.takeover.found(service, connection, tag(name))
     rig.close()
 
 
 async def test_made_up_names_and_numbers_cost_the_service_nothing(rig: Rig) -> None:
-    rig.server.before.found(9, 1, tag("a"))
-    rig.server.before.found(1, 2, tag("b"))
-    rig.server.before.found(1, 3, tag("a"))
+    rig.server.takeover.found(9, 1, tag("a"))
+    rig.server.takeover.found(1, 2, tag("b"))
+    rig.server.takeover.found(1, 3, tag("a"))
     rig.plan(settings("a"))
     assert rig.server.services.by_number[1].number == 1
     assert rig.server.services.by_number[1].sessions.by_number.keys() == {3}

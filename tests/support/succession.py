@@ -1,7 +1,7 @@
 """Both ends of the protocol between loop and launcher, in one process, with deaths at any point.
 
 The launcher is launcher.serve.Launcher in a thread of its own, which takes one turn when it is told to
-and can die at any of POINTS; the loop's end is spawn.Launcher; the test is the master, which holds the
+and can die at any of POINTS; the loop's end is spawn.LauncherClient; the test is the master, which holds the
 channel and the table. Only programs are not real: they are started in place of Program's start()
 and reaped in place of wait4(2).
 """
@@ -62,7 +62,7 @@ class Loop:
         self.live: set[Connection] = set()
         self.ids_failed: set[int] = set()
         self.ids_served: set[int] = set()
-        self.launcher = spawn.Launcher(1, world.loop_end.dup(), self, lambda: None)
+        self.launcher = spawn.LauncherClient(1, world.loop_end.dup(), self, lambda: None)
 
     def counted_out(self, connection: int) -> bool:
         """Say whether this loop or an earlier one has counted a session out."""

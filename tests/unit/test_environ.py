@@ -4,10 +4,10 @@ from typing import get_args
 
 import pytest
 
-from ucspid.policy.client_facts import NOTHING, Found
+from ucspid.policy.client_facts import NO_FACTS, ClientFacts
 from ucspid.policy.environ import NAMES, Dialect, local_variables, variables
 
-ALL = Found(b"there.example", b"here.example", b"joe")
+ALL = ClientFacts(b"there.example", b"here.example", b"joe")
 IPV4 = ("192.0.2.1", "198.51.100.7")
 IPV6 = ("2001:db8::1", "2001:db8::7")
 
@@ -20,7 +20,7 @@ def parsed(told: bytes) -> dict[str, str]:
 def told(
     ends: tuple[str, str],
     dialect: Dialect = "tcp",
-    found: Found = NOTHING,
+    found: ClientFacts = NO_FACTS,
     env: tuple[tuple[bytes, bytes], ...] = (),
 ) -> dict[str, str]:
     local, remote = ends
@@ -54,16 +54,16 @@ def test_names_that_were_found() -> None:
 @pytest.mark.parametrize("dialect", get_args(Dialect))
 @pytest.mark.parametrize("ends", [IPV4, IPV6])
 def test_what_was_not_found_is_not_set(dialect: Dialect, ends: tuple[str, str]) -> None:
-    assert told(ends, dialect, Found(None, None, None)) == told(ends, dialect)
+    assert told(ends, dialect, ClientFacts(None, None, None)) == told(ends, dialect)
     assert not [name for name in told(ends, dialect) if name.endswith(("HOST", "INFO"))]
 
 
 def test_an_ident_error_is_set_and_empty() -> None:
-    assert told(IPV4, found=Found(info=b"")) == TCP4 | {"TCPREMOTEINFO": ""}
+    assert told(IPV4, found=ClientFacts(info=b"")) == TCP4 | {"TCPREMOTEINFO": ""}
 
 
 def test_arbitrary_bytes_are_passed_on() -> None:
-    odd = variables(local_variables(*("::1", 1)), "::1", 2, 3, "tcp", Found(info=b"\xff\n=;$(x)"))
+    odd = variables(local_variables(*("::1", 1)), "::1", 2, 3, "tcp", ClientFacts(info=b"\xff\n=;$(x)"))
     assert odd.endswith(b"\0TCPREMOTEINFO=\xff\n=;$(x)")
 
 

@@ -80,7 +80,7 @@ MAX_FUNCTION = 50
 
 LARGE = {
     "admission.acceptor.Acceptor": "is being split",
-    "control.master_client.MasterLink": "is being split",
+    "control.master_client.MasterClient": "is being split",
     "launcher.serve.Launcher": "is being split",
     "limits.ServiceLimits": "is being split",
     "master.holdings.Holdings": "is being split",

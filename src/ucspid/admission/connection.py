@@ -9,7 +9,7 @@ from typing import Protocol, cast
 from ucspid.admission.listener import Listener
 from ucspid.limits import Slot
 from ucspid.net.endpoint import endpoint
-from ucspid.policy.client_facts import NOTHING, Found
+from ucspid.policy.client_facts import NO_FACTS, ClientFacts
 from ucspid.policy.connection_states import STEP, Event, State
 from ucspid.rules.rule import Environment, Rule, Rules
 from ucspid.spawn import Process
@@ -62,7 +62,7 @@ class Connection(asyncio.SubprocessProtocol):
         self.listener: Listener | None = None
         self.deadline = 0.0
         """The monotonic time by which every stage that waits must have come to a result; set by the first."""
-        self.found: Found = NOTHING
+        self.found: ClientFacts = NO_FACTS
         self.rules: Rules | None = None
         """The rules that it met: those of the moment at which it was accepted."""
         self.rule: Rule | None = None
@@ -93,7 +93,7 @@ class Connection(asyncio.SubprocessProtocol):
         self.number = number
         self.handed = now
         self.descriptor = NO_DESCRIPTOR
-        self.found = NOTHING
+        self.found = NO_FACTS
         self.rules = None
         self.env = ()
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ucspid.net.address import Networks
 from ucspid.plan import Lookup, Rate, Service
-from ucspid.policy.client_facts import Found
+from ucspid.policy.client_facts import ClientFacts
 from ucspid.policy.environ import local_variables, variables
 from ucspid.profile import Profile
 from ucspid.rules.rule import Rule
@@ -156,7 +156,7 @@ def _connection(service: Service, client: Client) -> dict[bytes, bytes]:
     local_host = _UNKNOWN if lookup.local_ptr else None
     if lookup.local_host is not None:
         local_host = _encode(lookup.local_host)
-    found = Found(remote_host=client.host, local_host=local_host, info=client.info)
+    found = ClientFacts(remote_host=client.host, local_host=local_host, info=client.info)
     local = local_variables("::1" if ":" in client.ip else "127.0.0.1", 0, dialect)
     result = {}
     for item in variables(local, client.ip, 0, 0, dialect, found).split(b"\0"):

@@ -19,7 +19,7 @@ from ucspid.control.serving import Server
 from ucspid.linux import procfs
 from ucspid.policy.connection_states import State
 from ucspid.sessions.sessions import Sessions
-from ucspid.spawn import STUCK_AFTER, Launcher
+from ucspid.spawn import STUCK_AFTER, LauncherClient
 
 if TYPE_CHECKING:
     from ucspid.lookup.names import Names
@@ -47,7 +47,7 @@ class Look:
     processes: int = 0
 
 
-class Verifier:
+class Audit:
     """Compares what one loop counts with what runs."""
 
     def __init__(self, server: Server, names: "Names | None", others: Callable[[], Iterable[int]]) -> None:
@@ -173,7 +173,7 @@ class Verifier:
         }
 
 
-async def _call_roll(launcher: Launcher) -> list[str] | None:
+async def _call_roll(launcher: LauncherClient) -> list[str] | None:
     """Return how a launcher's sessions differ from the loop's, or None if it does not answer."""
     if launcher.fileno() == CLOSED:  # it exited after the list was made
         return []
@@ -183,7 +183,7 @@ async def _call_roll(launcher: Launcher) -> list[str] | None:
         return None
 
 
-def _programs(launcher: Launcher) -> dict[int, str]:
+def _programs(launcher: LauncherClient) -> dict[int, str]:
     return {
         process.pid: f"launcher {launcher.number}, connection {connection:x}"
         for connection, process in launcher.running.items()

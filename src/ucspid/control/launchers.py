@@ -13,9 +13,9 @@ from ucspid.admission.turns import Turns
 from ucspid.errors import WireError
 from ucspid.observe import events
 from ucspid.pool import Pool
-from ucspid.recovery.takeover import Before
+from ucspid.recovery.takeover import Takeover
 from ucspid.sessions.service import Service
-from ucspid.spawn import STUCK_AFTER, Launcher
+from ucspid.spawn import STUCK_AFTER, LauncherClient
 
 MIN_LOOK = 0.25
 """Seconds between two looks at which launchers are stuck, at least: a look goes through all of them."""
@@ -38,13 +38,13 @@ class Launchers:
     """All launchers, by their numbers, and their pools, by the numbers of profiles."""
 
     def __init__(
-        self, log: FilteringBoundLogger, master: LauncherMaster, before: Before, heard: Callable[[], None]
+        self, log: FilteringBoundLogger, master: LauncherMaster, takeover: Takeover, heard: Callable[[], None]
     ) -> None:
         """Begin with none; before knows sessions of earlier loops; heard() is called after reports."""
-        self.by_number: dict[int, Launcher] = {}
+        self.by_number: dict[int, LauncherClient] = {}
         self._log = log
         self._master = master
-        self._before = before
+        self._takeover = takeover
         self._heard = heard
         self._pools: dict[int, tuple[Pool, Turns]] = {}
         self._open = False
@@ -59,7 +59,7 @@ class Launchers:
     def add(self, number: int, profile: int, sock: socket.socket, *, leaving: bool) -> None:
         """Take in a launcher; its sessions of before are found first."""
         pool, turns = self.pool(profile)
-        launcher = Launcher(number, sock, self._before, partial(self._changed, turns))
+        launcher = LauncherClient(number, sock, self._takeover, partial(self._changed, turns))
         self.by_number[number] = launcher
         pool.add(launcher)
         if leaving:
@@ -127,7 +127,7 @@ class Launchers:
         self._look_at = now + wait
         asyncio.get_running_loop().call_later(wait, self._notice_stuck)
 
-    def _receive(self, launcher: Launcher) -> None:
+    def _receive(self, launcher: LauncherClient) -> None:
         try:
             there = launcher.receive()
         except WireError as problem:
@@ -138,7 +138,7 @@ class Launchers:
                 self.lose(launcher.number)
 
     def _changed(self, turns: Turns) -> None:
-        if not self._before.balanced:
+        if not self._takeover.balanced:
             self._heard()
         if turns.waiting:
             turns.go_on()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ucspid.lookup.names import Names
 
 
-class MasterLink:
+class MasterClient:
     """Carries out what the master says; see server.Master for what it passes on."""
 
     def __init__(

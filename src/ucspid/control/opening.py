@@ -8,7 +8,7 @@ from structlog.typing import FilteringBoundLogger
 from ucspid.control.launchers import Launchers
 from ucspid.control.services import Services
 from ucspid.observe import events
-from ucspid.recovery.takeover import Before
+from ucspid.recovery.takeover import Takeover
 from ucspid.spawn import STUCK_AFTER
 
 GIVE_UP_AFTER = 5 * STUCK_AFTER
@@ -22,14 +22,14 @@ class Opening:
     """From the first plan until the first accept."""
 
     def __init__(
-        self, services: Services, launchers: Launchers, before: Before, log: FilteringBoundLogger
+        self, services: Services, launchers: Launchers, takeover: Takeover, log: FilteringBoundLogger
     ) -> None:
         """Wait for the first plan."""
         self.known = asyncio.Event()
         """Set when all sessions of an earlier loop are counted."""
         self._services = services
         self._launchers = launchers
-        self._before = before
+        self._takeover = takeover
         self._log = log
         self._begun = False
         self._first: Callable[[], None] | None = None
@@ -43,7 +43,7 @@ class Opening:
         """Begin to accept as soon as all launchers have said what runs there: the first plan is complete."""
         self._begun = True
         self.heard()
-        if not self._before.balanced:
+        if not self._takeover.balanced:
             loop = asyncio.get_running_loop()
             loop.call_later(STUCK_AFTER, self._replace_silent)
             loop.call_later(GIVE_UP_AFTER, self._open)
@@ -54,8 +54,8 @@ class Opening:
 
     def heard(self) -> None:
         """Take note of what a launcher has said: perhaps it was the last to be waited for."""
-        if not self._before.balanced and self._begun and self._launchers.synced:
-            self._before.balance(self._services.all_sessions())
+        if not self._takeover.balanced and self._begun and self._launchers.synced:
+            self._takeover.balance(self._services.all_sessions())
             self._open()
 
     def _replace_silent(self) -> None:

@@ -15,8 +15,8 @@ from ucspid.control.opening import Opening
 from ucspid.control.services import Planned, Services
 from ucspid.ipc.counters import Counters
 from ucspid.observe import events
-from ucspid.recovery.handover import Inheritance, stop_listening, write
-from ucspid.recovery.takeover import Before
+from ucspid.recovery.handover import HandoverState, stop_listening, write
+from ucspid.recovery.takeover import Takeover
 from ucspid.sessions.service import Shared
 
 if TYPE_CHECKING:
@@ -49,16 +49,16 @@ class Server:
     ) -> None:
         """Begin with nothing; plans and launchers come from the master.
 
-        Without names no service may want any looked up. now is seconds of the epoch: see Before.
+        Without names no service may want any looked up. now is seconds of the epoch: see Takeover.
         """
         self.draining = False
         self.services = Services(log, counters, master.allow_variables, self._slot_released)
-        self.before = Before(self.services.owner, counters, log, now)
-        self.launchers = Launchers(log, master, self.before, self._heard)
-        self.opening = Opening(self.services, self.launchers, self.before, log)
+        self.takeover = Takeover(self.services.owner, counters, log, now)
+        self.launchers = Launchers(log, master, self.takeover, self._heard)
+        self.opening = Opening(self.services, self.launchers, self.takeover, log)
         self._log = log
         self._master = master
-        self._inheritance = Inheritance(log)
+        self._handover = HandoverState(log)
         self._shared = Shared(
             log=log,
             limits=self.services.limits,
@@ -67,7 +67,7 @@ class Server:
             reserve=self.services.reserve,
             names=names,
             follow=self.services.rules_files.follow,
-            next_connection=self.before.next_connection,
+            next_connection=self.takeover.next_connection,
             handed_over=self.launchers.watch,
             slot_released=self._slot_released,
             passed=self.services.passed,
@@ -88,7 +88,7 @@ class Server:
             max_connections, changed, kept, self.launchers.pool, self._shared, endings or {}
         )
         for service in taken:
-            self._inheritance.take_up(service)  # a session of before may have made it known already
+            self._handover.take_up(service)  # a session of before may have made it known already
         services.serve(taken)
         self.launchers.release(services.profiles)
         services.report_listeners(served)
@@ -112,21 +112,21 @@ class Server:
 
     def begin(self) -> None:
         """Begin to accept as soon as all launchers have said what runs there: the first plan is complete."""
-        self._inheritance.forget()
+        self._handover.forget()
         self.opening.begin()
 
     # Another loop before, another loop after
 
     def inherit(self, memory: int) -> None:
         """Take up what a loop that left has handed over; before the first plan."""
-        self.before.go_on_after(self._inheritance.read(memory))
+        self.takeover.go_on_after(self._handover.read(memory))
 
     async def hand_over(self, memory: int | None) -> None:
         """Accept nothing more; write down what the next loop goes on from. Sessions live on."""
         services = list(self.services.by_number.values())
         await stop_listening(services, self.launchers.by_number.values())
         if memory is not None:
-            write(memory, services, self.before.last_connection)
+            write(memory, services, self.takeover.last_connection)
 
     # The end
 

@@ -17,10 +17,10 @@ from ucspid.sessions.sessions import Sessions
 from ucspid.spawn import STUCK_AFTER
 
 if TYPE_CHECKING:
-    from ucspid.control.master_client import MasterLink
+    from ucspid.control.master_client import MasterClient
 
 
-async def status(link: "MasterLink", config: str, began: float) -> dict[str, Any]:
+async def status(link: "MasterClient", config: str, began: float) -> dict[str, Any]:
     """Return the reply to the control verb status; docs/protocol-control.md describes it.
 
     A new loop knows the sessions of before in a moment, and answers only then, unless it takes long.

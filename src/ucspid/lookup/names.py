@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from ucspid.lookup.dns import Answer, Question, Resolver
 from ucspid.lookup.ident import Ident
 from ucspid.plan import Lookup
-from ucspid.policy.client_facts import Found
+from ucspid.policy.client_facts import ClientFacts
 
 End = tuple[str, int]
 """An address and a port."""
@@ -35,7 +35,7 @@ class Names:
         """Whether the resolver has nothing open."""
         return self._resolver.idle
 
-    def cached(self, lookup: Lookup, local: End, remote: End) -> Found | None:
+    def cached(self, lookup: Lookup, local: End, remote: End) -> ClientFacts | None:
         """Return what find() would return, if that is known without waiting; None otherwise."""
         if lookup.ident:
             return None
@@ -43,9 +43,9 @@ class Names:
         local_host = self._known(local[0]) if lookup.local_ptr else _NONE
         if remote_host is None or local_host is None:
             return None
-        return Found(remote_host.found, _given(lookup) or local_host.found)
+        return ClientFacts(remote_host.found, _given(lookup) or local_host.found)
 
-    async def find(self, lookup: Lookup, local: End, remote: End, seconds: float) -> Found:
+    async def find(self, lookup: Lookup, local: End, remote: End, seconds: float) -> ClientFacts:
         """Return what is found out within so many seconds; what takes longer is left out."""
         parts: dict[str, Coroutine[None, None, bytes | None]] = {}
         if lookup.remote_host:
@@ -54,7 +54,7 @@ class Names:
             parts["local_host"] = self._name(local[0])
         if lookup.ident:
             parts["info"] = self._ident.ask(local[0], remote[0], local[1], remote[1])
-        found = Found(local_host=_given(lookup))
+        found = ClientFacts(local_host=_given(lookup))
         return found._replace(**await _finished(parts, seconds)) if parts else found
 
     async def close(self) -> None:

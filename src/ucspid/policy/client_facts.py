@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Found(NamedTuple):
+class ClientFacts(NamedTuple):
     """Names and the ident user; None where there is none, or none was found in time.
 
     An empty info means that the client's ident server answered with an error.
@@ -14,4 +14,4 @@ class Found(NamedTuple):
     info: bytes | None = None
 
 
-NOTHING = Found()
+NO_FACTS = ClientFacts()

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Literal
 
-from ucspid.policy.client_facts import NOTHING, Found
+from ucspid.policy.client_facts import NO_FACTS, ClientFacts
 
 Dialect = Literal["tcp", "tcp6", "systemd"]
 
@@ -51,7 +51,7 @@ def variables(
     remote_port: int,
     connection: int,
     dialect: Dialect = "tcp",
-    found: Found = NOTHING,
+    found: ClientFacts = NO_FACTS,
     from_rule: Iterable[tuple[bytes, bytes]] = (),
 ) -> bytes:
     """Return NAME=VALUE strings with NUL between them; local comes from local_variables().
@@ -66,7 +66,7 @@ def variables(
     elif dialect == "systemd":
         remote += f"\0REMOTE_ADDR={remote_ip}\0REMOTE_PORT={remote_port}"
     told = local + remote.encode()
-    if found is not NOTHING:
+    if found is not NO_FACTS:
         told += _names(found, twice=twice)
     for item in from_rule:
         told += b"\0%b=%b" % item
@@ -82,7 +82,7 @@ def local_variables(ip: str, port: int, dialect: Dialect = "tcp") -> bytes:
     return f"PROTO=TCP\0{told}".encode()
 
 
-def _names(found: Found, *, twice: bool) -> bytes:
+def _names(found: ClientFacts, *, twice: bool) -> bytes:
     """Return the strings of what was found, a NUL before each."""
     told = b""
     for name, value in ((b"REMOTEHOST", found.remote_host), (b"LOCALHOST", found.local_host)):

@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from ucspid.observe import events
 from ucspid.policy import validate
 from ucspid.sessions.service import Service
-from ucspid.spawn import Launcher
+from ucspid.spawn import LauncherClient
 
 MAX_CONNECTION = (1 << 64) - 1
 
@@ -25,7 +25,7 @@ GRACE = 2.0
 """Seconds for those who are being looked up when the loop leaves: nobody is accepted meanwhile."""
 
 
-async def stop_listening(services: Iterable[Service], launchers: Iterable[Launcher]) -> None:
+async def stop_listening(services: Iterable[Service], launchers: Iterable[LauncherClient]) -> None:
     """Accept nothing more, and give those on their way in a moment; then listen to launchers no more.
 
     So each of their reports is counted here or by the next loop.
@@ -83,7 +83,7 @@ def _parsed(line: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-class Inheritance:
+class HandoverState:
     """What was handed over, until each service has taken up its part."""
 
     def __init__(self, log: FilteringBoundLogger) -> None:

@@ -19,7 +19,7 @@ _IDS_END = 1 << 63
 """No loop numbers a connection so high before the year 2242; a launcher may make it up."""
 
 
-class Before:
+class Takeover:
     """Meets the sessions of before as launchers report them."""
 
     def __init__(
