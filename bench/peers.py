@@ -19,7 +19,7 @@ from bench.server import (
 )
 from bench.unpacking import Unpacked, unpacked
 
-MOST_A_MINUTE = 1_000_000
+MAX_A_MINUTE = 1_000_000
 """In inetd.conf: starts of a service in a minute, after which inetd would close it for all."""
 
 _SOCKET_ACTIVATE = "systemd-socket-activate"
@@ -147,7 +147,7 @@ class OpenbsdInetd:
         words = [user, workload.program[0], *workload.program]
         config.write_text(
             "".join(
-                f"{LOOPBACK}:{port} stream tcp nowait.{MOST_A_MINUTE} {' '.join(words)}\n" for port in ports
+                f"{LOOPBACK}:{port} stream tcp nowait.{MAX_A_MINUTE} {' '.join(words)}\n" for port in ports
             )
         )
         program = self._unpacked().path if lacking("inetd", self.name) else find("inetd")

@@ -31,7 +31,7 @@ _SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _RECEIVE = int(socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
 _RIGHTS = struct.Struct("i")
 _SPACE = socket.CMSG_SPACE(_RIGHTS.size)
-_MOST = 1 << 16
+_MAX_PACKET = 1 << 16
 
 
 class Launcher:
@@ -121,7 +121,7 @@ class Loop:
             os.close(client)
 
     def _hear(self, channel: socket.socket) -> None:
-        for kind, _process, _status in REPORT.iter_unpack(channel.recv(_MOST, _SEND)):
+        for kind, _process, _status in REPORT.iter_unpack(channel.recv(_MAX_PACKET, _SEND)):
             if kind == STARTED:
                 self._starting[channel] -= 1
 

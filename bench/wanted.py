@@ -15,7 +15,7 @@ Find = Callable[[Results], Spread | None]
 _TCPSERVER, _FLOOR = "tcpserver", "C accept+vfork+exec"
 _LATENCY, _TAIL = "first byte p50 ms", "first byte p99 ms"
 _RATE, _CPU = "connections/s", "CPU µs"
-_MOST = "{most}"
+_PLACEHOLDER = "{most}"
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ def _above(case: str, contestant: str, other: str, column: str) -> Find:
 
 
 def _named(result: Result, contestant: str) -> str:
-    if _MOST not in contestant:
+    if _PLACEHOLDER not in contestant:
         return contestant
     most = max(int(number) for name in result.values for number in re.findall(r"\d+", name))
-    return contestant.replace(_MOST, str(most))
+    return contestant.replace(_PLACEHOLDER, str(most))
 
 
 TARGETS = [

@@ -113,7 +113,7 @@ def _confine(first: dict[str, Any]) -> dict[str, Any]:
 
 async def _run(
     channel: Channel,
-    output: log.Log,
+    output: log.LogOutput,
     first: dict[str, Any],
     counters: Counters,
     control: list[int],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reachable import reachable
 from tiers import examples
 from ucspid.cli.explain import answer, as_tcprulescheck, rules_of
-from ucspid.cli.explanation import Client
+from ucspid.cli.explanation import ExplainedClient
 from ucspid.cli.main import main
 from ucspid.config.environment import DEFAULT_PATH
 from ucspid.config.load import load
@@ -267,7 +267,7 @@ RULE = st.tuples(
     st.sampled_from(["", ',A="b"', ",A=/b c/,B=::", ',A="",A="c"']),
 ).map("".join)
 CLIENT = st.builds(
-    Client,
+    ExplainedClient,
     st.sampled_from(IPS),
     st.none() | st.sampled_from(HOSTS).map(str.encode),
     st.none() | st.sampled_from(INFOS).map(str.encode),
@@ -282,7 +282,7 @@ CLIENT = st.builds(
     lines=st.lists(RULE, max_size=20, unique=True),
     clients=st.lists(CLIENT, min_size=6, max_size=6, unique=True),
 )
-def test_explain_and_tcprulescheck_agree(lines: list[str], clients: list[Client]) -> None:
+def test_explain_and_tcprulescheck_agree(lines: list[str], clients: list[ExplainedClient]) -> None:
     with reachable() as folder:
         text, cdb, config = folder / "rules", folder / "rules.cdb", folder / "u.yaml"
         text.write_text("\n".join(lines))
@@ -299,7 +299,7 @@ def test_explain_and_tcprulescheck_agree(lines: list[str], clients: list[Client]
                 assert as_tcprulescheck(answer(service, rules, client)) == expected
 
 
-def tcprulescheck(cdb: Path, client: Client) -> bytes:
+def tcprulescheck(cdb: Path, client: ExplainedClient) -> bytes:
     env = {"PATH": os.environ["PATH"], "TCPREMOTEIP": client.ip}
     if client.host is not None:
         env["TCPREMOTEHOST"] = client.host.decode()

@@ -9,7 +9,7 @@ import pytest
 from leaks import own_descriptors
 from reachable import reachable
 from ucspid.config import probe
-from ucspid.config.probe import Refusal
+from ucspid.config.probe import ProbeRefusal
 from ucspid.profile import Profile
 
 NOBODY = 65534
@@ -71,7 +71,7 @@ def test_relative_paths_start_from_the_working_directory(program: Path) -> None:
 def test_a_working_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
     found, refused = probe.find(profile(cwd=missing), [["/bin/sh"], ["./x"], ["/no/such"]])
-    assert refused == [Refusal("chdir", f"{missing}: No such file or directory")]
+    assert refused == [ProbeRefusal("chdir", f"{missing}: No such file or directory")]
     assert found == [("/bin/sh", ""), (None, ""), (None, "/no/such: no such file")]
 
 

@@ -17,7 +17,7 @@ from faults import PER_LAUNCHER
 SESSIONS = 2000
 SERVICES = ("smtp", "pop3", "qmtp", "imap")
 
-MOST_MEMORY = 4096
+MAX_MEMORY = 4096
 """Bytes of the loop's memory for each session at once."""
 
 
@@ -111,7 +111,7 @@ def test_thousands_of_sessions_at_once_leave_nothing_behind(tmp_path: Path) -> N
         assert len({*after["launcher"].values()}) == 1
         assert before["launcher"].items() <= after["launcher"].items()
         per_session = (large - small) / SESSIONS
-        assert per_session < MOST_MEMORY, f"{per_session:.0f} bytes of the loop's memory for each session"
+        assert per_session < MAX_MEMORY, f"{per_session:.0f} bytes of the loop's memory for each session"
 
 
 def test_a_daemon_with_thousands_of_sessions_stops(tmp_path: Path) -> None:

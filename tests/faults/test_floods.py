@@ -28,7 +28,7 @@ RESET = struct.pack("ii", 1, 0)
 RATE = 20
 """Sessions that the flood of many clients is allowed in all."""
 
-MOST_MEMORY = 8 << 20
+MAX_MEMORY = 8 << 20
 """Bytes by which the loop may grow."""
 
 Address = tuple[str, int]
@@ -108,7 +108,7 @@ class Flood:
         )
         print(figures)  # noqa: T201 - pytest -s shows it
         assert waits[-1] < 1.0, figures
-        assert grown < MOST_MEMORY, figures
+        assert grown < MAX_MEMORY, figures
         return figures
 
     def _served(self) -> None:
@@ -189,7 +189,7 @@ def test_connections_that_say_nothing_hold_no_more_than_their_limit(daemon: Daem
             assert exchange(other, b"x") == b"x"
         until_accepted(daemon, "waiting", 10)
         assert daemon.service("waiting")["accepted"] == 10
-        assert memory(loop) - before < MOST_MEMORY
+        assert memory(loop) - before < MAX_MEMORY
 
 
 def test_connections_that_are_half_closed_are_served_and_over(daemon: Daemon) -> None:

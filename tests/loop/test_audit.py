@@ -211,7 +211,7 @@ async def test_what_differs_only_once_is_not_told(monkeypatch: pytest.MonkeyPatc
         slots = [rig.service("a").limits.restore("192.0.2.1")]
         look = check._look
 
-        async def then_mended() -> audit.Look:
+        async def then_mended() -> audit.Findings:
             seen = await look()
             if slots:
                 rig.service("a").limits.release(slots.pop())
@@ -225,8 +225,8 @@ async def test_more_differences_than_are_told_are_counted(monkeypatch: pytest.Mo
     async with serving(settings("a")) as rig:
         check = verifier(rig)
 
-        async def many() -> audit.Look:
-            return audit.Look([f"line {number}" for number in range(audit.MAX_DIFFERENCES + 7)])
+        async def many() -> audit.Findings:
+            return audit.Findings([f"line {number}" for number in range(audit.MAX_DIFFERENCES + 7)])
 
         monkeypatch.setattr(check, "_look", many)
         lines = await found(check)

@@ -17,7 +17,7 @@ from rules_files import Case, following, fresh, problem, verdict
 from ucspid.admission import rules_file, rules_look, rules_watch
 from ucspid.admission.rules_file import FollowedRules
 from ucspid.linux import inotify
-from ucspid.linux.inotify import Event, Inotify
+from ucspid.linux.inotify import Inotify, InotifyEvent
 from ucspid.rules.bounds import load
 from ucspid.rules.tcprules import install
 
@@ -344,7 +344,7 @@ async def test_a_busy_directory_wakes_the_loop_up_once_in_a_while_only(
     wake_ups = []
     queue_read = Inotify.read
 
-    def read(queue: Inotify) -> list[Event]:
+    def read(queue: Inotify) -> list[InotifyEvent]:
         wake_ups.append(queue)
         return queue_read(queue)
 

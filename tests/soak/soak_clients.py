@@ -15,7 +15,7 @@ from daemon import Daemon
 AT_ONCE = 60
 """Clients at a time, floods not counted."""
 
-PATIENCE = 30.0
+REPLY_SECONDS = 30.0
 """Seconds after which a client has been forgotten by the daemon."""
 
 NEAR = 6.0
@@ -92,7 +92,7 @@ class Clients:
     async def _run(self, client: Coroutine[Any, Any, None]) -> None:
         began = time.monotonic()
         try:
-            async with asyncio.timeout(PATIENCE + 10.0):
+            async with asyncio.timeout(REPLY_SECONDS + 10.0):
                 await client
         except ConnectionRefusedError:
             self.wrong.append("the kernel refused a connection: nobody listened")
@@ -125,7 +125,7 @@ class Clients:
         key = f"{service} {source}" if service == "per_ip" else service
         reader, writer = await self._connect(service, source)
         with contextlib.closing(writer):
-            answer = await asyncio.wait_for(reader.readline(), PATIENCE)
+            answer = await asyncio.wait_for(reader.readline(), REPLY_SECONDS)
             if answer == message:
                 self.outcomes["refused"] += 1
                 return
@@ -223,13 +223,13 @@ class Clients:
 
 
 async def _expect(reader: asyncio.StreamReader, line: bytes) -> None:
-    answer = await asyncio.wait_for(reader.readline(), PATIENCE)
+    answer = await asyncio.wait_for(reader.readline(), REPLY_SECONDS)
     if answer != line:
         raise LostError(f"expected {line!r}, got {answer!r}")
 
 
 async def _expect_end(reader: asyncio.StreamReader) -> None:
-    rest = await asyncio.wait_for(reader.read(), PATIENCE)
+    rest = await asyncio.wait_for(reader.read(), REPLY_SECONDS)
     if rest:
         raise LostError(f"expected the end, got {rest!r}")
 

@@ -3,7 +3,7 @@
 import io
 import socket
 
-LONGEST_RESPONSE = 1000
+MAX_RESPONSE = 1000
 
 
 def send(
@@ -39,7 +39,7 @@ def read_netstring(stream: io.RawIOBase | io.BufferedIOBase) -> bytes:
     length = b""
     while (byte := _exactly(stream, 1)) != b":":
         length += byte
-        if not byte.isdigit() or int(length) > LONGEST_RESPONSE:
+        if not byte.isdigit() or int(length) > MAX_RESPONSE:
             raise ValueError(f"not the length of a response: {length!r}")
     data = _exactly(stream, int(length))
     if _exactly(stream, 1) != b",":

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from ucspid.policy.last_failures import KINDS, MAX_CONNECTION, MAX_TEXT, Failure, LastFailures
+from ucspid.policy.last_failures import KINDS, MAX_CONNECTION, MAX_TEXT, LastFailure, LastFailures
 
-CRASH = Failure("signal SIGSEGV", "192.0.2.7:40312", 0x1A2B, 10.0)
-EXIT = Failure("exit status 111", "[2001:db8::7]:40312", MAX_CONNECTION, 20.0)
-DROPPED = Failure("Too many open files", "192.0.2.7:1", 0, 30.0)
+CRASH = LastFailure("signal SIGSEGV", "192.0.2.7:40312", 0x1A2B, 10.0)
+EXIT = LastFailure("exit status 111", "[2001:db8::7]:40312", MAX_CONNECTION, 20.0)
+DROPPED = LastFailure("Too many open files", "192.0.2.7:1", 0, 30.0)
 
 
 def failures() -> LastFailures:

@@ -17,7 +17,7 @@ from ucspid.spawn import Process
 NO_DESCRIPTOR = -1
 
 
-class Sessions(Protocol):
+class ServiceSessions(Protocol):
     """Who counts a session in and out."""
 
     @property
@@ -46,7 +46,7 @@ class Connection(asyncio.SubprocessProtocol):
         "port", "process", "rule", "rules", "service", "slot", "state",
     )  # fmt: skip
 
-    def __init__(self, service: Sessions, ip: str, port: int, began: float) -> None:
+    def __init__(self, service: ServiceSessions, ip: str, port: int, began: float) -> None:
         """Describe a connection with the client at ip and port, accepted at a monotonic time."""
         self.service = service
         self.ip = ip

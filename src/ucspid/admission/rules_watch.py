@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ucspid.linux import inotify
-from ucspid.linux.inotify import Event, Inotify
+from ucspid.linux.inotify import Inotify, InotifyEvent
 
 PAUSE = 1.0
 """Seconds after a wake-up for which no other event wakes the loop up: a busy directory costs no more."""
@@ -68,7 +68,7 @@ class Look:
     missed: set[Place] = field(default_factory=set)
     overflowed: bool = False
 
-    def note(self, event: Event) -> None:
+    def note(self, event: InotifyEvent) -> None:
         """Keep in mind that this has happened."""
         if event.mask & inotify.OVERFLOW or len(self.missed) == MAX_MISSED:
             self.overflowed = True
@@ -107,7 +107,7 @@ class Watcher:
         while self._queue.pending() and len(found) < MAX_EVENTS:
             found += self._queue.read()
         if len(found) >= MAX_EVENTS:
-            found.append(Event(0, inotify.OVERFLOW, b""))
+            found.append(InotifyEvent(0, inotify.OVERFLOW, b""))
         self._pass_on(found)
 
     def begin(self) -> tuple[Look, Inotify | None]:
@@ -178,7 +178,7 @@ class Watcher:
         if self._queue is not None:
             asyncio.get_running_loop().add_reader(self._queue.fileno(), self._wake)
 
-    def _pass_on(self, events: Iterable[Event]) -> None:
+    def _pass_on(self, events: Iterable[InotifyEvent]) -> None:
         """Say once to each who is concerned that something has changed."""
         finished: dict[Watched, bool] = {}
         for event in events:
@@ -190,7 +190,7 @@ class Watcher:
         for watched, is_finished in finished.items():
             watched.changed(finished=is_finished)
 
-    def _concerned(self, event: Event) -> Iterable[Watched]:
+    def _concerned(self, event: InotifyEvent) -> Iterable[Watched]:
         if event.mask & inotify.OVERFLOW:
             return self._trails
         names = self._watches.get(event.watch, {})

@@ -4,7 +4,7 @@ import argparse
 import sys
 from dataclasses import replace
 
-from ucspid.cli.explanation import Client, explanation
+from ucspid.cli.explanation import ExplainedClient, explanation
 from ucspid.config.load import load
 from ucspid.errors import ConfigError
 from ucspid.net.address import parse_address
@@ -39,7 +39,7 @@ def rules_of(service: Service) -> Rules:
     return YamlRules(service.rules or (), service.default_action)
 
 
-def answer(service: Service, rules: Rules, client: Client) -> Rule:
+def answer(service: Service, rules: Rules, client: ExplainedClient) -> Rule:
     """Return the rule for a client, with the service's default where none matches."""
     rule = rules.match(client.ip, client.host, client.info)
     return replace(rule, verdict=service.default_action) if rule.where == "default" else rule
@@ -62,12 +62,12 @@ def _service(plan: Plan, options: argparse.Namespace) -> Service:
     raise ConfigError([f"{options.config}: there is no service {options.service}, only {names}"])
 
 
-def _client(options: argparse.Namespace) -> Client:
+def _client(options: argparse.Namespace) -> ExplainedClient:
     try:
         ip = str(parse_address(options.ip))
     except ValueError as error:
         raise ConfigError([str(error)]) from None
-    return Client(ip, _bytes(options.host), _bytes(options.info))
+    return ExplainedClient(ip, _bytes(options.host), _bytes(options.info))
 
 
 def _bytes(text: str | None) -> bytes | None:

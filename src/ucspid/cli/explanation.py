@@ -21,7 +21,7 @@ _VARYING = (b"LOCALIP", b"PORT", b"CONN_ID")
 """How the names of variables end that do."""
 
 
-class Client(NamedTuple):
+class ExplainedClient(NamedTuple):
     """A client: its address without mapping and scope, its name and its ident user, if it has any."""
 
     ip: str
@@ -29,7 +29,7 @@ class Client(NamedTuple):
     info: bytes | None
 
 
-def explanation(service: Service, client: Client, rule: Rule, *, early: bool) -> Iterator[str]:
+def explanation(service: Service, client: ExplainedClient, rule: Rule, *, early: bool) -> Iterator[str]:
     """Yield the lines; early says that the rules decide by the client's address alone."""
     facts = [
         ("service", service.name),
@@ -51,7 +51,7 @@ def explanation(service: Service, client: Client, rule: Rule, *, early: bool) ->
         before = label
 
 
-def _client(client: Client) -> str:
+def _client(client: ExplainedClient) -> str:
     words = [client.ip]
     if client.host is not None:
         words.append(f"name {_shown(client.host)}")
@@ -79,7 +79,7 @@ def _lookups(lookup: Lookup, *, refused: bool) -> str:
     return f"{made} {', '.join(wanted)}, within {lookup.timeout:g}s"
 
 
-def _notes(lookup: Lookup, client: Client) -> Iterator[str]:
+def _notes(lookup: Lookup, client: ExplainedClient) -> Iterator[str]:
     for given, wanted, option, key in (
         (client.host, lookup.remote_host, "--host", "remote_host"),
         (client.info, lookup.ident, "--info", "ident"),
@@ -92,7 +92,7 @@ def _message(message: str) -> str:
     return json.dumps(message, ensure_ascii=False) if message else "no message: the connection is closed"
 
 
-def _limits(service: Service, client: Client, rule: Rule) -> Iterator[tuple[str, str]]:
+def _limits(service: Service, client: ExplainedClient, rule: Rule) -> Iterator[tuple[str, str]]:
     if client.ip in Networks(service.exempt):
         yield "max_per_ip", "none: the client is exempt"
         yield "rate_per_ip", "none: the client is exempt"
@@ -143,14 +143,14 @@ def _group(gid: int | None) -> str:
         return str(gid)
 
 
-def _environment(service: Service, client: Client, rule: Rule) -> list[str]:
+def _environment(service: Service, client: ExplainedClient, rule: Rule) -> list[str]:
     """Return NAME=VALUE sorted: the rule wins over the connection, and that over the service."""
     fixed = {_encode(name): _encode(value) for name, value in service.env}
     result = fixed | _connection(service, client) | dict(rule.env)
     return sorted(f"{_shown(name)}={_shown(value)}" for name, value in result.items())
 
 
-def _connection(service: Service, client: Client) -> dict[bytes, bytes]:
+def _connection(service: Service, client: ExplainedClient) -> dict[bytes, bytes]:
     """Return the variables that describe the connection, in the service's dialect."""
     lookup, dialect = service.lookup, service.env_dialect
     local_host = _UNKNOWN if lookup.local_ptr else None

@@ -29,7 +29,7 @@ _FALSE = {"false", "no", "off"}
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _FRACTION = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\.[0-9]{1,18}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_LONGEST_SHOWN = 60
+_MAX_SHOWN = 60
 _UNQUOTED_ADDRESS = re.compile(r"(?<![\"'])\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]")
 _QUOTE_ADDRESS = 'an IPv6 address with its port must be quoted: "[::1]:25"'
 
@@ -59,7 +59,7 @@ class Node:
             case bool():
                 return f"the boolean {self.text}"
             case str() as text:
-                cut = text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
+                cut = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
                 return f"the text {json.dumps(cut, ensure_ascii=not cut.isprintable())}"
             case _:
                 return f"the number {self.text}"

@@ -31,7 +31,7 @@ LOST = "the child that looked died"
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ProbeRefusal:
     """A privilege that the system refuses: the setting, and why."""
 
     key: str
@@ -42,7 +42,7 @@ Search = tuple[str | None, str]
 """The file found; or None and why there is none, nothing if that cannot be said."""
 
 
-def find(profile: Profile, searches: Sequence[Sequence[str]]) -> tuple[list[Search], list[Refusal]]:
+def find(profile: Profile, searches: Sequence[Sequence[str]]) -> tuple[list[Search], list[ProbeRefusal]]:
     """Return for each search the first candidate that the profile's user can execute, or why none is.
 
     What the system refuses of the profile is returned too; the search goes on with the rest of it
@@ -55,7 +55,7 @@ def find(profile: Profile, searches: Sequence[Sequence[str]]) -> tuple[list[Sear
         refused += in_child(lambda: _take(limits), lost=lost["refused"])
     answer = in_child(lambda: _look(profile, searches), lost=lost)
     refused += answer["refused"]
-    return [(path, why) for path, why in answer["found"]], [Refusal(key, why) for key, why in refused]
+    return [(path, why) for path, why in answer["found"]], [ProbeRefusal(key, why) for key, why in refused]
 
 
 def _look(profile: Profile, searches: Sequence[Sequence[str]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TypeVar
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+|<<")
 _LAST_STEP = re.compile(r'(?:\[[0-9]+\]|(?:^|\.)(?:"(?:[^"\\]|\\.)*"|[^."\[\]]+))$')
 
-_LONGEST = 400
+_MAX_TEXT = 400
 _WIDTH = 90
 _INDENT = "    "
 
@@ -110,7 +110,7 @@ class Problems:
 
 
 def _shown(text: str) -> str:
-    shown = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+    shown = text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "..."
     return "".join(map(_printable, shown))
 
 

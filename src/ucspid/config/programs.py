@@ -63,7 +63,7 @@ class Programs:
                 f"For less, begin program with softlimit, -o, {limit}",
             )
 
-    def _refused(self, wanted: Wanted, refusal: probe.Refusal) -> None:
+    def _refused(self, wanted: Wanted, refusal: probe.ProbeRefusal) -> None:
         key, dot, limit = refusal.key.partition(".")
         self.problems.add(wanted.place(key) + dot + limit, f"cannot be set as {wanted.user}: {refusal.why}")
 

@@ -38,7 +38,7 @@ MAX_DIFFERENCES = 1000
 
 
 @dataclass(slots=True)
-class Look:
+class Findings:
     """What one look found."""
 
     differences: list[str] = field(default_factory=list)
@@ -79,10 +79,10 @@ class Audit:
             "processes": look.processes,
         }
 
-    async def _look(self) -> Look:
+    async def _look(self) -> Findings:
         server = self._server
         launchers = list(server.launchers.by_number.values())
-        look = Look(launchers=len(launchers))
+        look = Findings(launchers=len(launchers))
         for launcher, answer in zip(
             launchers, await asyncio.gather(*map(_call_roll, launchers)), strict=True
         ):

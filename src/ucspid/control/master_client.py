@@ -23,7 +23,7 @@ from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
 from ucspid.ipc.counters import Counters
 from ucspid.observe import events
-from ucspid.observe.log import Log
+from ucspid.observe.log import LogOutput
 from ucspid.sessions.stderr_log import StderrLog
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class MasterClient:
     def __init__(
         self,
         channel: Channel,
-        output: Log,
+        output: LogOutput,
         names: "Names | None",
         counters: Counters,
         finished: Callable[[], None],

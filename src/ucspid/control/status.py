@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ucspid import __version__
 from ucspid.admission.acceptor import Hold
 from ucspid.control.serving import Server
-from ucspid.policy.last_failures import Failure
+from ucspid.policy.last_failures import LastFailure
 from ucspid.sessions.service import Service
 from ucspid.sessions.sessions import Sessions
 from ucspid.spawn import STUCK_AFTER
@@ -102,7 +102,7 @@ def _service(sessions: Sessions, max_connections: int, state: str) -> dict[str, 
     }
 
 
-def _failure(kind: str, failure: Failure) -> dict[str, Any]:
+def _failure(kind: str, failure: LastFailure) -> dict[str, Any]:
     ago = time.monotonic() - failure.at
     return {
         "kind": kind,

@@ -51,7 +51,7 @@ _LOCAL_TYPES = frozenset(
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Event(NamedTuple):
+class InotifyEvent(NamedTuple):
     """What has happened, by mask, to what is watched under a number; name is that of a file in a directory.
 
     A mask with OVERFLOW says that events were lost: there were too many.
@@ -91,7 +91,7 @@ class Inotify:
         """Return whether there are events; the kernel queues them before the call returns that makes them."""
         return bool(self._poll.poll(0))
 
-    def read(self) -> list[Event]:
+    def read(self) -> list[InotifyEvent]:
         """Return the events that have happened, the earliest first; BlockingIOError if there are none."""
         data = os.read(self._descriptor, _READ_BYTES)
         events = []
@@ -100,7 +100,7 @@ class Inotify:
             watch, mask, _cookie, length = _HEAD.unpack_from(data, position)
             start = position + _HEAD.size
             position = start + length
-            events.append(Event(watch, mask, data[start:position].rstrip(b"\0")))
+            events.append(InotifyEvent(watch, mask, data[start:position].rstrip(b"\0")))
         return events
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from ucspid.master.notify import notify
 FIRST = 3
 """The number of the first descriptor passed: SD_LISTEN_FDS_START."""
 
-PATIENCE = 1.0
+SEND_SECONDS = 1.0
 """Seconds that the service manager may take to take something: no more are offered if it takes longer."""
 
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
@@ -33,14 +33,14 @@ def store(listeners: Iterable[tuple[Key, Listening]]) -> None:
     """Have the service manager keep listeners; what it has already it keeps once."""
     for key, listening in listeners:
         lines = "FDSTORE=1", f"FDNAME={name(key)}"
-        if not notify(*lines, descriptors=(listening.sock.fileno(),), patience=PATIENCE):
+        if not notify(*lines, descriptors=(listening.sock.fileno(),), timeout=SEND_SECONDS):
             return
 
 
 def remove(names: Iterable[str]) -> None:
     """Have the service manager let go of listeners, which would be open still otherwise."""
     for item in names:
-        if not notify("FDSTOREREMOVE=1", f"FDNAME={item}", patience=PATIENCE):
+        if not notify("FDSTOREREMOVE=1", f"FDNAME={item}", timeout=SEND_SECONDS):
             return
 
 

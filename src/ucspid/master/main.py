@@ -191,8 +191,8 @@ class Master:
             parts.readiness.stopping()
             for profile in parts.held.all_profiles():
                 profile.leaving = True
-            patience = parts.held.longest + LAST_RESORT
-            parts.poller.call_in(patience, lambda: self._kill_everything(0))
+            timeout = parts.held.longest + LAST_RESORT
+            parts.poller.call_in(timeout, lambda: self._kill_everything(0))
 
     def _finish_if_drained(self) -> None:
         drained = not self._parts.loop.pids and not self._reaper.launchers()

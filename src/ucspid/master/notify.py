@@ -8,11 +8,11 @@ import struct
 import time
 
 
-def notify(*lines: str, descriptors: tuple[int, ...] = (), patience: float = 0.0) -> bool:
+def notify(*lines: str, descriptors: tuple[int, ...] = (), timeout: float = 0.0) -> bool:
     """Send NAME=VALUE lines to $NOTIFY_SOCKET, and descriptors; return whether they were taken.
 
     Nobody there is no error, nor is a system without descriptors: the daemon goes on, and sends the
-    next thing. patience is how many seconds to wait for one who is slow to read.
+    next thing. timeout is how many seconds to wait for a receiver that is slow to read.
     """
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
@@ -22,7 +22,7 @@ def notify(*lines: str, descriptors: tuple[int, ...] = (), patience: float = 0.0
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(patience)
+            sock.settimeout(timeout)
             sock.sendmsg(["\n".join(lines).encode()], ancillary, socket.MSG_NOSIGNAL, address)
     except OSError:
         return False

@@ -12,13 +12,13 @@ from structlog.typing import FilteringBoundLogger as Logger
 from ucspid.plan import Service as Settings
 from ucspid.policy.exit_status import how_ended
 from ucspid.policy.outcome import is_fault
-from ucspid.policy.refusal_detail import Rule, refusal_detail
+from ucspid.policy.refusal_detail import MatchedRule, refusal_detail
 
 DEBUG, INFO, WARNING = 10, 20, 30
 """Levels as numbers: what would be filtered is not even put together, where it is once a connection."""
 
 
-class Usage(Protocol):
+class LoggedUsage(Protocol):
     """What a program used: seconds of CPU, peak memory in KiB."""
 
     user: float
@@ -26,17 +26,17 @@ class Usage(Protocol):
     max_rss: int
 
 
-class Process(Protocol):
+class LoggedProcess(Protocol):
     """A program, as far as events say anything of it."""
 
     pid: int
 
     @property
-    def usage(self) -> Usage | None:
+    def usage(self) -> LoggedUsage | None:
         """What it used, once it has ended and if that is known."""
 
 
-class Service(Protocol):
+class LoggedService(Protocol):
     """A service, as far as events say anything of it."""
 
     @property
@@ -44,7 +44,7 @@ class Service(Protocol):
         """Its name."""
 
 
-class Session(Protocol):
+class LoggedSession(Protocol):
     """A session, as far as events say anything of it."""
 
     number: int
@@ -53,11 +53,11 @@ class Session(Protocol):
     """Whether the daemon has sent its program SIGTERM."""
 
     @property
-    def service(self) -> Service:
+    def service(self) -> LoggedService:
         """Its service."""
 
     @property
-    def process(self) -> Process | None:
+    def process(self) -> LoggedProcess | None:
         """Its program, once it runs."""
 
     @property
@@ -65,7 +65,7 @@ class Session(Protocol):
         """The client's address and port."""
 
 
-class Client(Protocol):
+class LoggedClient(Protocol):
     """A connection that is no session, as far as events say anything of it."""
 
     ip: str
@@ -85,13 +85,13 @@ def not_listening(log: Logger, service: str, listener: str) -> None:
     log.info("not_listening", service=service, listener=listener)
 
 
-def connection_started(log: Logger, session: Session, pid: int) -> None:
+def connection_started(log: Logger, session: LoggedSession, pid: int) -> None:
     """A program runs on a connection; a new event loop says so again of those it finds running."""
     if log.is_enabled_for(DEBUG):
         log.debug("connection_started", **_who(session), pid=pid)
 
 
-def connection_served(log: Logger, session: Session, code: int | None, now: float) -> None:
+def connection_served(log: Logger, session: LoggedSession, code: int | None, now: float) -> None:
     """A connection's program has ended: with this exit code, after how long, and what it used.
 
     A warning if the end is a fault of the program's: is_fault() says when.
@@ -117,7 +117,7 @@ def connection_served(log: Logger, session: Session, code: int | None, now: floa
 
 
 def connection_refused(
-    log: Logger, service: Settings, client: Client, reason: str, rule: Rule | None
+    log: Logger, service: Settings, client: LoggedClient, reason: str, rule: MatchedRule | None
 ) -> None:
     """A connection was closed without a program: a limit of the service, or the rule that applies."""
     if log.is_enabled_for(INFO):
@@ -132,7 +132,7 @@ def connections_refused(log: Logger, service: str, seconds: float, reasons: dict
     )
 
 
-def connection_failed(log: Logger, session: Session, file: str, reason: int, now: float) -> None:
+def connection_failed(log: Logger, session: LoggedSession, file: str, reason: int, now: float) -> None:
     """A connection was closed because its program, this file, could not be started."""
     log.error(
         "connection_failed",
@@ -173,7 +173,7 @@ def service_recovered(log: Logger, service: str) -> None:
     log.warning("service_recovered", service=service)
 
 
-def lifetime_exceeded(log: Logger, session: Session, limit: float) -> None:
+def lifetime_exceeded(log: Logger, session: LoggedSession, limit: float) -> None:
     """A session reached max_lifetime and is being ended."""
     log.warning("lifetime_exceeded", **_who(session), limit=limit)
 
@@ -250,7 +250,7 @@ def from_master(log: Logger, level: str, event: str, fields: dict[str, Any]) -> 
     getattr(log, level)(event, **fields)
 
 
-def _who(session: Session) -> dict[str, Any]:
+def _who(session: LoggedSession) -> dict[str, Any]:
     return {
         "service": session.service.name,
         "conn": f"{session.number:x}",

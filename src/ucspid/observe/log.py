@@ -41,7 +41,7 @@ _CONTROL = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 Renderer = Callable[[Any, str, MutableMapping[str, Any]], bytes]
 
 
-class Log:
+class LogOutput:
     """A configured log: the logger to use, its level, and its end."""
 
     def __init__(self, logger: FilteringBoundLogger, writer: "Writer") -> None:
@@ -76,7 +76,7 @@ def configure(
     format: Literal["auto", "console", "json"],  # noqa: A002
     level: str,
     capacity: int = CAPACITY,
-) -> Log:
+) -> LogOutput:
     """Start the log on descriptor fd, which stays the caller's, with a buffer of capacity bytes.
 
     format "auto" is "console" on a terminal and "json" elsewhere; level is the lowest that is
@@ -99,7 +99,7 @@ def configure(
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
-    return Log(logger.bind(), writer)
+    return LogOutput(logger.bind(), writer)
 
 
 def render_json(_sink: Any, level: str, fields: MutableMapping[str, Any]) -> bytes:

@@ -14,7 +14,7 @@ MAX_TEXT = 200
 MAX_CONNECTION = (1 << 64) - 1
 
 
-class Failure(NamedTuple):
+class LastFailure(NamedTuple):
     """A failure: in words, the client's address and port, the connection (0: it had no number), when."""
 
     what: str
@@ -30,13 +30,13 @@ class LastFailures:
 
     def __init__(self) -> None:
         """Begin without one."""
-        self._last: dict[str, Failure] = {}
+        self._last: dict[str, LastFailure] = {}
 
-    def note(self, kind: str, failure: Failure) -> None:
+    def note(self, kind: str, failure: LastFailure) -> None:
         """Remember a failure in place of the one of its kind before."""
         self._last[kind] = failure._replace(what=_shown(failure.what))
 
-    def items(self) -> list[tuple[str, Failure]]:
+    def items(self) -> list[tuple[str, LastFailure]]:
         """Return the kinds that there are with their failures, the last failure first."""
         return sorted(self._last.items(), key=lambda item: -item[1].at)
 
@@ -51,8 +51,8 @@ class LastFailures:
         """
         taken = {}
         for item in validate.items(state, len(KINDS)):
-            kind, what, remote, connection, at = validate.row(item, len(Failure._fields) + 1)
-            taken[validate.one_of(kind, KINDS)] = Failure(
+            kind, what, remote, connection, at = validate.row(item, len(LastFailure._fields) + 1)
+            taken[validate.one_of(kind, KINDS)] = LastFailure(
                 validate.text(what, MAX_TEXT),
                 validate.text(remote, MAX_TEXT),
                 validate.whole(connection, 0, MAX_CONNECTION),

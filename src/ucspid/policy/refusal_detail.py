@@ -6,7 +6,7 @@ from ucspid.net.client import client_network
 from ucspid.plan import Rate, Service
 
 
-class Rule(Protocol):
+class MatchedRule(Protocol):
     """The rule that applies to a client, as far as refusals are about it."""
 
     @property
@@ -22,7 +22,7 @@ class Rule(Protocol):
         """The rate that the rule sets, if it does."""
 
 
-def refusal_detail(reason: str, ip: str, settings: Service, rule: Rule | None) -> dict[str, int | str]:
+def refusal_detail(reason: str, ip: str, settings: Service, rule: MatchedRule | None) -> dict[str, int | str]:
     """Return the fields rule, client and allowed, as far as they say something of this reason.
 
     client is an address, or a network where the service counts clients by networks. allowed is
@@ -52,7 +52,7 @@ def refusal_detail(reason: str, ip: str, settings: Service, rule: Rule | None) -
     }
 
 
-def _rule_field(rule: Rule) -> dict[str, int | str]:
+def _rule_field(rule: MatchedRule) -> dict[str, int | str]:
     return {"rule": "default_action" if rule.where == "default" else rule.where}
 
 

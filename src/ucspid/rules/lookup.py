@@ -15,7 +15,7 @@ from ucspid.rules.cdb import Cdb, CdbError
 from ucspid.rules.keys import after_prefixes, before_prefixes, parse
 from ucspid.rules.prefixes import PrefixIndex
 from ucspid.rules.rule import Environment, Rule, Verdict
-from ucspid.rules.tcprules import Record, parse_text
+from ucspid.rules.tcprules import TextRule, parse_text
 
 _DEFAULT = Rule(verdict="allow", env=(), where="default")
 _Action = tuple[Verdict, Environment]
@@ -42,7 +42,7 @@ class RuleTable:
         self._known: dict[bytes, _Action] = {}
         self._variables: set[bytes] = set()
 
-    def add(self, record: Record) -> None:
+    def add(self, record: TextRule) -> None:
         """Add a rule after the others. Raises ValueError if its data is garbage or too large."""
         action = self._known.get(record.data)
         if action is None:
@@ -142,7 +142,7 @@ def table_from_cdb(content: bytes, path: str) -> RuleTable:
     table = RuleTable(path)
     for offset, key, data in Cdb(content, path).records():
         try:
-            table.add(Record(key, parse(key), data, 0))
+            table.add(TextRule(key, parse(key), data, 0))
         except ValueError as error:
             raise CdbError(path, offset, str(error)) from None
     return table

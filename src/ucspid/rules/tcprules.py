@@ -30,7 +30,7 @@ _ULONG = 2**64
 """tcprules counts in an unsigned long, which wraps."""
 
 
-class Record(NamedTuple):
+class TextRule(NamedTuple):
     """A rule as a text or a compiled file has it; line is 0 in a compiled file.
 
     data is that of the cdb: D for deny, +NAME=VALUE for each variable, each with a NUL after it.
@@ -42,12 +42,12 @@ class Record(NamedTuple):
     line: int
 
 
-def parse_text(text: bytes, path: str) -> list[Record]:
+def parse_text(text: bytes, path: str) -> list[TextRule]:
     """Return the rules of a text in order, ranges written out.
 
     Raises ConfigError with a problem for each wrong line, up to MAX_PROBLEMS.
     """
-    records: list[Record] = []
+    records: list[TextRule] = []
     problems: list[str] = []
     for number, line in enumerate(text.split(b"\n"), 1):
         try:
@@ -101,7 +101,7 @@ def _copy_owner_and_mode(path: str, descriptor: int) -> None:
     os.fchmod(descriptor, stat.S_IMODE(old.st_mode) & 0o777)
 
 
-def _parse_line(line: bytes, number: int) -> Iterator[Record]:
+def _parse_line(line: bytes, number: int) -> Iterator[TextRule]:
     """Yield the rules of a line: one, none for a comment, several for a range."""
     line = line.rstrip(b" \t")
     if line.startswith(b"#") or b":" not in line:
@@ -114,7 +114,7 @@ def _parse_line(line: bytes, number: int) -> Iterator[Record]:
     address, verdict, variables = rule.groups()
     data = (b"D\0" if verdict == b"deny" else b"") + _parse_variables(variables)
     for key in _expand_range(address):
-        yield Record(key, parse(key), data, number)
+        yield TextRule(key, parse(key), data, number)
 
 
 def _parse_variables(text: bytes) -> bytes:

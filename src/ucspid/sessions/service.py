@@ -24,7 +24,7 @@ from ucspid.plan import RulesFile
 from ucspid.plan import Service as Settings
 from ucspid.policy import validate
 from ucspid.policy.connection_states import Event
-from ucspid.policy.last_failures import NOT_STARTED, Failure
+from ucspid.policy.last_failures import NOT_STARTED, LastFailure
 from ucspid.policy.throttle import Throttle
 from ucspid.pool import Pool
 from ucspid.rules.networks import YamlRules
@@ -205,7 +205,7 @@ class Service:
         """Count a connection that was accepted only to be closed, for want of descriptors."""
         self.sessions.count(ACCEPTED)
         self.sessions.count(FAILED[DESCRIPTORS])
-        self.sessions.failures.note(NOT_STARTED, Failure(reason, remote, 0, time.monotonic()))
+        self.sessions.failures.note(NOT_STARTED, LastFailure(reason, remote, 0, time.monotonic()))
         events.connection_dropped(self._log, self.name, remote, reason)
 
     def summarise(self) -> None:

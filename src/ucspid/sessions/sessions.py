@@ -17,7 +17,7 @@ from ucspid.limits import ServiceLimits, Slot
 from ucspid.observe import events
 from ucspid.plan import Ending
 from ucspid.policy.exit_status import in_words
-from ucspid.policy.last_failures import KINDS, NOT_STARTED, Failure, LastFailures
+from ucspid.policy.last_failures import KINDS, NOT_STARTED, LastFailure, LastFailures
 from ucspid.policy.outcome import OK, outcome
 from ucspid.policy.throttle import Throttle
 
@@ -142,7 +142,7 @@ class Sessions:
         how = OK if code == 0 else outcome(code, asked=connection.ending)
         self._counters.count_out(self._row, SERVED[how], connection.number)
         if how in KINDS:
-            self.failures.note(how, Failure(in_words(code), connection.remote, connection.number, now))
+            self.failures.note(how, LastFailure(in_words(code), connection.remote, connection.number, now))
         events.connection_served(self._log, connection, code, now)
         if self.throttle.failures and self.throttle.ended(connection.handed):
             events.service_recovered(self._log, self.name)
@@ -158,7 +158,7 @@ class Sessions:
         events.connection_failed(self._log, connection, self.file, reason, now)
         cause = os.strerror(reason)
         what = f"{cause}: {self.file}" if self.file else cause
-        self.failures.note(NOT_STARTED, Failure(what, connection.remote, connection.number, now))
+        self.failures.note(NOT_STARTED, LastFailure(what, connection.remote, connection.number, now))
         if reason not in (NOT_TAKEN, errno.EOWNERDEAD) and self.throttle.failed(now):
             events.service_throttled(self._log, self.name, self.file, cause, self.throttle.interval)
         if self.earlier:
