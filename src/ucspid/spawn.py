@@ -1,9 +1,8 @@
 """Programs as asyncio subprocesses, started by the launchers.
 
-A LauncherClient is the loop's end of one launcher process; a Pool is all launchers of one
-privilege profile; a Process is one running program, an asyncio.SubprocessTransport. The loop
-itself never forks and has no children. Launchers answer in order, which is what makes a
-restart exact: see roll_call.
+A LauncherClient is the loop's end of one launcher process. A Process is one running program, an
+asyncio.SubprocessTransport. The loop itself never forks and has no children. Launchers answer in order;
+so nothing is missed or doubled when the loop restarts: see roll_call.
 """
 
 import asyncio

@@ -390,8 +390,8 @@ def test_call_waits_only_so_long(tmp_path: Path) -> None:
     [
         (b"", ConnectionError, "closed the connection"),
         (b'{"v":1,', ConnectionError, "closed the connection"),
-        (b"220 ESMTP\r\n", PeerError, "no ucspid of this version"),
-        (b'{"v":2,"ok":true,"result":{}}\n', PeerError, "no ucspid of this version"),
+        (b"220 ESMTP\r\n", PeerError, "not a ucspid of this version"),
+        (b'{"v":2,"ok":true,"result":{}}\n', PeerError, "not a ucspid of this version"),
     ],
 )
 def test_call_says_when_something_else_answers(
