@@ -1,4 +1,4 @@
-"""What the master is at: a start, a reload, an upgrade or a stop, as phases and what leads on from each.
+"""What the master is doing: a start, a reload, an upgrade or a stop, as phases and what leads on from each.
 
 Pure. The first start is a reload with nothing in force; an upgrade is a trial, and then, in the next
 image of the master, a reload. What is wanted meanwhile begins when nothing else is under way, and
