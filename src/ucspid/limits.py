@@ -7,20 +7,14 @@ however many sessions live; only change() may cost in proportion to them.
 
 import enum
 from collections import Counter
-from collections.abc import Hashable
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 from ucspid.net.address import Networks
-from ucspid.net.client import ClientKey, client_key, key_from, key_text
+from ucspid.net.client import ClientKey, client_key
 from ucspid.plan import Rate, Service
-from ucspid.policy import validate
-from ucspid.policy.rate import TokenBucket, TokenBuckets
-
-MAX_CLIENTS = 16_384
-"""Of how many clients a service remembers the rate, at most: about 3 MB."""
-
+from ucspid.policy.service_rates import NoLimits, ServiceRates
 
 MAX_LOOKUPS = 256
 """How many connections of a service may be looked up, or wait for a slot after it, at a time."""
@@ -70,21 +64,6 @@ class Slot:
     session: bool
 
 
-@dataclass(frozen=True, slots=True)
-class NoLimits:
-    """Settings of a service that admits nobody any more: only its sessions of before are counted."""
-
-    max_connections: int = 0
-    on_full: Literal["queue"] = "queue"
-    max_per_ip: None = None
-    rate_per_ip: None = None
-    rate: None = None
-    ipv4_prefix: int = 32
-    ipv6_prefix: int = 64
-    exempt: tuple[str, ...] = ()
-    rules: None = None
-
-
 class ClientLimits(NamedTuple):
     """The limits of one client, as the service or a rule sets them."""
 
@@ -109,8 +88,7 @@ class ServiceLimits:
         self._sessions = 0
         self._clients: dict[ClientKey, int] = {}
         self._exempt = _exempt(settings)
-        self._rate = _bucket(settings.rate)
-        self._client_rates: dict[Rate, TokenBuckets] = {}
+        self.rates = ServiceRates(settings)
 
     @property
     def live(self) -> int:
@@ -130,20 +108,13 @@ class ServiceLimits:
     def change(self, settings: Service | NoLimits) -> None:
         """Go on under new settings with the sessions that live.
 
-        A rate that stays the same keeps its buckets; one that changes starts with full ones, and
-        so do the clients' if the prefixes change. Then, or if the exempt networks change, the
-        sessions are counted anew, in time proportional to their number.
+        The rates go on as ServiceRates.change() says. If the prefixes or the exempt networks change,
+        the sessions are counted anew, in time proportional to their number.
         """
         old, self._settings = self._settings, settings
         self._own = _own(settings)
+        self.rates.change(settings)
         regrouped = (settings.ipv4_prefix, settings.ipv6_prefix) != (old.ipv4_prefix, old.ipv6_prefix)
-        if settings.rate != old.rate:
-            self._rate = _bucket(settings.rate)
-        if regrouped or settings.rate_per_ip != old.rate_per_ip:
-            self._client_rates.clear()
-        rates = _client_rates(settings)
-        for rate in self._client_rates.keys() - rates:
-            del self._client_rates[rate]
         if regrouped or settings.exempt != old.exempt:
             self._exempt = _exempt(settings)
             self._recount()
@@ -163,7 +134,8 @@ class ServiceLimits:
             return 0.0
         if self._sessions >= self._settings.max_connections:
             return inf
-        return 0.0 if self._rate is None else self._rate.wait(now)
+        rate = self.rates.all
+        return 0.0 if rate is None else rate.wait(now)
 
     def lack(self) -> Lack:
         """Return what the next connection waits for where room() is not 0.0."""
@@ -202,10 +174,10 @@ class ServiceLimits:
             if most is not None and self._clients.get(client, 0) >= most:
                 return Refusal.PER_IP
             if rate is not None:
-                buckets = self._buckets(rate)
+                buckets = self.rates.of_clients(rate)
                 if not buckets.ready(client, now):
                     return Refusal.RATE_PER_IP
-        if self._rate is not None and not self._rate.take(now):
+        if self.rates.all is not None and not self.rates.all.take(now):
             return Refusal.RATE
         if buckets is not None:
             buckets.take(client, now)
@@ -221,7 +193,9 @@ class ServiceLimits:
             return None
         if limits.max_per_ip is not None and self._clients[slot.client] > limits.max_per_ip:
             return Refusal.PER_IP
-        if limits.rate_per_ip is not None and not self._buckets(limits.rate_per_ip).take(slot.client, now):
+        if limits.rate_per_ip is not None and not self.rates.of_clients(limits.rate_per_ip).take(
+            slot.client, now
+        ):
             return Refusal.RATE_PER_IP
         return None
 
@@ -263,56 +237,10 @@ class ServiceLimits:
                 found.append(f"counts {counted} connections of {client!r} where {held[client]} hold slots")
         return found
 
-    def to_state(self, now: float) -> dict[str, Any]:
-        """Return what from_state() takes, in values of JSON: the rates. Sessions are found elsewhere."""
-        settings = self._settings
-        rates = _client_rates(settings)
-        return {
-            "prefixes": [settings.ipv4_prefix, settings.ipv6_prefix],
-            "rate": _plain(settings.rate),
-            "full_at": None if self._rate is None else self._rate.to_state(),
-            "rate_per_ip": _plain(settings.rate_per_ip),
-            "clients": [
-                [_plain(rate), [[key_text(key), at] for key, at in buckets.to_state(now)]]  # type: ignore[arg-type]
-                for rate, buckets in self._client_rates.items()
-                if rate in rates
-            ],
-        }
-
-    def from_state(self, state: Any, now: float) -> None:
-        """Go on with the rates of the limits that to_state() was asked of, as far as they are the same.
-
-        Which are is as in change(). Raises ValueError for what no limits can have said by now,
-        and changes nothing then.
-        """
-        settings = self._settings
-        prefixes, rate, full_at, rate_per_ip, clients = validate.members(
-            state, "prefixes", "rate", "full_at", "rate_per_ip", "clients"
-        )
-        bucket, client_rates = _bucket(settings.rate), {}
-        if bucket is not None and rate == _plain(settings.rate):
-            bucket.from_state(full_at, now)
-        same = prefixes == [settings.ipv4_prefix, settings.ipv6_prefix]
-        if same and rate_per_ip == _plain(settings.rate_per_ip):
-            rates = _client_rates(settings)
-            for item in validate.items(clients, len(rates)):
-                plain, pairs = validate.row(item, 2)
-                for own in rates:
-                    if plain == _plain(own):
-                        client_rates[own] = _buckets_from(own, pairs, now)
-        self._rate, self._client_rates = bucket, client_rates
-
     def _client(self, ip: str) -> ClientKey | None:
         if self._exempt is not None and ip in self._exempt:
             return None
         return client_key(ip, self._settings.ipv4_prefix, self._settings.ipv6_prefix)
-
-    def _buckets(self, rate: Rate) -> TokenBuckets:
-        """Return the buckets of the clients that have this rate."""
-        buckets = self._client_rates.get(rate)
-        if buckets is None:
-            buckets = self._client_rates[rate] = TokenBuckets(rate, MAX_CLIENTS)
-        return buckets
 
     def _hold(self, ip: str, client: ClientKey | None, *, session: bool) -> Slot:
         slot = Slot(ip, client, session)
@@ -345,27 +273,3 @@ def _exempt(settings: Service | NoLimits) -> Networks | None:
 
 def _own(settings: Service | NoLimits) -> ClientLimits:
     return ClientLimits(settings.max_per_ip, settings.rate_per_ip)
-
-
-def _bucket(rate: Rate | None) -> TokenBucket | None:
-    return None if rate is None else TokenBucket(rate)
-
-
-def _plain(rate: Rate | None) -> list[float] | None:
-    return None if rate is None else [rate.count, rate.seconds, rate.burst]
-
-
-def _client_rates(settings: Service | NoLimits) -> set[Rate]:
-    """Return the rates that the service and its rules set for clients."""
-    rules = settings.rules if isinstance(settings.rules, tuple) else ()
-    return {rate for rate in (settings.rate_per_ip, *(rule.rate_per_ip for rule in rules)) if rate}
-
-
-def _buckets_from(rate: Rate, pairs: Any, now: float) -> TokenBuckets:
-    state: dict[Hashable, Any] = {}
-    for pair in validate.items(pairs, MAX_CLIENTS):
-        key, full_at = validate.row(pair, 2)
-        state[key_from(key)] = full_at
-    buckets = TokenBuckets(rate, MAX_CLIENTS)
-    buckets.from_state(state, now)
-    return buckets

@@ -81,7 +81,7 @@ def test_limits_go_on(before: list[tuple[str, float]], after: list[tuple[str, fl
         slot = old.admit(client, now)
         if isinstance(slot, Slot):
             old.release(slot)
-    new.from_state(through_json(old.to_state(now)), now)
+    new.rates.from_state(through_json(old.rates.to_state(now)), now)
     for client, gap in after:
         now += gap
         ours, theirs = new.admit(client, now), old.admit(client, now)
@@ -98,7 +98,7 @@ def test_a_rate_of_the_service_that_changed_begins_anew(changes: dict[str, Any])
     old, new = limits(rate_per_ip=None), limits(rate_per_ip=None, **changes)
     old.admit("192.0.2.1", 1.0)
     old.admit("192.0.2.1", 1.0)
-    new.from_state(through_json(old.to_state(1.0)), 1.0)
+    new.rates.from_state(through_json(old.rates.to_state(1.0)), 1.0)
     assert isinstance(old.admit("192.0.2.1", 1.0), str)
     assert isinstance(new.admit("192.0.2.1", 1.0), Slot)
 
@@ -108,7 +108,7 @@ def test_rates_of_clients_that_changed_begin_anew(changes: dict[str, Any]) -> No
     old, new = limits(rate=None), limits(rate=None, **changes)
     old.admit("192.0.2.1", 1.0)
     old.admit("192.0.2.1", 1.0)
-    new.from_state(through_json(old.to_state(1.0)), 1.0)
+    new.rates.from_state(through_json(old.rates.to_state(1.0)), 1.0)
     assert isinstance(old.admit("192.0.2.1", 1.0), str)
     assert isinstance(new.admit("192.0.2.1", 1.0), Slot)
 
@@ -149,7 +149,7 @@ def test_a_window_of_refusals_goes_on() -> None:
 def test_garbage_is_refused_or_does_no_harm(state: Any) -> None:
     now = 1000.0
     bucket, throttle, refusals, all_limits = TokenBucket(RATE), Throttle(Throttling()), Refusals(), limits()
-    for take_up in (bucket.from_state, throttle.from_state, refusals.from_state, all_limits.from_state):
+    for take_up in (bucket.from_state, throttle.from_state, refusals.from_state, all_limits.rates.from_state):
         try:
             take_up(state, now)
         except ValueError:
@@ -164,15 +164,15 @@ def test_garbage_is_refused_or_does_no_harm(state: Any) -> None:
 def test_garbage_in_the_place_of_one_value_is_refused_or_does_no_harm(value: Any) -> None:
     now = 1000.0
     for state in (
-        {**limits().to_state(now), "full_at": value},
-        {**limits().to_state(now), "clients": value},
-        {**limits().to_state(now), "clients": [[[3, 10.0, 2], value]]},
-        {**limits().to_state(now), "clients": [[[3, 10.0, 2], [["192.0.2.1", value]]]]},
-        {**limits().to_state(now), "clients": [[[3, 10.0, 2], [[value, now]]]]},
+        {**limits().rates.to_state(now), "full_at": value},
+        {**limits().rates.to_state(now), "clients": value},
+        {**limits().rates.to_state(now), "clients": [[[3, 10.0, 2], value]]},
+        {**limits().rates.to_state(now), "clients": [[[3, 10.0, 2], [["192.0.2.1", value]]]]},
+        {**limits().rates.to_state(now), "clients": [[[3, 10.0, 2], [[value, now]]]]},
     ):
         taking = limits()
         try:
-            taking.from_state(state, now)
+            taking.rates.from_state(state, now)
         except ValueError:
             assert isinstance(taking.admit("192.0.2.1", now), Slot)
         else:
@@ -293,7 +293,7 @@ async def test_a_loop_that_leaves_writes_what_there_is_room_for() -> None:
 async def test_a_service_whose_state_makes_no_sense_begins_anew(memory: int) -> None:
     rig = Rig()
     try:
-        state = {"limits": 1, "throttle": 2, "refusals": 3, "failures": 4}
+        state = {"rates": 1, "throttle": 2, "refusals": 3, "failures": 4}
         text = [{"connection": 1 << 63}, {"service": "a", "state": state}, {"service": "gone", "state": 4}]
         os.pwrite(memory, b"\n".join(json.dumps(line).encode() for line in text), 0)
         rig.server.inherit(memory)

@@ -10,8 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from naive_limits import SERVICE, Naive
 from tracing import lines_run
-from ucspid.limits import MAX_CLIENTS, MAX_LOOKUPS, ClientLimits, Limits, Refusal, ServiceLimits, Slot
+from ucspid.limits import MAX_LOOKUPS, ClientLimits, Limits, Refusal, ServiceLimits, Slot
 from ucspid.plan import Rate
+from ucspid.policy.service_rates import MAX_CLIENTS
 
 A, B = "192.0.2.1", "198.51.100.1"
 PER_SECOND = Rate(count=1, seconds=1.0, burst=2)
@@ -237,7 +238,7 @@ def test_a_flood_of_distinct_addresses_is_remembered_in_bounded_memory() -> None
     limits = service(rate_per_ip=Rate(count=1, seconds=1e6, burst=1), max_per_ip=1)
     for number in range(MAX_CLIENTS + 500):
         limits.release(admitted(limits, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"))
-    (buckets,) = limits._client_rates.values()
+    (buckets,) = limits.rates._clients.values()
     assert len(buckets) == MAX_CLIENTS
     assert not limits._clients
     assert not limits._slots

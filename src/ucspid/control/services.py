@@ -12,8 +12,9 @@ from ucspid.admission.rules_files import RulesFiles
 from ucspid.admission.turns import Turns
 from ucspid.errors import WireError
 from ucspid.ipc.counters import ROWS, Counters
-from ucspid.limits import Limits, NoLimits, ServiceLimits
+from ucspid.limits import Limits, ServiceLimits
 from ucspid.observe import events
+from ucspid.policy.service_rates import NoLimits
 from ucspid.pool import Pool
 from ucspid.sessions.service import Service, Shared
 from ucspid.sessions.sessions import Sessions

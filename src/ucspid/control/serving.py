@@ -170,7 +170,7 @@ class Server:
         if self.services.live:
             return
         for service in self.services.by_number.values():
-            service.summarise()
+            service.refusing.summarise()
         self.launchers.leave()
         events.drained(self._log)
         self._master.drained()

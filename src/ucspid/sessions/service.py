@@ -96,7 +96,7 @@ class Service:
         self._shared = shared
         self._log = shared.log
         self._starts = Starts(self.sessions, shared.next_connection, shared.handed_over, shared.log)
-        self._refusing = Refusing(self.sessions, shared.log)
+        self.refusing = Refusing(self.sessions, shared.log)
         self._reading: asyncio.Task[None] | None = None
         self._apply()
 
@@ -199,7 +199,7 @@ class Service:
 
     def refuse(self, connection: Connection, refused: Refused) -> None:
         """Close a client's connection; a slot that it has is free again."""
-        self._refusing.refuse(connection, refused, self.settings)
+        self.refusing.refuse(connection, refused, self.settings)
 
     def dropped(self, remote: str, reason: str) -> None:
         """Count a connection that was accepted only to be closed, for want of descriptors."""
@@ -207,10 +207,6 @@ class Service:
         self.sessions.count(FAILED[DESCRIPTORS])
         self.sessions.failures.note(NOT_STARTED, LastFailure(reason, remote, 0, time.monotonic()))
         events.connection_dropped(self._log, self.name, remote, reason)
-
-    def summarise(self) -> None:
-        """Log how many refusals were not logged one by one, unless that is done already."""
-        self._refusing.summarise()
 
     # The end, and the next loop
 
@@ -226,23 +222,23 @@ class Service:
         self.acceptor.serve([])
         await self._pipeline.drain(grace)
         self.close()
-        self.summarise()
+        self.refusing.summarise()
 
     def to_state(self, now: float) -> dict[str, Any]:
         """Return what from_state() takes: what the next loop should know beyond the sessions."""
         return {
-            "limits": self.limits.to_state(now),
+            "rates": self.limits.rates.to_state(now),
             "throttle": self.throttle.to_state(),
-            "refusals": self._refusing.window.to_state(),
+            "refusals": self.refusing.window.to_state(),
             "failures": self.sessions.failures.to_state(),
         }
 
     def from_state(self, state: Any, now: float) -> None:
         """Go on where an earlier loop has left. Raises ValueError for what cannot be; the rest is taken."""
-        limits, throttle, refusals, failures = validate.members(
-            state, "limits", "throttle", "refusals", "failures"
+        rates, throttle, refusals, failures = validate.members(
+            state, "rates", "throttle", "refusals", "failures"
         )
-        self.limits.from_state(limits, now)
+        self.limits.rates.from_state(rates, now)
         self.throttle.from_state(throttle, now)
-        self._refusing.window.from_state(refusals, now)
+        self.refusing.window.from_state(refusals, now)
         self.sessions.failures.from_state(failures, now)
