@@ -29,6 +29,7 @@ from ucspid.admission.rules_file import FollowedRules
 from ucspid.admission.turns import Places, Turns
 from ucspid.limits import Lack, Limits, ServiceLimits
 from ucspid.observe import events
+from ucspid.plan import Service as Settings
 from ucspid.policy.backoff import Backoff
 from ucspid.policy.throttle import Throttle
 from ucspid.pool import Pool
@@ -74,6 +75,7 @@ class Block(NamedTuple):
 class Serving(Protocol):
     """What an acceptor asks of its service, and does to it."""
 
+    settings: Settings
     throttle: Throttle
     pool: Pool
     pool_turns: Turns
@@ -85,10 +87,6 @@ class Serving(Protocol):
     @property
     def limits(self) -> ServiceLimits:
         """The service's limits."""
-
-    @property
-    def refuses_when_full(self) -> bool:
-        """Whether a client that finds no slot is refused instead of queued."""
 
     def arrived(self, descriptor: int, ip: str, port: int, listener: Listener) -> None:
         """Take an accepted connection."""
@@ -152,15 +150,14 @@ class Acceptor:
             self._start_queued()
         else:
             self.reevaluate()
-        waits = bool(self.queue) and self.queue[-1] is connection
-        if waits and self._service.refuses_when_full and self._service.limits.full:
-            self.queue.pop()
-            self._service.refuse_full(connection)
+        service = self._service
+        if service.settings.on_full == "refuse" and service.limits.full and connection in self.queue:
+            self.queue.remove(connection)
+            service.refuse_full(connection)
 
     def empty(self) -> list[Connection]:
         """Return the connections of the queue, which is empty then: they are the caller's to refuse."""
-        waiting = list(self.queue)
-        self.queue.clear()
+        waiting, self.queue = list(self.queue), collections.deque()
         return waiting
 
     def reevaluate(self) -> None:
@@ -172,11 +169,9 @@ class Acceptor:
     def waits_in_vain(self) -> Hold | None:
         """Return the hold of a service that waits though nothing stands in its way: None, but for a bug."""
         now = time.monotonic()
-        if self.queue and self._why_not_start(now) is None:
-            return self.held or Hold.LAUNCHERS
-        if self.held is not None and self._why_not_accept(now) is None:
-            return self.held
-        return None
+        queued = bool(self.queue) and self._why_not_start(now) is None
+        accepting = self.held is not None and self._why_not_accept(now) is None
+        return self.held or Hold.LAUNCHERS if queued or accepting else None
 
     def _readable(self, listener: Listener) -> None:
         """Accept on a listener at which somebody waits."""

@@ -101,11 +101,6 @@ class Service:
         self._apply()
 
     @property
-    def refuses_when_full(self) -> bool:
-        """Whether a client that finds no slot is refused instead of queued."""
-        return self.settings.on_full == "refuse"
-
-    @property
     def pending(self) -> list[Connection]:
         """The connections that a stage makes wait."""
         return self._pipeline.pending
