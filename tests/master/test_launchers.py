@@ -5,14 +5,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from masters import events_of
 from plans import plan, service
 from ucspid.codec import Packed
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
-from ucspid.ipc.session_table import SIZE
 from ucspid.master import settling
+from ucspid.master.children import Exit
+from ucspid.master.event_log import EventLog
+from ucspid.master.held_launcher import HeldLauncher
 from ucspid.master.holdings import Acquired, Holdings
-from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers
+from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.log_pipes import LogPipe
 from ucspid.master.poller import Poller
 from ucspid.master.programs import Program
@@ -28,22 +31,17 @@ MESSAGES: dict[int, type[Packed]] = {
 }
 
 
-class Owner:
-    """What the master is told."""
+class Observer:
+    """What the master hears of launchers."""
 
     def __init__(self) -> None:
         self.ready: list[int] = []
-        self.events: list[str] = []
 
-    def launcher_ready(self, _profile: ProfileLaunchers, launcher: Launcher) -> None:
+    def launcher_ready(self, _profile: ProfileLaunchers, launcher: HeldLauncher) -> None:
         self.ready.append(launcher.number)
 
     def launcher_refused(self, _profile: ProfileLaunchers, reason: str) -> None:
         raise AssertionError(reason)
-
-    def log(self, level: str, event: str, **fields: object) -> None:
-        assert (level, bool(fields)) == ("error", True)
-        self.events.append(event)
 
 
 class Rig:
@@ -51,14 +49,11 @@ class Rig:
 
     def __init__(self) -> None:
         self.poller = Poller()
-        self.profile = ProfileLaunchers(1, Profile(), 1024, self.poller, Owner())
-        loop_end, own_end = pair()
-        memory = os.memfd_create("table")
-        os.ftruncate(memory, SIZE)
+        self.profile = ProfileLaunchers(1, Profile(), 1024, self.poller, EventLog(), Observer())
         ours, theirs = pair()
         self.peer = Channel(theirs)
-        self.profile.launchers[1] = Launcher(1, 1, loop_end, own_end, memory, channel=Channel(ours))
-        self.profile._watch(self.profile.launchers[1])
+        launcher = self.profile.launchers[1] = HeldLauncher.open(1, self.poller, self.profile)
+        launcher.listen(Channel(ours))
 
     def received(self) -> list[Packed]:
         found = []
@@ -124,7 +119,7 @@ def test_a_launcher_that_starts_meanwhile_is_sent_all_that_may_be_needed(rig: Ri
     many = [b"%05d" % number * 100 for number in range(200)]
     rig.profile.set_programs([set_program(1, *many), set_program(2)], "a")
     rig.profile.set_programs([set_program(1, b"A")], "a")
-    sent = [packet for item in rig.profile._programs.values() for packet, _ in item.packets()]
+    sent = [packet for item in rig.profile._programs.values() for packet, _ in item.messages()]
     assert all(len(packet) <= wire.MAX_PACKET for packet in sent)
     first, *others, last = [MESSAGES[packet[0]].unpack(packet) for packet in sent]
     assert (first, last) == (set_program(1, b"A").message, set_program(2).message)
@@ -133,10 +128,10 @@ def test_a_launcher_that_starts_meanwhile_is_sent_all_that_may_be_needed(rig: Ri
 
 
 def test_no_number_of_services_or_sessions_is_too_large_for_a_launcher_to_start() -> None:
-    owner, poller, held = Owner(), Poller(), Holdings()
+    observer, poller, log, held = Observer(), Poller(), EventLog(), Holdings()
 
     def start(profile: Profile, programs: list[Program], names: str) -> ProfileLaunchers:
-        launchers = ProfileLaunchers(1, profile, 1024, poller, owner)
+        launchers = ProfileLaunchers(1, profile, 1024, poller, log, observer)
         launchers.set_programs(programs, names)
         launchers.add(1)
         return launchers
@@ -147,17 +142,17 @@ def test_no_number_of_services_or_sessions_is_too_large_for_a_launcher_to_start(
     )
     (profile,) = acquired.profiles.values()
     launcher = profile.launchers[1]
-    while owner.ready != [1]:
+    while observer.ready != [1]:
         poller.run_once()
     assert len(profile.names) < 1000
 
     for died in (1, 2):
-        profile.kill(launcher)
+        launcher.kill()
         pid, status = os.waitpid(launcher.pid, 0)
         profile.died(launcher, Exit(pid, status, 0, 0, 0), set(range(NOBODYS, NOBODYS + 20_000)))
-        while len(owner.ready) != 1 + died:
+        while len(observer.ready) != 1 + died:
             poller.run_once()
-    assert owner.events == ["process_died", "process_died"]
+    assert events_of(log) == ["process_died", "process_died"]
 
     pid = launcher.pid
     profile.dismiss()

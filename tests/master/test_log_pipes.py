@@ -9,6 +9,7 @@ import pytest
 
 from leaks import own_descriptors
 from plans import plan, service
+from ucspid.master.event_log import EventLog
 from ucspid.master.holdings import Acquired, Holdings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.log_pipes import LogPipe
@@ -21,13 +22,13 @@ from ucspid.profile import Profile
 NOBODY = 65534
 
 
-class Owner:
-    """What the master is told: nothing."""
+class Silent:
+    """Hears nothing of launchers."""
 
-    def log(self, *_: object, **__: object) -> None:
+    def launcher_ready(self, *_: object) -> None:
         raise AssertionError
 
-    launcher_ready = launcher_refused = log
+    launcher_refused = launcher_ready
 
 
 class Rig:
@@ -38,7 +39,7 @@ class Rig:
         self.settling = Settling(self.held, self.poller)
 
     def start(self, profile: Profile, programs: list[Program], names: str) -> ProfileLaunchers:
-        launchers = ProfileLaunchers(1, profile, 1024, self.poller, Owner())
+        launchers = ProfileLaunchers(1, profile, 1024, self.poller, EventLog(), Silent())
         launchers.set_programs(programs, names)
         return launchers
 

@@ -33,7 +33,7 @@ def test_a_listener_that_the_process_before_has_shut_down_listens_for_the_next()
         smtp = service("smtp", listen=(address,))
         listening = open_listener(smtp, address)
         held = Holdings(plan=plan(smtp), listeners={keys(smtp)[0]: listening})
-        held.profiles[smtp.profile] = ProfileLaunchers(1, smtp.profile, 256, Poller(), Silent())
+        held.profiles[smtp.profile] = ProfileLaunchers(1, smtp.profile, 256, Poller(), EventLog(), Silent())
         listening.sock.shutdown(socket.SHUT_RDWR)
         ours, theirs = pair()
         with ours, theirs, listening.sock:

@@ -15,9 +15,10 @@ from ucspid.errors import WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
 from ucspid.master import loop_supervisor, succession
+from ucspid.master.children import Exit
 from ucspid.master.event_log import EventLog
 from ucspid.master.holdings import Holdings
-from ucspid.master.launchers import Exit, ProfileLaunchers
+from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.loop_orders import LoopOrders
 from ucspid.master.loop_process import LoopProcess
 from ucspid.master.loop_supervisor import LoopSupervisor
@@ -308,7 +309,7 @@ def test_a_loop_cannot_make_more_of_the_memory_than_it_was_given(supervised: Sup
 
 def test_what_a_loop_of_an_earlier_image_knows_it_is_not_sent_again(supervised: Supervised) -> None:
     supervisor = supervised.supervisor
-    profile = ProfileLaunchers(1, service("a").profile, 256, supervised.poller, Silent())
+    profile = ProfileLaunchers(1, service("a").profile, 256, supervised.poller, EventLog(), Silent())
     launchers = [profile.add(1), profile.add(2)]
     channel = ChannelState.of(supervised.old.channel)
     supervised.poller.forget(channel.descriptor)

@@ -12,8 +12,8 @@ from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
 from ucspid.master import reader
+from ucspid.master.children import Exit
 from ucspid.master.control_clients import MAX_CLIENTS
-from ucspid.master.launchers import Exit
 
 STATUSES = range(0x10000)
 NOTES = {

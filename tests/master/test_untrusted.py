@@ -16,14 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from masters import events_of
 from plans import service
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
-from ucspid.ipc.session_table import SIZE, Table, processes
+from ucspid.ipc.session_table import Table, processes
 from ucspid.master import loop_process
+from ucspid.master.children import Exit
 from ucspid.master.event_log import MAX_WAITING, EventLog
+from ucspid.master.held_launcher import MAX_REASON, HeldLauncher
 from ucspid.master.holdings import Holdings
-from ucspid.master.launchers import MAX_REASON, MAX_UNREAD, Exit, Launcher, ProfileLaunchers
+from ucspid.master.launchers import MAX_UNREAD, ProfileLaunchers
 from ucspid.master.loop_orders import LoopOrders
 from ucspid.master.loop_process import MAX_UNREAD as MAX_UNREAD_BY_LOOP
 from ucspid.master.loop_process import LoopProcess
@@ -39,12 +42,12 @@ class Observer:
     """What the master hears of launchers and the loop."""
 
     def __init__(self) -> None:
-        self.ready: list[Launcher] = []
+        self.ready: list[HeldLauncher] = []
         self.reasons: list[str] = []
         self.notes: list[tuple[int, int, int]] = []
         self.events: list[str] = []
 
-    def launcher_ready(self, _profile: ProfileLaunchers, launcher: Launcher) -> None:
+    def launcher_ready(self, _profile: ProfileLaunchers, launcher: HeldLauncher) -> None:
         self.ready.append(launcher)
 
     def launcher_refused(self, _profile: ProfileLaunchers, reason: str) -> None:
@@ -65,10 +68,6 @@ class Observer:
     def loop_not_replaced(self, reason: str) -> None:
         self.events.append(reason)
 
-    def log(self, level: str, event: str, **fields: object) -> None:
-        assert (level, bool(fields)) == ("error", True)
-        self.events.append(event)
-
 
 def set_program(number: int, executable: str) -> wire.SetProgram:
     return wire.SetProgram(number, wire.STDERR_GIVEN, executable, (), (), ())
@@ -80,15 +79,13 @@ class Hostile:
     def __init__(self) -> None:
         self.observer = Observer()
         self.poller = Poller()
-        self.profile = ProfileLaunchers(1, service("a").profile, 1024, self.poller, self.observer)
-        loop_end, own_end = pair()
-        memory = os.memfd_create("table")
-        os.ftruncate(memory, SIZE)
+        self.log = EventLog()
+        profile = service("a").profile
+        self.profile = ProfileLaunchers(1, profile, 1024, self.poller, self.log, self.observer)
         ours, theirs = pair()
         self.peer = Channel(theirs)
-        self.launcher = Launcher(1, 1, loop_end, own_end, memory, channel=Channel(ours))
-        self.profile.launchers[1] = self.launcher
-        self.profile._watch(self.launcher)
+        self.launcher = self.profile.launchers[1] = HeldLauncher.open(1, self.poller, self.profile)
+        self.launcher.listen(Channel(ours))
 
     def say(self, packet: bytes, *descriptors: int) -> None:
         self.peer.send(packet, descriptors)
@@ -147,7 +144,7 @@ def test_a_launcher_that_sends_nonsense_is_killed(
     hostile.launcher.pid = process.pid
     hostile.say(packet)
     assert process.wait(10) == -signal.SIGKILL
-    assert hostile.observer.events == ["launcher_broken"]
+    assert events_of(hostile.log) == ["launcher_broken"]
     hostile.launcher.pid = 0
 
 
@@ -254,12 +251,10 @@ def test_a_launcher_that_names_programs_of_others_in_its_table_does_not_get_them
     master: Any = Master("file", None, -1, 1024)
     held = master._parts.held
     held.profiles = {"profile": hostile.profile}
-    memory = os.memfd_create("table")
-    os.ftruncate(memory, SIZE)
-    other = hostile.profile.launchers[2] = Launcher(2, 2, *pair(), memory)
+    other = hostile.profile.launchers[2] = HeldLauncher.open(2, hostile.poller, hostile.profile)
     with group() as its_own, group() as orphan, group() as starting:
         other.orphans = {orphan}
-        table = Table(memory)
+        table = Table(other.memory)
         table.started(table.claim(1, 1, b""), its_own)
         table = Table(hostile.launcher.memory)
         for connection, process in enumerate([its_own, orphan], 1):
@@ -388,8 +383,7 @@ def test_a_launcher_that_does_not_listen_to_changes_of_its_programs_is_killed(
         assert len(channel.waiting) <= MAX_UNREAD + 2
     assert process.wait(10) == -signal.SIGKILL
     assert open_descriptors() <= before + MAX_UNREAD + 2
-    hostile.profile._forget_channel(hostile.launcher)
+    hostile.launcher.ended()
     assert open_descriptors() == before - 1
-    hostile.launcher.pid = 0
     os.close(reading)
     os.close(writing)

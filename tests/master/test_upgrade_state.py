@@ -15,7 +15,9 @@ from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair, seqpacket
 from ucspid.master import resume, upgrade, upgrade_state
 from ucspid.master.children import Children
-from ucspid.master.launchers import Launcher, ProfileLaunchers
+from ucspid.master.event_log import EventLog
+from ucspid.master.held_launcher import HeldLauncher
+from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.poller import Poller
 from ucspid.master.upgrade_state import ChannelState, HoldingsState, LoopState, ProfileState, State
 from ucspid.profile import Profile
@@ -73,34 +75,32 @@ def test_a_plan_that_is_another_altogether_needs_a_restart() -> None:
 
 
 class Silent:
-    def log(self, *_: object, **__: object) -> None:
+    def launcher_ready(self, *_: object) -> None:
         raise AssertionError
 
-    launcher_ready = launcher_refused = log
+    launcher_refused = launcher_ready
 
 
 def test_a_launcher_goes_on_with_the_packets_that_wait() -> None:
     profile: Profile = PLAN.services[0].profile
     poller = Poller()
     ours, theirs = pair()
-    loop_end, own_end = pair()
     reading, writing = os.pipe()
-    channel = Channel(ours, [(b"first", (writing,))])
-    launcher = Launcher(
-        3, 1, loop_end, own_end, os.memfd_create("table"), pid=77, channel=channel, ready=True
-    )
+    before = ProfileLaunchers(1, profile, 1024, poller, EventLog(), Silent())
+    launcher = HeldLauncher.open(3, poller, before)
+    launcher.pid, launcher.ready = 77, True
+    launcher.channel = Channel(ours, [(b"first", (writing,))])
     launcher.orphans, launcher.late = {5}, {6: b"late\0"}
-    before = ProfileLaunchers(1, profile, 1024, poller, Silent())
     before.names, before.launchers = "a,b", {3: launcher}
 
     text = json.dumps(asdict(before.to_state()))
-    for sock in (ours, loop_end, own_end):
+    for sock in (ours, launcher.loop_end, launcher.own_end):
         sock.detach()
     data = json.loads(text)
     (item,) = data["launchers"]
     item["channel"] = ChannelState(**item["channel"])
     data["launchers"] = [upgrade_state.LauncherState(**item)]
-    found, after = ProfileLaunchers.from_state(ProfileState(**data), 1024, poller, Silent())
+    found, after = ProfileLaunchers.from_state(ProfileState(**data), 1024, poller, EventLog(), Silent())
 
     assert (found, after.names, after.outdated, after.leaving) == (profile, "a,b", True, False)
     again = after.launchers[3]

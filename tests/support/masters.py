@@ -20,7 +20,8 @@ from plans import service
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, seqpacket
 from ucspid.master import roles
-from ucspid.master.launchers import Exit
+from ucspid.master.children import Exit
+from ucspid.master.event_log import EventLog
 from ucspid.master.main import Master
 from ucspid.master.poller import Poller
 from ucspid.plan import Plan
@@ -80,6 +81,18 @@ class Child:
     def killed(self) -> bool:
         """Whether somebody has killed it."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def events_of(log: EventLog) -> list[str]:
+    """Return the names of the events that wait in a log, and take them."""
+    found: list[str] = []
+
+    def take(event: dict[str, Any]) -> bool:
+        found.append(event["event"])
+        return True
+
+    log.send(take)
+    return found
 
 
 class MasterRig:

@@ -4,8 +4,18 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from ucspid.master.launchers import Exit
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A child that was reaped: as wait4(2) says."""
+
+    pid: int
+    status: int
+    user: int
+    system: int
+    max_rss: int
 
 
 class Children:

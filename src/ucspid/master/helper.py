@@ -16,8 +16,7 @@ from ucspid.ipc import progress
 from ucspid.ipc.channel import close_all
 from ucspid.linux.fd_limit import why
 from ucspid.linux.memfd import sealed_memory
-from ucspid.master.children import Children
-from ucspid.master.launchers import Exit
+from ucspid.master.children import Children, Exit
 from ucspid.master.poller import Poller
 from ucspid.policy.exit_status import exit_code
 

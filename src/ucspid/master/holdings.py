@@ -13,7 +13,8 @@ from ucspid.linux.fd_limit import why
 from ucspid.linux.memfd import sealed_memory
 from ucspid.master import log_pipes
 from ucspid.master.fdstore import Passed, name, remove, store
-from ucspid.master.launchers import Launcher, ProfileLaunchers
+from ucspid.master.held_launcher import HeldLauncher
+from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.listeners import Key, Listening, keys, open_control, open_listener, skip_numbers
 from ucspid.master.log_pipes import LogPipe, PipeKey, pipe_key
 from ucspid.master.programs import Program, program
@@ -144,7 +145,7 @@ class Holdings:
         """Return the profiles in force and those whose launchers are leaving."""
         return [*self.profiles.values(), *self.leaving]
 
-    def all_launchers(self) -> Iterator[tuple[ProfileLaunchers, Launcher]]:
+    def all_launchers(self) -> Iterator[tuple[ProfileLaunchers, HeldLauncher]]:
         """Yield every launcher with its profile."""
         for profile in self.all_profiles():
             for launcher in list(profile.launchers.values()):
@@ -152,9 +153,9 @@ class Holdings:
 
     def kill_launcher(self, number: int) -> None:
         """Kill the process of a launcher, if there is one of this number; another is started."""
-        for profile, launcher in self.all_launchers():
+        for _profile, launcher in self.all_launchers():
             if launcher.number == number:
-                profile.kill(launcher)
+                launcher.kill()
 
     def acquire(self, plan: Plan, acquired: Acquired, start: StartProfile) -> None:
         """Bind what the plan listens on, and start launchers for new profiles. Raises ResourceError."""

@@ -35,14 +35,16 @@ class LauncherStarter:
 
     def start(self, profile: Profile, programs: list[Program], names: str) -> ProfileLaunchers:
         """Start the first launcher of a profile. Raises ResourceError."""
-        launchers = ProfileLaunchers(next(self._profiles), profile, self.nofile, self._poller, self._observer)
+        launchers = ProfileLaunchers(
+            next(self._profiles), profile, self.nofile, self._poller, self._log, self._observer
+        )
         launchers.set_programs(programs, names)
         launchers.add(next(self._launchers))
         return launchers
 
     def take_over(self, state: ProfileState) -> tuple[Profile, ProfileLaunchers]:
         """Return a profile and its launchers as an earlier image of the master had them."""
-        return ProfileLaunchers.from_state(state, self.nofile, self._poller, self._observer)
+        return ProfileLaunchers.from_state(state, self.nofile, self._poller, self._log, self._observer)
 
     def add(self, profile: ProfileLaunchers) -> None:
         """Start a further launcher of a profile, if it may have one."""

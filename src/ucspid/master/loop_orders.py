@@ -8,8 +8,9 @@ import os
 from dataclasses import replace
 
 from ucspid.ipc.channel import MAX_DESCRIPTORS
+from ucspid.master.held_launcher import HeldLauncher
 from ucspid.master.holdings import Holdings
-from ucspid.master.launchers import Launcher, ProfileLaunchers
+from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.loop_process import LoopProcess
 from ucspid.plan import Plan, Service, to_json
 
@@ -65,7 +66,7 @@ class LoopOrders:
             self._send_listeners(held, service)
         self._send_services(held, plan, generation)
 
-    def send_launcher(self, profile: ProfileLaunchers, launcher: Launcher) -> None:
+    def send_launcher(self, profile: ProfileLaunchers, launcher: HeldLauncher) -> None:
         """Send a launcher's channel, if the process does not have it."""
         if self._introduce("launcher", launcher.number):
             self.process.send(

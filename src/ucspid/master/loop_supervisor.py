@@ -8,9 +8,11 @@ from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, seqpacket
 from ucspid.linux.fd_limit import why
 from ucspid.master import events
+from ucspid.master.children import Exit
 from ucspid.master.event_log import EventLog
+from ucspid.master.held_launcher import HeldLauncher
 from ucspid.master.holdings import Holdings
-from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers
+from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.loop_orders import LoopOrders
 from ucspid.master.loop_process import LoopProcess
 from ucspid.master.poller import Poller
@@ -188,7 +190,7 @@ class LoopSupervisor:
         if self.draining:
             self.drain(at_once=self._at_once)
 
-    def add_launcher(self, profile: ProfileLaunchers, launcher: Launcher) -> None:
+    def add_launcher(self, profile: ProfileLaunchers, launcher: HeldLauncher) -> None:
         """Send a launcher's channel, unless another process is about to be sent everything."""
         if self._current is not None and self._current.begun and not self._succession.wanted:
             self._current.send_launcher(profile, launcher)

@@ -16,10 +16,11 @@ from ucspid.master.changeover import Changeover
 from ucspid.master.children import Children, kill_descendants
 from ucspid.master.event_log import EventLog
 from ucspid.master.fdstore import Passed
+from ucspid.master.held_launcher import HeldLauncher
 from ucspid.master.holdings import Holdings
 from ucspid.master.internal_errors import InternalErrors
 from ucspid.master.launcher_starter import LauncherStarter
-from ucspid.master.launchers import Launcher, ProfileLaunchers
+from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.loop_notes import LoopNotes
 from ucspid.master.loop_supervisor import LoopSupervisor
 from ucspid.master.notify import Readiness
@@ -136,7 +137,7 @@ class Master:
 
     # What launchers and the loop say
 
-    def launcher_ready(self, profile: ProfileLaunchers, launcher: Launcher) -> None:
+    def launcher_ready(self, profile: ProfileLaunchers, launcher: HeldLauncher) -> None:
         """Send the launcher's channel to the loop, or go on with the plan that waits for the launcher."""
         if profile in self._parts.held.all_profiles():
             self._parts.loop.add_launcher(profile, launcher)
@@ -148,10 +149,6 @@ class Master:
         preparation = self._changeover.preparation
         if preparation is None or not preparation.launcher_refused(profile, reason):
             events.launcher_refused(self._parts.log, profile.names, reason)
-
-    def log(self, level: str, event: str, **fields: object) -> None:
-        """Log an event of a launcher's."""
-        self._parts.log.add(level, event, fields)
 
     def loop_note(self, kind: int, number: int, token: int) -> None:
         """Take a note of the loop's. Raises WireError for what no loop sends."""

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from ucspid.errors import ResourceError, UcspidError
 from ucspid.master import reader
 from ucspid.master.children import Children
+from ucspid.master.held_launcher import HeldLauncher
 from ucspid.master.holdings import Acquired, Holdings, StartProfile
-from ucspid.master.launchers import Launcher, ProfileLaunchers
+from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.poller import Poller, Timer
 from ucspid.plan import Plan
 
@@ -42,7 +43,7 @@ class Preparation:
         self._timer: Timer | None = None
         self._reader = reader.read(config, children, poller, self._read)
 
-    def launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
+    def launchers(self) -> list[tuple[ProfileLaunchers, HeldLauncher]]:
         """Return the launchers that were started for the new plan."""
         return [
             (profile, launcher)

@@ -8,6 +8,9 @@ from ucspid.ipc.messages import SetProgram
 from ucspid.plan import Service
 from ucspid.policy.environ import NAMES
 
+Message = tuple[bytes, tuple[int, ...]]
+"""A packet and the descriptors beside it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -25,9 +28,13 @@ class Program:
         """All variables that connections may set."""
         return self.earlier.union(self.message.names)
 
-    def packets(self) -> Iterator[tuple[bytes, tuple[int, ...]]]:
-        """Yield what a launcher that knows nothing is sent, with the descriptors beside it."""
-        yield self.message.pack(), () if self.stderr is None else (self.stderr,)
+    def set_message(self) -> Message:
+        """Return what launchers are sent when the program is new or another."""
+        return self.message.pack(), () if self.stderr is None else (self.stderr,)
+
+    def messages(self) -> Iterator[Message]:
+        """Yield what a launcher that knows nothing is sent."""
+        yield self.set_message()
         for names in wire.chunks_of_names(self.earlier):
             yield wire.AllowNames(self.message.service, names).pack(), ()
 

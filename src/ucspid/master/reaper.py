@@ -2,9 +2,10 @@
 
 from ucspid.ipc import session_table
 from ucspid.master.changeover import Changeover
-from ucspid.master.children import reap_one
+from ucspid.master.children import Exit, reap_one
+from ucspid.master.held_launcher import HeldLauncher
 from ucspid.master.internal_errors import InternalErrors
-from ucspid.master.launchers import Exit, Launcher, ProfileLaunchers
+from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.parts import Parts
 
 
@@ -38,7 +39,7 @@ class Reaper:
             with self._errors.contained():
                 any(profile.orphan_exited(exit_) for profile in self._held.all_profiles())
 
-    def launchers(self) -> list[tuple[ProfileLaunchers, Launcher]]:
+    def launchers(self) -> list[tuple[ProfileLaunchers, HeldLauncher]]:
         """Return all launchers, those of a plan that is not in force yet, too."""
         preparation = self._changeover.preparation
         return [*self._held.all_launchers(), *([] if preparation is None else preparation.launchers())]
@@ -60,7 +61,7 @@ class Reaper:
                 return True
         return False
 
-    def orphans(self, dead: Launcher, ended: set[int]) -> set[int]:
+    def orphans(self, dead: HeldLauncher, ended: set[int]) -> set[int]:
         """Return the programs of a launcher that has just died: see Children.orphans()."""
         others, named = {*self._loop.pids, *self._children.expected}, set[int]()
         for _profile, launcher in self.launchers():

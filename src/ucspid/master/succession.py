@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ucspid.errors import ResourceError
 from ucspid.linux.memfd import sealed_memory
 from ucspid.master import events
+from ucspid.master.children import Exit
 from ucspid.master.event_log import EventLog
-from ucspid.master.launchers import Exit
 from ucspid.master.loop_orders import LoopOrders
 from ucspid.master.poller import Poller, Timer
 from ucspid.policy.backoff import Backoff
