@@ -1,6 +1,7 @@
 """The tiers of the tests: every test is in one, and what they promise is kept."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -22,6 +23,14 @@ def test_every_test_is_in_a_tier() -> None:
     folders = {path.relative_to(TESTS).parts[0] for path in TESTS.rglob("test_*.py")}
     assert folders == set(TIERS)
     assert {path.name for path in TESTS.iterdir() if path.is_dir()} - {"__pycache__"} == folders | HELPERS
+
+
+def test_the_tiers_are_described() -> None:
+    page = (TESTS.parent / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([\d.]+) s \|$", page, re.MULTILINE)
+    assert [(name, float(seconds)) for name, seconds in rows] == [
+        (name, tier.test) for name, tier in TIERS.items()
+    ]
 
 
 @pytest.fixture
