@@ -48,7 +48,7 @@ def main() -> int:
     prctl.set_title("ucspid: loop")
     close_above(MASTER)
     os.set_inheritable(MASTER, False)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     channel = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, MASTER))
     channel.sock.setblocking(True)

@@ -1,10 +1,12 @@
 """The daemon end to end: one connection's way through it, and a log that cannot be written."""
 
 import fcntl
+import itertools
 import json
 import os
 import pty
 import re
+import signal
 import struct
 import sys
 import termios
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import Daemon, running
+from daemon import Daemon, exchange, running
 
 SERVICES = {"services": {"echo": {"listen": "127.0.0.1:0", "program": ["cat"]}}}
 EXPECTED = {"loop_started", "listening", "started", "connection_served"}
@@ -81,3 +83,19 @@ def test_the_log_on_a_terminal_has_colours_unless_no_color_says_no(tmp_path: Pat
             while b" started" not in re.sub(rb"\x1b\[\d+m", b"", shown):
                 shown += screen.read(4096)
     assert (b"\x1b[" in shown) == (not no_color)
+
+
+def test_signals_that_mean_nothing_to_a_process_end_none_of_the_daemon(tmp_path: Path) -> None:
+    """As pkill(1) sends them: to all processes whose name is like the daemon's."""
+    with running(tmp_path, SERVICES) as daemon, daemon.connect("echo") as session:
+        session.sendall(b"before")
+        assert session.recv(6) == b"before"
+        before = {role: [item["pid"] for item in daemon.processes(role)] for role in ("loop", "launcher")}
+        os.kill(daemon.pid, signal.SIGUSR1)
+        for pid in itertools.chain(*before.values()):
+            for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+                os.kill(pid, number)
+        assert daemon.talk("echo", b"new") == b"new"
+        assert {role: [item["pid"] for item in daemon.processes(role)] for role in before} == before
+        assert exchange(session, b"after") == b"after"
+        assert not [event for event in daemon.events if event["event"] in ("process_died", "reloaded")]

@@ -5,6 +5,7 @@ import itertools
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ def serving(rig: MasterRig) -> MasterRig:
 
 
 def ports(rig: MasterRig) -> int:
-    return len(rig.master._parts.held.listeners)
+    return len([*rig.master._parts.held.listeners])
 
 
 # A start
@@ -305,3 +306,28 @@ def test_a_signal_that_means_nothing_does_nothing(serving: MasterRig) -> None:
     serving.master.signalled(signal.SIGUSR1)
     serving.work()
     assert (serving.events(), len(serving.readers), serving.trials) == ([], 1, [])
+
+
+# The control socket
+
+
+def test_the_control_socket_of_before_stays_until_another_loop_serves_the_new_one(
+    serving: MasterRig, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    serving.master.signalled(signal.SIGHUP)
+    serving.read(plan(A, control=str(old)))
+    serving.succeed()
+    before = serving.loop
+    before.note(wire.NOTE_RELOAD, token=1)
+    serving.work()
+    serving.read(plan(A, control=str(new)))
+    assert (old.exists(), new.exists()) == (True, True)
+    assert serving.answered(before) == {}
+    serving.loop.note(wire.NOTE_READY, wire.VERSION)
+    serving.work()
+    assert serving.answered(before)[1]["changes"]
+    assert old.exists()
+    serving.end(before)
+    serving.take()
+    assert (old.exists(), new.exists()) == (False, True)

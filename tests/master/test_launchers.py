@@ -11,10 +11,11 @@ from ucspid.codec import Packed
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
 from ucspid.master import settling
+from ucspid.master.acquired import Acquired
 from ucspid.master.children import Exit
 from ucspid.master.event_log import EventLog
 from ucspid.master.held_launcher import HeldLauncher
-from ucspid.master.holdings import Acquired, Holdings
+from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.log_pipes import LogPipe
 from ucspid.master.poller import Poller

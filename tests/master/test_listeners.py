@@ -1,21 +1,32 @@
 """Listening sockets: bound as the plan says, refused with the service's name and address."""
 
+import contextlib
 import dataclasses
-import os
 import socket
-import stat
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from plans import service
 from ucspid.errors import ResourceError
-from ucspid.master.listeners import Listening, keys, open_control, open_listener
+from ucspid.master.fdstore import Passed
+from ucspid.master.listener_table import Completed, ListenerTable
+from ucspid.master.listeners import Key, Listening, address_of, keys, listens_on
 from ucspid.net.endpoint import Endpoint
+from ucspid.plan import Service
 
 V4 = Endpoint("127.0.0.1", 0)
 V6 = Endpoint("::1", 0)
 DUAL = Endpoint("", 0)
+
+
+def open_listener(its_service: Service, address: Endpoint) -> Listening:
+    """Have a table acquire the listener of a service, as the master does."""
+    acquired: dict[Key, list[Listening]] = {}
+    its_service = dataclasses.replace(its_service, listen=(address,))
+    assert ListenerTable().acquire([its_service], acquired) == []
+    ((listening,),) = acquired.values()
+    return listening
 
 
 def port_of(listening: Listening) -> int:
@@ -99,50 +110,109 @@ def test_listeners_on_ports_of_the_kernels_choice_are_told_apart() -> None:
     assert len({*keys(service("a", listen=(V4, V4))), *keys(service("b", listen=(V4,)))}) == 3
 
 
-def test_the_control_socket_is_for_the_owner_alone(tmp_path: Path) -> None:
-    path = tmp_path / "control"
-    mask = os.umask(0)
-    try:
-        with open_control(str(path)):
-            assert stat.S_IMODE(path.stat().st_mode) == 0o600
-            assert os.umask(0) == 0
-    finally:
-        os.umask(mask)
+# Both families
 
 
-def test_a_control_socket_left_behind_is_replaced(tmp_path: Path) -> None:
-    path = str(tmp_path / "control")
-    open_control(path).close()
-    with open_control(path), socket.socket(socket.AF_UNIX) as client:
-        client.connect(path)
+@contextlib.contextmanager
+def bound(family: int, host: str, port: int = 0, *, v6only: bool = True) -> Iterator[socket.socket]:
+    """Listen as a service manager would."""
+    with socket.socket(family) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
+        try:
+            sock.bind((host, port))
+        except OSError:
+            pytest.skip(f"{host} cannot be bound here")
+        sock.listen()
+        yield sock
 
 
-def test_a_control_socket_where_a_daemon_answers_is_left_alone(tmp_path: Path) -> None:
-    path = str(tmp_path / "control")
-    with open_control(path) as first:
-        with pytest.raises(ResourceError, match="a daemon answers"):
-            open_control(path)
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(path)
-            first.accept()[0].close()
+def dual(port: int) -> Endpoint:
+    return dataclasses.replace(DUAL, port=port)
 
 
-def test_a_file_in_the_place_of_the_control_socket_is_not_removed(tmp_path: Path) -> None:
-    path = tmp_path / "control"
-    path.write_text("precious")
-    with pytest.raises(ResourceError, match="not a socket"):
-        open_control(str(path))
-    assert path.read_text() == "precious"
+def passing(*socks: socket.socket) -> Passed:
+    return Passed([("any.socket", sock.dup()) for sock in socks])
 
 
-def test_the_folder_of_the_control_socket_is_made(tmp_path: Path) -> None:
-    path = tmp_path / "missing" / "control"
-    with open_control(str(path)):
-        assert stat.S_ISSOCK(path.stat().st_mode)
-        assert stat.S_IMODE(path.parent.stat().st_mode) & 0o022 == 0
+def acquired(table: ListenerTable, address: Endpoint) -> tuple[list[Listening], list[Completed]]:
+    listeners: dict[Key, list[Listening]] = {}
+    completed = table.acquire([service("a", listen=(address,))], listeners)
+    ((key, found),) = listeners.items()
+    assert key[0] == address
+    return found, completed
 
 
-def test_no_folder_is_made_for_the_folder_of_the_control_socket(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match="No such file or directory"):
-        open_control(str(tmp_path / "missing" / "more" / "control"))
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(
+    ("family", "host", "missing"),
+    [(socket.AF_INET, "0.0.0.0", "[::]"), (socket.AF_INET6, "::", "0.0.0.0")],
+)
+def test_of_a_listener_for_both_families_what_was_not_passed_is_bound(
+    family: int, host: str, missing: str
+) -> None:
+    with bound(family, host) as sock:
+        port = sock.getsockname()[1]
+        listeners, completed = acquired(ListenerTable(passing(sock)), dual(port))
+        assert len({listening.number for listening in listeners}) == 2
+        for one in ("127.0.0.1", "::1"):
+            socket.create_connection((one, port)).close()
+        assert [address_of(item.sock) for item in listeners] == [completed[0].passed, completed[0].bound]
+        assert str(completed[0].bound) == f"{missing}:{port}"
+        assert (completed[0].service, completed[0].address) == ("a", dual(port))
+        for listening in listeners:
+            listening.sock.close()
+
+
+def test_both_halves_that_were_passed_are_taken_as_they_are() -> None:
+    """The service manager keeps both, so that the next master gets both."""
+    with bound(socket.AF_INET, "0.0.0.0") as sock:
+        port = sock.getsockname()[1]
+        with bound(socket.AF_INET6, "::", port) as other:
+            listeners, completed = acquired(ListenerTable(passing(other, sock)), dual(port))
+            assert sorted(str(address_of(item.sock)) for item in listeners) == [
+                f"0.0.0.0:{port}", f"[::]:{port}"
+            ]  # fmt: skip
+            assert completed == []
+            for listening in listeners:
+                listening.sock.close()
+
+
+def test_a_socket_for_both_families_is_enough() -> None:
+    with bound(socket.AF_INET6, "::", v6only=False) as sock:
+        port = sock.getsockname()[1]
+        (listening,), completed = acquired(ListenerTable(passing(sock)), dual(port))
+        assert listens_on(listening.sock, dual(port))
+        assert completed == []
+        listening.sock.close()
+
+
+def test_a_listener_of_two_sockets_is_one_in_every_other_way() -> None:
+    with bound(socket.AF_INET, "0.0.0.0") as sock:
+        port = sock.getsockname()[1]
+        a = service("a", listen=(dual(port),))
+        table, found = ListenerTable(passing(sock)), dict[Key, list[Listening]]()
+        table.acquire([a], found)
+        assert table.add(found) == []
+        assert len(table.of(a)) == 2
+        again = ListenerTable.from_state(table.to_state())
+        assert [item.number for item in again.of(a)] == [item.number for item in table.of(a)]
+        for listening in again:
+            listening.sock.detach()
+        table.keep([a])
+        assert len([*table]) == 2
+        table.keep([])
+        assert [*table] == []
+
+
+def test_what_was_passed_and_is_in_the_way_is_named() -> None:
+    with bound(socket.AF_INET, "127.0.0.1") as sock:
+        port = sock.getsockname()[1]
+        table = ListenerTable(passing(sock))
+        with pytest.raises(ResourceError) as refused:
+            acquired(table, dual(port))
+        assert str(refused.value) == (
+            f"a: cannot listen on *:{port}: Address already in use. "
+            f"The service manager has passed a socket for 127.0.0.1:{port}, which no service has"
+        )
+        assert table.add({}) == [f"127.0.0.1:{port}"]

@@ -9,8 +9,9 @@ import pytest
 
 from leaks import own_descriptors
 from plans import plan, service
+from ucspid.master.acquired import Acquired
 from ucspid.master.event_log import EventLog
-from ucspid.master.holdings import Acquired, Holdings
+from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.log_pipes import LogPipe
 from ucspid.master.poller import Poller
@@ -49,14 +50,14 @@ class Rig:
         self.settling.go_over(plan(*services), acquired)
 
     def pipes(self) -> list[tuple[str, bool]]:
-        return sorted((pipe.service, pipe.writing is not None) for pipe in self.held.log_pipes())
+        return sorted((pipe.service, pipe.writing is not None) for pipe in self.held.pipes)
 
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
     rig = Rig()
     yield rig
-    for pipe in rig.held.log_pipes():
+    for pipe in rig.held.pipes:
         pipe.close()
     os.close(rig.held._null)
     os.close(rig.held.counters)
@@ -68,7 +69,7 @@ def silent(name: str) -> Service:
 
 def test_a_pipe_is_closed_when_its_service_is_gone_and_the_last_program_has_ended(rig: Rig) -> None:
     rig.reload(silent("a"))
-    (pipe,) = rig.held.log_pipes()
+    (pipe,) = rig.held.pipes
     assert pipe.writing is not None
     program = os.dup(pipe.writing)
     rig.reload(silent("b"))
@@ -96,11 +97,11 @@ def test_renaming_a_service_over_and_over_costs_no_descriptors(rig: Rig) -> None
 
 def test_a_service_that_comes_back_before_it_is_forgotten_keeps_its_pipe(rig: Rig) -> None:
     rig.reload(silent("a"), silent("b"))
-    before = rig.held.log_pipes()
+    before = [*rig.held.pipes]
     rig.reload(silent("b"))
     rig.reload(silent("a"), silent("b"))
     rig.settling.settled()
-    assert rig.held.log_pipes() == before
+    assert [*rig.held.pipes] == before
 
 
 def test_another_image_of_the_master_closes_pipes_that_end(rig: Rig) -> None:
@@ -108,7 +109,7 @@ def test_another_image_of_the_master_closes_pipes_that_end(rig: Rig) -> None:
     assert pipe.writing is not None
     program = os.dup(pipe.writing)
     pipe.end()
-    rig.held.ended = [LogPipe(*astuple(pipe))]
+    rig.held.pipes.ended = [LogPipe(*astuple(pipe))]
     rig.settling = Settling(rig.held, rig.poller)
     os.close(program)
     rig.poller.run_once()
@@ -118,7 +119,7 @@ def test_another_image_of_the_master_closes_pipes_that_end(rig: Rig) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has other users' programs")
 def test_a_pipe_is_its_services_user_s_and_another_user_has_another(rig: Rig) -> None:
     rig.reload(silent("a"), service("b", listen=(), profile=Profile(uid=NOBODY)))
-    owners = {pipe.service: os.fstat(pipe.reading) for pipe in rig.held.log_pipes()}
+    owners = {pipe.service: os.fstat(pipe.reading) for pipe in rig.held.pipes}
     assert (owners["a"].st_uid, owners["b"].st_uid) == (0, NOBODY)
     assert stat.S_IMODE(owners["b"].st_mode) == 0o622
     rig.reload(service("b", listen=(), profile=Profile(uid=NOBODY - 1)))

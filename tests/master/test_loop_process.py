@@ -6,10 +6,10 @@ import socket
 
 from plans import plan, service
 from ucspid.ipc.channel import Channel, pair
+from ucspid.master.acquired import Acquired
 from ucspid.master.event_log import EventLog
 from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
-from ucspid.master.listeners import keys, open_listener
 from ucspid.master.loop_orders import LoopOrders
 from ucspid.master.loop_process import LoopProcess
 from ucspid.master.poller import Poller
@@ -31,8 +31,11 @@ def test_a_listener_that_the_process_before_has_shut_down_listens_for_the_next()
         holder.bind(("127.0.0.1", 0))
         address = Endpoint("127.0.0.1", holder.getsockname()[1])
         smtp = service("smtp", listen=(address,))
-        listening = open_listener(smtp, address)
-        held = Holdings(plan=plan(smtp), listeners={keys(smtp)[0]: listening})
+        held = Holdings(plan=plan(smtp))
+        acquired = Acquired()
+        acquired.completed = held.listeners.acquire([smtp], acquired.listeners)
+        held.listeners.add(acquired.listeners)
+        (listening,) = held.listeners
         held.profiles[smtp.profile] = ProfileLaunchers(1, smtp.profile, 256, Poller(), EventLog(), Silent())
         listening.sock.shutdown(socket.SHUT_RDWR)
         ours, theirs = pair()

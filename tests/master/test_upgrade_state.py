@@ -34,7 +34,8 @@ def state(**changes: Any) -> State:
             introduced=[("stderr", 4), ("launcher", 1)], generation=4, began=1.5,
         ),
         "holdings": HoldingsState(
-            plan=PLAN.plain(), control=12, listeners=[(asdict(PLAN.services[0].listen[0]), "a", 0, 3, 13)],
+            plan=PLAN.plain(), control=[("/control", 12)],
+            listeners=[(asdict(PLAN.services[0].listen[0]), "a", 0, 3, 13)],
             stderr=[(4, "a", None, 14, 15), (3, "a", 7, 17, None)],
             numbers={"a": 1, "b": 2}, longest=9.0,
             gone={"b": {"drain_timeout": 30.0, "kill_timeout": 5.0, "max_lifetime": None}},
@@ -135,7 +136,7 @@ def test_a_descriptor_that_the_new_code_has_no_use_for_needs_a_restart() -> None
 def carried(descriptor: int) -> State:
     """Return the state of a master that holds one descriptor."""
     held = HoldingsState(
-        **{**vars(state().holdings), "control": None, "listeners": [], "stderr": [],
+        **{**vars(state().holdings), "control": [], "listeners": [], "stderr": [],
            "others": {"_null": descriptor, "counters": descriptor}}
     )  # fmt: skip
     loop = LoopState(pid=0, channel=None, introduced=[], generation=1, began=0.0)

@@ -191,6 +191,14 @@ class MasterRig:
         self.loop.note(wire.NOTE_TAKEN, self.generation)
         self.work()
 
+    def succeed(self) -> None:
+        """Have the successor of the loop be ready, the one before leave, and the plan be taken."""
+        before = self.loops[-2]
+        self.loop.note(wire.NOTE_READY, wire.VERSION)
+        self.work()
+        self.end(before)
+        self.take()
+
     @property
     def generation(self) -> int:
         generation: int = self.master._parts.loop.generation
@@ -218,7 +226,6 @@ class MasterRig:
                 orders.process.channel.close()
         master._changeover.stop()
         master._variables.cancel()
-        held.close_listeners()
         held.close()
         for descriptor in (held._null, held.counters, master._parts.children._list):
             os.close(descriptor)

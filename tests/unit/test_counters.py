@@ -40,7 +40,8 @@ from ucspid.ipc.counters import (
 )
 from ucspid.limits import Refusal
 from ucspid.linux.memfd import sealed_memory
-from ucspid.master.holdings import Acquired, Holdings
+from ucspid.master.acquired import Acquired
+from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.programs import Program
 from ucspid.policy import outcome

@@ -80,7 +80,6 @@ MAX_FUNCTION = 50
 
 LARGE = {
     "launcher.serve.Launcher": "is being split",
-    "master.holdings.Holdings": "is being split",
     "control.master_client.MasterClient": "a method for each order of the master, and for each note to it",
     "config.syntax._Source": "a method for each mistake that PyYAML reports, and their order",
 }

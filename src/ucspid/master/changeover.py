@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError
-from ucspid.master import upgrade
+from ucspid.master import events, upgrade
+from ucspid.master.acquired import Acquired
 from ucspid.master.helper import Helper
-from ucspid.master.holdings import Acquired
 from ucspid.master.parts import Parts
 from ucspid.master.poller import Timer
 from ucspid.master.preparation import Preparation
@@ -159,7 +159,11 @@ class Changeover:
         """Go over to a plan: nothing can fail from here on."""
         self._take(Step.PREPARED)
         self.reports.changes = first_lines(changes(self._parts.held.plan, plan))
-        before = self._parts.settling.go_over(plan, acquired)
+        before = self._parts.held.plan
+        for completed in acquired.completed:
+            events.listener_completed(self._parts.log, completed)
+        for unwanted in self._parts.settling.go_over(plan, acquired):
+            events.passed_socket_closed(self._parts.log, unwanted)
         another = before is not None and before.loop_settings != plan.loop_settings
         self._parts.loop.serve(by_another=another)
 

@@ -3,6 +3,7 @@
 from ucspid import __version__
 from ucspid.errors import UcspidError
 from ucspid.master.event_log import EventLog
+from ucspid.master.listener_table import Completed
 from ucspid.policy.exit_status import exit_code, how_ended
 
 
@@ -35,6 +36,22 @@ def upgrade_failed(log: EventLog, problem: UcspidError, before: str | None = Non
     """The daemon goes on as it was; loop and launchers are still of the version before, if there is one."""
     of_before = {} if before is None else {"before": before}
     log.error("upgrade_failed", version=__version__, **of_before, reason=str(problem))
+
+
+def listener_completed(log: EventLog, completed: Completed) -> None:
+    """A socket that was passed for a listener of both families is for one only; the other was bound."""
+    log.warning(
+        "listener_completed",
+        service=completed.service,
+        listener=str(completed.address),
+        passed=str(completed.passed),
+        bound=str(completed.bound),
+    )
+
+
+def passed_socket_closed(log: EventLog, listener: str) -> None:
+    """The service manager has passed a socket that no service has."""
+    log.warning("passed_socket_closed", listener=listener)
 
 
 def loop_died(log: EventLog, pid: int, status: int, restart_in: float) -> None:

@@ -10,8 +10,9 @@ import os
 import socket
 from collections.abc import Iterable
 
-from ucspid.master.listeners import Key, Listening, listens_on
+from ucspid.master.listeners import Key, Listening, address_of, halves, listens_on
 from ucspid.master.notify import notify
+from ucspid.net.endpoint import Endpoint
 
 FIRST = 3
 """The number of the first descriptor passed: SD_LISTEN_FDS_START."""
@@ -19,6 +20,7 @@ FIRST = 3
 SEND_SECONDS = 1.0
 """Seconds that the service manager may take to take something: no more are offered if it takes longer."""
 
+_TCP_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
@@ -29,12 +31,13 @@ def name(key: Key) -> str:
     return f"{address}{whose}".replace(":", "_")
 
 
-def store(listeners: Iterable[tuple[Key, Listening]]) -> None:
+def store(listeners: Iterable[tuple[Key, list[Listening]]]) -> None:
     """Have the service manager keep listeners; what it has already it keeps once."""
-    for key, listening in listeners:
-        lines = "FDSTORE=1", f"FDNAME={name(key)}"
-        if not notify(*lines, descriptors=(listening.sock.fileno(),), timeout=SEND_SECONDS):
-            return
+    for key, its_listeners in listeners:
+        for listening in its_listeners:
+            lines = "FDSTORE=1", f"FDNAME={name(key)}"
+            if not notify(*lines, descriptors=(listening.sock.fileno(),), timeout=SEND_SECONDS):
+                return
 
 
 def remove(names: Iterable[str]) -> None:
@@ -66,18 +69,35 @@ class Passed:
                 sockets.append((named[place] if place < len(named) else "", sock))
         return cls(sockets)
 
-    def take(self, key: Key) -> socket.socket | None:
-        """Return the socket that is this listener, if there is one; with port 0 its name says so."""
+    def take(self, key: Key) -> list[socket.socket]:
+        """Return the socket that is this listener, if there is one; with port 0 its name says so.
+
+        For both families it may be two, or one that is for one of them.
+        """
         address = key[0]
+        whole = self._take(key, address)
+        if whole is not None or address.family != "dual":
+            return [] if whole is None else [whole]
+        return [sock for half in halves(address) if (sock := self._take(key, half)) is not None]
+
+    def _take(self, key: Key, address: Endpoint) -> socket.socket | None:
         for place, (its_name, sock) in enumerate(self._sockets):
             if listens_on(sock, address) and (address.port or its_name == name(key)):
                 del self._sockets[place]
                 return sock
         return None
 
-    def close(self) -> None:
-        """Close what nobody wants, here and in the store."""
-        for _name, sock in self._sockets:
-            sock.close()
-        remove(its_name for its_name, _sock in self._sockets)
-        self._sockets.clear()
+    def at_port(self, port: int) -> list[Endpoint]:
+        """Return where sockets listen that nobody has taken, if they are TCP sockets of a port."""
+        addresses = [address_of(sock) for _name, sock in self._sockets if sock.family in _TCP_FAMILIES]
+        return [address for address in addresses if address.port == port]
+
+    def close(self) -> list[str]:
+        """Close what nobody wants, here and in the store; return their names in the log."""
+        unwanted, self._sockets = self._sockets, []
+        remove(its_name for its_name, _sock in unwanted)
+        described = []
+        for its_name, sock in unwanted:
+            with sock:
+                described.append(str(address_of(sock)) if sock.family in _TCP_FAMILIES else its_name)
+        return described

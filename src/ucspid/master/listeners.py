@@ -1,22 +1,17 @@
 """The listening sockets: bound by the master, which holds them whatever process dies."""
 
-import contextlib
 import errno
 import itertools
-import os
 import socket
-import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ucspid.errors import ResourceError
-from ucspid.linux.fd_limit import why
 from ucspid.net.address import parse_address
 from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Service
 
-CONTROL_MODE = 0o600
-CONTROL_FOLDER_MODE = 0o755
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+_FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 _numbers = itertools.count(1)
 
@@ -58,59 +53,78 @@ def listens_on(sock: socket.socket, address: Endpoint) -> bool:
         return False
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         return False
+    its = address_of(sock)
+    return (
+        its.family == address.family
+        and address.port in (0, its.port)
+        and (its.family == "dual" or parse_address(its.host) == parse_address(address.host))
+    )
+
+
+def address_of(sock: socket.socket) -> Endpoint:
+    """Return where a TCP socket listens, as a file has it."""
     host, port, *_ = sock.getsockname()
-    return address.port in (0, port) and address.family in _families(sock, host) and _same(host, address)
+    dual = host == "::" and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    return Endpoint("" if dual else host, port)
 
 
-def _families(sock: socket.socket, host: str) -> tuple[str, ...]:
-    """Return the families of addresses, as a file has them, that a socket bound to host may be for."""
-    if sock.family == socket.AF_INET:
-        return ("inet", "dual")
-    if host != "::":
-        return ("inet6",)
-    return ("inet6",) if sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) else ("dual",)
+def halves(address: Endpoint) -> tuple[Endpoint, Endpoint]:
+    """Return the two addresses that together are one for both families."""
+    return (
+        Endpoint("0.0.0.0", address.port),  # noqa: S104 - what a bare port asks for
+        Endpoint("::", address.port),
+    )
 
 
-def _same(host: str, address: Endpoint) -> bool:
-    if address.family == "dual":
-        return host in ("::", "0.0.0.0")  # noqa: S104 - as in _bind()
-    return parse_address(host) == parse_address(address.host)
+def open_listeners(
+    service: Service, address: Endpoint, passed: Sequence[socket.socket] = ()
+) -> list[Listening]:
+    """Bind and listen, or take sockets that were passed and listen there already.
 
-
-def open_listener(service: Service, address: Endpoint, passed: socket.socket | None = None) -> Listening:
-    """Bind and listen, or take a socket that was passed and listens there already.
-
-    Raises ResourceError, with the service and the address in it.
+    It is one listener; but for both families it is two, where a socket was passed that is for one of them.
+    Raises OSError; what was passed is closed then.
     """
+    listeners = [Listening(next(_numbers), sock) for sock in passed]
     try:
-        if passed is not None:
-            passed.setblocking(False)
-        listening = Listening(next(_numbers), passed or _bind(address))
-    except OSError as problem:
-        raise _cannot_listen(service, address, problem) from None
-    try:
-        listening.set_up(service)
-    except OSError as problem:
-        listening.sock.close()
-        raise _cannot_listen(service, address, problem) from None
-    return listening
+        for sock in passed:
+            sock.setblocking(False)
+        listeners += [Listening(next(_numbers), sock) for sock in _bind_rest(address, passed)]
+        for listening in listeners:
+            listening.set_up(service)
+    except OSError:
+        for listening in listeners:
+            listening.sock.close()
+        raise
+    return listeners
 
 
-def _cannot_listen(service: Service, address: Endpoint, problem: OSError) -> ResourceError:
-    return ResourceError(f"{service.name}: cannot listen on {address}: {why(problem)}")
+def _bind_rest(address: Endpoint, passed: Sequence[socket.socket]) -> list[socket.socket]:
+    """Bind what was not passed. Raises OSError."""
+    if not passed:
+        return [_bind(address)]
+    if address.family != "dual" or any(listens_on(sock, address) for sock in passed):
+        return []
+    port = address_of(passed[0]).port
+    bound = []
+    for half in halves(Endpoint("", port)):
+        if not any(listens_on(sock, half) for sock in passed):
+            try:
+                bound.append(_bind(half))
+            except OSError as problem:
+                if problem.errno not in _NO_IPV6:
+                    raise
+    return bound
 
 
 def _bind(address: Endpoint) -> socket.socket:
     if address.family != "dual":
-        return _bound(
-            socket.AF_INET if address.family == "inet" else socket.AF_INET6, address.host, address.port
-        )
+        return _bound(_FAMILIES[address.family], address.host, address.port)
     try:
         return _bound(socket.AF_INET6, "::", address.port, v6only=False)
     except OSError as problem:
         if problem.errno not in _NO_IPV6:
             raise
-        return _bound(socket.AF_INET, "0.0.0.0", address.port)  # noqa: S104 - what a bare port asks for
+        return _bind(halves(address)[0])
 
 
 def _bound(family: int, host: str, port: int, *, v6only: bool = True) -> socket.socket:
@@ -124,47 +138,3 @@ def _bound(family: int, host: str, port: int, *, v6only: bool = True) -> socket.
         sock.close()
         raise
     return sock
-
-
-def open_control(path: str) -> socket.socket:
-    """Listen on the control socket; one left by a daemon that is gone is replaced.
-
-    Its folder is made if it is missing, but not what that would be in.
-    Raises ResourceError, also when a daemon answers there.
-    """
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(os.path.dirname(path), CONTROL_FOLDER_MODE)
-        _remove_stale(path)
-        return _bound_control(path)
-    except OSError as problem:
-        raise ResourceError(f"cannot listen on control socket {path}: {why(problem)}") from None
-
-
-def _bound_control(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    mask = os.umask(0o777 & ~CONTROL_MODE)
-    try:
-        sock.bind(path)
-        sock.listen(16)
-    except BaseException:
-        sock.close()
-        raise
-    finally:
-        os.umask(mask)
-    return sock
-
-
-def _remove_stale(path: str) -> None:
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise ResourceError(f"control: {path} exists, but is not a socket")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        else:
-            raise ResourceError(f"control: a daemon answers at {path} already")

@@ -7,9 +7,12 @@ program has ended, and so does the pipe itself.
 
 import itertools
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass
 
+from ucspid.errors import ResourceError
 from ucspid.ipc.channel import close_all
+from ucspid.linux.fd_limit import why
 from ucspid.plan import Service
 
 MODE = 0o622
@@ -20,6 +23,9 @@ Nobody else can reach it: it has no name but that, in the folder of a process, w
 
 PipeKey = tuple[str, int | None]
 """A service's name, and the user that its programs run as."""
+
+PipeState = tuple[int, str, int | None, int, int | None]
+"""The fields of a LogPipe."""
 
 _numbers = itertools.count(1)
 
@@ -60,6 +66,72 @@ class LogPipe:
     def close(self) -> None:
         """Close what is open."""
         close_all(self.descriptors())
+
+
+class LogPipes:
+    """The pipes that there are."""
+
+    def __init__(self) -> None:
+        """Hold none."""
+        self._open: dict[PipeKey, LogPipe] = {}
+        self.ended: list[LogPipe] = []
+        """Pipes into which only programs write that run already."""
+
+    def __iter__(self) -> Iterator[LogPipe]:
+        """Yield the pipes of services, and those that end with the programs that run."""
+        yield from (*self._open.values(), *self.ended)
+
+    def of(self, service: Service, acquired: Mapping[PipeKey, LogPipe]) -> LogPipe:
+        """Return the pipe of a service, which is one that was acquired, perhaps."""
+        key = pipe_key(service)
+        return acquired[key] if key in acquired else self._open[key]
+
+    def acquire(self, services: Iterable[Service], acquired: dict[PipeKey, LogPipe]) -> None:
+        """Make the pipes that services need and that there are not yet. Raises ResourceError."""
+        for service in services:
+            if service.stderr == "log" and pipe_key(service) not in self._open:
+                try:
+                    acquired[pipe_key(service)] = LogPipe.open(service)
+                except OSError as problem:
+                    raise ResourceError(f"{service.name}: no pipe for its log: {why(problem)}") from None
+
+    def add(self, acquired: Mapping[PipeKey, LogPipe]) -> None:
+        """Hold what was acquired, too."""
+        self._open.update(acquired)
+
+    def keep(self, services: Iterable[Service]) -> list[LogPipe]:
+        """Close the writing ends of pipes that none of the services has; return these pipes.
+
+        Each is to be closed as soon as nobody writes into it any more.
+        """
+        wanted = {pipe_key(service) for service in services if service.stderr == "log"}
+        ended = [self._open.pop(old) for old in self._open.keys() - wanted]
+        for pipe in ended:
+            pipe.end()
+        self.ended += ended
+        return ended
+
+    def close(self, pipe: LogPipe) -> None:
+        """Close a pipe into which nobody writes any more."""
+        self.ended.remove(pipe)
+        pipe.close()
+
+    def to_state(self) -> list[PipeState]:
+        """Return what from_state() takes: for the next image of the master."""
+        return [astuple(pipe) for pipe in self]
+
+    @classmethod
+    def from_state(cls, state: Iterable[PipeState]) -> "LogPipes":
+        """Return what an earlier image of the master held."""
+        pipes = cls()
+        for item in state:
+            pipe = LogPipe(*item)
+            skip_numbers(pipe.number)
+            if pipe.writing is None:
+                pipes.ended.append(pipe)
+            else:
+                pipes._open[pipe.service, pipe.user] = pipe
+        return pipes
 
 
 def pipe_key(service: Service) -> PipeKey:

@@ -31,10 +31,10 @@ class LoopOrders:
         plan = held.plan
         assert plan is not None
         self.begun = True
-        control = () if held.control is None else (held.control.fileno(),)
+        control = held.control.at(plan.control)
         self.process.send(
             "first",
-            (held.counters, *control),
+            (held.counters,) if control is None else (held.counters, control.fileno()),
             log={"format": plan.log.format, "level": plan.log.level},
             uid=plan.uid,
             gid=plan.gid,
@@ -59,7 +59,7 @@ class LoopOrders:
         for profile, launcher in held.all_launchers():
             if launcher.introduced:
                 self.send_launcher(profile, launcher)
-        for pipe in held.log_pipes():
+        for pipe in held.pipes:
             if self._introduce("stderr", pipe.number):
                 self.process.send("stderr", (pipe.reading,), service=pipe.service)
         for service in plan.services:
@@ -78,7 +78,7 @@ class LoopOrders:
             )
 
     def _send_listeners(self, held: Holdings, service: Service) -> None:
-        new = [item for item in held.listeners_of(service) if self._introduce("listener", item.number)]
+        new = [item for item in held.listeners.of(service) if self._introduce("listener", item.number)]
         for item in new:
             with contextlib.suppress(OSError):
                 item.set_up(service)  # a process that was taken over may have shut it down
@@ -97,7 +97,7 @@ class LoopOrders:
         changed = []
         for service in plan.services:
             number, profile = held.number(service.name), held.profiles[service.profile].number
-            listeners = [item.number for item in held.listeners_of(service)]
+            listeners = [item.number for item in held.listeners.of(service)]
             now = self._services[number] = service, profile, listeners
             if before.get(number) != now:
                 settings = _settings(service)
@@ -117,8 +117,8 @@ class LoopOrders:
         """Forget what it has been sent and is not there any more."""
         self.introduced &= {
             *(("launcher", launcher.number) for _profile, launcher in held.all_launchers()),
-            *(("stderr", pipe.number) for pipe in held.log_pipes()),
-            *(("listener", listening.number) for listening in held.listeners.values()),
+            *(("stderr", pipe.number) for pipe in held.pipes),
+            *(("listener", listening.number) for listening in held.listeners),
         }
 
     def _introduce(self, kind: str, which: int) -> bool:

@@ -21,6 +21,7 @@ from ucspid.master.holdings import Holdings
 from ucspid.master.internal_errors import InternalErrors
 from ucspid.master.launcher_starter import LauncherStarter
 from ucspid.master.launchers import ProfileLaunchers
+from ucspid.master.listener_table import ListenerTable
 from ucspid.master.loop_notes import LoopNotes
 from ucspid.master.loop_supervisor import LoopSupervisor
 from ucspid.master.notify import Readiness
@@ -57,7 +58,7 @@ class Master:
         poller, log = Poller(errors.caught), EventLog()
         starter = LauncherStarter(nofile, poller, log, self, before)
         if before is None:
-            held = Holdings(passed=Passed.from_environment())
+            held = Holdings(listeners=ListenerTable(Passed.from_environment()))
         else:
             held = Holdings.from_state(before.holdings, starter.take_over)
         loop = LoopSupervisor(config, held, poller, log, self)
@@ -182,7 +183,7 @@ class Master:
         if parts.held.plan is None:
             self._kill_everything(0)
             return
-        parts.held.close_listeners()
+        parts.held.listeners.close()
         parts.loop.drain(at_once=again)
         if not again:
             parts.readiness.stopping()

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from ucspid.errors import ResourceError, UcspidError
 from ucspid.master import reader
+from ucspid.master.acquired import Acquired, StartProfile
 from ucspid.master.children import Children
 from ucspid.master.held_launcher import HeldLauncher
-from ucspid.master.holdings import Acquired, Holdings, StartProfile
+from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.poller import Poller, Timer
 from ucspid.plan import Plan
@@ -95,7 +96,7 @@ class Preparation:
     def _release(self) -> None:
         self._end()
         if self._plan is not None:
-            self._acquired.release(self._plan)
+            self._acquired.release()
 
     def _end(self) -> None:
         self._over = True

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import sys
 from collections.abc import Mapping
 
@@ -18,6 +19,9 @@ _RULES_READER = ["-m", "ucspid.config.rule_variables"]
 _TRIAL = ["-m", "ucspid.master.trial"]
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 _OUT_OF_THE_WAY = 10
+
+HARMLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that people send to daemons by their name, pkill(1), and mean the master: no role dies of them."""
 
 
 def start_loop(channel: int) -> int:
@@ -82,7 +86,7 @@ def _start(
     *,
     session: bool = False,
 ) -> int:
-    """Start Python with the descriptors given at the numbers given, and an empty signal mask.
+    """Start Python with the descriptors given at the numbers given, and the signals blocked that end no role.
 
     With session it leads a session and a process group of its own from the start. The descriptors
     are copied out of the way first, since the numbers wanted may be in use.
@@ -96,7 +100,7 @@ def _start(
             [*PYTHON, *arguments],
             environment,
             file_actions=[(os.POSIX_SPAWN_DUP2, copy, wanted) for wanted, copy in copies.items()],
-            setsigmask=(),
+            setsigmask=HARMLESS,
             setsid=session,
         )
     finally:

@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from ucspid.master.holdings import Acquired, Holdings
+from ucspid.master.acquired import Acquired
+from ucspid.master.holdings import Holdings
 from ucspid.master.log_pipes import LogPipe
 from ucspid.master.poller import Poller, Timer
 from ucspid.plan import Plan
@@ -22,16 +23,15 @@ class Settling:
         self._held = held
         self._poller = poller
         self._timer: Timer | None = None
-        self._watch(held.ended)
+        self._watch(held.pipes.ended)
         if held.plan is not None:
             self._begin()
 
-    def go_over(self, plan: Plan, acquired: Acquired) -> Plan | None:
-        """Put a plan in force; return the one before."""
-        before = self._held.plan
-        self._held.go_over(plan, acquired)
+    def go_over(self, plan: Plan, acquired: Acquired) -> list[str]:
+        """Put a plan in force, as Holdings.go_over() does."""
+        unwanted = self._held.go_over(plan, acquired)
         self._begin()
-        return before
+        return unwanted
 
     def _begin(self) -> None:
         self._cancel()
@@ -49,7 +49,7 @@ class Settling:
 
     def _hung_up(self, pipe: LogPipe) -> None:
         self._poller.forget(pipe.reading)
-        self._held.close_pipe(pipe)
+        self._held.pipes.close(pipe)
 
     def _cancel(self) -> None:
         if self._timer is not None:

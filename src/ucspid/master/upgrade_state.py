@@ -101,7 +101,7 @@ class HoldingsState:
     """
 
     plan: dict[str, Any]
-    control: int | None
+    control: list[tuple[str, int]]
     listeners: list[tuple[dict[str, Any], str, int, int, int]]
     stderr: list[tuple[int, str, int | None, int, int | None]]
     numbers: dict[str, int]
@@ -130,7 +130,8 @@ class State:
     def descriptors(self) -> list[int]:
         """Return all descriptors that are carried."""
         held = self.holdings
-        found = [*held.others.values()] if held.control is None else [held.control, *held.others.values()]
+        found = [*held.others.values()]
+        found += [descriptor for _path, descriptor in held.control]
         found += [descriptor for *_, descriptor in held.listeners]
         for *_, reading, writing in held.stderr:
             found += (reading,) if writing is None else (reading, writing)

@@ -1,0 +1,44 @@
+"""What a new plan needs that is not held yet."""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ucspid.master.control_sockets import close_control
+from ucspid.master.launchers import ProfileLaunchers
+from ucspid.master.listener_table import Completed
+from ucspid.master.listeners import Key, Listening
+from ucspid.master.log_pipes import LogPipe, PipeKey
+from ucspid.master.programs import Program
+from ucspid.profile import Profile
+
+StartProfile = Callable[[Profile, list[Program], str], ProfileLaunchers]
+"""Starts a profile's first launcher, given the programs and the names of its services for ps(1)."""
+
+
+@dataclass(slots=True)
+class Acquired:
+    """All of it: released again if the plan cannot be."""
+
+    listeners: dict[Key, list[Listening]] = field(default_factory=dict)
+    completed: list[Completed] = field(default_factory=list)
+    control: dict[str, socket.socket] = field(default_factory=dict)
+    profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)
+    stderr: dict[PipeKey, LogPipe] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every new profile has a launcher at work."""
+        return all(profile.ready for profile in self.profiles.values())
+
+    def release(self) -> None:
+        """Give everything back."""
+        for listeners in self.listeners.values():
+            for listening in listeners:
+                listening.sock.close()
+        for path, sock in self.control.items():
+            close_control(path, sock)
+        for profile in self.profiles.values():
+            profile.dismiss()
+        for pipe in self.stderr.values():
+            pipe.close()

@@ -1,0 +1,101 @@
+"""The control socket: bound by the master, which holds it whatever process dies.
+
+That of an earlier plan stays until the loop serves another: whoever has asked for a reload over it is
+answered over it.
+"""
+
+import contextlib
+import os
+import socket
+import stat
+
+from ucspid.errors import ResourceError
+from ucspid.linux.fd_limit import why
+
+MODE = 0o600
+FOLDER_MODE = 0o755
+
+
+def open_control(path: str) -> socket.socket:
+    """Listen on the control socket; one left by a daemon that is gone is replaced.
+
+    Its folder is made if it is missing, but not what that would be in.
+    Raises ResourceError, also when a daemon answers there.
+    """
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.dirname(path), FOLDER_MODE)
+        _remove_stale(path)
+        return _bound(path)
+    except OSError as problem:
+        raise ResourceError(f"cannot listen on control socket {path}: {why(problem)}") from None
+
+
+def _bound(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    mask = os.umask(0o777 & ~MODE)
+    try:
+        sock.bind(path)
+        sock.listen(16)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(mask)
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ResourceError(f"control: {path} exists, but is not a socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        else:
+            raise ResourceError(f"control: a daemon answers at {path} already")
+
+
+def close_control(path: str, sock: socket.socket) -> None:
+    """Close a control socket, and remove its path."""
+    sock.close()
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+class ControlSockets:
+    """Control sockets by their paths: of the plan in force, and of the one before until that is served."""
+
+    def __init__(self, sockets: dict[str, socket.socket] | None = None) -> None:
+        """Hold none, or these."""
+        self._sockets = {} if sockets is None else sockets
+
+    def at(self, path: str | None) -> socket.socket | None:
+        """Return the socket at a path."""
+        return None if path is None else self._sockets.get(path)
+
+    def acquire(self, path: str | None) -> dict[str, socket.socket]:
+        """Return what a plan needs that is not held yet, by its path. Raises ResourceError."""
+        return {} if path is None or path in self._sockets else {path: open_control(path)}
+
+    def add(self, acquired: dict[str, socket.socket]) -> None:
+        """Hold what was acquired, too."""
+        self._sockets.update(acquired)
+
+    def keep(self, path: str | None) -> None:
+        """Close all but the one at a path."""
+        for old in self._sockets.keys() - {path}:
+            close_control(old, self._sockets.pop(old))
+
+    def to_state(self) -> list[tuple[str, int]]:
+        """Return paths and descriptors: for the next image of the master."""
+        return [(path, sock.fileno()) for path, sock in self._sockets.items()]
+
+    @classmethod
+    def from_state(cls, state: list[tuple[str, int]]) -> "ControlSockets":
+        """Return what an earlier image of the master held."""
+        return cls({path: socket.socket(fileno=descriptor) for path, descriptor in state})

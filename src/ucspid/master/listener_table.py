@@ -1,0 +1,117 @@
+"""The listeners that the master holds, and those that a new plan needs beyond them."""
+
+import contextlib
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ucspid.errors import ResourceError
+from ucspid.linux.fd_limit import why
+from ucspid.master.fdstore import Passed, name, remove, store
+from ucspid.master.listeners import Key, Listening, address_of, keys, open_listeners, skip_numbers
+from ucspid.net.endpoint import Endpoint
+from ucspid.plan import Service
+
+ListenerState = tuple[dict[str, Any], str, int, int, int]
+"""Address, service and place of a key; number and descriptor of a listener."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A listener for both families, of which a socket for one was passed, and the other one bound."""
+
+    service: str
+    address: Endpoint
+    passed: Endpoint
+    bound: Endpoint
+
+
+class ListenerTable:
+    """Listeners by what makes them the same across reloads. One for both families may be two sockets."""
+
+    def __init__(self, passed: Passed | None = None) -> None:
+        """Hold none; passed has what the service manager has passed."""
+        self._passed = passed or Passed()
+        self._listeners: dict[Key, list[Listening]] = {}
+
+    def __iter__(self) -> Iterator[Listening]:
+        """Yield every listener."""
+        for its_listeners in self._listeners.values():
+            yield from its_listeners
+
+    def of(self, service: Service) -> list[Listening]:
+        """Return a service's listeners; none when the daemon stops."""
+        return [item for key in keys(service) for item in self._listeners.get(key, ())]
+
+    def acquire(self, services: Iterable[Service], acquired: dict[Key, list[Listening]]) -> list[Completed]:
+        """Open what services listen on and is not held yet, adding it to what is acquired.
+
+        Return those that were passed in part only. Raises ResourceError.
+        """
+        completed = []
+        for service in services:
+            for key in keys(service):
+                if key not in self._listeners:
+                    passed = self._passed.take(key)
+                    acquired[key] = self._open(service, key[0], passed)
+                    if passed and len(acquired[key]) > len(passed):
+                        its, other = (address_of(item.sock) for item in acquired[key])
+                        completed.append(Completed(service.name, key[0], its, other))
+        return completed
+
+    def _open(self, service: Service, address: Endpoint, passed: list[socket.socket]) -> list[Listening]:
+        try:
+            return open_listeners(service, address, passed)
+        except OSError as problem:
+            text = f"{service.name}: cannot listen on {address}: {why(problem)}"
+            if others := self._passed.at_port(address.port):
+                text += f". The service manager has passed a socket for {others[0]}, which no service has"
+            raise ResourceError(text) from None
+
+    def add(self, acquired: dict[Key, list[Listening]]) -> list[str]:
+        """Hold what was acquired, too; close what was passed and nobody wants, and return what that was."""
+        self._listeners.update(acquired)
+        store(acquired.items())
+        return self._passed.close()
+
+    def set_up(self, services: Iterable[Service]) -> None:
+        """Give the listeners of services the options that these have; one that refuses them listens on."""
+        for service in services:
+            for listening in self.of(service):
+                with contextlib.suppress(OSError):
+                    listening.set_up(service)
+
+    def keep(self, services: Iterable[Service]) -> None:
+        """Close the listeners that none of the services has."""
+        self._close(self._listeners.keys() - {key for service in services for key in keys(service)})
+
+    def close(self) -> None:
+        """Close them all: the daemon stops."""
+        self._close(self._listeners.keys())
+
+    def _close(self, old: Iterable[Key]) -> None:
+        gone = [*old]
+        for key in gone:
+            for listening in self._listeners.pop(key):
+                listening.sock.close()
+        remove(map(name, gone))
+
+    def to_state(self) -> list[ListenerState]:
+        """Return what from_state() takes: for the next image of the master."""
+        return [
+            (asdict(address), service, place, listening.number, listening.sock.fileno())
+            for (address, service, place), its_listeners in self._listeners.items()
+            for listening in its_listeners
+        ]
+
+    @classmethod
+    def from_state(cls, state: list[ListenerState]) -> "ListenerTable":
+        """Return what an earlier image of the master held."""
+        table = cls()
+        for address, service, place, number, descriptor in state:
+            key = Endpoint(**address), service, place
+            listening = Listening(number, socket.socket(fileno=descriptor))
+            table._listeners.setdefault(key, []).append(listening)
+            skip_numbers(number)
+        return table
