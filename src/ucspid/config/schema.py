@@ -51,12 +51,10 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True):
 
     format: Annotated[
         Literal["auto", "console", "json"],
-        Meta(
-            description="Lines for people, JSON lines, or what suits: console on a terminal, json otherwise."
-        ),
+        Meta(description="Lines for people, JSON lines, or auto: console on a terminal, json otherwise."),
     ] = "auto"
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="The least important events to log.")
+        Literal["debug", "info", "warning", "error"], Meta(description="The lowest level of events to log.")
     ] = "info"
 
 
@@ -74,8 +72,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 class Rlimits(Struct, frozen=True, forbid_unknown_fields=True):
     """Resource limits, setrlimit(2), by its names in lower case without RLIMIT_.
 
-    Each is set soft and hard, but for cpu. The launcher that starts the programs lives under them too, but
-    for cpu.
+    Each sets the soft and the hard limit, except cpu. They also limit the launcher that starts the programs,
+    except cpu.
     """
 
     as_: Annotated[MemorySize | None, Meta(description="Address space.")] = key(default=None, name="as")
@@ -102,7 +100,7 @@ class Rlimits(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One access rule: whom it is for, allow or deny, and what else holds for these clients.
+    """One access rule: its clients, allow or deny, and what else applies to these clients.
 
     The first rule that matches a client decides. Examples are in docs/rules.md.
     """
@@ -114,7 +112,7 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(
             min_length=1,
             extra={"single": True},
-            description="Whom the rule is for: any of these. Without it everyone.",
+            description="The clients of the rule: any of these. Without it all clients.",
         ),
     ] = key(default_factory=lambda: [ClientPattern.parse("*")], name="from")
     allow: Annotated[Said, Meta(description="Accept these clients.")] = key(
@@ -124,13 +122,13 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         default_factory=_made(Said(said=False))
     )
     env: Annotated[
-        dict[EnvName, Text], Meta(description="Variables for the program; they win over all others.")
+        dict[EnvName, Text], Meta(description="Variables for the program; they override all others.")
     ] = key(default_factory=dict)
     max_per_ip: Annotated[
-        Count | None, Meta(description="Connections at once of one client, in place of the service's.")
+        Count | None, Meta(description="Connections at once of one client, instead of the service's.")
     ] = None
     rate_per_ip: Annotated[
-        Frequency | None, Meta(description="New connections of one client, in place of the service's.")
+        Frequency | None, Meta(description="New connections of one client, instead of the service's.")
     ] = None
     burst: Annotated[
         Annotated[int, Meta(ge=1, le=MAX_RATE)] | None,
@@ -146,7 +144,7 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Lookup(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which names are looked up for each connection that the rules may allow."""
+    """The names to look up for each connection that the rules may allow."""
 
     remote_host: Annotated[bool, Meta(description="The client's name in the DNS: TCPREMOTEHOST.")] = False
     paranoid: Annotated[
@@ -157,18 +155,18 @@ class Lookup(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="TCPLOCALHOST: this name, or with yes what the DNS says of the local address."),
     ] = key(default_factory=_made(LocalHost(None, look_up=False)))
     ident: Annotated[
-        bool, Meta(description="Whom the client's ident server names (RFC 1413): TCPREMOTEINFO.")
+        bool, Meta(description="The user that the client's ident server returns (RFC 1413): TCPREMOTEINFO.")
     ] = False
     timeout: Annotated[
-        LookupTime, Meta(description="Time for all of them together; what is not known then is not set.")
+        LookupTime, Meta(description="Time for all lookups together; what is not found by then is not set.")
     ] = key(default_factory=_made(LookupTime(5)))
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What holds for every service that does not give the key itself.
+    """Used by every service that does not set the key itself.
 
-    A service's key replaces the one here as a whole: env and rlimits are not mixed. Where null
-    is allowed, a service takes a default back with it.
+    A service's key replaces the one here as a whole: env and rlimits are not merged. Where null
+    is allowed, it removes the default for a service.
     """
 
     user: Annotated[
@@ -204,7 +202,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = False
     env: Annotated[
-        dict[EnvName, Text], Meta(description="Environment of the program; wins over inherit_env.")
+        dict[EnvName, Text], Meta(description="Environment of the program; overrides inherit_env.")
     ] = key(default_factory=dict)
     inherit_env: Annotated[
         list[EnvName], Meta(description="Names taken from the daemon's own environment, where it has them.")
@@ -253,7 +251,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Frequency | None, Meta(description="New connections of the whole service; over it, on_full.")
     ] = None
     exempt: Annotated[
-        list[ClientNetwork], Meta(description="Clients that max_per_ip and rate_per_ip do not hold for.")
+        list[ClientNetwork], Meta(description="Clients to which max_per_ip and rate_per_ip do not apply.")
     ] = key(default_factory=list)
     refuse_message: Annotated[
         Message, Meta(description="What a refused client is sent; in double quotes \\r\\n ends a line.")
@@ -266,7 +264,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = None
     default_action: Annotated[
-        Literal["allow", "deny"], Meta(description="What holds for clients that no rule matches.")
+        Literal["allow", "deny"], Meta(description="The verdict for clients that no rule matches.")
     ] = "allow"
     lookup: Annotated[Lookup, Meta(description="Names to look up.")] = key(default_factory=Lookup)
     env_dialect: Annotated[
@@ -316,7 +314,7 @@ class Service(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Text | None,
         Meta(
             description="What the program sees as its own name, in place of the first word of program: for "
-            "tcpd and others that go by it."
+            "tcpd and others that use it."
         ),
     ] = None
 
@@ -334,8 +332,8 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     control: Annotated[
         Path | None,
         Meta(
-            description="Path of the control socket, relative to the file's directory. Its folder is made if "
-            "that is missing."
+            description="Path of the control socket, relative to the file's directory. Its directory is "
+            "created if it is missing."
         ),
     ] = None
     nameservers: Annotated[
@@ -344,7 +342,7 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = key(default_factory=list)
     log: Annotated[Log, Meta(description="The log.")] = key(default_factory=Log)
     limits: Annotated[Limits, Meta(description="Limits of the whole daemon.")] = key(default_factory=Limits)
-    defaults: Annotated[Settings, Meta(description="What services have that do not say otherwise.")] = key(
+    defaults: Annotated[Settings, Meta(description="Defaults for all services.")] = key(
         default_factory=Settings
     )
     services: Annotated[dict[ServiceName, Service], Meta(min_length=1, description="The services, by name.")]
