@@ -38,7 +38,7 @@ BATCH = 16
 """Connections accepted at one wake-up before others get their turn."""
 
 _CLIENT_LEFT = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ETIMEDOUT})
-"""What accept(2) says of a connection that ended, or was forbidden, before it was accepted."""
+"""Errors of accept(2) for a connection that ended, or was forbidden, before it was accepted."""
 
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
@@ -174,7 +174,7 @@ class Acceptor:
         return self.held or Hold.LAUNCHERS if queued or accepting else None
 
     def _readable(self, listener: Listener) -> None:
-        """Accept on a listener at which somebody waits."""
+        """Accept on a listener at which a client waits."""
         if self.queue:
             self._work(lambda: self._accept(listener))
             return

@@ -57,7 +57,7 @@ class Listener:
 
 
 class Reserve:
-    """A descriptor in hand, so that a client can be sent away when there are no others left."""
+    """A reserved descriptor, so that a client can be closed when no other descriptor is free."""
 
     def __init__(self) -> None:
         """Take one."""
@@ -65,7 +65,7 @@ class Reserve:
         self._take()
 
     def send_one_away(self, listener: socket.socket) -> str | None:
-        """Accept one client and close it; return who it was, or None if there was none.
+        """Accept one client and close it; return its address, or None if there was none.
 
         Another process may be quicker to take what is let go here, where the whole system has no
         descriptors left; then there is none in hand until one can be had again.

@@ -26,7 +26,7 @@ class Listening:
             yield self.listeners[-1]
 
     def open(self) -> None:
-        """Have the event loop say when a client waits."""
+        """Watch for clients in the event loop."""
         loop = asyncio.get_running_loop()
         for listener in self.listeners:
             if not listener.armed:
@@ -34,7 +34,7 @@ class Listening:
                 loop.add_reader(listener.sock, self._readable, listener)
 
     def close(self) -> None:
-        """Leave clients in the kernel's backlog: nobody wakes up for them."""
+        """Stop watching: clients stay in the kernel's backlog and wake nothing up."""
         loop = asyncio.get_running_loop()
         for listener in self.listeners:
             if listener.armed:

@@ -47,7 +47,7 @@ class Pipeline:
     """The way into one service."""
 
     def __init__(self, service: Admitting) -> None:
-        """Begin without stages; change() says which there are."""
+        """Start without stages; change() sets them."""
         self._service = service
         self._stages: tuple[Stage, ...] = ()
         self._timeout = 0.0
@@ -71,7 +71,7 @@ class Pipeline:
         self._go_on(connection, self._stages)
 
     async def drain(self, grace: float) -> None:
-        """Give those who wait so many seconds to be admitted, and refuse the rest."""
+        """Give waiting connections so many seconds to be admitted, and refuse the rest."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         self.close()
@@ -79,7 +79,7 @@ class Pipeline:
             await asyncio.wait(self._tasks)
 
     def close(self) -> None:
-        """Refuse who still waits."""
+        """Refuse all waiting connections."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
@@ -133,7 +133,7 @@ class Pipeline:
     def _finished(
         self, connection: Connection, result: Coroutine[None, None, Outcome], task: asyncio.Task[None]
     ) -> None:
-        """Forget a task; one that was cancelled, perhaps before it began, has left its client to us."""
+        """Forget a task; if it was cancelled, perhaps before it started, refuse its client."""
         self._tasks.pop(task, None)
         if task.cancelled():
             result.close()
@@ -141,7 +141,7 @@ class Pipeline:
         self._service.settled()
 
     def _fail(self, connection: Connection, bug: Exception) -> None:
-        """Let no bug leave a client hanging."""
+        """Refuse the client if a stage has a bug."""
         context = {"message": "a connection on its way in", "exception": bug}
         asyncio.get_running_loop().call_exception_handler(context)
         self._service.refuse(connection, Refused(BUG))

@@ -27,10 +27,10 @@ from ucspid.rules.restricted import Restricted
 from ucspid.rules.rule import Rules
 
 INTERVAL = 1.0
-"""Seconds between looks at a file of which not all changes are reported, or that could not be read."""
+"""Seconds between checks of a file whose changes are not all reported, or that could not be read."""
 
 WRITING = 1.0
-"""Seconds for which a file that is written in place is left alone, unless it is closed before."""
+"""Seconds for which a file that is written in place is not read, unless it is closed earlier."""
 
 NAMES_TIMEOUT = 5.0
 """Seconds for which clients wait for new variables to be allowed."""
@@ -42,10 +42,10 @@ MAX_SHOWN = 10
 """Names of variables that a problem shows."""
 
 HUNG_AFTER = 2.0
-"""Seconds after which nobody waits for a look any more: the disk hangs."""
+"""Seconds after which clients no longer wait for a check: the disk hangs."""
 
 MAX_WAIT = 2 * (HUNG_AFTER + NAMES_TIMEOUT) + 10.0
-"""Seconds for which a client waits for a rules file at most: two looks, and some time to parse it."""
+"""Maximum seconds for which a client waits for a rules file: two checks, and some time to parse it."""
 
 MAX_LOOKS = 32
 """Files that are looked at, at the same time: so many may hang before others are not looked at either."""
@@ -79,7 +79,7 @@ class FollowedRules:
         self._watched = False
         """Whether each change of the file is reported."""
         self._due = -math.inf
-        """When to look, if no change is reported before."""
+        """When to check, if no change is reported earlier."""
         self._seen: Seen | None = None
         self._broken: str | None = None
         """What is wrong with the version that was seen last."""
@@ -89,7 +89,7 @@ class FollowedRules:
         """While variables are asked for: gets why they are not allowed, or nothing."""
         self._looking: asyncio.Task[None] | None = None
         self._answered: asyncio.Future[None] | None = None
-        """Done when the look under way is over, or hangs."""
+        """Done when the current check ends, or hangs."""
         self._closing: asyncio.TimerHandle | None = None
         """Runs while the file may be written to."""
         self._forgotten = False
@@ -122,7 +122,7 @@ class FollowedRules:
         await self.read()
 
     def look(self) -> None:
-        """Begin to look at the file, unless that is under way."""
+        """Start a check of the file, unless one is under way."""
         if self._answered is None:
             loop = asyncio.get_running_loop()
             self._answered = loop.create_future()
@@ -240,7 +240,7 @@ class FollowedRules:
         return why
 
     def _put_in_force(self, table: RuleTable, why: str = "") -> None:
-        """Put a version in force: of rules whose variables are not allowed, only that they let nobody in."""
+        """Put a version in force; rules whose variables are not allowed refuse every client."""
         missing = self._missing(table)
         if missing:
             self.rules = Restricted(table, self._allowed)
@@ -252,7 +252,7 @@ class FollowedRules:
             events.rules_loaded(self._readers.log, self.file.path, len(table), watched=self._watched)
 
     def _failed(self, reason: str, again: float = math.inf) -> None:
-        """Leave the rules as they are; say why, once. Look again after so many seconds at the latest."""
+        """Keep the rules; log the reason, once. Check again after so many seconds at the latest."""
         self._due = min(self._due, time.monotonic() + again)
         if reason != self.problem:
             self.problem = reason

@@ -1,4 +1,4 @@
-"""All rules files that services name: each is followed once, whoever shares it."""
+"""All rules files that services name: each is followed once, even if services share it."""
 
 from collections.abc import Callable, Iterable
 from functools import partial

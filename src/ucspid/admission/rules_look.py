@@ -1,4 +1,4 @@
-"""One look at a rules file: what is there, and whether it is what was there before. Runs in a thread."""
+"""One check of a rules file: its content, and whether it has changed. Runs in a thread."""
 
 import os
 import time
@@ -27,7 +27,7 @@ class Seen:
 
 
 class Sight(NamedTuple):
-    """What a look has found: content is None if it is what was seen before; problem, if it cannot be read."""
+    """The result of a check: content is None if it has not changed; problem, if it cannot be read."""
 
     trail: Trail
     seen: Seen | None = None

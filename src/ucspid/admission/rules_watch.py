@@ -30,7 +30,7 @@ MAX_EVENTS = 20_000
 they mattered to everybody."""
 
 MAX_MISSED = 1000
-"""Events that are remembered during a look: of more it is taken that they mattered."""
+"""Events that are remembered during a check: if there are more, the file counts as changed."""
 
 _MOVES = inotify.MOVE_SELF | inotify.DELETE_SELF | inotify.ATTRIB | inotify.ONLY_DIRECTORY
 """Of a directory on the way."""
@@ -55,7 +55,7 @@ class Trail:
 
 
 class Watched(Protocol):
-    """What is told of changes."""
+    """What is notified of changes."""
 
     def changed(self, *, finished: bool) -> None:
         """Another file may be there; not finished: whoever writes it may not have closed it yet."""
@@ -91,7 +91,7 @@ class Watcher:
         self._paused: asyncio.TimerHandle | None = None
         self._trails: dict[Watched, Trail] = {}
         self._watches: dict[int, dict[bytes, set[Watched]]] = {}
-        """By the number of a watch and by name: who is concerned."""
+        """By the number of a watch and by name: the followers."""
         self._looks: set[Look] = set()
 
     @property
@@ -157,7 +157,7 @@ class Watcher:
                 self._release(watch, name)
 
     def _release(self, watch: int, name: bytes) -> None:
-        """Stop watching what nobody needs any more; a look that has just got it hears of it (IGNORED)."""
+        """Remove unused watches; a check that has just added one is notified (IGNORED)."""
         del self._watches[watch][name]
         if not self._watches[watch]:
             del self._watches[watch]
@@ -179,7 +179,7 @@ class Watcher:
             asyncio.get_running_loop().add_reader(self._queue.fileno(), self._wake)
 
     def _pass_on(self, events: Iterable[InotifyEvent]) -> None:
-        """Say once to each who is concerned that something has changed."""
+        """Notify each follower once that something has changed."""
         finished: dict[Watched, bool] = {}
         for event in events:
             for look in self._looks:

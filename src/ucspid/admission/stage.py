@@ -77,4 +77,4 @@ def refusal_of(rule: Rule) -> Refused:
 
 
 DEFAULT = "default"
-"""Where a rule is said to stand that applies because none matched."""
+"""The place that is reported for the default rule."""

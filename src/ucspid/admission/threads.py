@@ -64,7 +64,7 @@ class Threads:
 
 
 def _settle(future: asyncio.Future[Any], problem: BaseException | None, result: Any) -> None:
-    """Give a future what has come of its work, unless nobody waits any more."""
+    """Set a future to the result of its work, unless it was cancelled."""
     if future.done():
         return
     if problem is None:

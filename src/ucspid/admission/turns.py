@@ -13,12 +13,12 @@ class Waiting(Protocol):
 
 
 class Turns:
-    """Those who wait for one thing."""
+    """A queue for one resource."""
 
     def __init__(self, available: Callable[[], bool]) -> None:
-        """Serve those who wait, while what they wait for is available."""
+        """Serve the queue, while the resource is available."""
         self.waiting: collections.OrderedDict[Waiting, None] = collections.OrderedDict()
-        """Those who wait, in their order."""
+        """The waiters, in order."""
         self._available = available
 
     def wait(self, item: Waiting) -> None:
@@ -30,7 +30,7 @@ class Turns:
         self.waiting.pop(item, None)
 
     def go_on(self) -> None:
-        """Give those who have waited longest their turn."""
+        """Serve those that have waited longest."""
         for _ in range(len(self.waiting)):
             if not self.waiting or not self._available():
                 return

@@ -1,1 +1,1 @@
-"""Those who give orders: control clients and the master."""
+"""The loop's ends of the control socket and of the master's channel."""

@@ -18,10 +18,10 @@ from ucspid.sessions.service import Service
 from ucspid.spawn import STUCK_AFTER, LauncherClient
 
 MIN_LOOK = 0.25
-"""Seconds between two looks at which launchers are stuck, at least: a look goes through all of them."""
+"""Minimum seconds between two checks for stuck launchers: each check visits all of them."""
 
 MAX_LATE = 0.5
-"""Seconds that a look may be late before the loop counts as not having run: it was stopped, say."""
+"""Seconds that a check may be late before the loop counts as stopped: by SIGSTOP, for example."""
 
 
 class LauncherMaster(Protocol):
@@ -40,7 +40,7 @@ class Launchers:
     def __init__(
         self, log: FilteringBoundLogger, master: LauncherMaster, takeover: Takeover, heard: Callable[[], None]
     ) -> None:
-        """Begin with none; before knows sessions of earlier loops; heard() is called after reports."""
+        """Start with none; takeover knows the sessions of earlier loops; heard() is called after reports."""
         self.by_number: dict[int, LauncherClient] = {}
         self._log = log
         self._master = master
@@ -49,15 +49,15 @@ class Launchers:
         self._pools: dict[int, tuple[Pool, Turns]] = {}
         self._open = False
         self._look_at: float | None = None
-        """When the next look for launchers that are stuck is due; None while no start is in flight."""
+        """When the next check for stuck launchers is due; None while no start is in flight."""
 
     @property
     def synced(self) -> bool:
-        """Whether all have said what runs there."""
+        """Whether all have reported what they run."""
         return all(launcher.synced for launcher in self.by_number.values())
 
     def add(self, number: int, profile: int, sock: socket.socket, *, leaving: bool) -> None:
-        """Take in a launcher; its sessions of before are found first."""
+        """Add a launcher; the sessions that it already runs are taken over first."""
         pool, turns = self.pool(profile)
         launcher = LauncherClient(number, sock, self._takeover, partial(self._changed, turns))
         self.by_number[number] = launcher
@@ -67,7 +67,7 @@ class Launchers:
         asyncio.get_running_loop().add_reader(launcher.fileno(), self._receive, launcher)
 
     def lose(self, number: int) -> None:
-        """Forget a launcher that has left, or that is gone and not replaced."""
+        """Forget a launcher that has exited and is not replaced."""
         launcher = self.by_number.pop(number, None)
         if launcher is None:
             return
@@ -112,7 +112,7 @@ class Launchers:
             launcher.leave()
 
     def replace_silent(self) -> None:
-        """Have those replaced that have not said what runs there; what they ran goes on."""
+        """Request replacements for launchers that have not reported what they run; their programs go on."""
         for launcher in self.by_number.values():
             if not launcher.synced:
                 events.launcher_stuck(self._log, launcher.number, launcher.pid)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class MasterClient:
-    """Carries out what the master says; see server.Master for what it passes on."""
+    """Carries out the master's orders and sends it the loop's notes."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class MasterClient:
         self._follow_stderr()
 
     def _follow_stderr(self) -> None:
-        """Have the pipes know how many lines to log, and of whom, if all sessions of before are found."""
+        """Set how many lines each pipe logs; and, once all earlier sessions are known, whose they are."""
         known = self.server.opening.known.is_set()
         services = {service.name: service for service in self.server.services.by_number.values()}
         for pipe in self._stderr:

@@ -1,4 +1,4 @@
-"""How a new loop begins: it accepts once all launchers have said what runs there."""
+"""How a new loop starts: it accepts once all launchers have reported what they run."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from ucspid.recovery.takeover import Takeover
 from ucspid.spawn import STUCK_AFTER
 
 GIVE_UP_AFTER = 5 * STUCK_AFTER
-"""Seconds after which a new loop accepts although a launcher has not said what runs there.
+"""Seconds after which a new loop accepts although a launcher has not reported what it runs.
 
 That launcher could not even be killed: its program's disk hangs. Its sessions are not in the counts.
 """
@@ -40,7 +40,7 @@ class Opening:
         return self._begun
 
     def begin(self) -> None:
-        """Begin to accept as soon as all launchers have said what runs there: the first plan is complete."""
+        """Accept as soon as all launchers have reported what they run: the first plan is complete."""
         self._begun = True
         self.heard()
         if not self._takeover.balanced:
@@ -53,7 +53,7 @@ class Opening:
         self._first = action
 
     def heard(self) -> None:
-        """Take note of what a launcher has said: perhaps it was the last to be waited for."""
+        """Note that a launcher has reported: perhaps it was the last one."""
         if not self._takeover.balanced and self._begun and self._launchers.synced:
             self._takeover.balance(self._services.all_sessions())
             self._open()

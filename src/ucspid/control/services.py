@@ -20,7 +20,7 @@ from ucspid.sessions.service import Service, Shared
 from ucspid.sessions.sessions import Sessions
 
 UNKNOWN = plan.Ending(drain_timeout=30.0, kill_timeout=5.0, max_lifetime=None)
-"""How sessions end of a service that only launchers name, and no plan of before."""
+"""How sessions end if only launchers name their service, and no plan does."""
 
 PoolOf = Callable[[int], tuple[Pool, Turns]]
 """Returns the pool of a profile, by its number, and the turns of the services that wait for it."""
@@ -140,7 +140,7 @@ class Services:
         }
 
     def report_listeners(self, before: Mapping[int, str]) -> None:
-        """Log which listeners came and went since served() said so; close those that went."""
+        """Log which listeners were added and removed since served() returned them; close the removed ones."""
         now = self.served()
         for number, service in now.items():
             if before.get(number) != service:

@@ -37,7 +37,7 @@ class LoopMaster(LauncherMaster, Protocol):
 
 
 class Server:
-    """Takes plans and launchers, takes over what an earlier loop has left, drains."""
+    """Applies plans, adds launchers, takes over from an earlier loop, drains."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Server:
         services.turns.go_on()
 
     def watch_earlier(self) -> None:
-        """Say that the plan is settled as soon as nobody is on the way who has met an earlier one."""
+        """Report the plan as settled as soon as no connection on its way in has an earlier one."""
         self.services.when_settled(self._in_flight(), self._master.settled)
 
     def _in_flight(self) -> list[Connection]:
@@ -107,22 +107,22 @@ class Server:
         ]
 
     def add_launcher(self, number: int, profile: int, sock: socket.socket, *, leaving: bool) -> None:
-        """Take in a launcher; its sessions of before are found first."""
+        """Add a launcher; the sessions that it already runs are taken over first."""
         self.launchers.add(number, profile, sock, leaving=leaving)
 
     def begin(self) -> None:
-        """Begin to accept as soon as all launchers have said what runs there: the first plan is complete."""
+        """Accept as soon as all launchers have reported what they run: the first plan is complete."""
         self._handover.forget()
         self.opening.begin()
 
     # Another loop before, another loop after
 
     def inherit(self, memory: int) -> None:
-        """Take up what a loop that left has handed over; before the first plan."""
+        """Read what the previous loop has handed over; before the first plan."""
         self.takeover.go_on_after(self._handover.read(memory))
 
     async def hand_over(self, memory: int | None) -> None:
-        """Accept nothing more; write down what the next loop goes on from. Sessions live on."""
+        """Stop accepting; write down the state for the next loop. Sessions go on."""
         services = list(self.services.by_number.values())
         await stop_listening(services, self.launchers.by_number.values())
         if memory is not None:
@@ -131,7 +131,7 @@ class Server:
     # The end
 
     def drain(self, *, at_once: bool, deadline: bool = True) -> None:
-        """Accept nothing more; let the sessions end, for drain_timeout at most if there is a deadline.
+        """Stop accepting; wait for the sessions to end, for drain_timeout at most if there is a deadline.
 
         At once, or after that, programs get SIGTERM, and after kill_timeout SIGKILL. While
         sessions of before are not all counted, it waits until they are.

@@ -28,7 +28,7 @@ MASTER, LOOP, TABLE = 3, 4, 5
 
 
 def main() -> int:
-    """Take the privileges, say so, and serve."""
+    """Take the privileges, report it, and serve."""
     os.setsid()
     close_above(TABLE)
     for descriptor in (MASTER, LOOP, TABLE):

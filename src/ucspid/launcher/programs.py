@@ -21,7 +21,7 @@ class Program:
     __slots__ = ("allowed", "arguments", "environment", "executable", "stderr", "stderr_is_client")
 
     def __init__(self, message: SetProgram, descriptors: list[int]) -> None:
-        """Take what the master says; own the descriptor of standard error, if there is one."""
+        """Take the master's message; own the descriptor of standard error, if there is one."""
         self.executable = os.fsencode(message.executable)
         self.arguments = posix_spawn.Strings(message.arguments)
         self.environment = {item.partition(b"=")[0]: item for item in message.environment}

@@ -122,7 +122,7 @@ class Launcher:
         self._take(self._master, packet, descriptors)
 
     def _hear_master_out(self) -> None:
-        """Take all that the master has told.
+        """Take all messages of the master.
 
         What the loop asks may rest on it: both were there when poll(2) returned, which names the
         master first, as it was registered first.
@@ -232,7 +232,7 @@ class Launcher:
             self._end(slot, ended.status, (ended.user, ended.system, ended.max_rss))
 
     def _master_gone(self) -> None:
-        """Count the orphans out: nobody will say when they end."""
+        """Stop waiting for the orphans: no process will report their end."""
         self._masterless = True
         for process in self._orphans:
             self._end(self._running.pop(process), wire.STATUS_UNKNOWN, (0, 0, 0))

@@ -30,7 +30,7 @@ MAX_LAUNCHERS = 2 * (len(os.sched_getaffinity(0)) + 1)
 
 
 class LauncherObserver(Protocol):
-    """What launchers tell the master of themselves."""
+    """What launchers report to the master."""
 
     def launcher_ready(self, profile: "ProfileLaunchers", launcher: HeldLauncher) -> None:
         """Say that a launcher has taken its privileges."""

@@ -35,10 +35,10 @@ class LoopObserver(Protocol):
         """Take note that the process in place has ended, and with it its control clients."""
 
     def loop_leaves(self) -> None:
-        """Answer whoever waits: the process in place is about to be sent away."""
+        """Answer the waiting clients: the current process is about to exit."""
 
     def loop_not_replaced(self, reason: str) -> None:
-        """Take note that no successor can be had for now; the process of before goes on."""
+        """Note that no successor can be started for now; the current process goes on."""
 
     def loop_lost(self, reason: str) -> None:
         """End: no process of the loop can be had."""

@@ -87,7 +87,7 @@ class Master:
         return self.exit
 
     def begin(self) -> None:
-        """Start the event loop, or take up the one of before, and read the file."""
+        """Start the event loop, or take over the previous one, and read the file."""
         self._parts.poller.watch(self._signalfd, self._read_signals)
         try:
             if self._before is None:
@@ -164,7 +164,7 @@ class Master:
         self._changeover.loop_leaves()
 
     def loop_not_replaced(self, reason: str) -> None:
-        """Let the plan in force be overdue: the process of before goes on under the plan of before."""
+        """Report the plan in force as overdue: the previous process goes on under the previous plan."""
         self._changeover.overdue(reason)
 
     def loop_lost(self, reason: str) -> None:

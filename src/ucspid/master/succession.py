@@ -1,4 +1,4 @@
-"""One process of the event loop after another, without a gap: the next is ready before the first leaves."""
+"""Replaces one loop process by another without a gap: the next is ready before the first exits."""
 
 import os
 import time
@@ -16,13 +16,13 @@ from ucspid.policy.backoff import Backoff
 from ucspid.policy.exit_status import exit_code, in_words
 
 MAX_FALSE_STARTS = 5
-"""Deaths of processes that have never served, after which those who wait for one are told so."""
+"""Deaths of processes that never served, after which waiting clients get an error."""
 
 READY_TIMEOUT = 15.0
-"""Seconds that a successor may take to be ready, while the process of before goes on."""
+"""Seconds that a successor may take to be ready, while the current process goes on."""
 
 LEAVE_TIMEOUT = 6.0
-"""Seconds that a process may take to leave: 2 for clients on their way in, 2 for its log, some to spare."""
+"""Seconds that a process may take to exit: 2 for clients on their way in, 2 for its log, some to spare."""
 
 HANDOVER_SIZE = 16 << 20
 """Bytes that a process may hand over to the next; a page costs nothing until it is written."""
@@ -30,7 +30,7 @@ HANDOVER_SIZE = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """A process that is leaving: until when it may, and the memory for what the next is to know."""
+    """A process that is handing over: its deadline, and the memory for the state of the next."""
 
     timer: Timer
     handover: int | None
@@ -72,7 +72,7 @@ class Succession:
         self._prepare()
 
     def cancel(self) -> None:
-        """Want no successor any more, unless the process in place is leaving already."""
+        """Cancel the successor, unless the current process is already handing over."""
         if self.wanted and self._leaving is None:
             self.wanted = False
             if self.successor is not None:
@@ -105,7 +105,7 @@ class Succession:
         self._poller.call_in(pause, self._prepare)
 
     def replace(self, before: LoopOrders) -> None:
-        """Have the process in place leave: its successor is ready."""
+        """Request the current process to hand over: its successor is ready."""
         assert self.successor is not None
         self.successor.process.in_time()
         self._forget_handover()
@@ -129,7 +129,7 @@ class Succession:
         return successor, leaving is not None
 
     def send_handover(self, process: LoopOrders) -> None:
-        """Pass on what the process of before has written, which the next reads once, and checks."""
+        """Pass on what the previous process has written. The next reads it once, and checks it."""
         if self._handover is not None:
             process.process.send("handover", (self._handover,))
             self._forget_handover()

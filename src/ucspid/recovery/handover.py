@@ -1,4 +1,4 @@
-"""What an event loop that leaves hands over to the next: its policies' state, as lines of JSON in a memfd.
+"""What an exiting event loop hands over to the next: its policies' state, as lines of JSON in a memfd.
 
 Rates, throttling and refusal windows of each service, and the last number of a connection. Times
 are monotonic, the same in every process. Sessions are not in it: launchers know them. The next
@@ -22,7 +22,7 @@ from ucspid.spawn import LauncherClient
 MAX_CONNECTION = (1 << 64) - 1
 
 GRACE = 2.0
-"""Seconds for those who are being looked up when the loop leaves: nobody is accepted meanwhile."""
+"""Seconds for connections that are being looked up when the loop exits: none are accepted meanwhile."""
 
 
 async def stop_listening(services: Iterable[Service], launchers: Iterable[LauncherClient]) -> None:
@@ -84,7 +84,7 @@ def _parsed(line: bytes) -> Any:
 
 
 class HandoverState:
-    """What was handed over, until each service has taken up its part."""
+    """What was handed over, until each service has restored its part."""
 
     def __init__(self, log: FilteringBoundLogger) -> None:
         """Begin with nothing."""
@@ -101,11 +101,11 @@ class HandoverState:
         return connection
 
     def forget(self) -> None:
-        """Let go of what no service of the first plan has taken up."""
+        """Drop the state that no service of the first plan has used."""
         self._states.clear()
 
     def take_up(self, service: Service) -> None:
-        """Let a service of the first plan go on where it was left."""
+        """Restore the state of a service of the first plan."""
         state = self._states.pop(service.name, None)
         try:
             if state is not None:

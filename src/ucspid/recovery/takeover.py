@@ -1,4 +1,4 @@
-"""What earlier loops have left behind: sessions that run, numbers that were given, books to be balanced."""
+"""What earlier loops left: running sessions, used connection ids, and counts to balance."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -20,7 +20,7 @@ _IDS_END = 1 << 63
 
 
 class Takeover:
-    """Meets the sessions of before as launchers report them."""
+    """Takes over the sessions of earlier loops as launchers report them."""
 
     def __init__(
         self, owner: Callable[[int, str], Sessions], counters: Counters, log: FilteringBoundLogger, now: float
@@ -45,7 +45,7 @@ class Takeover:
         return self.last_connection
 
     def go_on_after(self, connection: int) -> None:
-        """Give no id up to the one that another loop has given last, if it can have given that."""
+        """Use only ids above the last id of another loop, if that id is valid."""
         if connection < _IDS_END:
             self.last_connection = max(self.last_connection, connection)
 
@@ -54,7 +54,7 @@ class Takeover:
         return self._counters.counted_out(connection)
 
     def found(self, service: int, connection: int, tag: bytes) -> Connection:
-        """Take in a session that an earlier loop began. Raises WireError for one that none can have."""
+        """Take over a session of an earlier loop. Raises WireError if no loop can have started it."""
         began, ip, port, name = session_tag.unpack(tag)
         if connection >= _IDS_END:
             raise WireError(f"connection {connection:x} is out of range")
@@ -66,7 +66,7 @@ class Takeover:
         return found
 
     def balance(self, services: Iterable[Sessions]) -> None:
-        """Count what a loop before this one had accepted and nobody knows of: all launchers were heard."""
+        """Once all launchers have reported, count as lost what earlier loops accepted and none runs."""
         self.balanced = True
         names = {}
         live: Counter[int] = Counter()

@@ -113,7 +113,7 @@ class Service:
         self._apply()
 
     def reloaded(self) -> None:
-        """End the throttling, if there is one: whoever reloads may have mended the program."""
+        """End the throttling, if there is one: a reload may follow a repair of the program."""
         if self.throttle.throttled:
             self.throttle.change(self.settings.throttle)
             self.acceptor.reevaluate()
@@ -160,7 +160,7 @@ class Service:
             self.acceptor.enqueue(connection)
 
     def settled(self) -> None:
-        """Take note that a connection waits for a stage no more: there is room for another."""
+        """Note that a connection no longer waits for a stage: there is room for another."""
         self.acceptor.reevaluate()
 
     def wait_for_rules(self) -> None:
@@ -180,7 +180,7 @@ class Service:
         self._starts.start(connection, self.settings.env_dialect, self.pool)
 
     def _released(self) -> None:
-        """See who can have a slot that was released: services that wait for the daemon's come first."""
+        """Give away a released slot: services that wait for the daemon's limit come first."""
         self._shared.slot_released()
         acceptor = self.acceptor
         if acceptor.held is not None or acceptor.queue:
@@ -206,14 +206,14 @@ class Service:
     # The end, and the next loop
 
     def close(self) -> None:
-        """Accept nothing more, and refuse who waits; sessions go on to their end."""
+        """Stop accepting, and refuse waiting connections; sessions go on to their end."""
         self.acceptor.serve([])
         self._pipeline.close()
         for connection in self.acceptor.empty():
             self.refuse(connection, Refused(CLOSED))
 
     async def drain(self, grace: float) -> None:
-        """Accept nothing more; those on their way in have so many seconds. Another loop goes on."""
+        """Stop accepting; connections on their way in have so many seconds. Another loop takes over."""
         self.acceptor.serve([])
         await self._pipeline.drain(grace)
         self.close()
@@ -229,7 +229,7 @@ class Service:
         }
 
     def from_state(self, state: Any, now: float) -> None:
-        """Go on where an earlier loop has left. Raises ValueError for what cannot be; the rest is taken."""
+        """Restore an earlier loop's state. Raises ValueError for invalid parts; the rest is restored."""
         rates, throttle, refusals, failures = validate.members(
             state, "rates", "throttle", "refusals", "failures"
         )

@@ -85,7 +85,7 @@ class Sessions:
 
     @property
     def unknown(self) -> int:
-        """How many slots are held by nobody known here: none, but for a bug."""
+        """Slots without a known connection: 0, except after a bug."""
         waiting = sum(connection.slot is not None for connection in self.waiting)
         return self.limits.live - len(self.by_number) - waiting
 
@@ -166,7 +166,7 @@ class Sessions:
         self._count_out(connection)
 
     def release(self, slot: Slot) -> None:
-        """Give a slot back, and see who can have it."""
+        """Release a slot, and give it to the next that waits."""
         self.limits.release(slot)
         self.released()
 

@@ -33,7 +33,7 @@ services, the reading of it.
 """
 
 PERIOD = 1.0
-"""Seconds after which what was read is counted anew, and what was dropped is reported."""
+"""Seconds after which the count of bytes read restarts, and dropped lines are reported."""
 
 MAX_WAIT = 1.0
 """Seconds for which programs wait for a log that has no room; then their lines are dropped."""
@@ -230,7 +230,7 @@ class StderrLog:
             self._dropped += 1
 
     def _next_second(self) -> None:
-        """Begin to count anew; a line that nobody goes on with is not going to end."""
+        """Restart the count; log a line that has not been completed since."""
         self._timer = None
         now = self._loop.time()
         if self._taken >= self._max_bytes:
