@@ -69,7 +69,7 @@ class Lookup:
 
     @property
     def wanted(self) -> bool:
-        """Whether there is anything to look up, or to tell as it is."""
+        """Whether there is anything to look up, or a fixed name to pass on."""
         return bool(self.remote_host or self.local_ptr or self.ident or self.local_host)
 
 

@@ -35,7 +35,7 @@ _STOPPED = 0x7F
 
 
 class Starting(Protocol):
-    """What a Process tells its protocol beyond asyncio.SubprocessProtocol."""
+    """What a Process reports to its protocol beyond asyncio.SubprocessProtocol."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say that the program runs."""
@@ -132,7 +132,7 @@ class Processes:
     """The programs of one launcher: starts in flight, programs that run, and what reports do to them."""
 
     def __init__(self, launcher: "LauncherClient", earlier: EarlierSessions) -> None:
-        """Begin with none; before knows sessions of before."""
+        """Start with none; earlier knows the sessions of earlier loops."""
         self.in_flight: dict[int, Process] = {}
         self.running: dict[int, Process] = {}
         self.complete = False
@@ -230,7 +230,7 @@ class LauncherClient:
     def __init__(
         self, number: int, sock: socket.socket, earlier: EarlierSessions, changed: Callable[[], None]
     ) -> None:
-        """Speak over sock; before knows sessions of before; changed() is called when there is room again."""
+        """Use sock; earlier knows earlier sessions; changed() is called when there is room again."""
         self.number = number
         self.pid = 0
         self.max_in_flight = 0

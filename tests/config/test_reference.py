@@ -15,8 +15,15 @@ from ucspid.linux.privileges import RLIMITS
 ROOT = Path(__file__).parents[2]
 EXAMPLE = Path(__file__).parents[1] / "golden" / "config" / "example" / "ucspid.yaml"
 STRUCTS = [
-    *(schema.File, schema.Log, schema.Limits, schema.Settings, schema.Service, schema.Rlimits),
-    *(schema.Rule, schema.Lookup),
+    *(
+        schema.File,
+        schema.LogSection,
+        schema.LimitsSection,
+        schema.SettingsSection,
+        schema.ServiceSection,
+        schema.Rlimits,
+    ),
+    *(schema.RuleSection, schema.LookupSection),
 ]
 
 
@@ -126,7 +133,7 @@ def test_the_schema_accepts_what_is_text_as_it_stands(
 
 
 def test_the_schema_knows_the_defaults() -> None:
-    settings = json.loads(schema_json())["$defs"]["Settings"]["properties"]
+    settings = json.loads(schema_json())["$defs"]["SettingsSection"]["properties"]
     assert settings["umask"]["default"] == "022"
     assert settings["drain_timeout"]["default"] == "30s"
     assert settings["max_connections"]["default"] == 40
@@ -142,6 +149,6 @@ def test_the_schema_accepts_all_ways_to_write_rules(
 
 
 def test_a_word_that_is_there_or_not_has_no_default() -> None:
-    rule = json.loads(schema_json())["$defs"]["Rule"]["properties"]
+    rule = json.loads(schema_json())["$defs"]["RuleSection"]["properties"]
     assert "default" not in rule["allow"]
     assert "| `allow` | yes, or no value |  | " in reference_markdown()

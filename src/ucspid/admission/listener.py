@@ -67,7 +67,7 @@ class Reserve:
     def send_one_away(self, listener: socket.socket) -> str | None:
         """Accept one client and close it; return its address, or None if there was none.
 
-        Another process may be quicker to take what is let go here, where the whole system has no
+        Another process may take the descriptor that is closed here, if the whole system has no
         descriptors left; then there is none in hand until one can be had again.
         """
         if self.descriptor is not None:

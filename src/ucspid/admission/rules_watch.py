@@ -121,7 +121,7 @@ class Watcher:
         return look, self._queue
 
     def end(self, look: Look, watched: Watched, trail: Trail | None) -> bool:
-        """End a look; its trail is watched from now on, that of before if it has come to none.
+        """End a check; its trail is watched from now on, or the previous one if it has none.
 
         Return whether something has changed on the trail since the look began.
         """

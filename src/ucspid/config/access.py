@@ -46,7 +46,7 @@ class Access:
     _size: int = 0
 
     def rules(
-        self, service: str, given: schema.Service, place: Place
+        self, service: str, given: schema.ServiceSection, place: Place
     ) -> tuple[RuleSpec, ...] | RulesFile | None:
         """Return the rules of a service: None where they decide nothing."""
         path = place("rules")
@@ -66,7 +66,7 @@ class Access:
         self._check_size(path, rules)
         return rules.specs
 
-    def lookup(self, given: schema.Service, place: Place) -> Lookup:
+    def lookup(self, given: schema.ServiceSection, place: Place) -> Lookup:
         """Return which names a service has looked up."""
         wanted = given.lookup
         if wanted.paranoid and not wanted.remote_host and self._known(place, "remote_host"):
@@ -98,7 +98,7 @@ class Access:
                 self.problems.add(path, f"{file.path}: {answer.why} (read as {label})")
         return found
 
-    def _list(self, path: str, given: Sequence[schema.Rule]) -> _List:
+    def _list(self, path: str, given: Sequence[schema.RuleSection]) -> _List:
         rules = list(self.problems.items(path, given))
         specs = tuple(self._spec(item, rule) for item, rule in rules)
         if len({spec.rate_per_ip for spec in specs} - {None}) > MAX_RATES:
@@ -110,7 +110,7 @@ class Access:
             sum(map(_size, specs)),
         )
 
-    def _spec(self, path: str, rule: schema.Rule) -> RuleSpec:
+    def _spec(self, path: str, rule: schema.RuleSection) -> RuleSpec:
         env = tuple((str(name), str(value)) for name, value in rule.env.items())
         if why := too_large((name.encode(), value.encode()) for name, value in env):
             self.problems.add(f"{path}.env", why)
@@ -135,7 +135,7 @@ class Access:
             where=f"{self.name}:{line}",
         )
 
-    def _first_pattern(self, rules: Sequence[tuple[str, schema.Rule]], trait: str) -> str | None:
+    def _first_pattern(self, rules: Sequence[tuple[str, schema.RuleSection]], trait: str) -> str | None:
         """Return the path of the first pattern that has the trait."""
         for path, rule in rules:
             for item, pattern in self.problems.items(f"{path}.from", rule.from_):

@@ -21,7 +21,7 @@ class Profiles:
     identities: Identities
     problems: Problems
 
-    def of(self, service: schema.Service, place: Place) -> Profile:
+    def of(self, service: schema.ServiceSection, place: Place) -> Profile:
         """Return the profile, with None for what could not be resolved."""
         numbers = self._numbers(service, place)
         limits = [
@@ -41,15 +41,15 @@ class Profiles:
             no_new_privs=service.no_new_privs,
         )
 
-    def user(self, service: schema.Service) -> Account:
+    def user(self, service: schema.ServiceSection) -> Account:
         """Return whom the service's program runs as."""
         return service.user or self.file.user
 
-    def login(self, service: schema.Service, place: Place) -> dict[str, str]:
+    def login(self, service: schema.ServiceSection, place: Place) -> dict[str, str]:
         """Return the variables of a login of the service's user."""
         return self.identities.login(self.user(service), place)
 
-    def _numbers(self, service: schema.Service, place: Place) -> Numbers:
+    def _numbers(self, service: schema.ServiceSection, place: Place) -> Numbers:
         if service.user is not None:
             return self.identities.numbers(service.user, service.group, service.groups, place) or UNCHANGED
         if not self.identities.is_root and not self.problems.given("user"):
@@ -62,14 +62,14 @@ class Profiles:
 
         return self.identities.numbers(self.file.user, group, service.groups, where) or UNCHANGED
 
-    def _cwd(self, service: schema.Service, place: Place) -> str:
+    def _cwd(self, service: schema.ServiceSection, place: Place) -> str:
         if service.chroot is None:
             return str(self.base / service.chdir)
         if not service.chdir.startswith("/"):
             self.problems.add(place("chdir"), "must be an absolute path, inside the chroot")
         return str(service.chdir)
 
-    def _root(self, service: schema.Service, place: Place) -> str | None:
+    def _root(self, service: schema.ServiceSection, place: Place) -> str | None:
         if service.chroot is None:
             return None
         if not self.identities.is_root:

@@ -112,12 +112,12 @@ other services with that user too.
 
 _SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("## Top level", schema.File),
-    ("## log", schema.Log),
-    ("## limits", schema.Limits),
-    ("## services.NAME", schema.Service),
-    ("## rules", schema.Rule),
-    ("## lookup", schema.Lookup),
-    ("## defaults", schema.Settings),
+    ("## log", schema.LogSection),
+    ("## limits", schema.LimitsSection),
+    ("## services.NAME", schema.ServiceSection),
+    ("## rules", schema.RuleSection),
+    ("## lookup", schema.LookupSection),
+    ("## defaults", schema.SettingsSection),
     ("## rlimits", schema.Rlimits),
 )
 
@@ -195,7 +195,7 @@ def reference_markdown() -> str:
     for heading, struct in _SECTIONS:
         shape = record(struct)
         parts.append(f"{heading}\n\n{_text(shape)}\n")
-        if struct is not schema.Settings:
+        if struct is not schema.SettingsSection:
             parts.append(_table(shape))
     return "\n".join([*parts, _ENDING])
 

@@ -53,7 +53,7 @@ def resolve(file: schema.File, name: str, environ: Mapping[str, str], problems: 
     )
 
 
-def _argv(entry: schema.Service) -> tuple[str, ...]:
+def _argv(entry: schema.ServiceSection) -> tuple[str, ...]:
     words = tuple(str(word) for word in entry.program)
     return words if entry.argv0 is None else (str(entry.argv0), *words[1:])
 
@@ -102,7 +102,7 @@ class _Resolver:
         self.programs = Programs(problems)
         self.access = Access(name, self.base, problems)
 
-    def service(self, name: str, given: schema.Service) -> Service:
+    def service(self, name: str, given: schema.ServiceSection) -> Service:
         """Return the service, without its executable, which is looked for when all services are known."""
         place = Place(name, self.problems)
         entry = self.settings.of(name, given)
@@ -142,7 +142,7 @@ class _Resolver:
             done.append(replace(service, rule_env=names))
         return done
 
-    def _findable(self, entry: schema.Service, place: Place) -> bool:
+    def _findable(self, entry: schema.ServiceSection, place: Place) -> bool:
         """Say whether the file names a program, and all that it depends on where that is looked for."""
         wrong, program = self.problems.wrong, place("program")
         if not entry.program or not entry.program[0] or self.problems.dropped(f"{program}[0]"):
@@ -154,7 +154,9 @@ class _Resolver:
         env = place("env")
         return not self.problems.wrong_as_such(env) and not wrong(f"{env}.PATH")
 
-    def _look_for(self, entry: schema.Service, place: Place, profile: Profile, search_path: str) -> None:
+    def _look_for(
+        self, entry: schema.ServiceSection, place: Place, profile: Profile, search_path: str
+    ) -> None:
         """Have the program looked for with the service's rights; with our own, if the file's are wrong."""
         user: Account | None = self.profiles.user(entry)
         of_file = entry.user is None and self._user_of_the_file_is_wrong()
@@ -166,14 +168,14 @@ class _Resolver:
     def _user_of_the_file_is_wrong(self) -> bool:
         return any(self.problems.wrong(key) for key in ("user", "group"))
 
-    def _check(self, entry: schema.Service, place: Place) -> None:
+    def _check(self, entry: schema.ServiceSection, place: Place) -> None:
         if entry.burst is not None and entry.rate_per_ip is None and place.right(("rate_per_ip",)):
             self.problems.add(place("burst"), "needs rate_per_ip")
         if entry.program and not entry.program[0]:
             path, _ = next(self.problems.items(place("program"), entry.program))
             self.problems.add(path, "the name of the program is empty")
 
-    def _listen(self, entry: schema.Service, path: str) -> tuple[Endpoint, ...]:
+    def _listen(self, entry: schema.ServiceSection, path: str) -> tuple[Endpoint, ...]:
         for here, listen in self.problems.items(path, entry.listen):
             if clash := self.listeners.take(listen.endpoint, here):
                 other, where = clash
@@ -181,9 +183,9 @@ class _Resolver:
         return tuple(listen.endpoint for listen in entry.listen)
 
 
-def _as_given(entry: schema.Service) -> dict[str, Any]:
+def _as_given(entry: schema.ServiceSection) -> dict[str, Any]:
     """Return the settings that the plan has under their names in the file and as they are."""
-    names = {field.name for field in fields(Service)} & set(schema.Settings.__struct_fields__)
+    names = {field.name for field in fields(Service)} & set(schema.SettingsSection.__struct_fields__)
     return {name: _planned(getattr(entry, name)) for name in names - _OF_ITS_OWN}
 
 

@@ -46,7 +46,7 @@ def _made(value: T) -> Callable[[], T]:
     return lambda: value
 
 
-class Log(Struct, frozen=True, forbid_unknown_fields=True):
+class LogSection(Struct, frozen=True, forbid_unknown_fields=True):
     """How the log is written to standard error."""
 
     format: Annotated[
@@ -58,7 +58,7 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True):
     ] = "info"
 
 
-class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+class LimitsSection(Struct, frozen=True, forbid_unknown_fields=True):
     """Limits of the whole daemon."""
 
     max_connections: Annotated[
@@ -99,7 +99,7 @@ class Rlimits(Struct, frozen=True, forbid_unknown_fields=True):
     stack: Annotated[StackSize | None, Meta(description="Size of the stack.")] = None
 
 
-class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RuleSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One access rule: its clients, allow or deny, and what else applies to these clients.
 
     The first rule that matches a client decides. Examples are in docs/rules.md.
@@ -143,7 +143,7 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
 
 
-class Lookup(Struct, frozen=True, forbid_unknown_fields=True):
+class LookupSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The names to look up for each connection that the rules may allow."""
 
     remote_host: Annotated[bool, Meta(description="The client's name in the DNS: TCPREMOTEHOST.")] = False
@@ -162,7 +162,7 @@ class Lookup(Struct, frozen=True, forbid_unknown_fields=True):
     ] = key(default_factory=_made(LookupTime(5)))
 
 
-class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Used by every service that does not set the key itself.
 
     A service's key replaces the one here as a whole: env and rlimits are not merged. Where null
@@ -257,7 +257,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Message, Meta(description="What a refused client is sent; in double quotes \\r\\n ends a line.")
     ] = key(default_factory=_made(Message("")))
     rules: Annotated[
-        list[Rule] | RulesPath | None,
+        list[RuleSection] | RulesPath | None,
         Meta(
             description="Access rules: here, or in a tcprules file, compiled if its name ends in .cdb. "
             "Its path is relative to the file's directory."
@@ -266,7 +266,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     default_action: Annotated[
         Literal["allow", "deny"], Meta(description="The verdict for clients that no rule matches.")
     ] = "allow"
-    lookup: Annotated[Lookup, Meta(description="Names to look up.")] = key(default_factory=Lookup)
+    lookup: Annotated[LookupSection, Meta(description="Names to look up.")] = key(
+        default_factory=LookupSection
+    )
     env_dialect: Annotated[
         Literal["tcp", "tcp6", "systemd"],
         Meta(description="The dialect of the variables that describe the connection."),
@@ -292,7 +294,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
 
 
-class Service(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ServiceSection(SettingsSection, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One service. It has the keys of defaults too."""
 
     listen: Annotated[
@@ -340,9 +342,13 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         list[Nameserver],
         Meta(description="Resolvers to ask for names, in place of those in /etc/resolv.conf."),
     ] = key(default_factory=list)
-    log: Annotated[Log, Meta(description="The log.")] = key(default_factory=Log)
-    limits: Annotated[Limits, Meta(description="Limits of the whole daemon.")] = key(default_factory=Limits)
-    defaults: Annotated[Settings, Meta(description="Defaults for all services.")] = key(
-        default_factory=Settings
+    log: Annotated[LogSection, Meta(description="The log.")] = key(default_factory=LogSection)
+    limits: Annotated[LimitsSection, Meta(description="Limits of the whole daemon.")] = key(
+        default_factory=LimitsSection
     )
-    services: Annotated[dict[ServiceName, Service], Meta(min_length=1, description="The services, by name.")]
+    defaults: Annotated[SettingsSection, Meta(description="Defaults for all services.")] = key(
+        default_factory=SettingsSection
+    )
+    services: Annotated[
+        dict[ServiceName, ServiceSection], Meta(min_length=1, description="The services, by name.")
+    ]

@@ -34,10 +34,10 @@ class Settings:
         """See which defaults the file gives."""
         self._file = file
         self._problems = problems
-        fields = record(schema.Settings).fields.values()
+        fields = record(schema.SettingsSection).fields.values()
         self._defaults = [field for field in fields if problems.given(under("defaults", field.key))]
 
-    def of(self, name: str, service: schema.Service) -> schema.Service:
+    def of(self, name: str, service: schema.ServiceSection) -> schema.ServiceSection:
         """Return the service with the keys of defaults that it does not give itself."""
         own = under("services", name)
         taken = {

@@ -88,7 +88,7 @@ class Server:
             max_connections, changed, kept, self.launchers.pool, self._shared, endings or {}
         )
         for service in taken:
-            self._handover.take_up(service)  # a session of before may have made it known already
+            self._handover.take_up(service)  # an earlier session may have made it known already
         services.serve(taken)
         self.launchers.release(services.profiles)
         services.report_listeners(served)
@@ -134,7 +134,7 @@ class Server:
         """Stop accepting; wait for the sessions to end, for drain_timeout at most if there is a deadline.
 
         At once, or after that, programs get SIGTERM, and after kill_timeout SIGKILL. While
-        sessions of before are not all counted, it waits until they are.
+        earlier sessions are not all counted, it waits until they are.
         """
         if not self.opening.known.is_set():
             self.opening.first(partial(self.drain, at_once=at_once, deadline=deadline))

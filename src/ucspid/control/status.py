@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 async def status(link: "MasterClient", config: str, began: float) -> dict[str, Any]:
     """Return the reply to the control verb status; docs/protocol-control.md describes it.
 
-    A new loop knows the sessions of before in a moment, and answers only then, unless it takes long.
+    A new loop knows the earlier sessions within a moment, and answers only then, unless that takes long.
     """
     server = link.server
     with contextlib.suppress(TimeoutError):

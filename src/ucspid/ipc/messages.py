@@ -70,7 +70,7 @@ STDERR_KEPT, STDERR_GIVEN, STDERR_CLIENT = 0, 1, 2
 
 
 class SetProgram(Packed, kind=33):
-    """What a service runs from now on, and variables that connections may set beside those of before.
+    """What a service runs from now on, and further variables that connections may set.
 
     environment has NAME=VALUE strings. The descriptor of standard error is beside it, if one is given.
     """

@@ -11,7 +11,7 @@ import resource
 
 
 def raise_limit() -> int:
-    """Take the hard limit as this process's soft limit; return the soft limit of before."""
+    """Take the hard limit as this process's soft limit; return the previous soft limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return soft

@@ -36,7 +36,7 @@ class CannotTake(Exception):  # noqa: N818
 def take(profile: Profile) -> None:
     """Take the privileges. Raises CannotTake for the first that the system refuses.
 
-    The working directory is entered with the rights of before, so that a program can be
+    The working directory is entered with the previous rights, so that a program can be
     reached below a directory that its user could not walk to. Every limit is set both soft
     and hard, but for cpu: that is the programs' soft limit alone, and only tried here. The launcher
     itself lives under the others.

@@ -18,7 +18,7 @@ def reloaded(log: EventLog, changes: list[str]) -> None:
 
 
 def reload_failed(log: EventLog, problem: UcspidError) -> None:
-    """The plan of before stays in force."""
+    """The previous plan stays in force."""
     log.error("reload_failed", reason=str(problem))
 
 

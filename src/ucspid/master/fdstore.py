@@ -41,7 +41,7 @@ def store(listeners: Iterable[tuple[Key, list[Listening]]]) -> None:
 
 
 def remove(names: Iterable[str]) -> None:
-    """Have the service manager let go of listeners, which would be open still otherwise."""
+    """Make the service manager close its copies of listeners; else they would stay open."""
     for item in names:
         if not notify("FDSTOREREMOVE=1", f"FDNAME={item}", timeout=SEND_SECONDS):
             return

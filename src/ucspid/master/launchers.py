@@ -163,7 +163,7 @@ class ProfileLaunchers:
         return launcher
 
     def died(self, launcher: HeldLauncher, exit_: Exit, children: set[int]) -> None:
-        """Start it again, unless it left in peace; children are processes that may be its programs."""
+        """Start it again, unless it exited after draining; children may be its programs."""
         launcher.ended()
         if exit_.status == 0 and self.leaving:
             self._remove(launcher)

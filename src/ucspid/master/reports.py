@@ -28,7 +28,7 @@ class Reports:
             self.clients.for_upgrade = before.upgrade_tokens
 
     def plan_failed(self, problem: UcspidError) -> None:
-        """Report that the plan of before stays in force."""
+        """Report that the previous plan stays in force."""
         if self._upgraded_from is None:
             events.reload_failed(self._parts.log, problem)
         self._upgrade_failed(problem)

@@ -159,7 +159,7 @@ def rules_loaded(log: Logger, path: str, rules: int, *, watched: bool) -> None:
 
 
 def rules_load_failed(log: Logger, path: str, reason: str) -> None:
-    """A rules file cannot be used: the rules of before stay, or nobody is let in if there are none."""
+    """A rules file cannot be used: the previous rules stay, or every client is refused if there are none."""
     log.error("rules_load_failed", path=path, reason=reason)
 
 
@@ -200,7 +200,7 @@ def launcher_broken(log: Logger, launcher: int, reason: str) -> None:
 
 
 def loop_started(log: Logger, sessions: int) -> None:
-    """The event loop is at work; sessions counts those of before that it took over."""
+    """The event loop is at work; sessions counts those that it took over."""
     log.info("loop_started", pid=os.getpid(), sessions=sessions)
 
 

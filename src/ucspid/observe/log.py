@@ -156,7 +156,7 @@ class Writer:
     """
 
     def __init__(self, fd: int, capacity: int, report: Callable[[int], bytes]) -> None:
-        """Start the thread; report(count) makes the line that tells of count dropped events."""
+        """Start the thread; report(count) makes the line that reports count dropped events."""
         self._fd = fd
         self._capacity = capacity
         self._report = report

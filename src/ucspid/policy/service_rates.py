@@ -15,7 +15,7 @@ MAX_CLIENTS = 16_384
 
 @dataclass(frozen=True, slots=True)
 class NoLimits:
-    """Settings of a service that admits nobody any more: only its sessions of before are counted."""
+    """Settings of a service that admits no more connections: only its earlier sessions are counted."""
 
     max_connections: int = 0
     on_full: Literal["queue"] = "queue"
