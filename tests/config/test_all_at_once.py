@@ -41,6 +41,15 @@ def test_a_missing_user_does_not_hide_a_missing_program(mistakes: Mistakes) -> N
     ]
 
 
+def test_a_group_is_looked_up_though_no_user_is_named(mistakes: Mistakes) -> None:
+    text = "group: no-such\nservices: {s: {listen: 0, program: [/bin/sh], group: none, groups: [nil]}}\n"
+    assert mistakes(text) == [
+        "1:8: group: there is no group no-such",
+        "2:54: services.s.group: there is no group none",
+        "2:69: services.s.groups[0]: there is no group nil",
+    ]
+
+
 def test_a_missing_user_of_the_file_hides_neither_programs_nor_rules(mistakes: Mistakes) -> None:
     text = "user: no-such\nservices:\n  s: {listen: 0, program: [no-such], rules: missing}\n"
     assert mistakes(text) == [

@@ -40,14 +40,19 @@ class Identities:
     accounts: Accounts = field(default_factory=Accounts)
 
     def numbers(
-        self, user: Account, group: Account | None, groups: Sequence[Account] | None, place: Place
+        self, user: Account | None, group: Account | None, groups: Sequence[Account] | None, place: Place
     ) -> Numbers | None:
-        """Return the numbers; None after adding to the problems why there are none."""
-        identity = self._user(user, place("user"))
+        """Return the numbers; None after adding to the problems why there are none.
+
+        Without a user the groups are checked, and nothing is switched.
+        """
+        identity = None if user is None else self._user(user, place("user"))
         gid = None if group is None else self._group(group, place("group"))
         named = [self._group(each, path) for path, each in self.problems.items(place("groups"), groups or ())]
-        if identity is None or (group is not None and gid is None) or None in named:
+        if (group is not None and gid is None) or None in named:
             return None
+        if identity is None:
+            return UNCHANGED if user is None else None
         if group is None:
             gid = identity.gid
         if gid is None:
@@ -60,14 +65,16 @@ class Identities:
 
     def loop(self, user: Account, group: Account | None) -> Numbers:
         """Return the event loop's numbers, which are never root's."""
-        if not self.is_root and not self.problems.given("user"):
-            return UNCHANGED
-        numbers = self.numbers(user, group, None, str)
+        numbers = self.numbers(self.switched_to(user), group, None, str)
         if numbers is not None and numbers.uid == 0:
             self.problems.add(
                 "user", "the event loop must not run as root; a service may, by its own user: root"
             )
         return numbers or UNCHANGED
+
+    def switched_to(self, user: Account) -> Account | None:
+        """Return the user of the file; None where it need not be there: not named, nor switched to."""
+        return user if self.is_root or self.problems.given("user") else None
 
     def login(self, user: Account, place: Place) -> dict[str, str]:
         """Return the variables that a login of the user that the program runs as would set.

@@ -52,15 +52,14 @@ class Profiles:
     def _numbers(self, service: schema.ServiceSection, place: Place) -> Numbers:
         if service.user is not None:
             return self.identities.numbers(service.user, service.group, service.groups, place) or UNCHANGED
-        if not self.identities.is_root and not self.problems.given("user"):
-            return UNCHANGED
         group = service.group or self.file.group
 
         def where(key: str) -> str:
             of_file = key == "user" or (key == "group" and service.group is None)
             return key if of_file else place(key)
 
-        return self.identities.numbers(self.file.user, group, service.groups, where) or UNCHANGED
+        user = self.identities.switched_to(self.file.user)
+        return self.identities.numbers(user, group, service.groups, where) or UNCHANGED
 
     def _cwd(self, service: schema.ServiceSection, place: Place) -> str:
         if service.chroot is None:
