@@ -175,7 +175,7 @@ def others(pid: int, victim: int) -> dict[str, Attempt]:
         "read memory": lambda: Path(f"/proc/{pid}/mem").open("rb"),
         "read the environment": Path(f"/proc/{pid}/environ").read_bytes,
         "set limits": lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE),
-        "set the priority": lambda: os.setpriority(os.PRIO_PROCESS, pid, 5),
+        "set the priority": lambda: os.setpriority(os.PRIO_PROCESS, pid, 19),
         "set the processor": lambda: os.sched_setaffinity(pid, {0}),
     }
 
