@@ -353,13 +353,17 @@ def test_a_user_who_may_not_is_told_who_may(
 def test_control_path_is_read_from_the_file_however_broken(tmp_path: Path, text: str) -> None:
     file = tmp_path / "u.yaml"
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert control_path(argparse.Namespace(control=None, config=str(file))) == tmp_path / "run/control"
+    assert (
+        control_path(argparse.Namespace(control=None, pid=None, config=str(file))) == tmp_path / "run/control"
+    )
 
 
 def test_absolute_control_path_stays(tmp_path: Path) -> None:
     file = tmp_path / "u.yaml"
     file.write_text("control: /run/ucspid/control\n")
-    assert control_path(argparse.Namespace(control=None, config=str(file))) == Path("/run/ucspid/control")
+    assert control_path(argparse.Namespace(control=None, pid=None, config=str(file))) == Path(
+        "/run/ucspid/control"
+    )
 
 
 @pytest.mark.parametrize(
@@ -519,7 +523,8 @@ def unit_commands() -> list[list[str]]:
 
 
 def test_the_unit_calls_verbs_that_exist() -> None:
-    verbs = [parser().parse_args(command[1:]).verb for command in unit_commands()]
+    commands = [[word.replace("$MAINPID", "1") for word in command] for command in unit_commands()]
+    verbs = [parser().parse_args(command[1:]).verb for command in commands]
     assert verbs == ["run", "reload"]
 
 

@@ -372,6 +372,23 @@ def another_control_path(daemon: Daemon) -> None:
     assert daemon.wait_event("connection_served", service="still")["remote"].startswith("127.0.0.1:")
 
 
+def test_a_daemon_that_is_known_by_its_process_reloads_a_file_with_another_control_path(
+    tmp_path: Path,
+) -> None:
+    """As systemctl reload does: the file names a socket that is not there yet."""
+    with running(tmp_path, services(still=ECHO)) as daemon:
+        old, new = daemon.control, daemon.folder / "another"
+        daemon.write({"control": str(new)})
+        command = [sys.executable, "-m", "ucspid", "reload", "--pid", str(daemon.pid)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == f"control: {old} -> {new}\n"
+        daemon.wait_event("reloaded")
+        daemon.control = new
+        assert not old.exists()
+        assert daemon.talk("still", b"x") == b"x"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch users")
 def test_another_user_is_another_loop_with_the_same_sessions(tmp_path: Path) -> None:
     with running(tmp_path, services(still=echo(user="root")) | {"user": "nobody"}) as daemon:

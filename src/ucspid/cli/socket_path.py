@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from ucspid.cli.client import call
+from ucspid.cli.process_socket import control_of_process
 from ucspid.config import forms
 from ucspid.config.positions import Node, read
 from ucspid.config.problems import Problems
@@ -22,12 +23,14 @@ _STATUS_TIMEOUT = 10.0
 
 
 def control_path(options: argparse.Namespace) -> Path:
-    """Return the path that --control or the file of -c gives; one in the file is relative to the file.
+    """Return the path that --control, --pid or the file of -c gives; in the file it is relative to the file.
 
-    Raises ConfigError if the file has none or cannot be read.
+    Raises ConfigError if the file has none or cannot be read, ResourceError if the process has none.
     """
     if options.control is not None:
         return Path(options.control)
+    if options.pid is not None:
+        return control_of_process(options.pid)
     file = Path(options.config)
     try:
         data = file.read_bytes()
@@ -46,7 +49,7 @@ def control_of_its_daemon(options: argparse.Namespace) -> Path:
     and call() raise, and ConfigError if the daemon runs another file.
     """
     path = control_path(options)
-    if options.control is None:
+    if options.control is None and options.pid is None:
         running = call(path, "status", {}, _STATUS_TIMEOUT).get("config")
         if isinstance(running, str) and not _same_file(running, options.config):
             text = f"the daemon at {path} runs another file, {running}: nothing was done; use -c {running}"

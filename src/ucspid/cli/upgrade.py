@@ -3,7 +3,7 @@
 import argparse
 
 from ucspid.cli.client import call
-from ucspid.cli.socket_path import control_of_its_daemon
+from ucspid.cli.socket_path import control_of_its_daemon, control_path
 from ucspid.errors import PeerError, ResourceError
 
 TIMEOUT = 300.0
@@ -18,14 +18,13 @@ def main(options: argparse.Namespace) -> int:
     The old event loop answers just before it exits, and its exit closes the connection; then the
     new one must say that it serves the plan that the master has sent.
     """
-    control = control_of_its_daemon(options)
-    result = call(control, "upgrade", {}, TIMEOUT, to_end=True)
+    result = call(control_of_its_daemon(options), "upgrade", {}, TIMEOUT, to_end=True)
     try:
         before, version, generation = result["before"], result["version"], result["generation"]
         changes = result["changes"]
     except KeyError as error:
         raise PeerError(f"the daemon's answer is not of this version ({error})") from None
-    status = call(control, "status", {}, STATUS_TIMEOUT)
+    status = call(control_path(options), "status", {}, STATUS_TIMEOUT)
     if status["generation"] < generation or status["version"] != version:
         raise ResourceError(f"{version} has not yet taken over from {before}: see the log")
     again = f"{version} again, in new processes"

@@ -121,6 +121,9 @@ def _daemon_arguments(parser: ArgumentParser) -> None:
     either.add_argument(
         "--control", metavar="PATH", help="control socket of the daemon (default: what FILE says)"
     )
+    either.add_argument(
+        "--pid", type=int, metavar="PID", help="the daemon's master, wherever its control socket is"
+    )
 
 
 def _config_argument(parser: argparse._ActionsContainer) -> None:
