@@ -38,7 +38,7 @@ def serving(rig: MasterRig) -> MasterRig:
 
 
 def ports(rig: MasterRig) -> int:
-    return len([*rig.master._parts.held.listeners])
+    return len([*rig.master.parts.held.listeners])
 
 
 # A start

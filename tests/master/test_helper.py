@@ -83,7 +83,7 @@ def bench(_subreaper: None) -> Iterator[Bench]:
     yield bench
     bench.until(lambda: not bench.children.expected)
     assert own_descriptors() == before
-    os.close(bench.children._list)
+    bench.children.close()
 
 
 def test_its_end_says_what_came_of_it(bench: Bench) -> None:
@@ -176,7 +176,7 @@ def reading(_subreaper: None) -> Iterator[Reading]:
     reading = Reading()
     yield reading
     reading.until(lambda: not reading.children.expected)
-    os.close(reading.children._list)
+    reading.children.close()
 
 
 def test_a_file_is_read(reading: Reading, tmp_path: Path) -> None:

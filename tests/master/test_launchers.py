@@ -158,8 +158,7 @@ def test_no_number_of_services_or_sessions_is_too_large_for_a_launcher_to_start(
     pid = launcher.pid
     profile.dismiss()
     os.waitpid(pid, 0)
-    os.close(held._null)
-    os.close(held.counters)
+    held.close()
 
 
 class Settled(Holdings):
@@ -188,5 +187,4 @@ def test_what_only_an_earlier_plan_had_is_forgotten_when_the_loop_says_so_or_tim
     while held.times == 1:
         poller.run_once()
     assert held.times == 2
-    os.close(held._null)
-    os.close(held.counters)
+    held.close()

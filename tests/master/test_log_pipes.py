@@ -59,8 +59,7 @@ def rig() -> Iterator[Rig]:
     yield rig
     for pipe in rig.held.pipes:
         pipe.close()
-    os.close(rig.held._null)
-    os.close(rig.held.counters)
+    rig.held.close()
 
 
 def silent(name: str) -> Service:

@@ -1,7 +1,6 @@
 """What a process of the event loop is sent, and what it is given."""
 
 import json
-import os
 import socket
 
 from plans import plan, service
@@ -48,4 +47,4 @@ def test_a_listener_that_the_process_before_has_shut_down_listens_for_the_next()
             with socket.socket(fileno=descriptors[0]) as given, socket.create_connection(given.getsockname()):
                 given.setblocking(True)
                 given.accept()[0].close()
-        os.close(held.counters)
+        held.close()

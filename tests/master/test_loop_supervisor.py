@@ -41,8 +41,8 @@ class Supervised:
         self._child = subprocess.Popen(["sleep", "60"])
         self.ours = Channel(ours)
         self.old = LoopProcess(self._child.pid, Channel(theirs), self.poller, self.log, self.supervisor)
-        self.supervisor._current = LoopOrders(self.old)
-        self.supervisor._current.begun = True
+        self.supervisor.current = LoopOrders(self.old)
+        self.supervisor.current.begun = True
         self.supervisor._served = True
 
     def loop_note(self, kind: int, _number: int, _token: int) -> None:
@@ -69,12 +69,12 @@ class Supervised:
 
     @property
     def successor(self) -> LoopProcess | None:
-        orders = self.supervisor._succession.successor
+        orders = self.supervisor.succession.successor
         return None if orders is None else orders.process
 
     @property
     def current(self) -> LoopProcess | None:
-        orders = self.supervisor._current
+        orders = self.supervisor.current
         return None if orders is None else orders.process
 
     def until(self, condition: Callable[[], object]) -> None:
@@ -115,7 +115,7 @@ class Supervised:
                 os.waitpid(process.pid, 0)
         self._child.returncode = 0  # it was reaped as the master does it
         self.ours.sock.close()
-        os.close(self.held._null)
+        self.held.close()
 
 
 class Silent:

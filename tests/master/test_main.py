@@ -46,12 +46,12 @@ def test_no_wait_status_of_a_launcher_ends_the_master(
     """A program of the launcher's user may kill it by any signal: kill -40 $PPID."""
     rig.serve()
     rig.loop.orders()
-    ((profile, launcher),) = rig.master._reaper.launchers()
+    ((profile, launcher),) = rig.master.reaper.launchers()
     monkeypatch.setattr(profile, "_restart", lambda _launcher: None)
     pid = launcher.pid
     for status in STATUSES:
         launcher.pid = pid
-        rig.master._reaper.take([Exit(pid, status, 0, 0, 0)])
+        rig.master.reaper.take([Exit(pid, status, 0, 0, 0)])
         if status % 64 == 0:
             assert "internal_error" not in rig.events()
     assert rig.master.exit is None
@@ -87,7 +87,7 @@ def test_no_end_and_no_words_of_a_reader_end_the_master(rig: MasterRig, said: tu
         assert rig.events() == ["reload_failed"]
         assert rig.master.exit is None
     rig.master.signalled(signal.SIGHUP)
-    rig.read(rig.master._parts.held.plan)
+    rig.read(rig.master.parts.held.plan)
     rig.take()
     assert rig.events() == ["reloaded"]
 
@@ -183,7 +183,7 @@ def test_a_loop_that_cannot_be_sent_something_is_replaced(
 
     with monkeypatch.context() as patch:
         patch.setattr(Channel, "send", fail)
-        rig.loop.note(wire.NOTE_MORE, rig.master._parts.held.all_profiles()[0].number)
+        rig.loop.note(wire.NOTE_MORE, rig.master.parts.held.all_profiles()[0].number)
         rig.work()
         rig.launchers[-1].say(wire.Ready(wire.VERSION).pack())
         rig.work()
@@ -206,7 +206,7 @@ def test_a_reader_that_hangs_fails_its_reload_and_the_next_reload_works(
     hung.wait_killed()
     assert rig.events() == ["reload_failed"]
     rig.master.signalled(signal.SIGHUP)
-    rig.read(rig.master._parts.held.plan)
+    rig.read(rig.master.parts.held.plan)
     rig.take()
     assert rig.events() == ["reloaded"]
     rig.end(hung, signal.SIGKILL)

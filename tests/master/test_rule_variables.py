@@ -41,7 +41,7 @@ def with_rules(name: str, *names: str, file: RulesFile = FILE) -> Service:
 
 def ask(rig: MasterRig, name: str = "a") -> None:
     """Have the loop say that the rules file of a service sets new variables."""
-    rig.loop.note(wire.NOTE_VARIABLES, rig.master._parts.held.number(name))
+    rig.loop.note(wire.NOTE_VARIABLES, rig.master.parts.held.number(name))
     rig.work()
 
 
@@ -54,7 +54,7 @@ def find(rig: MasterRig, *names: str, status: int = 0, errors: bytes = b"") -> l
 
 def allowed(rig: MasterRig, name: str) -> tuple[str, ...]:
     """Return what the plan in force allows the rules of a service."""
-    services = rig.master._parts.held.plan.services
+    services = rig.master.parts.held.plan.services
     return next(item.rule_env for item in services if item.name == name)
 
 
@@ -66,16 +66,16 @@ def test_new_variables_are_allowed_without_reading_the_configuration_file(rig: M
     assert (order["path"], order["kind"], set(order["names"])) == (FILE.path, "text", {"NEW", "OLD"})
     assert [allowed(rig, name) for name in "abc"] == [("NEW", "OLD"), ("NEW", "OLD", "OWN"), ()]
     assert (len(rig.readers), rig.generation) == (readers, generation)
-    assert rig.master._changeover.preparation is None
+    assert rig.master.changeover.preparation is None
 
 
 def test_launchers_know_of_new_variables_before_the_loop(
     rig: MasterRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve(rig, with_rules("a"))
-    ((profile, _launcher),) = rig.master._reaper.launchers()
+    ((profile, _launcher),) = rig.master.reaper.launchers()
     told: list[str] = []
-    set_programs, send = profile.set_programs, rig.master._parts.loop.send
+    set_programs, send = profile.set_programs, rig.master.parts.loop.send
 
     def tell_launcher(*arguments: Any) -> None:
         told.append("launcher")
@@ -87,7 +87,7 @@ def test_launchers_know_of_new_variables_before_the_loop(
         told.append(arguments[0])
         send(*arguments, **fields)
 
-    monkeypatch.setattr(rig.master._parts.loop, "send", tell_loop)
+    monkeypatch.setattr(rig.master.parts.loop, "send", tell_loop)
     ask(rig)
     find(rig, "NEW")
     assert told == ["launcher", "allow"]

@@ -249,7 +249,7 @@ def group() -> Iterator[int]:
 def test_a_launcher_that_names_programs_of_others_in_its_table_does_not_get_them(hostile: Hostile) -> None:
     """The first launcher is subverted; the second has died, with a session of before that it took over."""
     master: Any = Master("file", None, -1, 1024)
-    held = master._parts.held
+    held = master.parts.held
     held.profiles = {"profile": hostile.profile}
     other = hostile.profile.launchers[2] = HeldLauncher.open(2, hostile.poller, hostile.profile)
     with group() as its_own, group() as orphan, group() as starting:
@@ -260,12 +260,12 @@ def test_a_launcher_that_names_programs_of_others_in_its_table_does_not_get_them
         for connection, process in enumerate([its_own, orphan], 1):
             table.started(table.claim(connection, 1, b""), process)
         other.pid = os.getsid(0)  # as if it had led the session of these
-        found = master._reaper.orphans(other, set())
+        found = master.reaper.orphans(other, set())
         other.pid = 0
         assert {its_own, starting} <= found
-        assert orphan not in master._reaper.orphans(hostile.launcher, set())
-    for descriptor in (held._null, held.counters, master._parts.children._list):
-        os.close(descriptor)
+        assert orphan not in master.reaper.orphans(hostile.launcher, set())
+    held.close()
+    master.parts.children.close()
 
 
 class HostileLoop:
@@ -281,7 +281,7 @@ class HostileLoop:
         self.peer = Channel(theirs)
         self.ours = ours
         self.process = LoopProcess(0, Channel(ours), self.poller, self.log, self.supervisor)
-        self.orders = self.supervisor._current = LoopOrders(self.process)
+        self.orders = self.supervisor.current = LoopOrders(self.process)
 
     def say(self, packet: bytes, *descriptors: int) -> None:
         self.peer.send(packet, descriptors)
@@ -291,8 +291,7 @@ class HostileLoop:
     def close(self) -> None:
         self.peer.sock.close()
         self.ours.close()
-        os.close(self.held._null)
-        os.close(self.held.counters)
+        self.held.close()
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def state(**changes: Any) -> State:
             stderr=[(4, "a", None, 14, 15), (3, "a", 7, 17, None)],
             numbers={"a": 1, "b": 2}, longest=9.0,
             gone={"b": {"drain_timeout": 30.0, "kill_timeout": 5.0, "max_lifetime": None}},
-            others={"_null": 16}, profiles=[],
+            others={"null": 16}, profiles=[],
         ),
     } | changes  # fmt: skip
     return State(**values)
@@ -127,17 +127,17 @@ def test_an_end_of_a_channel_is_taken_up_by_its_number() -> None:
 
 
 def test_a_descriptor_that_the_new_code_has_no_use_for_needs_a_restart() -> None:
-    held = HoldingsState(**{**vars(state().holdings), "others": {"_null": 16, "_other": 17}})
+    held = HoldingsState(**{**vars(state().holdings), "others": {"null": 16, "_other": 17}})
     with pytest.raises(ResourceError, match=r"needs a restart.*_other"):
         resume.understand(state(holdings=held).to_memory())
-    assert resume.understand(state().to_memory()).holdings.others == {"_null": 16}
+    assert resume.understand(state().to_memory()).holdings.others == {"null": 16}
 
 
 def carried(descriptor: int) -> State:
     """Return the state of a master that holds one descriptor."""
     held = HoldingsState(
         **{**vars(state().holdings), "control": [], "listeners": [], "stderr": [],
-           "others": {"_null": descriptor, "counters": descriptor}}
+           "others": {"null": descriptor, "counters": descriptor}}
     )  # fmt: skip
     loop = LoopState(pid=0, channel=None, introduced=[], generation=1, began=0.0)
     return state(holdings=held, loop=loop)
@@ -163,8 +163,9 @@ def test_a_trial_that_cannot_be_started_leaves_nothing_behind(monkeypatch: pytes
     with pytest.raises(ResourceError, match=r"^cannot start a trial: No such file or directory$"):
         upgrade.start_trial(carried(writing), children, poller, lambda _problem: None)
     assert descriptors() == before
-    for descriptor in (reading, writing, children._list):
-        os.close(descriptor)
+    children.close()
+    os.close(reading)
+    os.close(writing)
 
 
 def descriptors() -> set[str]:

@@ -129,7 +129,7 @@ class MasterRig:
         monkeypatch.setattr(Backoff, "failed", lambda _backoff, _now: 0.0)
         self._signals = socket.socketpair()
         self.master: Any = Master("/etc/ucspid.yaml", None, self._signals[0].fileno(), 1024)
-        self.poller: Poller = self.master._parts.poller
+        self.poller: Poller = self.master.parts.poller
         self.begin: Callable[[], None] = self.master.begin
 
     def _start(self, kind: list[Child], channel: int | None = None, outputs: tuple[int, ...] = ()) -> int:
@@ -155,8 +155,8 @@ class MasterRig:
         """Have a child end with a wait status, as the master sees it."""
         child.close()
         child.ended = True
-        self.master._reaper.take([Exit(child.pid, status, 0, 0, 0)])
-        self.master._finish_if_drained()
+        self.master.reaper.take([Exit(child.pid, status, 0, 0, 0)])
+        self.master.finish_if_drained()
         self.work()
 
     def read(self, plan: Plan | None = None, status: int = 0, errors: bytes = b"") -> None:
@@ -201,7 +201,7 @@ class MasterRig:
 
     @property
     def generation(self) -> int:
-        generation: int = self.master._parts.loop.generation
+        generation: int = self.master.parts.loop.generation
         return generation
 
     def events(self, loop: Child | None = None) -> list[str]:
@@ -218,17 +218,16 @@ class MasterRig:
     def close(self) -> None:
         """End all children."""
         master = self.master
-        for profile, _launcher in master._reaper.launchers():
+        for profile, _launcher in master.reaper.launchers():
             profile.dismiss()
-        loop, held = master._parts.loop, master._parts.held
-        for orders in (loop._current, loop._succession.successor):
+        loop, held = master.parts.loop, master.parts.held
+        for orders in (loop.current, loop.succession.successor):
             if orders is not None:
                 orders.process.channel.close()
-        master._changeover.stop()
-        master._variables.cancel()
+        master.changeover.stop()
+        master.variables.cancel()
         held.close()
-        for descriptor in (held._null, held.counters, master._parts.children._list):
-            os.close(descriptor)
+        master.parts.children.close()
         for child in [*self.loops, *self.launchers, *self.readers, *self.rules_readers, *self.trials]:
             child.process.kill()
             child.process.wait()

@@ -290,8 +290,7 @@ def test_a_plan_with_more_services_than_there_are_rows_is_refused(monkeypatch: p
         with pytest.raises(ResourceError, match="more than 2 names of services"):
             held.acquire(plans.plan(plans.service("c")), Acquired(), never)
     finally:
-        os.close(held.counters)
-        os.close(held._null)
+        held.close()
 
 
 def never(_profile: Profile, _programs: list[Program], _names: str) -> ProfileLaunchers:

@@ -8,7 +8,7 @@ from ucspid.errors import ResourceError
 
 _LISTENS = 0x10000
 """SO_ACCEPTCON, among the flags in /proc/net/unix."""
-_PATH = 7
+_FIELDS_BEFORE_PATH = 7
 """The field after which the path follows there."""
 
 
@@ -23,8 +23,8 @@ def control_of_process(pid: int) -> Path:
         next(table)
         found = []
         for line in table:
-            fields = line.rstrip(b"\n").split(None, _PATH)
-            if len(fields) > _PATH and int(fields[3], 16) & _LISTENS:
+            fields = line.rstrip(b"\n").split(None, _FIELDS_BEFORE_PATH)
+            if len(fields) > _FIELDS_BEFORE_PATH and int(fields[3], 16) & _LISTENS:
                 inode, path = fields[6:]
                 if f"socket:[{inode.decode()}]" in own:
                     found.append((int(inode), path))

@@ -42,6 +42,10 @@ class Children:
             ended(exit_)
         return ended is not None
 
+    def close(self) -> None:
+        """Close the list."""
+        os.close(self._list)
+
     def kill_session(self, leader: int) -> None:
         """Kill the children that belong to a session, as those of a child that has led one and is gone."""
         for pid in self._all():

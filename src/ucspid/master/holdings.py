@@ -41,9 +41,9 @@ class Holdings:
     gone: dict[str, Ending] = field(default_factory=dict)
     """Services that are in no plan any more: how their sessions end, for a loop that finds some."""
     _numbers: dict[str, int] = field(default_factory=dict)
-    _null: int = field(default_factory=lambda: os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+    null: int = field(default_factory=lambda: os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
-    CARRIED: ClassVar = ("_null", "counters")
+    CARRIED: ClassVar = ("null", "counters")
     """Fields that are descriptors, always, without more to them: for the next image of the master."""
 
     def to_state(self) -> HoldingsState:
@@ -130,7 +130,7 @@ class Holdings:
         """Return the descriptor that is a service's standard error, if it is one of ours."""
         if service.stderr == "log":
             return self.pipes.of(service, new).writing
-        return self._null if service.stderr == "null" else None
+        return self.null if service.stderr == "null" else None
 
     def go_over(self, plan: Plan, acquired: Acquired) -> list[str]:
         """Put a plan in force; what only the one before needs stays until release_old() and settle().
@@ -215,9 +215,11 @@ class Holdings:
         return frozenset.intersection(*allowed) if allowed else frozenset()
 
     def close(self) -> None:
-        """Close what clients connect to, and remove what would be left behind in the file system."""
+        """Close what clients connect to, remove what would be left behind in the file system, and end."""
         self.listeners.close()
         self.control.keep(None)
+        os.close(self.counters)
+        os.close(self.null)
 
 
 def _names(plan: Plan, profile: Profile) -> str:

@@ -63,17 +63,17 @@ class LoopSupervisor:
         self._log = log
         self._observer = observer
         self._began = time.monotonic()
-        self._current: LoopOrders | None = None
+        self.current: LoopOrders | None = None
         self._backoff = Backoff(0.001, 5.0, 10.0, max_failures=20)
         self._false_starts = 0
-        self._succession = Succession(
+        self.succession = Succession(
             self._start_process, poller, log, self._backoff, observer.loop_not_replaced
         )
         log.to(self._send_events)
 
     def to_state(self) -> LoopState:
         """Return what from_state() takes: for the next image of the master."""
-        current = self._current
+        current = self.current
         return LoopState(
             pid=0 if current is None else current.process.pid,
             channel=None if current is None else ChannelState.of(current.process.channel),
@@ -91,19 +91,19 @@ class LoopSupervisor:
             self._restart()
             return
         channel = Channel(seqpacket(state.channel.descriptor), state.channel.packets())
-        current = self._current = LoopOrders(LoopProcess(state.pid, channel, self._poller, self._log, self))
+        current = self.current = LoopOrders(LoopProcess(state.pid, channel, self._poller, self._log, self))
         current.begun = current.process.outdated = True
         current.introduced.update(state.introduced)
 
     @property
     def pids(self) -> set[int]:
         """The processes: none, one, or one and its successor."""
-        both = (self._current, self._succession.successor)
+        both = (self.current, self.succession.successor)
         return {orders.process.pid for orders in both if orders is not None}
 
     def start(self) -> None:
         """Start a process, and send it everything if there is a plan. Raises ResourceError."""
-        self._current = self._start_process()
+        self.current = self._start_process()
         if self._held.plan is not None:
             self._send_plan()
 
@@ -112,25 +112,25 @@ class LoopSupervisor:
 
     def exited(self, exit_: Exit) -> bool:
         """Take a child's exit; return whether it was a process of the loop's."""
-        successor = self._succession.successor
+        successor = self.succession.successor
         if successor is not None and successor.process.pid == exit_.pid:
-            self._succession.exited(exit_)
+            self.succession.exited(exit_)
             return True
-        if self._current is None or self._current.process.pid != exit_.pid:
+        if self.current is None or self.current.process.pid != exit_.pid:
             return False
-        self._current.process.close()
-        self._current = None
+        self.current.process.close()
+        self.current = None
         self._observer.loop_gone()
         self._follow(exit_)
         return True
 
     def _follow(self, exit_: Exit) -> None:
         """Have another process in place of one that has ended, and send it what that one knew."""
-        successor, left = self._succession.predecessor_ended()
+        successor, left = self.succession.predecessor_ended()
         if successor is not None:
             if not left:
                 events.loop_died(self._log, exit_.pid, exit_.status, 0.0)
-            self._current = successor
+            self.current = successor
             self._send_plan()
         elif left:
             self._restart()
@@ -166,21 +166,21 @@ class LoopSupervisor:
         Until that is ready, the one in place goes on under the plan that it has.
         """
         self.generation += 1
-        another = by_another or self._succession.wanted
-        if self._current is not None and (another or self._current.process.outdated):
-            self._succession.begin()
+        another = by_another or self.succession.wanted
+        if self.current is not None and (another or self.current.process.outdated):
+            self.succession.begin()
         else:
             self._send_plan()
 
     def _send_plan(self) -> None:
         """Send the plan in force, with the descriptors that the process does not have yet."""
-        current = self._current
+        current = self.current
         if current is None:
             return
         if not current.begun:
             current.begin(self._held, self._config, self._began)
             self._send_events()
-            self._succession.send_handover(current)
+            self.succession.send_handover(current)
         try:
             current.send_plan(self._held, self.generation)
         except OSError as problem:
@@ -192,8 +192,8 @@ class LoopSupervisor:
 
     def add_launcher(self, profile: ProfileLaunchers, launcher: HeldLauncher) -> None:
         """Send a launcher's channel, unless another process is about to be sent everything."""
-        if self._current is not None and self._current.begun and not self._succession.wanted:
-            self._current.send_launcher(profile, launcher)
+        if self.current is not None and self.current.begun and not self.succession.wanted:
+            self.current.send_launcher(profile, launcher)
 
     def launcher_gone(self, number: int) -> None:
         """Say that a launcher has left."""
@@ -203,7 +203,7 @@ class LoopSupervisor:
         """Have it accept nothing more, and let or make its sessions end."""
         self.draining = True
         self._at_once = at_once
-        self._succession.cancel()
+        self.succession.cancel()
         self.send("drain", at_once=at_once)
 
     def answer(self, token: int, **answer: Any) -> None:
@@ -212,24 +212,24 @@ class LoopSupervisor:
 
     def send(self, order: str, descriptors: tuple[int, ...] = (), **fields: Any) -> None:
         """Give an order to a process that has been sent the first ones."""
-        if self._current is not None and self._current.begun:
-            self._current.process.send(order, descriptors, **fields)
+        if self.current is not None and self.current.begun:
+            self.current.process.send(order, descriptors, **fields)
 
     def _send_events(self) -> None:
-        if self._current is not None and self._current.begun and not self._succession.leaving:
-            self._log.send(self._current.process.log)
+        if self.current is not None and self.current.begun and not self.succession.leaving:
+            self._log.send(self.current.process.log)
 
     # What its processes say
 
     def note(self, process: LoopProcess, kind: int, number: int, token: int) -> None:
         """Take a note of a process. Raises WireError for one that it never sends."""
-        successor = self._succession.successor
+        successor = self.succession.successor
         if successor is not None and process is successor.process:
             if kind != wire.NOTE_READY:
                 raise WireError(f"it sent a note of kind {kind} before it was sent a plan")
-            if self._succession.wanted and self._current is not None and not self._succession.leaving:
+            if self.succession.wanted and self.current is not None and not self.succession.leaving:
                 self._observer.loop_leaves()
-                self._succession.replace(self._current)
+                self.succession.replace(self.current)
         elif kind != wire.NOTE_READY:
             if kind == wire.NOTE_TAKEN and number == self.generation:
                 self._served = True
@@ -238,5 +238,5 @@ class LoopSupervisor:
 
     def room(self, process: LoopProcess) -> None:
         """Send events that wait, now that the process has read others."""
-        if self._current is not None and process is self._current.process:
+        if self.current is not None and process is self.current.process:
             self._send_events()

@@ -62,7 +62,7 @@ class Master:
         else:
             held = Holdings.from_state(before.holdings, starter.take_over)
         loop = LoopSupervisor(config, held, poller, log, self)
-        self._parts = parts = Parts(
+        self.parts = parts = Parts(
             config,
             poller,
             Children(),
@@ -73,36 +73,37 @@ class Master:
             starter,
             Readiness(ready_fd),
         )
-        self._changeover = Changeover(parts, before, self.to_state, self._kill_everything)
-        self._variables = RuleVariables(held, loop, parts.children, poller)
-        self._notes = LoopNotes(parts, self._changeover, self._variables)
-        self._reaper = Reaper(parts, self._changeover, errors)
+        self.changeover = Changeover(parts, before, self.to_state, self._kill_everything)
+        self.variables = RuleVariables(held, loop, parts.children, poller)
+        self._notes = LoopNotes(parts, self.changeover, self.variables)
+        self.reaper = Reaper(parts, self.changeover, errors)
 
     def run(self) -> int:
         """Start, work, stop; return the exit status."""
         self.begin()
         while self.exit is None:
-            self._parts.poller.run_once()
-        self._parts.held.close()
+            self.parts.poller.run_once()
+        self.parts.held.close()
+        self.parts.children.close()
         return self.exit
 
     def begin(self) -> None:
         """Start the event loop, or take over the previous one, and read the file."""
-        self._parts.poller.watch(self._signalfd, self._read_signals)
+        self.parts.poller.watch(self._signalfd, self._read_signals)
         try:
             if self._before is None:
-                self._parts.loop.start()
+                self.parts.loop.start()
             else:
-                self._parts.loop.from_state(self._before.loop)
+                self.parts.loop.from_state(self._before.loop)
         except ResourceError as problem:
             print_error(problem)
             self.exit = EXIT_SYSTEM
         else:
-            self._changeover.reload()
+            self.changeover.reload()
 
     def to_state(self) -> State:
         """Return everything that the next image of this process is to know."""
-        parts, clients = self._parts, self._changeover.reports.clients
+        parts, clients = self.parts, self.changeover.reports.clients
         next_launcher, next_profile = parts.starter.next_numbers()
         return State(
             state=STATE,
@@ -127,12 +128,12 @@ class Master:
     def signalled(self, number: int) -> None:
         """Do what a signal asks for; SIGUSR1 asks for nothing."""
         if number == signal.SIGCHLD:
-            self._reaper.reap()
-            self._finish_if_drained()
+            self.reaper.reap()
+            self.finish_if_drained()
         elif number == signal.SIGHUP:
-            self._changeover.reload()
+            self.changeover.reload()
         elif number == signal.SIGUSR2:
-            self._changeover.upgrade()
+            self.changeover.upgrade()
         elif number in (signal.SIGINT, signal.SIGTERM):
             self._stop()
 
@@ -140,16 +141,16 @@ class Master:
 
     def launcher_ready(self, profile: ProfileLaunchers, launcher: HeldLauncher) -> None:
         """Send the launcher's channel to the loop, or go on with the plan that waits for the launcher."""
-        if profile in self._parts.held.all_profiles():
-            self._parts.loop.add_launcher(profile, launcher)
-        elif self._changeover.preparation is not None:
-            self._changeover.preparation.launcher_ready()
+        if profile in self.parts.held.all_profiles():
+            self.parts.loop.add_launcher(profile, launcher)
+        elif self.changeover.preparation is not None:
+            self.changeover.preparation.launcher_ready()
 
     def launcher_refused(self, profile: ProfileLaunchers, reason: str) -> None:
         """Fail the plan that waits for the launcher; one that served before is tried again."""
-        preparation = self._changeover.preparation
+        preparation = self.changeover.preparation
         if preparation is None or not preparation.launcher_refused(profile, reason):
-            events.launcher_refused(self._parts.log, profile.names, reason)
+            events.launcher_refused(self.parts.log, profile.names, reason)
 
     def loop_note(self, kind: int, number: int, token: int) -> None:
         """Take a note of the loop's. Raises WireError for what no loop sends."""
@@ -157,15 +158,15 @@ class Master:
 
     def loop_gone(self) -> None:
         """Forget the control clients of a process that has ended."""
-        self._changeover.reports.clients.forget()
+        self.changeover.reports.clients.forget()
 
     def loop_leaves(self) -> None:
         """Answer the control clients of a process that makes way for another."""
-        self._changeover.loop_leaves()
+        self.changeover.loop_leaves()
 
     def loop_not_replaced(self, reason: str) -> None:
         """Report the plan in force as overdue: the previous process goes on under the previous plan."""
-        self._changeover.overdue(reason)
+        self.changeover.overdue(reason)
 
     def loop_lost(self, reason: str) -> None:
         """End: no event loop can be had."""
@@ -176,10 +177,10 @@ class Master:
 
     def _stop(self) -> None:
         """Drain; asked again, be quick about it."""
-        again = self._changeover.draining
-        self._changeover.stop()
-        self._variables.cancel()
-        parts = self._parts
+        again = self.changeover.draining
+        self.changeover.stop()
+        self.variables.cancel()
+        parts = self.parts
         if parts.held.plan is None:
             self._kill_everything(0)
             return
@@ -192,18 +193,19 @@ class Master:
             timeout = parts.held.longest + LAST_RESORT
             parts.poller.call_in(timeout, lambda: self._kill_everything(0))
 
-    def _finish_if_drained(self) -> None:
-        drained = not self._parts.loop.pids and not self._reaper.launchers()
-        if drained and self._changeover.draining:
+    def finish_if_drained(self) -> None:
+        """End, if the daemon drains and the last of its processes has ended."""
+        drained = not self.parts.loop.pids and not self.reaper.launchers()
+        if drained and self.changeover.draining:
             self.exit = 0
 
     def _went_wrong(self, trace: str) -> None:
         """Log a bug of the master's; end where nothing serves yet."""
-        if self._parts.held.plan is None:
+        if self.parts.held.plan is None:
             print_error(trace)
             self._kill_everything(EXIT_SYSTEM)
         else:
-            events.internal_error(self._parts.log, trace)
+            events.internal_error(self.parts.log, trace)
 
     def _kill_everything(self, status: int) -> None:
         """End without ceremony: nothing runs that is worth waiting for, or it does not end."""
