@@ -19,7 +19,7 @@ Answered = Callable[[Collection[int], Mapping[int, int]], None]
 """Takes an answer: the starts in flight when it was asked for, and the process of each connection."""
 
 
-class Program(Protocol):
+class KnownProgram(Protocol):
     """A program that the loop knows."""
 
     pid: int
@@ -72,7 +72,7 @@ class RollCall:
 
 
 def differences(
-    heard: Mapping[int, int], running: Mapping[int, Program], unanswered: Collection[int]
+    heard: Mapping[int, int], running: Mapping[int, KnownProgram], unanswered: Collection[int]
 ) -> list[str]:
     """Return how an answer differs from what the loop knows; unanswered are starts that have none."""
     found = [f"connection {number:x}: its launcher has not answered the start" for number in unanswered]

@@ -15,7 +15,7 @@ from ucspid.admission.rules_look import Seen, Sight, look
 from ucspid.admission.stages.fresh_rules import FreshRules
 from ucspid.linux.inotify import Inotify
 from ucspid.plan import RulesFile, Service
-from ucspid.policy.connection_states import State
+from ucspid.policy.connection_states import ConnectionState
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ async def test_a_client_that_waits_for_a_file_is_counted_and_holds_up_the_next(
         await rig.comes_true(lambda: rig.accepted == 1)
         rig.connect("s")
         sessions = rig.sessions("s")
-        assert [item.state for item in sessions.waiting] == [State.PENDING]
+        assert [item.state for item in sessions.waiting] == [ConnectionState.PENDING]
         assert (sessions.counts.open, sessions.live, sessions.unknown) == (1, 1, 0)
         await rig.comes_true(lambda: rig.service("s").acceptor.held is Hold.RULES)
         assert rig.accepted == 1

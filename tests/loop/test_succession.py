@@ -13,7 +13,7 @@ from tiers import examples
 from ucspid.ipc import messages as wire
 from ucspid.launcher.serve import IN_FLIGHT
 from ucspid.linux import process_group
-from ucspid.policy.connection_states import State
+from ucspid.policy.connection_states import ConnectionState
 
 QUESTION = wire.LIST_HEAD.pack(wire.LIST, 0)
 ANSWER = wire.REPORT.pack(wire.LISTED, 0, 1, IN_FLIGHT, 0, 0, 0, 0, bytes(wire.TAG_SIZE))
@@ -150,7 +150,7 @@ class Succession(RuleBasedStateMachine):
         assert {connection: process.pid for connection, process in loop.launcher.running.items()} == alive
         assert slots(world.memory) == alive
         assert sorted(session.number for session in loop.live) == sorted(alive)
-        assert {session.state for session in loop.live} <= {State.RUNNING}
+        assert {session.state for session in loop.live} <= {ConnectionState.RUNNING}
         started = {program.connection for program in world.programs.values()}
         assert loop.ids_served <= started - alive.keys() <= world.told | loop.ids_served
         assert loop.ids_failed & started == set()

@@ -29,7 +29,7 @@ from ucspid.linux.memfd import sealed_memory
 from ucspid.lookup.dns import Resolver
 from ucspid.lookup.ident import Ident
 from ucspid.lookup.names import Names
-from ucspid.sessions.service import Service
+from ucspid.sessions.service import LiveService
 from ucspid.sessions.sessions import Sessions
 
 PROFILE = 1
@@ -241,7 +241,7 @@ class Rig:
 
     # What the test does
 
-    def service(self, name: str) -> Service:
+    def service(self, name: str) -> LiveService:
         """Return a service of the server's."""
         return next(item for item in self.server.services.by_number.values() if item.name == name)
 

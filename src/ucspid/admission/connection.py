@@ -10,7 +10,7 @@ from ucspid.admission.listener import Listener
 from ucspid.limits import Slot
 from ucspid.net.endpoint import endpoint
 from ucspid.policy.client_facts import NO_FACTS, ClientFacts
-from ucspid.policy.connection_states import STEP, Event, State
+from ucspid.policy.connection_states import STEP, ConnectionState, Event
 from ucspid.rules.rule import Environment, Rule, Rules
 from ucspid.spawn import Process
 
@@ -52,7 +52,7 @@ class Connection(asyncio.SubprocessProtocol):
         self.ip = ip
         self.port = port
         self.began = began
-        self.state = State.ACCEPTED
+        self.state = ConnectionState.ACCEPTED
         self.number = 0
         """The id that logs and the program know it by; 0 until it is handed to a launcher."""
         self.slot: Slot | None = None

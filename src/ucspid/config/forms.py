@@ -272,7 +272,7 @@ class Frequency(Form):
         return Rate(count=self.count, seconds=self.seconds, burst=burst or self.count)
 
 
-class Throttle(Form):
+class ThrottleForm(Form):
     """When and how a service is slowed whose program cannot be started; without settings it never is."""
 
     __slots__ = ("settings",)

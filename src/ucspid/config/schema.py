@@ -28,7 +28,7 @@ from ucspid.config.forms import (
     Size,
     StackSize,
     Text,
-    Throttle,
+    ThrottleForm,
     Umask,
 )
 from ucspid.config.ruleforms import ClientPattern, LocalHost, LookupTime, RulesPath, Said
@@ -274,9 +274,9 @@ class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(description="The dialect of the variables that describe the connection."),
     ] = "tcp"
     throttle: Annotated[
-        Throttle,
+        ThrottleForm,
         Meta(description="After so many failed starts in a row, one start in each interval; or off."),
-    ] = key(default_factory=_made(Throttle(Throttling())))
+    ] = key(default_factory=_made(ThrottleForm(Throttling())))
     nodelay: Annotated[bool, Meta(description="Send small writes at once, tcp(7) TCP_NODELAY.")] = False
     keepalive: Annotated[bool, Meta(description="Probe silent clients, socket(7) SO_KEEPALIVE.")] = False
     backlog: Annotated[

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ucspid.admission.listener import Listener
 from ucspid.control.serving import Server
 from ucspid.linux import procfs
-from ucspid.policy.connection_states import State
+from ucspid.policy.connection_states import ConnectionState
 from ucspid.sessions.sessions import Sessions
 from ucspid.spawn import STUCK_AFTER, LauncherClient
 
@@ -159,7 +159,7 @@ class Audit:
         server = self._server
         waiting = [item for sessions in server.services.all_sessions() for item in sessions.waiting]
         if (self._names is not None and not self._names.idle) or any(
-            item.state is State.PENDING for item in waiting
+            item.state is ConnectionState.PENDING for item in waiting
         ):
             return None
         return {

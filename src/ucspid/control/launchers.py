@@ -14,7 +14,7 @@ from ucspid.errors import WireError
 from ucspid.observe import events
 from ucspid.pool import Pool
 from ucspid.recovery.takeover import Takeover
-from ucspid.sessions.service import Service
+from ucspid.sessions.service import LiveService
 from ucspid.spawn import STUCK_AFTER, LauncherClient
 
 MIN_LOOK = 0.25
@@ -86,7 +86,7 @@ class Launchers:
             self._pools[profile] = pool, Turns(lambda: pool.choose() is not None)
         return self._pools[profile]
 
-    def served_by(self, number: int, services: Iterable[Service]) -> list[str]:
+    def served_by(self, number: int, services: Iterable[LiveService]) -> list[str]:
         """Return the names of the services that a launcher serves."""
         return [service.name for service in services if number in service.pool.launchers]
 

@@ -16,7 +16,7 @@ from ucspid.limits import Limits, ServiceLimits
 from ucspid.observe import events
 from ucspid.policy.service_rates import NoLimits
 from ucspid.pool import Pool
-from ucspid.sessions.service import Service, Shared
+from ucspid.sessions.service import LiveService, Shared
 from ucspid.sessions.sessions import Sessions
 
 UNKNOWN = plan.Ending(drain_timeout=30.0, kill_timeout=5.0, max_lifetime=None)
@@ -51,7 +51,7 @@ class Services:
         allow_variables() is called when the rules file of a service, by its number, sets variables that
         launchers do not know, slot_released() when a slot is free of a service that is not in the plan.
         """
-        self.by_number: dict[int, Service] = {}
+        self.by_number: dict[int, LiveService] = {}
         self.retired: dict[tuple[int, str], Sessions] = {}
         """Of services that the plan has no more, by number and name."""
         self.listeners: dict[int, Listener] = {}
@@ -87,7 +87,7 @@ class Services:
         pool_of: PoolOf,
         shared: Shared,
         endings: Mapping[tuple[int, str], plan.Ending],
-    ) -> list[Service]:
+    ) -> list[LiveService]:
         """Go over to a plan: its listeners are there. Return the services that are new or changed.
 
         The services whose numbers are kept go on as they are, however many they are. endings say how
@@ -108,7 +108,7 @@ class Services:
             service = self.by_number.get(item.number)
             if service is None:
                 sessions = self.retired.pop((item.number, item.settings.name), None)
-                service = Service(item.number, item.settings, pool, turns, shared, sessions)
+                service = LiveService(item.number, item.settings, pool, turns, shared, sessions)
                 self.by_number[item.number] = service
             else:
                 service.change(item.settings, pool, turns)
@@ -118,7 +118,7 @@ class Services:
                 sessions.change(endings[which])
         return taken
 
-    def serve(self, services: Iterable[Service]) -> None:
+    def serve(self, services: Iterable[LiveService]) -> None:
         """Have services listen as planned."""
         for service in services:
             numbers = self._planned[service.number].listeners
@@ -157,7 +157,7 @@ class Services:
         for service in self.by_number.values():
             service.close()
 
-    def _retire(self, service: Service) -> None:
+    def _retire(self, service: LiveService) -> None:
         service.close()
         if service.limits.live:
             self.retired[service.number, service.name] = service.sessions

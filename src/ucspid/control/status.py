@@ -12,7 +12,7 @@ from ucspid import __version__
 from ucspid.admission.acceptor import Hold
 from ucspid.control.serving import Server
 from ucspid.policy.last_failures import LastFailure
-from ucspid.sessions.service import Service
+from ucspid.sessions.service import LiveService
 from ucspid.sessions.sessions import Sessions
 from ucspid.spawn import STUCK_AFTER
 
@@ -82,7 +82,7 @@ def _process(role: str, pid: int, services: list[str], running: int, *, draining
     }
 
 
-def _in_plan(service: Service) -> dict[str, Any]:
+def _in_plan(service: LiveService) -> dict[str, Any]:
     return _service(service.sessions, service.settings.max_connections, _state(service))
 
 
@@ -114,7 +114,7 @@ def _failure(kind: str, failure: LastFailure) -> dict[str, Any]:
     }
 
 
-def _state(service: Service) -> str:
+def _state(service: LiveService) -> str:
     """Return why a service accepts nothing now; a throttled one only finds out when a client comes."""
     if service.acceptor.held is None and service.throttle.throttled:
         return Hold.THROTTLED

@@ -9,7 +9,7 @@ ACCEPTED, and given back on entering REFUSED, SERVED or FAILED, and nowhere else
 import enum
 
 
-class State(enum.StrEnum):
+class ConnectionState(enum.StrEnum):
     """Where a connection stands."""
 
     ACCEPTED = "accepted"
@@ -44,29 +44,29 @@ class Event(enum.StrEnum):
 
 
 NEXT = {
-    (State.ACCEPTED, Event.WAITS): State.PENDING,
-    (State.ACCEPTED, Event.ADMITTED): State.QUEUED,
-    (State.ACCEPTED, Event.HANDED): State.HANDED,
-    (State.ACCEPTED, Event.REFUSED): State.REFUSED,
-    (State.PENDING, Event.GOES_ON): State.ACCEPTED,
-    (State.PENDING, Event.REFUSED): State.REFUSED,
-    (State.QUEUED, Event.HANDED): State.HANDED,
-    (State.QUEUED, Event.REFUSED): State.REFUSED,
-    (State.HANDED, Event.STARTED): State.RUNNING,
-    (State.HANDED, Event.START_FAILED): State.FAILED,
-    (State.RUNNING, Event.START_FAILED): State.FAILED,
-    (State.RUNNING, Event.EXITED): State.SERVED,
+    (ConnectionState.ACCEPTED, Event.WAITS): ConnectionState.PENDING,
+    (ConnectionState.ACCEPTED, Event.ADMITTED): ConnectionState.QUEUED,
+    (ConnectionState.ACCEPTED, Event.HANDED): ConnectionState.HANDED,
+    (ConnectionState.ACCEPTED, Event.REFUSED): ConnectionState.REFUSED,
+    (ConnectionState.PENDING, Event.GOES_ON): ConnectionState.ACCEPTED,
+    (ConnectionState.PENDING, Event.REFUSED): ConnectionState.REFUSED,
+    (ConnectionState.QUEUED, Event.HANDED): ConnectionState.HANDED,
+    (ConnectionState.QUEUED, Event.REFUSED): ConnectionState.REFUSED,
+    (ConnectionState.HANDED, Event.STARTED): ConnectionState.RUNNING,
+    (ConnectionState.HANDED, Event.START_FAILED): ConnectionState.FAILED,
+    (ConnectionState.RUNNING, Event.START_FAILED): ConnectionState.FAILED,
+    (ConnectionState.RUNNING, Event.EXITED): ConnectionState.SERVED,
 }
 """A start may fail after it was reported: a launcher that does not wait for execve(2) says so later."""
 
-ENDED = frozenset({State.REFUSED, State.SERVED, State.FAILED})
+ENDED = frozenset({ConnectionState.REFUSED, ConnectionState.SERVED, ConnectionState.FAILED})
 """States without a next one."""
 
 
-class _Steps(dict[tuple[State, Event], State]):
+class _Steps(dict[tuple[ConnectionState, Event], ConnectionState]):
     """The table, as a step is taken: a step that cannot be raises AssertionError."""
 
-    def __missing__(self, step: tuple[State, Event]) -> State:
+    def __missing__(self, step: tuple[ConnectionState, Event]) -> ConnectionState:
         state, event = step
         raise AssertionError(f"a connection that is {state.value} cannot have {event.value}")
 

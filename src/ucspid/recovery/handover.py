@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ucspid.observe import events
 from ucspid.policy import validate
-from ucspid.sessions.service import Service
+from ucspid.sessions.service import LiveService
 from ucspid.spawn import LauncherClient
 
 MAX_CONNECTION = (1 << 64) - 1
@@ -25,7 +25,7 @@ GRACE = 2.0
 """Seconds for connections that are being looked up when the loop exits: none are accepted meanwhile."""
 
 
-async def stop_listening(services: Iterable[Service], launchers: Iterable[LauncherClient]) -> None:
+async def stop_listening(services: Iterable[LiveService], launchers: Iterable[LauncherClient]) -> None:
     """Accept nothing more, and give those on their way in a moment; then listen to launchers no more.
 
     So each of their reports is counted here or by the next loop.
@@ -35,7 +35,7 @@ async def stop_listening(services: Iterable[Service], launchers: Iterable[Launch
         asyncio.get_running_loop().remove_reader(launcher.fileno())
 
 
-def write(descriptor: int, services: Iterable[Service], connection: int) -> None:
+def write(descriptor: int, services: Iterable[LiveService], connection: int) -> None:
     """Write the state, one line for each service, as many as there is room for.
 
     The memory has its size already, and cannot grow. Raises OSError.
@@ -48,7 +48,7 @@ def write(descriptor: int, services: Iterable[Service], connection: int) -> None
             position += os.pwrite(descriptor, line, position)
 
 
-def _lines(services: Iterable[Service], connection: int, now: float) -> Iterator[bytes]:
+def _lines(services: Iterable[LiveService], connection: int, now: float) -> Iterator[bytes]:
     yield _line({"connection": connection})
     for service in services:
         yield _line({"service": service.name, "state": service.to_state(now)})
@@ -104,7 +104,7 @@ class HandoverState:
         """Drop the state that no service of the first plan has used."""
         self._states.clear()
 
-    def take_up(self, service: Service) -> None:
+    def take_up(self, service: LiveService) -> None:
         """Restore the state of a service of the first plan."""
         state = self._states.pop(service.name, None)
         try:

@@ -55,7 +55,7 @@ class Shared:
     earlier: set[Connection]
 
 
-class Service:
+class LiveService:
     """A service's state. At any moment accepted = served + refused + failed + live."""
 
     def __init__(
