@@ -15,11 +15,13 @@ without padding. Imported by launchers: nothing but struct may be needed here.
 """
 
 import struct
+from functools import partial
 
 from ucspid.errors import WireError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import Any, ClassVar, Self, dataclass_transform
 else:
 
@@ -189,12 +191,20 @@ class Packed:
 
     if TYPE_CHECKING:
         FIELDS: ClassVar[tuple[tuple[str, Any], ...]]
+        SIZE: ClassVar[int]
+        head: ClassVar[Callable[..., bytes]]
+        rows: ClassVar[Callable[[bytes], Iterator[tuple[Any, ...]]]]
         _fixed: ClassVar[tuple[tuple[str, int | None], ...]]
         _tails: ClassVar[tuple[tuple[str, Any], ...]]
         _head: ClassVar[struct.Struct]
     else:
         FIELDS = ()
         """The name of each field, and how it is laid out."""
+        SIZE = 0
+        """Bytes of the fields of fixed size, and of the kind before them."""
+        head = rows = None
+        """head() packs the fields of fixed size; rows() yields them, for each of several in a packet whose
+        size is a multiple of SIZE. No object is made: for what is sent and received all the time."""
 
     def __init_subclass__(cls, kind: int = 0) -> None:
         """Lay the fields out, those of a base class first."""
@@ -209,7 +219,10 @@ class Packed:
             padding = -size % field.alignment
             layout += f"{padding}x{field.code}"
             size += padding + field.size
-        cls._head = struct.Struct(layout)
+        cls._head = head = struct.Struct(layout)
+        cls.SIZE = head.size
+        cls.head = partial(head.pack, kind) if kind else head.pack
+        cls.rows = head.iter_unpack
 
     def __init__(self, *values: "Any", **named: "Any") -> None:
         """Take the fields in their order, or by name."""

@@ -52,7 +52,7 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     channel = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, MASTER))
     channel.sock.setblocking(True)
-    channel.send(wire.NOTE_HEAD.pack(wire.NOTE_READY, wire.VERSION, 0))
+    channel.send(wire.Note.head(wire.NOTE_READY, wire.VERSION, 0))
     packet, ancillary, _flags, _ = channel.sock.recvmsg(
         wire.MAX_PACKET, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from ucspid.errors import WireError
-from ucspid.ipc.messages import LIST, LIST_HEAD
+from ucspid.ipc.messages import ListSessions
 from ucspid.ipc.session_table import CAPACITY
 
 Answered = Callable[[Collection[int], Mapping[int, int]], None]
@@ -41,7 +41,7 @@ class RollCall:
         """Return the question to send; answered() is called once, with these starts and what runs."""
         token = next(self._tokens)
         self._asked[token] = set(in_flight), answered
-        return LIST_HEAD.pack(LIST, token)
+        return ListSessions(token).pack()
 
     def heard(self, connection: int, pid: int) -> None:
         """Take a session that the launcher says it runs. Raises WireError for more than one can."""

@@ -282,13 +282,13 @@ class LauncherClient:
     def signal(self, process: Process, number: int) -> None:
         """Pass a signal on."""
         if process.pid and process.status is None:
-            self._channel.send(wire.SIGNAL_HEAD.pack(wire.SIGNAL, number, process.pid, process.connection))
+            self._channel.send(wire.Signal.head(number, process.pid, process.connection))
 
     def leave(self) -> None:
         """Let the launcher end with its last program; it gets no more starts."""
         if not self.leaving:
             self.leaving = True
-            self._channel.send(bytes([wire.LEAVE]))
+            self._channel.send(wire.Leave().pack())
 
     def call_roll(self) -> asyncio.Future[list[str]]:
         """Ask what runs, and change nothing; the answer is how that differs from what is known here.
@@ -316,12 +316,10 @@ class LauncherClient:
             return True
         if not packet:
             return False
-        if len(packet) % wire.REPORT.size:
+        if len(packet) % wire.Report.SIZE:
             raise WireError(f"a packet of {len(packet)} bytes")
         processes = self._processes
-        for kind, status, pid, service, connection, user, system, max_rss, tag in wire.REPORT.iter_unpack(
-            packet
-        ):
+        for kind, status, pid, service, connection, user, system, max_rss, tag in wire.Report.rows(packet):
             if kind == wire.STARTED:  # these two first: each session has them
                 processes.started(pid, service, connection, tag)
             elif kind == wire.EXITED:
@@ -394,7 +392,7 @@ class LauncherClient:
         self._roll_call.restart()
         self._ask(self._processes.settle)
         if self.leaving:
-            self._channel.send(bytes([wire.LEAVE]))
+            self._channel.send(wire.Leave().pack())
 
     def _ask(self, answered: Answered) -> None:
         self._channel.send(self._roll_call.ask(self.in_flight, answered))

@@ -110,7 +110,7 @@ def tried(without: str = "", asks: str = "dns ident") -> Outcomes:
             program = [str(contract.PROGRAMS / "hostile_loop.py"), *without.split()]
             descriptors = {0: null.fileno(), 1: null.fileno(), 3: theirs.fileno()}
             pid = roles._start(["-I", *program], descriptors, {})
-        assert wire.unpack(wire.NOTE_HEAD, ours.recv(100))[0] == wire.NOTE_READY
+        assert wire.Note.unpack(ours.recv(100)).kind == wire.NOTE_READY
         counts = sealed_memory("counters", counters.SIZE)
         socket.send_fds(ours, [json.dumps(first).encode()], [counts])
         os.close(counts)

@@ -45,7 +45,7 @@ class Alone:
         )
         self.table = Table(self.memory)
         self.launcher = Launcher(masters, loops, self.table, self.signals, cast("Lending", Unlent()))
-        self.launcher._programs[SERVICE] = Program(nowhere, [])
+        self.launcher.programs.by_service[SERVICE] = Program(nowhere, [])
         for descriptor in (masters.fileno(), loops.fileno()):
             self.launcher._poll.register(descriptor, select.POLLIN)
 
@@ -53,16 +53,16 @@ class Alone:
         """Have it hear a packet of the loop's; return whether it takes it for one."""
         self.loop.send(packet, descriptors)
         try:
-            self.launcher._hear_loop()
+            self.launcher.hear_loop()
         except WireError:
             return False
-        self.launcher._flush()
+        self.launcher.flush()
         return True
 
     def reports(self) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = []
         while packet := self.loop.receive_packet():
-            found += wire.REPORT.iter_unpack(packet)
+            found += wire.Report.rows(packet)
         return found
 
     def close(self) -> None:
@@ -94,20 +94,20 @@ def alone(content: bytes = b"") -> Iterator[Alone]:
 
 heads = st.one_of(
     st.builds(
-        lambda *fields: wire.START_HEAD.pack(wire.START, *fields),
+        wire.Start.head,
         st.sampled_from([SERVICE, 0, 2**32 - 1]),
         st.integers(0, 2**64 - 1),
         st.binary(min_size=wire.TAG_SIZE, max_size=wire.TAG_SIZE),
     ),
     st.builds(
-        lambda *fields: wire.SIGNAL_HEAD.pack(wire.SIGNAL, *fields),
+        wire.Signal.head,
         st.integers(0, 2**16 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1),
     ),
-    st.builds(lambda token: wire.LIST_HEAD.pack(wire.LIST, token), st.integers(0, 2**64 - 1)),
+    st.builds(wire.ListSessions.head, st.integers(0, 2**64 - 1)),
     st.integers(0, 255).map(lambda kind: bytes([kind])),
 )  # fmt: skip
 packets = st.builds(bytes.__add__, heads, st.binary(max_size=30) | st.just(b"")).filter(
-    lambda packet: packet[0] != wire.LEAVE
+    lambda packet: packet[0] != wire.Leave.KIND
 )
 
 
@@ -130,7 +130,7 @@ def test_whatever_a_loop_says_starts_nothing_leaks_nothing_and_is_taken_or_refus
 
 rows = st.builds(
     lambda connection, process, service, tag: (
-        wire.START_HEAD.pack(0, service, connection, tag)[8:16]
+        connection.to_bytes(8, "little")
         + process.to_bytes(4, "little")
         + service.to_bytes(4, "little")
         + tag
@@ -153,24 +153,24 @@ def test_whatever_a_predecessor_left_is_taken_over_and_the_master_can_read_it(
         named = processes(launcher.memory)
         assert all(0 <= process < 2**32 for process in named)
         before = len(list(launcher.table.taken()))
-        launcher.launcher.take_over(orphans)
-        launcher.launcher._flush()
+        launcher.launcher.sessions.take_over(orphans)
+        launcher.launcher.flush()
         said = launcher.reports()
         assert len(said) <= 2 * before
         assert {report[0] for report in said} <= {wire.STARTED, wire.FAILED, wire.EXITED}
-        assert set(launcher.launcher._running) <= orphans
-        assert launcher.hear(wire.LIST_HEAD.pack(wire.LIST, 5))
+        assert set(launcher.launcher.sessions.running) <= orphans
+        assert launcher.hear(wire.ListSessions.head(5))
         listed = launcher.reports()
         assert {report[2] for report in listed if report[0] == wire.RUNNING} == set(
-            launcher.launcher._running
+            launcher.launcher.sessions.running
         )
         for process in sorted(orphans):
             launcher.launcher.hear_master(wire.OrphanExit(process, 0, 0, 0, 0).pack(), [])
-        launcher.launcher._flush()
-        assert not launcher.launcher._running
+        launcher.launcher.flush()
+        assert not launcher.launcher.sessions.running
 
 
-@pytest.mark.parametrize("packet", [wire.LIST_HEAD.pack(wire.LIST, 1), bytes([wire.LEAVE]), b"\xff"])
+@pytest.mark.parametrize("packet", [wire.ListSessions.head(1), wire.Leave().pack(), b"\xff"])
 def test_descriptors_with_a_message_that_takes_none_are_refused_and_closed(packet: bytes) -> None:
     with alone() as launcher:
         reading, writing = os.pipe()
@@ -185,14 +185,14 @@ def test_a_table_that_is_full_to_the_brim_is_read_and_holds_no_more() -> None:
     row = (1).to_bytes(8, "little") + b"\xff" * (SIZE // CAPACITY - 8)
     with alone(CAPACITY * row) as launcher:
         assert processes(launcher.memory) == {2**32 - 1}
-        assert launcher.hear(wire.START_HEAD.pack(wire.START, SERVICE, 5, bytes(wire.TAG_SIZE)))
+        assert launcher.hear(wire.Start.head(SERVICE, 5, bytes(wire.TAG_SIZE)))
         (failed,) = launcher.reports()
         assert failed[0] == wire.FAILED
-        launcher.launcher.take_over(set())
-        launcher.launcher._flush()
+        launcher.launcher.sessions.take_over(set())
+        launcher.launcher.flush()
         while launcher.launcher._loop.backed_up:
             assert launcher.reports()
-            launcher.launcher._flush()
+            launcher.launcher.flush()
         assert list(launcher.table.taken()) == []
 
 
@@ -201,4 +201,4 @@ def test_a_signal_to_what_the_launcher_did_not_start_goes_nowhere(process: int) 
     with alone() as launcher:
         slot = launcher.table.claim(9, SERVICE, b"")
         launcher.table.started(slot, process)
-        assert launcher.hear(wire.SIGNAL_HEAD.pack(wire.SIGNAL, 9, process, 9))
+        assert launcher.hear(wire.Signal.head(9, process, 9))

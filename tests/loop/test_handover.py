@@ -263,7 +263,7 @@ async def test_sessions_that_are_found_before_the_plan_lose_no_state(memory: int
         second.server.inherit(memory)
         launcher = second.launcher()
         tag = session_tag.pack(time.monotonic(), "127.0.0.1", 1, "a")
-        launcher._channel.send(wire.REPORT.pack(wire.RUNNING, 0, 77, 1, 1 << 30, 0, 0, 0, tag))
+        launcher._channel.send(wire.Report.head(wire.RUNNING, 0, 77, 1, 1 << 30, 0, 0, 0, tag))
         await second.until(lambda: list(second.server.services.all_sessions()))
         second.plan(LIMITED)
         second.server.begin()

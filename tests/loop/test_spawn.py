@@ -30,6 +30,12 @@ SERVICE = 7
 TAG = session_tag.pack(1.5, "192.0.2.1", 4000, "smtp")
 
 
+def tokens(packets: list[bytes]) -> list[int]:
+    """Return the tokens with which it was asked what runs."""
+    asked = [packet for packet in packets if packet[0] == wire.ListSessions.KIND]
+    return [wire.ListSessions.unpack(packet).token for packet in asked]
+
+
 class Session(asyncio.SubprocessProtocol):
     """What a program's protocol was told."""
 
@@ -91,7 +97,7 @@ class Rig:
         session = Session()
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            head = wire.START_HEAD.pack(wire.START, SERVICE, connection, TAG)
+            head = wire.Start.head(SERVICE, connection, TAG)
             assert self.launcher.start(connection, head, ours.fileno(), session)
         return session
 
@@ -111,7 +117,9 @@ class Rig:
 
     def answer_list(self, *running: int) -> None:
         """Answer the last LIST."""
-        token = max(wire.unpack(wire.LIST_HEAD, item)[1] for item in self.heard() if item[0] == wire.LIST)
+        token = max(
+            wire.ListSessions.unpack(item).token for item in self.heard() if item[0] == wire.ListSessions.KIND
+        )
         self.say(*(report(wire.RUNNING, number) for number in running), listed(token, process=99))
 
     def judged(self, seconds: float, held_up: float = 0.0) -> tuple[bool, bool]:
@@ -128,7 +136,7 @@ def report(
     used: tuple[int, int, int] = (0, 0, 0),
     service: int = SERVICE,
 ) -> bytes:
-    return wire.REPORT.pack(kind, status, process, service, connection, *used, TAG)
+    return wire.Report.head(kind, status, process, service, connection, *used, TAG)
 
 
 def listed(token: int, process: int = 1, in_flight: int = IN_FLIGHT) -> bytes:
@@ -232,7 +240,9 @@ async def test_signals_name_process_and_connection(synced: Rig) -> None:
     session.process.kill()
     session.process.close()
     expected = [(signal.SIGTERM, 1234, 1), (signal.SIGKILL, 1234, 1), (signal.SIGKILL, 1234, 1)]
-    assert [wire.unpack(wire.SIGNAL_HEAD, packet)[1:] for packet in synced.heard()] == expected
+    assert [
+        (item.number, item.process, item.connection) for item in map(wire.Signal.unpack, synced.heard())
+    ] == expected
 
 
 async def test_what_has_ended_or_not_begun_is_not_signalled(synced: Rig) -> None:
@@ -281,7 +291,7 @@ async def test_no_more_starts_than_allowed_are_given(synced: Rig) -> None:
 async def test_a_start_that_the_kernel_does_not_take_leaves_nothing_behind(synced: Rig) -> None:
     ours, theirs = socket.socketpair()
     session = Session()
-    head = wire.START_HEAD.pack(wire.START, SERVICE, 1, TAG) + bytes(10_000)
+    head = wire.Start.head(SERVICE, 1, TAG) + bytes(10_000)
     with ours, theirs:
         number = 1
         while synced.launcher.start(number, head, ours.fileno(), session):
@@ -293,7 +303,7 @@ async def test_a_start_that_the_kernel_does_not_take_leaves_nothing_behind(synce
 @pytest.mark.parametrize("count", [1, 64, wire.MAX_IN_FLIGHT])
 async def test_a_launcher_says_how_many_starts_it_takes(rig: Rig, count: int) -> None:
     (asked,) = rig.heard()
-    rig.say(listed(wire.unpack(wire.LIST_HEAD, asked)[1], in_flight=count))
+    rig.say(listed(wire.ListSessions.unpack(asked).token, in_flight=count))
     for number in range(1, count + 1):
         assert rig.usable()
         rig.start(number)
@@ -428,7 +438,9 @@ async def test_an_end_that_was_counted_out_before_a_death_is_not_met(rig: Rig, k
 async def called(rig: Rig, *reports: bytes) -> list[str]:
     """Have the roll called, answered with these reports and then LISTED; return what differs."""
     answer = rig.launcher.call_roll()
-    (token,) = (wire.unpack(wire.LIST_HEAD, item)[1] for item in rig.heard() if item[0] == wire.LIST)
+    (token,) = (
+        wire.ListSessions.unpack(item).token for item in rig.heard() if item[0] == wire.ListSessions.KIND
+    )
     rig.say(*reports, listed(token))
     return sorted(await answer)
 
@@ -464,7 +476,7 @@ async def test_half_an_answer_of_a_launcher_that_died_counts_for_nothing(synced:
     answer = synced.launcher.call_roll()
     synced.say(report(wire.RUNNING, 9, process=9))
     synced.say(hello(process=99))
-    asked = [wire.unpack(wire.LIST_HEAD, item)[1] for item in synced.heard()]
+    asked = [wire.ListSessions.unpack(item).token for item in synced.heard()]
     synced.say(*(listed(token) for token in sorted(asked, reverse=True)))
     assert await answer == []
 
@@ -525,10 +537,10 @@ async def test_the_answer_to_an_earlier_list_settles_only_what_was_asked_then(sy
     synced.say(hello())
     second = synced.start(2)
     synced.say(hello())
-    tokens = [wire.unpack(wire.LIST_HEAD, item)[1] for item in synced.heard() if item[0] == wire.LIST]
-    synced.say(listed(tokens[0]))
+    asked = tokens(synced.heard())
+    synced.say(listed(asked[0]))
     assert (first.failed, second.failed) == (errno.EOWNERDEAD, None)
-    synced.say(listed(tokens[1]))
+    synced.say(listed(asked[1]))
     assert second.failed == errno.EOWNERDEAD
 
 
@@ -558,7 +570,7 @@ async def test_a_launcher_that_does_not_answer_is_asked_once(synced: Rig) -> Non
     synced.heard()
     answers = [synced.launcher.call_roll() for _ in range(100)]
     answers[0].cancel()
-    assert [packet[0] for packet in synced.heard()] == [wire.LIST]
+    assert [packet[0] for packet in synced.heard()] == [wire.ListSessions.KIND]
     synced.launcher.lost()
     assert [await answer for answer in answers[1:]] == 99 * [[]]
 
@@ -566,7 +578,7 @@ async def test_a_launcher_that_does_not_answer_is_asked_once(synced: Rig) -> Non
 async def test_the_answer_to_an_earlier_loop_settles_nothing(rig: Rig) -> None:
     (asked,) = rig.heard()
     rig.launcher = LauncherClient(NUMBER, rig.launcher._channel.sock, rig, rig._changed)
-    rig.say(listed(wire.unpack(wire.LIST_HEAD, asked)[1]))
+    rig.say(listed(wire.ListSessions.unpack(asked).token))
     assert not rig.usable()
     rig.say(report(wire.STARTED, 1))
     assert list(rig.met) == [1]
@@ -577,10 +589,10 @@ async def test_the_answer_to_an_earlier_loop_settles_nothing(rig: Rig) -> None:
 async def test_a_launcher_that_is_to_leave_tells_its_successor(synced: Rig) -> None:
     synced.launcher.leave()
     synced.launcher.leave()
-    assert synced.heard() == [bytes([wire.LEAVE])]
+    assert synced.heard() == [wire.Leave().pack()]
     assert not synced.usable()
     synced.say(hello())
-    assert [packet[0] for packet in synced.heard()] == [wire.LIST, wire.LEAVE]
+    assert [packet[0] for packet in synced.heard()] == [wire.ListSessions.KIND, wire.Leave.KIND]
 
 
 async def test_without_a_successor_everything_ends(synced: Rig) -> None:
@@ -606,7 +618,7 @@ async def test_the_end_of_the_channel_is_told(synced: Rig) -> None:
     [
         b"x",
         report(wire.STARTED, 1) + b"x",
-        report(wire.START, 1),
+        report(wire.Start.KIND, 1),
         report(0xFF, 1),
         hello(version=wire.VERSION + 1),
         report(wire.STARTED, 1) + report(wire.STARTED, 1),
@@ -630,7 +642,7 @@ async def test_descriptors_from_a_launcher_are_refused(synced: Rig) -> None:
 
 
 reports = st.builds(
-    wire.REPORT.pack,
+    wire.Report.head,
     st.sampled_from([*range(16, 22), 0, 255]),
     st.integers(-(2**31), 2**31 - 1) | st.integers(-1, 300) | st.just(wire.VERSION),
     st.integers(0, 9),

@@ -15,8 +15,8 @@ from ucspid.launcher.serve import IN_FLIGHT
 from ucspid.linux import process_group
 from ucspid.policy.connection_states import ConnectionState
 
-QUESTION = wire.LIST_HEAD.pack(wire.LIST, 0)
-ANSWER = wire.REPORT.pack(wire.LISTED, 0, 1, IN_FLIGHT, 0, 0, 0, 0, bytes(wire.TAG_SIZE))
+QUESTION = wire.ListSessions.head(0)
+ANSWER = wire.Report.head(wire.LISTED, 0, 1, IN_FLIGHT, 0, 0, 0, 0, bytes(wire.TAG_SIZE))
 
 
 def open_descriptors() -> int:

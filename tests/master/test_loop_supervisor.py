@@ -211,7 +211,7 @@ def test_a_loop_that_has_served_the_plan_is_left_alone(
 ) -> None:
     monkeypatch.setattr(loop_supervisor, "TAKEN_TIMEOUT", 0.01)
     supervised.supervisor.serve(by_another=False)
-    supervised.ours.send(wire.NOTE_HEAD.pack(wire.NOTE_TAKEN, 1, 0))
+    supervised.ours.send(wire.Note.head(wire.NOTE_TAKEN, 1, 0))
     late: list[bool] = []
     supervised.poller.call_in(0.05, lambda: late.append(True))
     supervised.until(lambda: late)
@@ -223,7 +223,7 @@ def test_a_note_of_an_earlier_plan_is_not_that_of_the_plan_in_force(
 ) -> None:
     monkeypatch.setattr(loop_supervisor, "TAKEN_TIMEOUT", 0.05)
     supervised.supervisor.serve(by_another=False)
-    supervised.ours.send(wire.NOTE_HEAD.pack(wire.NOTE_TAKEN, 0, 0))
+    supervised.ours.send(wire.Note.head(wire.NOTE_TAKEN, 0, 0))
     supervised.until(lambda: ended(supervised.old))
 
 
@@ -282,7 +282,7 @@ def test_another_plan_is_for_the_successor_that_is_wanted_already(supervised: Su
 
 
 def test_a_loop_of_another_version_is_killed(supervised: Supervised) -> None:
-    supervised.ours.send(wire.NOTE_HEAD.pack(wire.NOTE_READY, wire.VERSION + 1, 0))
+    supervised.ours.send(wire.Note.head(wire.NOTE_READY, wire.VERSION + 1, 0))
     supervised.until(lambda: ended(supervised.old))
     assert supervised.orders() == []  # nobody would read it
     assert supervised.waiting_events() == ["loop_broken"]

@@ -108,13 +108,13 @@ def test_no_end_of_a_trial_ends_the_master(rig: MasterRig, monkeypatch: pytest.M
         assert rig.master.exit is None
 
 
-EXACT = pytest.param(wire.NOTE_HEAD.size, marks=pytest.mark.slow)
+EXACT = pytest.param(wire.Note.SIZE, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("length", [*range(1, 16), EXACT, *range(17, 20), 24, 100, wire.MAX_PACKET])
 def test_a_note_of_any_kind_and_length_is_taken_or_has_the_loop_killed(rig: MasterRig, length: int) -> None:
     rig.serve()
-    exact = length == wire.NOTE_HEAD.size
+    exact = length == wire.Note.SIZE
     for kind in range(0x100) if exact else (0, *NOTES, 0xFF):
         loop = rig.loop
         loop.orders()

@@ -302,11 +302,11 @@ def loop() -> Iterator[HostileLoop]:
 
 
 def test_a_note_is_passed_on(loop: HostileLoop) -> None:
-    loop.say(wire.NOTE_HEAD.pack(wire.NOTE_RELOAD, 1, 2))
+    loop.say(wire.Note.head(wire.NOTE_RELOAD, 1, 2))
     assert loop.observer.notes == [(wire.NOTE_RELOAD, 1, 2)]
 
 
-@pytest.mark.parametrize("packet", [b"x", wire.NOTE_HEAD.pack(wire.NOTE_TAKEN, 1, 2) + b"x", b'{"do": "x"}'])
+@pytest.mark.parametrize("packet", [b"x", wire.Note.head(wire.NOTE_TAKEN, 1, 2) + b"x", b'{"do": "x"}'])
 def test_a_loop_that_sends_nonsense_is_killed(
     loop: HostileLoop, process: subprocess.Popen[bytes], packet: bytes
 ) -> None:

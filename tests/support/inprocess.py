@@ -89,18 +89,19 @@ class FakeLauncher:
         packet, descriptors = received
         if not packet:
             self.close()
-        elif packet[0] == wire.START:
-            _kind, service, connection, tag = wire.unpack(wire.START_HEAD, packet, exact=False)
+        elif packet[0] == wire.Start.KIND:
+            asked = wire.Start.unpack(packet)
+            service, connection, tag = asked.service, asked.connection, asked.tag
             self.starts[connection] = service, descriptors[0]
             self._tags[connection] = tag
-        elif packet[0] == wire.LIST:
+        elif packet[0] == wire.ListSessions.KIND:
             for connection in self.starts if self.lists else ():
                 self.report(wire.RUNNING, 0, connection, process=connection & 0xFFFF)
-            self.tokens.append(wire.unpack(wire.LIST_HEAD, packet)[1])
+            self.tokens.append(wire.ListSessions.unpack(packet).token)
             self.introduce(wire.LISTED, connection=self.tokens[-1])
-        elif packet[0] == wire.SIGNAL:
-            _kind, number, _process, connection = wire.unpack(wire.SIGNAL_HEAD, packet)
-            self.signals.append((connection, number))
+        elif packet[0] == wire.Signal.KIND:
+            asked_for = wire.Signal.unpack(packet)
+            self.signals.append((asked_for.connection, asked_for.number))
         else:
             self.left = True
         self._news()
@@ -109,12 +110,12 @@ class FakeLauncher:
         """Send one report."""
         service, _ = self.starts.get(connection, (0, 0))
         tag = self._tags.get(connection, bytes(wire.TAG_SIZE))
-        self._channel.send(wire.REPORT.pack(kind, status, process, service, connection, 0, 0, 0, tag))
+        self._channel.send(wire.Report.head(kind, status, process, service, connection, 0, 0, 0, tag))
 
     def introduce(self, kind: int, status: int = 0, connection: int = 0) -> None:
         """Send a report that is about the launcher itself."""
         self._channel.send(
-            wire.REPORT.pack(kind, status, 0, IN_FLIGHT, connection, 0, 0, 0, bytes(wire.TAG_SIZE))
+            wire.Report.head(kind, status, 0, IN_FLIGHT, connection, 0, 0, 0, bytes(wire.TAG_SIZE))
         )
 
     def started(self, connection: int) -> None:

@@ -46,7 +46,7 @@ class Child:
         self.channel.send(packet)
 
     def note(self, kind: int, number: int = 0, token: int = 0) -> None:
-        self.say(wire.NOTE_HEAD.pack(kind, number, token))
+        self.say(wire.Note.head(kind, number, token))
 
     def orders(self) -> list[dict[str, Any]]:
         """Return what a loop has been told since the last time."""

@@ -8,6 +8,7 @@ and reaped in place of wait4(2).
 
 import contextlib
 import errno
+import functools
 import os
 import select
 import signal
@@ -86,7 +87,7 @@ class Loop:
         session = self._begin(connection)
         client, servers = socket.socketpair()
         with servers:
-            head = wire.START_HEAD.pack(wire.START, SERVICE, connection, TAG)
+            head = wire.Start.head(SERVICE, connection, TAG)
             taken = self.launcher.start(connection, head, servers.fileno(), session)
         if taken:
             self.world.handed[connection] = client
@@ -189,18 +190,13 @@ class FakeProgram:
         return pid
 
 
-class Serving(serve.Launcher):
-    """The launcher at work, which reaps what the world says has ended."""
-
-    process: "LauncherProcess"
-
-    def _reap(self) -> None:
-        os.read(self._signalfd, 1000)
-        for program in self.process.ended():
-            program.reaped = True
-            self.process.children.discard(program.pid)
-            assert program.status is not None
-            self._end(self._running.pop(program.pid), program.status, (1, 2, 3))
+def reap(process: "LauncherProcess") -> None:
+    """Have the launcher at work reap what the world says has ended."""
+    for program in process.ended():
+        program.reaped = True
+        process.children.discard(program.pid)
+        assert program.status is not None
+        process.launcher.sessions.ended(program.pid, program.status, (1, 2, 3))
 
 
 class LauncherProcess:
@@ -219,17 +215,17 @@ class LauncherProcess:
         loop = DyingChannel(world.own_end.dup())
         loop.process = self
         self._channels = theirs, loop
-        self.launcher = Serving(theirs, loop, table, self.sigchld, cast("Lending", None))
-        self.launcher.process = self
+        self.launcher = serve.Launcher(theirs, loop, table, self.sigchld, cast("Lending", None))
+        self.launcher.sessions.reap = functools.partial(reap, self)  # type: ignore[method-assign]
         self.launcher._poll = cast("Any", self.turns)
-        self.launcher._programs[SERVICE] = cast("Program", FakeProgram(self))
+        self.launcher.programs.by_service[SERVICE] = cast("Program", FakeProgram(self))
         self._thread = threading.Thread(target=self._run, args=(orphans,), daemon=True)
         self._thread.start()
         self.turns.rests.acquire()
 
     def _run(self, orphans: set[int]) -> None:
         try:
-            self.launcher.take_over(orphans)
+            self.launcher.sessions.take_over(orphans)
             self.launcher.run()
         except BaseException as problem:  # noqa: BLE001 - for the test to judge
             self.problem = problem

@@ -100,7 +100,7 @@ class MasterClient:
         self._finished()
 
     def _note(self, kind: int, number: int = 0, token: int = 0) -> None:
-        self._channel.send(wire.NOTE_HEAD.pack(kind, number, token))
+        self._channel.send(wire.Note.head(kind, number, token))
 
     # What the master says
 

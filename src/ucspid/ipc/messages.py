@@ -4,17 +4,29 @@ Imported by launchers. What each side may send:
 
 master   -> launcher: SetProgram, AllowNames, ForbidNames, RemovePrograms, Orphans, OrphanExit, TakePrivileges
 launcher -> master:   Ready, Refused, SignalOrphan
-loop     -> launcher: START (with one descriptor), SIGNAL, LIST, LEAVE
-launcher -> loop:     packets of one or more reports (STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO)
+loop     -> launcher: Start (with one descriptor), Signal, ListSessions, Leave
+launcher -> loop:     packets of one or more Reports (STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO)
 master   -> loop:     JSON (see master.loop_process)
-loop     -> master:   notes: NOTE_READY, NOTE_TAKEN, NOTE_SETTLED, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD,
-                      NOTE_UPGRADE, NOTE_VARIABLES
+loop     -> master:   Note (NOTE_READY, NOTE_TAKEN, NOTE_SETTLED, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD,
+                      NOTE_UPGRADE, NOTE_VARIABLES)
 """
 
-import struct
 from collections.abc import Iterable, Iterator
 
-from ucspid.codec import I32, U8, U16, U32, U64, Numbers, OptU64, Packed, Strings, Text
+from ucspid.codec import (
+    I32,
+    U8,
+    U16,
+    U32,
+    U64,
+    Bytes64,
+    Numbers,
+    OptU64,
+    Packed,
+    Rest,
+    Strings,
+    Text,
+)
 from ucspid.errors import WireError
 from ucspid.profile import Profile
 
@@ -27,46 +39,88 @@ MAX_PACKET = 128 * 1024
 TAG_SIZE = 64
 """Bytes of the loop's own that a launcher keeps with each session and reports with it."""
 
-START, SIGNAL, LIST, LEAVE = 1, 2, 3, 4
 STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO = 16, 17, 18, 19, 20, 21
-START_HEAD = struct.Struct(f"<B3xIQ{TAG_SIZE}s")
-"""kind, service, connection, tag; then NAME=VALUE strings of this connection, NUL between them."""
-
-SIGNAL_HEAD = struct.Struct("<BxHIQ")
-"""kind, signal number, process, connection."""
-
-LIST_HEAD = struct.Struct("<B7xQ")
-"""kind, token: the launcher reports RUNNING for each session, then LISTED with this token."""
-
-REPORT = struct.Struct(f"<B3xiIIQQQQ{TAG_SIZE}s")
-"""kind, status, process, service, connection, user µs, system µs, peak memory KiB, tag.
-
-status is errno in FAILED, the wait status in EXITED, the version in HELLO; in LISTED the connection is
-the token. In HELLO and LISTED the process is the launcher's own, and the service is how many starts it
-takes before it has answered one, MAX_IN_FLIGHT at most.
-
-A launcher may report a program as STARTED and, if it cannot be executed after all, as FAILED.
-"""
+"""Kinds of a Report."""
 
 MAX_IN_FLIGHT = 1024
 
 STATUS_UNKNOWN = -1
 """Wait status of a program whose end nobody was there to see."""
 
-NOTE_HEAD = struct.Struct("<B3xIQ")
-"""kind, number, token: a plan is taken (its generation), more launchers are wanted (profile),
-a launcher is broken (its number), a reload is wanted (its token), all is loaded (VERSION),
-an upgrade is wanted (its token), no connection that met an earlier plan is on its way (generation),
-the rules file of a service sets new variables (its number)."""
 NOTE_TAKEN, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD, NOTE_READY, NOTE_UPGRADE = 64, 65, 66, 67, 68, 69
 NOTE_SETTLED, NOTE_VARIABLES = 70, 71
-
+"""Kinds of a Note."""
 
 MAX_CHUNK = 32 * 1024
 """Bytes of what one packet carries of something that can be of any size; more goes in further packets."""
 
 STDERR_KEPT, STDERR_GIVEN, STDERR_CLIENT = 0, 1, 2
 """What a program's descriptor 2 is: the launcher's, the one beside SetProgram, the client's socket."""
+
+
+class Start(Packed, kind=1):
+    """Start a service's program on the socket beside it.
+
+    variables are NAME=VALUE strings of this connection, NUL between them. The tag comes with each report.
+    """
+
+    service: U32
+    connection: U64
+    tag: Bytes64
+    variables: Rest
+
+
+class Signal(Packed, kind=2):
+    """A signal for the program of a connection, if that is this process."""
+
+    number: U16
+    process: U32
+    connection: U64
+
+
+class ListSessions(Packed, kind=3):
+    """Report RUNNING for each session, then LISTED with this token."""
+
+    token: U64
+
+
+class Leave(Packed, kind=4):
+    """No more starts will come: exit after the last program."""
+
+
+class Report(Packed):
+    """What a launcher says of a session; several may be in a packet.
+
+    status is errno in FAILED, the wait status in EXITED, the version in HELLO; in LISTED the connection is
+    the token. In HELLO and LISTED the process is the launcher's own, and the service is how many starts it
+    takes before it has answered one, MAX_IN_FLIGHT at most. CPU time is in µs, memory in KiB.
+
+    A launcher may report a program as STARTED and, if it cannot be executed after all, as FAILED.
+    """
+
+    kind: U8
+    status: I32 = 0
+    process: U32 = 0
+    service: U32 = 0
+    connection: U64 = 0
+    user: U64 = 0
+    system: U64 = 0
+    max_rss: U64 = 0
+    tag: Bytes64 = bytes(TAG_SIZE)
+
+
+class Note(Packed):
+    """What the loop says to the master.
+
+    A plan is taken (number is its generation), more launchers are wanted (a profile), a launcher is broken
+    (its number), a reload is wanted (with a token), all is loaded (VERSION), an upgrade is wanted (with a
+    token), no connection that met an earlier plan is on its way (the generation), the rules file of a
+    service sets new variables (its number).
+    """
+
+    kind: U8
+    number: U32 = 0
+    token: U64 = 0
 
 
 class SetProgram(Packed, kind=33):
@@ -180,10 +234,3 @@ def chunks_of_names(names: Iterable[bytes]) -> Iterator[tuple[bytes, ...]]:
         size += len(name) + 4
     if chunk:
         yield tuple(chunk)
-
-
-def unpack(layout: struct.Struct, packet: bytes, *, exact: bool = True) -> tuple:  # type: ignore[type-arg]
-    """Return the fields of a packet's head; raises WireError if it is short or, when exact, long."""
-    if len(packet) < layout.size or (exact and len(packet) != layout.size):
-        raise WireError(f"a packet of {len(packet)} bytes where {layout.size} were due")
-    return layout.unpack_from(packet)

@@ -62,7 +62,7 @@ def main() -> int:
     launcher = Launcher(master, loop, table, signalfd, lending)
     for packet, descriptors in programs:
         launcher.hear_master(packet, descriptors)
-    launcher.take_over(orphans)
+    launcher.sessions.take_over(orphans)
     master.send(wire.Ready(wire.VERSION).pack())
     try:
         launcher.run()

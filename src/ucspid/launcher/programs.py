@@ -4,7 +4,14 @@ import os
 from collections.abc import Iterable
 
 from ucspid.errors import WireError
-from ucspid.ipc.messages import STDERR_CLIENT, STDERR_GIVEN, SetProgram
+from ucspid.ipc.messages import (
+    STDERR_CLIENT,
+    STDERR_GIVEN,
+    AllowNames,
+    ForbidNames,
+    RemovePrograms,
+    SetProgram,
+)
 from ucspid.linux import posix_spawn
 from ucspid.linux.lending import Lending
 
@@ -66,6 +73,47 @@ class Program:
         """Close the descriptor of standard error."""
         if self.stderr is not None:
             os.close(self.stderr)
+
+
+class Programs:
+    """All services' programs, as the master sets them; others are not to be started."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.by_service: dict[int, Program] = {}
+
+    def __getitem__(self, service: int) -> Program:
+        """Return a service's program. Raises WireError if it has none here."""
+        try:
+            return self.by_service[service]
+        except KeyError:
+            raise WireError(f"service {service} has no program here") from None
+
+    def set(self, packet: bytes, descriptors: list[int]) -> None:
+        """Take a service's program, or another one for a service that has one."""
+        message = SetProgram.unpack(packet)
+        program = Program(message, descriptors)
+        before = self.by_service.get(message.service)
+        if before is not None:
+            program.allow(before.allowed)
+            before.close()
+        self.by_service[message.service] = program
+
+    def allow(self, packet: bytes, _descriptors: list[int]) -> None:
+        """Let connections of a service set further variables."""
+        message = AllowNames.unpack(packet)
+        self[message.service].allow(message.names)
+
+    def forbid(self, packet: bytes, _descriptors: list[int]) -> None:
+        """Let connections of a service set some variables no longer."""
+        message = ForbidNames.unpack(packet)
+        self[message.service].forbid(message.names)
+
+    def remove(self, packet: bytes, _descriptors: list[int]) -> None:
+        """Forget services."""
+        for service in RemovePrograms.unpack(packet).services:
+            self[service].close()
+            del self.by_service[service]
 
 
 def _shared(names: frozenset[bytes]) -> frozenset[bytes]:

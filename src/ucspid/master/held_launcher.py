@@ -155,7 +155,7 @@ class HeldLauncher:
 
     def leave(self) -> None:
         """Have it leave, in the place of a loop that has ended, perhaps before it knew of this launcher."""
-        Channel(self.loop_end).send(bytes([wire.LEAVE]))
+        Channel(self.loop_end).send(wire.Leave().pack())
 
     # What it is sent
 

@@ -151,12 +151,12 @@ class LoopProcess:
         self._watch()
 
     def _note(self, packet: bytes) -> None:
-        kind, number, token = wire.unpack(wire.NOTE_HEAD, packet)
-        if kind == wire.NOTE_READY:
-            if number != wire.VERSION:
-                raise WireError(f"it speaks version {number}")
+        note = wire.Note.unpack(packet)
+        if note.kind == wire.NOTE_READY:
+            if note.number != wire.VERSION:
+                raise WireError(f"it speaks version {note.number}")
             self.ready = True
-        self._observer.note(self, kind, number, token)
+        self._observer.note(self, note.kind, note.number, note.token)
 
     def _check_gone(self) -> None:
         if self.channel.fileno() >= 0:

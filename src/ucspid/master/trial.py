@@ -55,7 +55,7 @@ def _try_loop() -> None:
     with ours:
         packet = _answer(Channel(ours))
     _ended(pid, "the event loop")
-    if packet != wire.NOTE_HEAD.pack(wire.NOTE_READY, wire.VERSION, 0):
+    if packet != wire.Note.head(wire.NOTE_READY, wire.VERSION, 0):
         raise ResourceError("the event loop does not start")
 
 

@@ -9,7 +9,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ucspid.admission.connection import Connection
 from ucspid.ipc import session_tag
-from ucspid.ipc.messages import START, START_HEAD
+from ucspid.ipc.messages import Start
 from ucspid.observe import events
 from ucspid.policy.environ import Dialect, local_variables, variables
 from ucspid.pool import Pool
@@ -39,7 +39,7 @@ class Starts:
         number, now = self._next_connection(), time.monotonic()
         descriptor = connection.descriptor
         tag = session_tag.pack(connection.began, connection.ip, connection.port, sessions.name)
-        packet = START_HEAD.pack(START, sessions.number, number, tag) + variables(
+        packet = Start.head(sessions.number, number, tag) + variables(
             local_variables(*connection.listener.end(descriptor), dialect),
             connection.ip,
             connection.port,
