@@ -7,12 +7,16 @@ in a file (a test compares it with config/schema.py) or in the plan of a version
 """
 
 import json
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass, replace
+from functools import cache, lru_cache, partial
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ucspid.net.endpoint import Endpoint
 from ucspid.profile import Profile
+
+Convert = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,11 +208,9 @@ class Plan:
         """Return the plan that to_json() wrote."""
         first, *services = text.splitlines()
         data = json.loads(first)
-        data["groups"] = _tuple(data["groups"])
-        data["nameservers"] = tuple(data["nameservers"])
-        data["log"] = Log(**data["log"])
-        data["services"] = tuple(service_from(json.loads(line)) for line in services)
-        return cls(**data)
+        return cls(
+            **_values(cls, data) | {"services": tuple(service_from(json.loads(line)) for line in services)}
+        )
 
 
 def to_json(value: object) -> str:
@@ -224,20 +226,9 @@ def _members(value: Any) -> dict[str, Any]:
 
 
 def service_from(data: dict[str, Any]) -> Service:
-    """Return the Service that to_json() wrote."""
-    data["profile"] = _shared(Profile.from_plain(data["profile"]))
-    data["listen"] = tuple(Endpoint(**item) for item in data["listen"])
-    data["argv"] = tuple(data["argv"])
-    data["env"] = _shared(tuple((name, value) for name, value in data["env"]))
-    data["exempt"] = tuple(data["exempt"])
-    data["rule_env"] = tuple(data["rule_env"])
-    data["lookup"] = Lookup(**data["lookup"])
-    data["rules"] = _rules_from(data["rules"])
-    if data.get("throttle") is not None:
-        data["throttle"] = Throttling(**data["throttle"])
-    for key in data.keys() & {"rate", "rate_per_ip", "stderr_rate"}:
-        data[key] = _rate_from(data[key])
-    return Service(**data)
+    """Return the Service that to_json() wrote. Raises KeyError and TypeError for other data."""
+    values = _values(Service, data)
+    return Service(**{**values, "profile": _shared(values["profile"]), "env": _shared(values["env"])})
 
 
 @lru_cache(maxsize=256)
@@ -246,22 +237,40 @@ def _shared(value: Any) -> Any:
     return value
 
 
-def _rules_from(data: Any) -> tuple[RuleSpec, ...] | RulesFile | None:
-    if isinstance(data, dict):
-        return RulesFile(**data)
-    return None if data is None else tuple(_rule_from(item) for item in data)
+def _made(cls: Any, data: dict[str, Any]) -> Any:
+    """Return the dataclass of this module that the values of JSON are of."""
+    return cls(**_values(cls, data))
 
 
-def _rule_from(data: dict[str, Any]) -> RuleSpec:
-    data["from_"] = tuple(data["from_"])
-    data["env"] = tuple((name, value) for name, value in data["env"])
-    data["rate_per_ip"] = _rate_from(data["rate_per_ip"])
-    return RuleSpec(**data)
+def _values(cls: Any, data: dict[str, Any]) -> dict[str, Any]:
+    """Return what a dataclass's fields hold, of values of JSON."""
+    for name, convert in _converters(cls).items():
+        if name in data:
+            data[name] = convert(data[name])
+    return data
 
 
-def _rate_from(data: dict[str, Any] | None) -> Rate | None:
-    return None if data is None else Rate(**data)
+@cache
+def _converters(cls: Any) -> dict[str, Convert]:
+    """Return what makes of a value of JSON what a field holds, for those fields where they differ."""
+    found = {name: _converter(hint) for name, hint in get_type_hints(cls).items()}
+    return {name: convert for name, convert in found.items() if convert is not None}
 
 
-def _tuple(items: list[int] | None) -> tuple[int, ...] | None:
-    return None if items is None else tuple(items)
+def _converter(hint: Any) -> Convert | None:
+    if hint is Profile:
+        return Profile.from_plain
+    if is_dataclass(hint):
+        return partial(_made, hint)
+    if get_origin(hint) is tuple:
+        inner = _converter(get_args(hint)[0])
+        return tuple if inner is None else lambda items: tuple(map(inner, items))
+    by_type: dict[type, Convert] = {}
+    for each in get_args(hint) if get_origin(hint) is UnionType else ():
+        if convert := _converter(each):
+            by_type[list if get_origin(each) is tuple else dict] = convert
+    return (lambda value: by_type.get(type(value), _same)(value)) if by_type else None
+
+
+def _same(value: Any) -> Any:
+    return value
