@@ -1,4 +1,4 @@
-"""Listening sockets: bound as the plan says, refused with the service's name and address."""
+"""HeldListener sockets: bound as the plan says, refused with the service's name and address."""
 
 import contextlib
 import dataclasses
@@ -11,7 +11,7 @@ from plans import service
 from ucspid.errors import ResourceError
 from ucspid.master.fdstore import Passed
 from ucspid.master.listener_table import Completed, ListenerTable
-from ucspid.master.listeners import Key, Listening, address_of, keys, listens_on
+from ucspid.master.listeners import HeldListener, Key, address_of, keys, listens_on
 from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Service
 
@@ -20,16 +20,16 @@ V6 = Endpoint("::1", 0)
 DUAL = Endpoint("", 0)
 
 
-def open_listener(its_service: Service, address: Endpoint) -> Listening:
+def open_listener(its_service: Service, address: Endpoint) -> HeldListener:
     """Have a table acquire the listener of a service, as the master does."""
-    acquired: dict[Key, list[Listening]] = {}
+    acquired: dict[Key, list[HeldListener]] = {}
     its_service = dataclasses.replace(its_service, listen=(address,))
     assert ListenerTable().acquire([its_service], acquired) == []
     ((listening,),) = acquired.values()
     return listening
 
 
-def port_of(listening: Listening) -> int:
+def port_of(listening: HeldListener) -> int:
     port: int = listening.sock.getsockname()[1]
     return port
 
@@ -114,18 +114,28 @@ def test_listeners_on_ports_of_the_kernels_choice_are_told_apart() -> None:
 
 
 @contextlib.contextmanager
-def bound(family: int, host: str, port: int = 0, *, v6only: bool = True) -> Iterator[socket.socket]:
+def bound(
+    family: int, host: str, port: int = 0, *, v6only: bool = True, listen: bool = True
+) -> Iterator[socket.socket]:
     """Listen as a service manager would."""
     with socket.socket(family) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
-        try:
-            sock.bind((host, port))
-        except OSError:
-            pytest.skip(f"{host} cannot be bound here")
-        sock.listen()
+        sock.bind((host, port))
+        if listen:
+            sock.listen()
         yield sock
+
+
+@contextlib.contextmanager
+def port_of_both_families() -> Iterator[int]:
+    """Hold a port in both families, so that no client has it; who sets SO_REUSEADDR may listen there."""
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    with bound(socket.AF_INET6, "::", v6only=False, listen=False) as sock:
+        port: int = sock.getsockname()[1]
+        yield port
 
 
 def dual(port: int) -> Endpoint:
@@ -136,8 +146,8 @@ def passing(*socks: socket.socket) -> Passed:
     return Passed([("any.socket", sock.dup()) for sock in socks])
 
 
-def acquired(table: ListenerTable, address: Endpoint) -> tuple[list[Listening], list[Completed]]:
-    listeners: dict[Key, list[Listening]] = {}
+def acquired(table: ListenerTable, address: Endpoint) -> tuple[list[HeldListener], list[Completed]]:
+    listeners: dict[Key, list[HeldListener]] = {}
     completed = table.acquire([service("a", listen=(address,))], listeners)
     ((key, found),) = listeners.items()
     assert key[0] == address
@@ -151,8 +161,7 @@ def acquired(table: ListenerTable, address: Endpoint) -> tuple[list[Listening], 
 def test_of_a_listener_for_both_families_what_was_not_passed_is_bound(
     family: int, host: str, missing: str
 ) -> None:
-    with bound(family, host) as sock:
-        port = sock.getsockname()[1]
+    with port_of_both_families() as port, bound(family, host, port) as sock:
         listeners, completed = acquired(ListenerTable(passing(sock)), dual(port))
         assert len({listening.number for listening in listeners}) == 2
         for one in ("127.0.0.1", "::1"):
@@ -166,21 +175,22 @@ def test_of_a_listener_for_both_families_what_was_not_passed_is_bound(
 
 def test_both_halves_that_were_passed_are_taken_as_they_are() -> None:
     """The service manager keeps both, so that the next master gets both."""
-    with bound(socket.AF_INET, "0.0.0.0") as sock:
-        port = sock.getsockname()[1]
-        with bound(socket.AF_INET6, "::", port) as other:
-            listeners, completed = acquired(ListenerTable(passing(other, sock)), dual(port))
-            assert sorted(str(address_of(item.sock)) for item in listeners) == [
-                f"0.0.0.0:{port}", f"[::]:{port}"
-            ]  # fmt: skip
-            assert completed == []
-            for listening in listeners:
-                listening.sock.close()
+    with (
+        port_of_both_families() as port,
+        bound(socket.AF_INET, "0.0.0.0", port) as sock,
+        bound(socket.AF_INET6, "::", port) as other,
+    ):
+        listeners, completed = acquired(ListenerTable(passing(other, sock)), dual(port))
+        assert sorted(str(address_of(item.sock)) for item in listeners) == [
+            f"0.0.0.0:{port}", f"[::]:{port}"
+        ]  # fmt: skip
+        assert completed == []
+        for listening in listeners:
+            listening.sock.close()
 
 
 def test_a_socket_for_both_families_is_enough() -> None:
-    with bound(socket.AF_INET6, "::", v6only=False) as sock:
-        port = sock.getsockname()[1]
+    with port_of_both_families() as port, bound(socket.AF_INET6, "::", port, v6only=False) as sock:
         (listening,), completed = acquired(ListenerTable(passing(sock)), dual(port))
         assert listens_on(listening.sock, dual(port))
         assert completed == []
@@ -188,10 +198,9 @@ def test_a_socket_for_both_families_is_enough() -> None:
 
 
 def test_a_listener_of_two_sockets_is_one_in_every_other_way() -> None:
-    with bound(socket.AF_INET, "0.0.0.0") as sock:
-        port = sock.getsockname()[1]
+    with port_of_both_families() as port, bound(socket.AF_INET, "0.0.0.0", port) as sock:
         a = service("a", listen=(dual(port),))
-        table, found = ListenerTable(passing(sock)), dict[Key, list[Listening]]()
+        table, found = ListenerTable(passing(sock)), dict[Key, list[HeldListener]]()
         table.acquire([a], found)
         assert table.add(found) == []
         assert len(table.of(a)) == 2

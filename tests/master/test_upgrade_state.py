@@ -19,13 +19,13 @@ from ucspid.master.event_log import EventLog
 from ucspid.master.held_launcher import HeldLauncher
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.poller import Poller
-from ucspid.master.upgrade_state import ChannelState, HoldingsState, LoopState, ProfileState, State
+from ucspid.master.upgrade_state import ChannelState, HoldingsState, LoopState, MasterState, ProfileState
 from ucspid.profile import Profile
 
 PLAN = plan(service("a"), service("b"))
 
 
-def state(**changes: Any) -> State:
+def state(**changes: Any) -> MasterState:
     values: dict[str, Any] = {
         "state": upgrade_state.STATE, "wire": wire.VERSION, "version": "1", "config": "/file", "nofile": 1024,
         "next_launcher": 7, "next_profile": 8, "upgrade_tokens": [1], "reload_tokens": [2, 3],
@@ -42,7 +42,7 @@ def state(**changes: Any) -> State:
             others={"null": 16}, profiles=[],
         ),
     } | changes  # fmt: skip
-    return State(**values)
+    return MasterState(**values)
 
 
 def test_a_state_is_the_same_again() -> None:
@@ -133,7 +133,7 @@ def test_a_descriptor_that_the_new_code_has_no_use_for_needs_a_restart() -> None
     assert resume.understand(state().to_memory()).holdings.others == {"null": 16}
 
 
-def carried(descriptor: int) -> State:
+def carried(descriptor: int) -> MasterState:
     """Return the state of a master that holds one descriptor."""
     held = HoldingsState(
         **{**vars(state().holdings), "control": [], "listeners": [], "stderr": [],

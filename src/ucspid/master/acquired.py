@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ucspid.master.control_sockets import close_control
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.listener_table import Completed
-from ucspid.master.listeners import Key, Listening
+from ucspid.master.listeners import HeldListener, Key
 from ucspid.master.log_pipes import LogPipe, PipeKey
 from ucspid.master.programs import Program
 from ucspid.profile import Profile
@@ -18,9 +18,9 @@ StartProfile = Callable[[Profile, list[Program], str], ProfileLaunchers]
 
 @dataclass(slots=True)
 class Acquired:
-    """All of it: released again if the plan cannot be."""
+    """It is released again if the plan cannot be put in force."""
 
-    listeners: dict[Key, list[Listening]] = field(default_factory=dict)
+    listeners: dict[Key, list[HeldListener]] = field(default_factory=dict)
     completed: list[Completed] = field(default_factory=list)
     control: dict[str, socket.socket] = field(default_factory=dict)
     profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)

@@ -5,29 +5,29 @@ from collections.abc import Callable
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError
 from ucspid.master import events, upgrade
 from ucspid.master.acquired import Acquired
-from ucspid.master.helper import Helper
+from ucspid.master.job import Job
 from ucspid.master.parts import Parts
 from ucspid.master.poller import Timer
 from ucspid.master.preparation import Preparation
 from ucspid.master.reports import Reports
 from ucspid.master.text import first_lines, print_error
 from ucspid.master.transition import Phase, Step, Transition
-from ucspid.master.upgrade_state import State
+from ucspid.master.upgrade_state import MasterState
 from ucspid.plan import Plan
 from ucspid.policy.plan_changes import changes
 
 TIMEOUTS = {Phase.PREPARING: 60.0, Phase.TAKING: 60.0, Phase.TRYING: 60.0}
-"""Seconds that a phase may take, which is more than all may take together that it waits for."""
+"""Seconds that a phase may take: more than the sum of the time limits of all its steps."""
 
 
 class Changeover:
-    """The change that is under way, if one is, and those that are wanted after it."""
+    """The change under way, if any, and the ones requested after it."""
 
     def __init__(
         self,
         parts: Parts,
-        before: State | None,
-        to_state: Callable[[], State],
+        before: MasterState | None,
+        to_state: Callable[[], MasterState],
         end: Callable[[int], None],
     ) -> None:
         """Begin with nothing under way; before is the state of an earlier image of the master.
@@ -41,8 +41,8 @@ class Changeover:
         self._to_state = to_state
         self._end = end
         self.preparation: Preparation | None = None
-        """Of a plan that is not in force yet."""
-        self._trial: Helper | None = None
+        """For a plan that is not in force yet."""
+        self._trial: Job | None = None
         self._timer: Timer | None = None
 
     @property
@@ -50,25 +50,25 @@ class Changeover:
         """Whether the daemon stops: nothing begins any more."""
         return self._transition.phase is Phase.DRAINING
 
-    # What is wanted
+    # Requests
 
     def reload(self, token: int = 0) -> None:
-        """Read the file and go over to it as soon as nothing else is under way; token is who waits for it.
+        """Read the file and put it in force as soon as no other change is under way.
 
-        Raises WireError if too many wait.
+        token is the client that waits for it. Raises WireError if too many wait.
         """
         self._clients.wait(self._clients.for_next_reload, token)
         self._transition.reload_wanted = True
         self._go_on()
 
     def upgrade(self, token: int = 0) -> None:
-        """Become the code that is installed as soon as nothing else is under way, as reload() does."""
+        """Execute the installed code as soon as no other change is under way; see reload()."""
         self._clients.wait(self._clients.for_upgrade, token)
         self._transition.upgrade_wanted = True
         self._go_on()
 
     def _go_on(self) -> None:
-        """Begin what is wanted."""
+        """Begin what was requested, if it can begin now."""
         if self.draining:
             self.reports.stopping()
         step = self._transition.due()
@@ -78,7 +78,7 @@ class Changeover:
             self._try()
 
     def stop(self) -> None:
-        """Give up whatever is under way, and begin nothing more."""
+        """Cancel the change under way, and begin no other."""
         self._cancel()
         self._take(Step.STOP)
         self.reports.stopping()
@@ -92,7 +92,7 @@ class Changeover:
             self._trial = None
 
     def _take(self, step: Step) -> None:
-        """Go on to the next phase, which has its time."""
+        """Enter the next phase, and start its timer."""
         before = self._transition.phase
         self._transition.take(step)
         phase = self._transition.phase
@@ -105,7 +105,7 @@ class Changeover:
             self._timer = self._parts.poller.call_in(TIMEOUTS[phase], self._too_long)
 
     def _too_long(self) -> None:
-        """End a phase that does not end by itself."""
+        """End a phase that has taken too long."""
         phase = self._transition.phase
         self._cancel()
         problem = ResourceError(f"{phase.value}: not done within {TIMEOUTS[phase]:g} s")
@@ -117,7 +117,7 @@ class Changeover:
             self._failed(problem)
 
     def _ended(self) -> None:
-        """Go on after a change, whatever has come of it."""
+        """Report that the daemon is ready again, and begin what was requested meanwhile."""
         if not self.draining:
             assert self._parts.held.plan is not None
             self._parts.readiness.ready(len(self._parts.held.plan.services))
@@ -146,7 +146,7 @@ class Changeover:
             self._put_in_force(*result)
 
     def _failed(self, problem: UcspidError) -> None:
-        """Go on as before; at the first start, end."""
+        """Keep the previous plan; if there is none, end the daemon."""
         self._take(Step.FAILED)
         if self._parts.held.plan is None:
             print_error(problem)
@@ -156,7 +156,7 @@ class Changeover:
             self._ended()
 
     def _put_in_force(self, plan: Plan, acquired: Acquired) -> None:
-        """Go over to a plan: nothing can fail from here on."""
+        """Put a plan in force: nothing can fail from here on."""
         self._take(Step.PREPARED)
         self.reports.changes = first_lines(changes(self._parts.held.plan, plan))
         before = self._parts.held.plan
@@ -168,7 +168,7 @@ class Changeover:
         self._parts.loop.serve(by_another=another)
 
     def taken(self) -> None:
-        """Take note that the loop serves the plan in force; release what only the one before had."""
+        """The loop serves the plan in force: release what only the previous plan needed."""
         if not self._transition.unserved:
             return
         awaited = self._transition.phase is Phase.TAKING
@@ -179,9 +179,9 @@ class Changeover:
             self._ended()
 
     def overdue(self, reason: str) -> None:
-        """Let others follow the plan in force: that no loop serves it yet may be mended by them.
+        """Stop waiting for a loop that serves the plan in force, so that another plan can follow.
 
-        The first plan has to be served.
+        That may be the one that mends it. The very first plan is waited for.
         """
         if self._transition.phase is Phase.TAKING and self._parts.loop.generation > 1:
             self._take(Step.OVERDUE)
@@ -189,7 +189,7 @@ class Changeover:
             self._ended()
 
     def loop_leaves(self) -> None:
-        """Answer all who wait: they are clients of a process that makes way for another."""
+        """Answer all waiting clients: the loop process that serves them is about to exit."""
         self.reports.loop_leaves(in_force=self._transition.phase is Phase.TAKING)
 
     # An upgrade

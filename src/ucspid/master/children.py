@@ -19,7 +19,7 @@ class Exit:
 
 
 class Children:
-    """The children of the process itself: known without need of new descriptors."""
+    """The children of this process; listing them takes no new descriptor."""
 
     def __init__(self) -> None:
         """Open the kernel's list. Raises OSError."""
@@ -27,16 +27,16 @@ class Children:
         self._expected: dict[int, Callable[[Exit], None]] = {}
 
     def expect(self, pid: int, ended: Callable[[Exit], None]) -> None:
-        """Have ended() called with the exit of a child."""
+        """Call ended() when a child exits."""
         self._expected[pid] = ended
 
     @property
     def expected(self) -> set[int]:
-        """The processes whose exit somebody waits for."""
+        """The processes for which there is somebody to call."""
         return {*self._expected}
 
     def exited(self, exit_: Exit) -> bool:
-        """Take a child's exit; return whether somebody has waited for it."""
+        """Report a child's exit; return whether there was somebody to call."""
         ended = self._expected.pop(exit_.pid, None)
         if ended is not None:
             ended(exit_)
@@ -47,7 +47,7 @@ class Children:
         os.close(self._list)
 
     def kill_session(self, leader: int) -> None:
-        """Kill the children that belong to a session, as those of a child that has led one and is gone."""
+        """Kill the children in a session, whose leader was a child that has exited."""
         for pid in self._all():
             if _in_session(pid, leader):
                 with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""The control clients who wait for a reload or an upgrade: known by tokens of the loop that serves them."""
+"""The control clients that wait for a reload or an upgrade, by the tokens that the loop gave them."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,27 +7,27 @@ from ucspid.errors import ConfigError, UcspidError, WireError
 from ucspid.master.text import shortened
 
 MAX_CLIENTS = 100
-"""Clients who may wait for the same; the loop has 16 at a time, and is not trusted."""
+"""Clients that may wait for the same thing; the loop serves 16 at a time, but is not trusted."""
 
 Answer = Callable[..., None]
 """Has the loop answer a client: answer(token, ok=..., ...)."""
 
 
 class ControlClients:
-    """Who waits, and for what."""
+    """Tokens of waiting clients, by what they wait for."""
 
     def __init__(self, answer: Answer) -> None:
-        """Begin with nobody."""
+        """Begin with no clients."""
         self._answer = answer
         self.for_next_reload: list[int] = []
         self.for_reload: list[int] = []
-        """Who waits for the reload that is under way."""
+        """Clients that wait for the reload under way."""
         self.for_upgrade: list[int] = []
 
     def wait(self, waiting: list[int], token: int) -> None:
-        """Have a client wait, among those who wait for the same; token 0 is nobody.
+        """Add a client to a list of waiting ones; token 0 is no client.
 
-        Raises WireError if more wait than a loop can have, before any more is kept.
+        Raises WireError if the list is full.
         """
         if not token:
             return
@@ -36,27 +36,27 @@ class ControlClients:
         waiting.append(token)
 
     def begin_reload(self) -> None:
-        """Have those who wait for the next reload wait for the one that begins."""
+        """The next reload begins: its clients wait for it now."""
         self.for_reload, self.for_next_reload = self.for_next_reload, []
 
     def forget(self) -> None:
-        """Forget everybody: the loop whose clients they were is gone."""
+        """Forget all clients: the loop process that served them has exited."""
         for waiting in self._all():
             waiting.clear()
 
     def succeed(self, waiting: list[int], result: dict[str, Any]) -> None:
-        """Answer those who wait what came of it."""
+        """Answer the clients of a list with a result."""
         for token in _taken_out(waiting):
             self._answer(token, ok=True, result=result)
 
     def fail(self, waiting: list[int], problem: UcspidError) -> None:
-        """Answer those who wait why it did not come about."""
+        """Answer the clients of a list with an error."""
         kind = "config" if isinstance(problem, ConfigError) else "system"
         for token in _taken_out(waiting):
             self._answer(token, ok=False, kind=kind, error=shortened(problem))
 
     def fail_all(self, problem: UcspidError) -> None:
-        """Answer everybody that nothing will come of it."""
+        """Answer all clients with an error."""
         for waiting in self._all():
             self.fail(waiting, problem)
 

@@ -1,4 +1,4 @@
-"""The master's log: events that wait for a loop to write them, since the master writes nothing itself."""
+"""The master's log: events queue here until a loop process writes them; the master writes nothing itself."""
 
 from collections import deque
 from collections.abc import Callable
@@ -17,12 +17,12 @@ class EventLog:
     """Events in the order in which they came. events.py has a function for each."""
 
     def __init__(self) -> None:
-        """Begin without events, and without anybody who takes them."""
+        """Begin with an empty queue that nobody flushes."""
         self._waiting: deque[dict[str, Any]] = deque(maxlen=MAX_WAITING)
         self._flush: Callable[[], None] = lambda: None
 
     def to(self, flush: Callable[[], None]) -> None:
-        """Have flush() called when there is an event; it calls send()."""
+        """Call flush() for each event; it is to call send()."""
         self._flush = flush
 
     def info(self, event: str, **fields: object) -> None:
@@ -46,6 +46,6 @@ class EventLog:
         self._flush()
 
     def send(self, send: Send) -> None:
-        """Send what waits, as far as it is taken."""
+        """Send queued events until one is not taken."""
         while self._waiting and send(self._waiting[0]):
             self._waiting.popleft()

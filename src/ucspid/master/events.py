@@ -1,4 +1,4 @@
-"""Every event of the master's: one function each. The loop writes them, docs/log.md describes them."""
+"""The events of the master: one function each. The loop writes them, docs/log.md describes them."""
 
 from ucspid import __version__
 from ucspid.errors import UcspidError
@@ -33,7 +33,7 @@ def upgraded(log: EventLog, before: str, changes: list[str]) -> None:
 
 
 def upgrade_failed(log: EventLog, problem: UcspidError, before: str | None = None) -> None:
-    """The daemon goes on as it was; loop and launchers are still of the version before, if there is one."""
+    """The daemon goes on as before; if before is given, loop and launchers are still of that version."""
     of_before = {} if before is None else {"before": before}
     log.error("upgrade_failed", version=__version__, **of_before, reason=str(problem))
 
@@ -55,7 +55,7 @@ def passed_socket_closed(log: EventLog, listener: str) -> None:
 
 
 def loop_died(log: EventLog, pid: int, status: int, restart_in: float) -> None:
-    """A process of the loop ended unasked."""
+    """A process of the loop died."""
     how = how_ended(exit_code(status))
     log.error("process_died", role="loop", pid=pid, **how, restart_in=restart_in)
 
@@ -63,7 +63,7 @@ def loop_died(log: EventLog, pid: int, status: int, restart_in: float) -> None:
 def launcher_died(
     log: EventLog, launcher: int, pid: int, status: int, restart_in: float, orphans: int
 ) -> None:
-    """A launcher ended unasked; its programs go on."""
+    """A launcher died; its programs go on."""
     how = how_ended(exit_code(status))
     log.error(
         "process_died",
@@ -77,17 +77,17 @@ def launcher_died(
 
 
 def loop_not_started(log: EventLog, reason: str, restart_in: float) -> None:
-    """The system let no process of the loop be started."""
+    """The system refused to start a process of the loop."""
     log.error("process_not_started", role="loop", reason=reason, restart_in=restart_in)
 
 
 def launcher_not_started(log: EventLog, reason: str) -> None:
-    """The system let no further launcher be started."""
+    """The system refused to start another launcher."""
     log.error("process_not_started", role="launcher", reason=reason)
 
 
 def launcher_not_restarted(log: EventLog, launcher: int, reason: str, restart_in: float) -> None:
-    """The system let a launcher not be started again."""
+    """The system refused to start a launcher again."""
     log.error("process_not_started", role="launcher", launcher=launcher, reason=reason, restart_in=restart_in)
 
 
@@ -102,10 +102,10 @@ def launcher_broken(log: EventLog, launcher: int, reason: str) -> None:
 
 
 def loop_broken(log: EventLog, reason: str) -> None:
-    """A process of the loop sent what none sends, did not answer, or could not be sent what it needs."""
+    """A process of the loop sent nonsense, did not answer in time, or could not be sent what it needs."""
     log.error("loop_broken", reason=reason)
 
 
 def internal_error(log: EventLog, trace: str) -> None:
-    """A bug of the master's."""
+    """A bug of the master."""
     log.error("internal_error", doing="the work of the master", exception=trace)

@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Iterable
 
-from ucspid.master.listeners import Key, Listening, address_of, halves, listens_on
+from ucspid.master.listeners import HeldListener, Key, address_of, halves, listens_on
 from ucspid.master.notify import notify
 from ucspid.net.endpoint import Endpoint
 
@@ -31,7 +31,7 @@ def name(key: Key) -> str:
     return f"{address}{whose}".replace(":", "_")
 
 
-def store(listeners: Iterable[tuple[Key, list[Listening]]]) -> None:
+def store(listeners: Iterable[tuple[Key, list[HeldListener]]]) -> None:
     """Have the service manager keep listeners; what it has already it keeps once."""
     for key, its_listeners in listeners:
         for listening in its_listeners:
@@ -48,7 +48,7 @@ def remove(names: Iterable[str]) -> None:
 
 
 class Passed:
-    """What the service manager has passed to this process, until it is known what is wanted of it."""
+    """Sockets that the service manager has passed, until services take them."""
 
     def __init__(self, sockets: list[tuple[str, socket.socket]] | None = None) -> None:
         """Own sockets and their names."""
@@ -88,12 +88,12 @@ class Passed:
         return None
 
     def at_port(self, port: int) -> list[Endpoint]:
-        """Return where sockets listen that nobody has taken, if they are TCP sockets of a port."""
+        """Return the addresses of TCP sockets of a port that no service has taken."""
         addresses = [address_of(sock) for _name, sock in self._sockets if sock.family in _TCP_FAMILIES]
         return [address for address in addresses if address.port == port]
 
     def close(self) -> list[str]:
-        """Close what nobody wants, here and in the store; return their names in the log."""
+        """Close what no service has taken, here and in the store; return the addresses."""
         unwanted, self._sockets = self._sockets, []
         remove(its_name for its_name, _sock in unwanted)
         described = []

@@ -1,4 +1,4 @@
-"""What the master holds for the plan in force, and keeps for those before as long as they need it."""
+"""What the master holds for the plan in force, and still keeps for earlier plans."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +21,7 @@ from ucspid.policy.environ import too_long
 from ucspid.profile import Profile
 
 MAX_NAMES = 20
-"""Of services, in a launcher's title and in messages about it."""
+"""Names of services in a launcher's title and in messages about it."""
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Holdings:
     null: int = field(default_factory=lambda: os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
     CARRIED: ClassVar = ("null", "counters")
-    """Fields that are descriptors, always, without more to them: for the next image of the master."""
+    """Fields that are plain descriptors, for the next image of the master."""
 
     def to_state(self) -> HoldingsState:
         """Return what from_state() takes: for the next image of the master."""

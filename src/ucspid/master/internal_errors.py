@@ -1,4 +1,4 @@
-"""Bugs of the master's: logged, and the master goes on with its work, which nobody else can take over."""
+"""Bugs of the master: they are logged, and the master goes on, since nobody can take its place."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -7,10 +7,10 @@ from ucspid.master.text import shortened
 
 
 class InternalErrors:
-    """Takes what should never have been raised."""
+    """Reports exceptions that should never have been raised."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
-        """Have report() take the traceback of each, as far as it fits an event."""
+        """Call report() with the traceback of each, cut to the size of an event."""
         self._report = report
 
     def caught(self, problem: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Launchers of profiles, each with a number that none had before: they name them to the loop."""
+"""Starts launchers, and numbers them and their profiles: no number is used twice."""
 
 import itertools
 
@@ -8,7 +8,7 @@ from ucspid.master.event_log import EventLog
 from ucspid.master.launchers import LauncherObserver, ProfileLaunchers
 from ucspid.master.poller import Poller
 from ucspid.master.programs import Program
-from ucspid.master.upgrade_state import ProfileState, State
+from ucspid.master.upgrade_state import MasterState, ProfileState
 from ucspid.profile import Profile
 
 
@@ -16,7 +16,12 @@ class LauncherStarter:
     """Starts the launchers of profiles."""
 
     def __init__(
-        self, nofile: int, poller: Poller, log: EventLog, observer: LauncherObserver, state: State | None
+        self,
+        nofile: int,
+        poller: Poller,
+        log: EventLog,
+        observer: LauncherObserver,
+        state: MasterState | None,
     ) -> None:
         """Go on from the numbers of an earlier image of the master, if there is its state.
 

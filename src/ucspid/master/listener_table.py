@@ -9,7 +9,7 @@ from typing import Any
 from ucspid.errors import ResourceError
 from ucspid.linux.fd_limit import why
 from ucspid.master.fdstore import Passed, name, remove, store
-from ucspid.master.listeners import Key, Listening, address_of, keys, open_listeners, skip_numbers
+from ucspid.master.listeners import HeldListener, Key, address_of, keys, open_listeners, skip_numbers
 from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Service
 
@@ -28,23 +28,25 @@ class Completed:
 
 
 class ListenerTable:
-    """Listeners by what makes them the same across reloads. One for both families may be two sockets."""
+    """Listeners by their keys. A listener for both address families may be two sockets."""
 
     def __init__(self, passed: Passed | None = None) -> None:
         """Hold none; passed has what the service manager has passed."""
         self._passed = passed or Passed()
-        self._listeners: dict[Key, list[Listening]] = {}
+        self._listeners: dict[Key, list[HeldListener]] = {}
 
-    def __iter__(self) -> Iterator[Listening]:
+    def __iter__(self) -> Iterator[HeldListener]:
         """Yield every listener."""
         for its_listeners in self._listeners.values():
             yield from its_listeners
 
-    def of(self, service: Service) -> list[Listening]:
+    def of(self, service: Service) -> list[HeldListener]:
         """Return a service's listeners; none when the daemon stops."""
         return [item for key in keys(service) for item in self._listeners.get(key, ())]
 
-    def acquire(self, services: Iterable[Service], acquired: dict[Key, list[Listening]]) -> list[Completed]:
+    def acquire(
+        self, services: Iterable[Service], acquired: dict[Key, list[HeldListener]]
+    ) -> list[Completed]:
         """Open what services listen on and is not held yet, adding it to what is acquired.
 
         Return those that were passed in part only. Raises ResourceError.
@@ -60,7 +62,7 @@ class ListenerTable:
                         completed.append(Completed(service.name, key[0], its, other))
         return completed
 
-    def _open(self, service: Service, address: Endpoint, passed: list[socket.socket]) -> list[Listening]:
+    def _open(self, service: Service, address: Endpoint, passed: list[socket.socket]) -> list[HeldListener]:
         try:
             return open_listeners(service, address, passed)
         except OSError as problem:
@@ -69,8 +71,8 @@ class ListenerTable:
                 text += f". The service manager has passed a socket for {others[0]}, which no service has"
             raise ResourceError(text) from None
 
-    def add(self, acquired: dict[Key, list[Listening]]) -> list[str]:
-        """Hold what was acquired, too; close what was passed and nobody wants, and return what that was."""
+    def add(self, acquired: dict[Key, list[HeldListener]]) -> list[str]:
+        """Add what was acquired; close passed sockets that no service has, and return their addresses."""
         self._listeners.update(acquired)
         store(acquired.items())
         return self._passed.close()
@@ -111,7 +113,7 @@ class ListenerTable:
         table = cls()
         for address, service, place, number, descriptor in state:
             key = Endpoint(**address), service, place
-            listening = Listening(number, socket.socket(fileno=descriptor))
+            listening = HeldListener(number, socket.socket(fileno=descriptor))
             table._listeners.setdefault(key, []).append(listening)
             skip_numbers(number)
         return table

@@ -20,7 +20,7 @@ Key = tuple[Endpoint, str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
+class HeldListener:
     """A listening socket and its number in messages to the loop."""
 
     number: int
@@ -78,17 +78,17 @@ def halves(address: Endpoint) -> tuple[Endpoint, Endpoint]:
 
 def open_listeners(
     service: Service, address: Endpoint, passed: Sequence[socket.socket] = ()
-) -> list[Listening]:
+) -> list[HeldListener]:
     """Bind and listen, or take sockets that were passed and listen there already.
 
     It is one listener; but for both families it is two, where a socket was passed that is for one of them.
     Raises OSError; what was passed is closed then.
     """
-    listeners = [Listening(next(_numbers), sock) for sock in passed]
+    listeners = [HeldListener(next(_numbers), sock) for sock in passed]
     try:
         for sock in passed:
             sock.setblocking(False)
-        listeners += [Listening(next(_numbers), sock) for sock in _bind_rest(address, passed)]
+        listeners += [HeldListener(next(_numbers), sock) for sock in _bind_rest(address, passed)]
         for listening in listeners:
             listening.set_up(service)
     except OSError:

@@ -1,4 +1,4 @@
-"""What the loop asks of the master, note by note. It is not trusted: it may have been taken over."""
+"""Carries out the notes of the loop. It is not trusted: it may have been taken over."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,10 @@ from ucspid.master.rule_variables import RuleVariables
 
 
 class LoopNotes:
-    """Has a handler for each kind of note; what has none no loop sends."""
+    """A handler for each kind of note that a loop sends."""
 
     def __init__(self, parts: Parts, changeover: Changeover, variables: RuleVariables) -> None:
-        """Pass on to these what is asked for."""
+        """Carry notes out with these parts."""
         self._parts = parts
         self._changeover = changeover
         self._variables = variables
@@ -28,7 +28,7 @@ class LoopNotes:
         }
 
     def take(self, kind: int, number: int, token: int) -> None:
-        """Do what a note asks for. Raises WireError for what no loop sends."""
+        """Carry a note out. Raises WireError if no loop sends such a note."""
         handler = self._handlers.get(kind)
         if handler is None:
             raise WireError(f"it sent a note of kind {kind}")

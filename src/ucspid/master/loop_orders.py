@@ -1,6 +1,6 @@
-"""What a process of the event loop has been sent of the plan, so that it is sent each thing once.
+"""The orders that send the plan to a process of the event loop: each thing once.
 
-It is JSON, with descriptors beside it; control.master_client is the other end.
+They are JSON, with descriptors beside it; control.master_client is the other end.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ class LoopOrders:
         """Begin with a process that has been sent nothing."""
         self.process = process
         self.begun = False
-        """Whether it has been sent as whom to run."""
+        """Whether it has been sent its first order."""
         self.introduced: set[tuple[str, int]] = set()
         self._services: dict[int, tuple[Service, int, list[int]]] = {}
 
     def begin(self, held: Holdings, config: str, began: float) -> None:
-        """Send as whom to run and how to log; began is the daemon's start, by the monotonic clock."""
+        """Send the first order: its user, its log; began is the daemon's start on the monotonic clock."""
         plan = held.plan
         assert plan is not None
         self.begun = True
@@ -88,10 +88,10 @@ class LoopOrders:
             self.process.send("listeners", descriptors, numbers=[item.number for item in some])
 
     def _send_services(self, held: Holdings, plan: Plan, generation: int) -> None:
-        """Send everything that fits no packet, in memory that is passed: the services of the plan.
+        """Send the services of the plan, which do not fit a packet, in a memfd.
 
-        Of those that the process has as they are, only the number, so that a reload costs the
-        clients of a thousand services no wait.
+        Of services that have not changed only the number is sent, so that a reload with a thousand
+        services holds no client up.
         """
         before, self._services = self._services, {}
         changed = []

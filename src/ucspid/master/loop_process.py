@@ -18,7 +18,7 @@ from ucspid.master.event_log import EventLog
 from ucspid.master.poller import Poller, Timer
 
 MAX_UNREAD = 1000
-"""Orders, beyond one for each thing that it has been sent, that may wait for a process to read them."""
+"""Orders that may wait for a process to read them, beyond one for each descriptor that it was sent."""
 
 EXIT_TIMEOUT = 5.0
 """Seconds that a process may live on after it has closed its channel."""
@@ -35,7 +35,7 @@ class ProcessObserver(Protocol):
 
 
 class LoopProcess:
-    """A process that is one of the event loop's, and its channel."""
+    """One process of the event loop, and its channel."""
 
     def __init__(
         self, pid: int, channel: Channel, poller: Poller, log: EventLog, observer: ProcessObserver
@@ -72,13 +72,13 @@ class LoopProcess:
                 raise ResourceError(f"cannot start the event loop: {why(problem)}") from None
 
     def due(self, seconds: float, what: str) -> None:
-        """Have it killed unless in_time() is called within some seconds; what is what it has to do."""
+        """Kill it unless in_time() is called within some seconds; what says what it did not do then."""
         self.in_time()
         reason = f"{what} within {seconds:g} s"
         self._deadline = self._poller.call_in(seconds, lambda: self.give_up(reason))
 
     def in_time(self) -> None:
-        """Take note that it has done what was due."""
+        """Cancel due(): it has done it."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -120,7 +120,7 @@ class LoopProcess:
         return not self.killed
 
     def give_up(self, reason: str) -> None:
-        """Kill it, and hear nothing more of it until it has ended."""
+        """Kill it, log why, and read nothing more from it."""
         if not self.killed:
             self.kill()
             self._stop_listening()

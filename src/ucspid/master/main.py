@@ -31,7 +31,7 @@ from ucspid.master.reaper import Reaper
 from ucspid.master.rule_variables import RuleVariables
 from ucspid.master.settling import Settling
 from ucspid.master.text import print_error
-from ucspid.master.upgrade_state import STATE, State
+from ucspid.master.upgrade_state import STATE, MasterState
 
 SIGNALS: set[int] = {
     signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
@@ -44,14 +44,14 @@ class Master:
     """The daemon as a whole."""
 
     def __init__(
-        self, config: str, ready_fd: int | None, signalfd: int, nofile: int, before: State | None = None
+        self, config: str, ready_fd: int | None, signalfd: int, nofile: int, before: MasterState | None = None
     ) -> None:
         """Hold nothing yet, or what an earlier image of this process did, if its state is given.
 
         nofile is the soft limit of descriptors that the daemon was started with.
         """
         self.exit: int | None = None
-        """The exit status, when it is time to end."""
+        """The exit status, once the daemon is to end."""
         self._signalfd = signalfd
         self._before = before
         errors = InternalErrors(self._went_wrong)
@@ -101,11 +101,11 @@ class Master:
         else:
             self.changeover.reload()
 
-    def to_state(self) -> State:
+    def to_state(self) -> MasterState:
         """Return everything that the next image of this process is to know."""
         parts, clients = self.parts, self.changeover.reports.clients
         next_launcher, next_profile = parts.starter.next_numbers()
-        return State(
+        return MasterState(
             state=STATE,
             wire=wire.VERSION,
             version=__version__,
@@ -126,7 +126,7 @@ class Master:
             self.signalled(number)
 
     def signalled(self, number: int) -> None:
-        """Do what a signal asks for; SIGUSR1 asks for nothing."""
+        """Handle a signal; SIGUSR1 does nothing."""
         if number == signal.SIGCHLD:
             self.reaper.reap()
             self.finish_if_drained()
@@ -161,7 +161,7 @@ class Master:
         self.changeover.reports.clients.forget()
 
     def loop_leaves(self) -> None:
-        """Answer the control clients of a process that makes way for another."""
+        """Answer the control clients of a loop process that is about to exit."""
         self.changeover.loop_leaves()
 
     def loop_not_replaced(self, reason: str) -> None:
@@ -176,7 +176,7 @@ class Master:
     # The end
 
     def _stop(self) -> None:
-        """Drain; asked again, be quick about it."""
+        """Drain; the second time, end the sessions now."""
         again = self.changeover.draining
         self.changeover.stop()
         self.variables.cancel()
@@ -200,7 +200,7 @@ class Master:
             self.exit = 0
 
     def _went_wrong(self, trace: str) -> None:
-        """Log a bug of the master's; end where nothing serves yet."""
+        """Log a bug of the master; end the daemon if it does not serve yet."""
         if self.parts.held.plan is None:
             print_error(trace)
             self._kill_everything(EXIT_SYSTEM)
@@ -208,6 +208,6 @@ class Master:
             events.internal_error(self.parts.log, trace)
 
     def _kill_everything(self, status: int) -> None:
-        """End without ceremony: nothing runs that is worth waiting for, or it does not end."""
+        """Kill all processes of the daemon and end: there is nothing to wait for any more."""
         kill_descendants()
         self.exit = status

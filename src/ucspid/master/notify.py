@@ -1,4 +1,4 @@
-"""Whoever has started the daemon hears how it is: sd_notify(3), in the standard library's terms."""
+"""Reports the daemon's state to the service manager: sd_notify(3), with the standard library only."""
 
 import contextlib
 import os
@@ -33,11 +33,11 @@ class Readiness:
     """Says when the daemon is ready, reloads or stops."""
 
     def __init__(self, ready_fd: int | None) -> None:
-        """Have a descriptor get a newline when the daemon is ready for the first time, if there is one."""
+        """Take a descriptor for a newline when the daemon is first ready, if there is one."""
         self._ready_fd = ready_fd
 
     def serving(self) -> None:
-        """Say once, on the descriptor, that all listeners listen; it never waits for who does not read."""
+        """Write the newline and close the descriptor: all listeners listen. It never blocks."""
         if self._ready_fd is None:
             return
         with contextlib.suppress(OSError):  # whoever waited for it is gone

@@ -1,4 +1,4 @@
-"""The parts of the master that all others work with."""
+"""The objects that the parts of the master share."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from ucspid.master.settling import Settling
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What there is once in a master; config is the path of the file."""
+    """One of each; config is the path of the configuration file."""
 
     config: str
     poller: Poller

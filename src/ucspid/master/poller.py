@@ -13,7 +13,7 @@ from collections.abc import Callable
 Callback = Callable[[], object]
 
 PAUSE = 1.0
-"""Seconds without a watch whose callback has failed, so that one that always fails costs no time."""
+"""Seconds for which a descriptor is not watched after its callback failed."""
 
 
 class Timer:
@@ -31,7 +31,7 @@ class Timer:
 
 
 class _Watch:
-    """A descriptor that is watched. Its number may be another's soon: what was reported is this one's."""
+    """A watched descriptor. Its number may soon belong to another file, for which this is not."""
 
     __slots__ = ("callback", "events", "paused")
 
@@ -83,7 +83,7 @@ class Poller:
         """Wait for something and do it."""
         reported = self._epoll.poll(self._wait())
         for descriptor, watch in [(number, self._watches.get(number)) for number, _events in reported]:
-            # One that was forgotten meanwhile is not called, nor is who has its number now.
+            # A callback may forget another descriptor, whose number may be in use again by now.
             if watch is not None and self._watches.get(descriptor) is watch:
                 try:
                     watch.callback()

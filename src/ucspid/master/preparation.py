@@ -1,6 +1,6 @@
-"""What comes before a plan is in force, as a transaction: read the file, and acquire everything new.
+"""Prepares a plan, as a transaction: reads the file, and acquires all that is new.
 
-Anything wrong gives back what was acquired, and says what and where.
+If anything fails, what was acquired is released, and the error says what failed and where.
 """
 
 from collections.abc import Callable
@@ -66,7 +66,7 @@ class Preparation:
         return True
 
     def cancel(self) -> None:
-        """Give up, and everything back; done() is not called."""
+        """Release everything; done() is not called."""
         self._reader.cancel()
         self._release()
 

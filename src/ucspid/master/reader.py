@@ -9,7 +9,7 @@ from functools import partial
 from ucspid.errors import EXIT_USAGE, ConfigError, ResourceError, UcspidError
 from ucspid.master import roles
 from ucspid.master.children import Children
-from ucspid.master.helper import Helper, Outcome
+from ucspid.master.job import Job, Outcome
 from ucspid.master.poller import Poller
 from ucspid.plan import Plan
 from ucspid.policy.exit_status import in_words
@@ -20,12 +20,12 @@ TIMEOUT = 30.0
 Done = Callable[[Plan | UcspidError], None]
 
 
-def read(config: str, children: Children, poller: Poller, done: Done) -> Helper:
+def read(config: str, children: Children, poller: Poller, done: Done) -> Job:
     """Begin to read the file; done() gets the plan, or the error that says what is wrong.
 
     Raises ResourceError if no process can be started.
     """
-    return Helper(
+    return Job(
         partial(roles.start_reader, config),
         "a reader of the configuration",
         children,

@@ -1,4 +1,4 @@
-"""The exits of the master's children: each goes to whom it belongs, whatever its status is."""
+"""Reaps the master's children and passes each exit to whoever has to know it."""
 
 from ucspid.ipc import session_table
 from ucspid.master.changeover import Changeover
@@ -10,10 +10,10 @@ from ucspid.master.parts import Parts
 
 
 class Reaper:
-    """Takes the exits of processes of the daemon, of programs whose launcher has died, and of strangers."""
+    """Reaps processes of the daemon, programs whose launcher has died, and strangers."""
 
     def __init__(self, parts: Parts, changeover: Changeover, errors: InternalErrors) -> None:
-        """Know who has children."""
+        """Use the parts that have started children."""
         self._children = parts.children
         self._loop = parts.loop
         self._held = parts.held
@@ -21,14 +21,17 @@ class Reaper:
         self._errors = errors
 
     def reap(self) -> None:
-        """Take all exits: the daemon's own processes first, so that orphans have a launcher when they end."""
+        """Reap all children that have exited, and pass their exits on."""
         exits = []
         while (exit_ := reap_one()) is not None:
             exits.append(exit_)
         self.take(exits)
 
     def take(self, exits: list[Exit]) -> None:
-        """Take exits that have been reaped; one that cannot be taken keeps no other from it."""
+        """Pass exits on: first of the daemon's own processes, so that orphans have a launcher by then.
+
+        An exit that raises something does not affect the others.
+        """
         ended = {exit_.pid for exit_ in exits} - self._own()
         others = []
         for exit_ in exits:
@@ -45,7 +48,7 @@ class Reaper:
         return [*self._held.all_launchers(), *([] if preparation is None else preparation.launchers())]
 
     def _own(self) -> set[int]:
-        """Return the processes that are no programs."""
+        """Return the processes of the daemon, which are not programs."""
         launchers = {launcher.pid for _profile, launcher in self.launchers()}
         return self._loop.pids | self._children.expected | launchers
 

@@ -1,11 +1,11 @@
-"""What came of a start, a reload or an upgrade, for all who want to know: the log, and control clients."""
+"""Reports the result of a start, a reload or an upgrade to the log, to control clients and to systemd."""
 
 from ucspid import __version__
 from ucspid.errors import ResourceError, UcspidError
 from ucspid.master import events
 from ucspid.master.control_clients import ControlClients
 from ucspid.master.parts import Parts
-from ucspid.master.upgrade_state import State
+from ucspid.master.upgrade_state import MasterState
 
 STOPPING = ResourceError("the daemon stops")
 REPLACED = ResourceError("another process of the event loop takes over: see the log for the result")
@@ -14,7 +14,7 @@ REPLACED = ResourceError("another process of the event loop takes over: see the 
 class Reports:
     """Reports on the change that is under way."""
 
-    def __init__(self, parts: Parts, before: State | None) -> None:
+    def __init__(self, parts: Parts, before: MasterState | None) -> None:
         """Report on the rest of an upgrade, if there is the state of an earlier image of the master."""
         self.clients = ControlClients(parts.loop.answer)
         self.changes: list[str] = []
@@ -56,7 +56,7 @@ class Reports:
             self.clients.succeed(self.clients.for_reload, {"changes": self.changes})
 
     def loop_leaves(self, *, in_force: bool) -> None:
-        """Answer all who wait: they are clients of a process that makes way for another.
+        """Answer all waiting clients: the loop process that serves them is about to exit.
 
         in_force says that the plan that they wait for is in force, and only waits for the other.
         """
@@ -75,12 +75,12 @@ class Reports:
         self.clients.fail_all(REPLACED)
 
     def trial_failed(self, problem: UcspidError) -> None:
-        """Report that the code that is installed is not taken up."""
+        """Report that the installed code is not used."""
         events.upgrade_failed(self._parts.log, problem)
         self.clients.fail(self.clients.for_upgrade, problem)
 
     def stopping(self) -> None:
-        """Report that nothing will come of anything: the daemon stops."""
+        """Report that all changes are cancelled: the daemon stops."""
         self._upgrade_failed(STOPPING)
         self.clients.fail_all(STOPPING)
 

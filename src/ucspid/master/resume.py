@@ -12,11 +12,11 @@ from ucspid.linux import prctl
 from ucspid.master.holdings import Holdings
 from ucspid.master.main import SIGNALS, Master
 from ucspid.master.start import TITLE
-from ucspid.master.upgrade_state import State, from_memory, plan_of_other_code
+from ucspid.master.upgrade_state import MasterState, from_memory, plan_of_other_code
 
 
 def main(arguments: list[str]) -> int:
-    """Take up everything, and run until the daemon is told to stop; return its exit status."""
+    """Take over everything, and run until the daemon stops; return the exit status."""
     signalfd = prctl.open_signalfd(SIGNALS)
     state = from_memory(int(arguments[0]))
     for descriptor in state.descriptors():
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     return Master(state.config, None, signalfd, state.nofile, state).run()
 
 
-def understand(memory: int) -> State:
+def understand(memory: int) -> MasterState:
     """Return the state in the memory. Raises ResourceError if main() would not understand it."""
     state = from_memory(memory)
     plan_of_other_code(state.holdings.plan)

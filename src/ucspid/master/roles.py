@@ -21,7 +21,7 @@ _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 _OUT_OF_THE_WAY = 10
 
 HARMLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""Signals that people send to daemons by their name, pkill(1), and mean the master: no role dies of them."""
+"""Signals that people send to all processes of a name, see pkill(1), and mean for the master."""
 
 
 def start_loop(channel: int) -> int:
@@ -86,10 +86,10 @@ def _start(
     *,
     session: bool = False,
 ) -> int:
-    """Start Python with the descriptors given at the numbers given, and the signals blocked that end no role.
+    """Start Python with these descriptors at these numbers, and with the HARMLESS signals blocked.
 
     With session it leads a session and a process group of its own from the start. The descriptors
-    are copied out of the way first, since the numbers wanted may be in use.
+    are copied first, since the numbers may be in use.
     """
     copies: dict[int, int] = {}
     try:

@@ -15,8 +15,8 @@ from ucspid.errors import ConfigError, ResourceError, UcspidError
 from ucspid.linux.fd_limit import why
 from ucspid.master import roles
 from ucspid.master.children import Children
-from ucspid.master.helper import Helper, Outcome
 from ucspid.master.holdings import Holdings
+from ucspid.master.job import Job, Outcome
 from ucspid.master.loop_supervisor import LoopSupervisor
 from ucspid.master.poller import Poller, Timer
 from ucspid.master.text import shortened
@@ -40,7 +40,7 @@ class RuleVariables:
         self._children = children
         self._poller = poller
         self._wanted: dict[RulesFile, None] = {}
-        self._reading: Helper | None = None
+        self._reading: Job | None = None
         self._pause: Timer | None = None
         self._began = -PAUSE
 
@@ -81,11 +81,11 @@ class RuleVariables:
         self._pause = None
         self._go_on()
 
-    def _read(self, file: RulesFile) -> Helper:
+    def _read(self, file: RulesFile) -> Job:
         assert self._held.plan is not None
         start = partial(roles.start_rules_reader, file, self._held.plan)
         done = partial(self._done, file)
-        return Helper(start, "a reader of rules", self._children, self._poller, TIMEOUT, done)
+        return Job(start, "a reader of rules", self._children, self._poller, TIMEOUT, done)
 
     def _done(self, file: RulesFile, outcome: Outcome) -> None:
         self._reading = None

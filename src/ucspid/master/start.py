@@ -11,7 +11,7 @@ _STDERR = 2
 
 
 def run(config: str, ready_fd: int | None) -> int:
-    """Run the daemon on a configuration file until it is told to stop; return the exit status.
+    """Run the daemon on a configuration file until it stops; return the exit status.
 
     Writes a newline to ready_fd and closes it when all listeners listen. Returns 0 after an
     orderly stop, 100 for a file that is wrong, 111 where the system refused something.

@@ -1,4 +1,4 @@
-"""Texts that fit a packet to the loop, and what is said where there is no loop to log it."""
+"""Texts cut to fit a packet to the loop, and errors printed while there is no loop to log them."""
 
 import json
 import sys
@@ -28,6 +28,6 @@ def shortened(problem: object) -> str:
 
 
 def print_error(problem: object) -> None:
-    """Print what there is no loop to log: the daemon does not start."""
+    """Print an error to standard error: there is no loop to log it."""
     for line in str(problem).splitlines():
         sys.stderr.write(f"ucspid: {line}\n")

@@ -42,11 +42,11 @@ NEXT: dict[tuple[Phase, Step], Phase] = {
     **{(phase, Step.TAKEN): phase for phase in Phase if phase is not Phase.TAKING},
     **{(phase, Step.STOP): Phase.DRAINING for phase in Phase},
 }
-"""By phase and step; any other pair is a bug."""
+"""The next phase, by phase and step; any other pair is a bug."""
 
 
 class Transition:
-    """The phase, and what is wanted beyond what is under way."""
+    """The current phase, and what was requested meanwhile."""
 
     def __init__(self) -> None:
         """Begin with nothing under way."""
@@ -67,7 +67,7 @@ class Transition:
             self.unserved = step is Step.PREPARED
 
     def due(self) -> Step | None:
-        """Return what is wanted and can begin now."""
+        """Return the step that begins what was requested, if it can begin now."""
         if self.phase is not Phase.IDLE:
             return None
         if self.upgrade_wanted:

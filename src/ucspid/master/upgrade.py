@@ -13,10 +13,10 @@ from ucspid.errors import EXIT_USAGE, ConfigError, ResourceError, UcspidError
 from ucspid.linux.fd_limit import why
 from ucspid.master import roles
 from ucspid.master.children import Children
-from ucspid.master.helper import Helper, Outcome
+from ucspid.master.job import Job, Outcome
 from ucspid.master.poller import Poller
 from ucspid.master.text import first_lines
-from ucspid.master.upgrade_state import State
+from ucspid.master.upgrade_state import MasterState
 from ucspid.policy.exit_status import in_words
 
 TIMEOUT = 30.0
@@ -24,9 +24,9 @@ TIMEOUT = 30.0
 
 
 def start_trial(
-    state: State, children: Children, poller: Poller, done: Callable[[UcspidError | None], None]
-) -> Helper:
-    """Try the code that is installed now; done() gets None if it would come up, else why it would not.
+    state: MasterState, children: Children, poller: Poller, done: Callable[[UcspidError | None], None]
+) -> Job:
+    """Try the installed code; done() gets None if it works, else the reason why not.
 
     Raises ResourceError if no trial can be started.
     """
@@ -36,7 +36,7 @@ def start_trial(
         raise ResourceError(f"no trial: {why(problem)}") from None
     try:
         start = partial(roles.start_trial, memory, state.holdings.others["counters"], state.config)
-        return Helper(start, "a trial", children, poller, TIMEOUT, lambda outcome: done(_result(outcome)))
+        return Job(start, "a trial", children, poller, TIMEOUT, lambda outcome: done(_result(outcome)))
     finally:
         os.close(memory)
 
@@ -53,8 +53,8 @@ def _result(outcome: Outcome) -> UcspidError | None:
     return ResourceError("\n".join(["the installed version does not start:", *lines]))
 
 
-def execute(state: State) -> ResourceError:
-    """Become the code that is installed; return only if that cannot be, with why not."""
+def execute(state: MasterState) -> ResourceError:
+    """Execute the installed code in place of this; return the reason if that fails."""
     descriptors: list[int] = []
     memory = None
     try:

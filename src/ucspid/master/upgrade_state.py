@@ -112,7 +112,7 @@ class HoldingsState:
 
 
 @dataclass(kw_only=True)
-class State:
+class MasterState:
     """Everything; version is that of the code that wrote it."""
 
     state: int
@@ -154,14 +154,14 @@ class State:
         return memory
 
 
-def from_memory(descriptor: int) -> State:
+def from_memory(descriptor: int) -> MasterState:
     """Return what is in the memory, and close it. Raises as parse() does."""
     with os.fdopen(descriptor, "rb") as file:
         file.seek(0)
         return parse(file.read())
 
 
-def parse(text: str | bytes) -> State:
+def parse(text: str | bytes) -> MasterState:
     """Return the state that to_json() wrote. Raises ResourceError if it is of a version not known here."""
     data = json.loads(text)
     for what, ours in (("state", STATE), ("wire", wire.VERSION)):
@@ -179,7 +179,7 @@ def parse(text: str | bytes) -> State:
         held = data["holdings"]
         held["profiles"] = [ProfileState(**profile) for profile in held["profiles"]]
         data["holdings"] = HoldingsState(**held)
-        return State(**data)
+        return MasterState(**data)
     except (KeyError, TypeError) as problem:
         raise ResourceError(f"needs a restart: its state has another format ({problem})") from None
 

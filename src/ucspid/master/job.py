@@ -1,7 +1,7 @@
-"""A process of the daemon that does one thing, says what came of it on its outputs, and ends.
+"""A process of the daemon that does one thing, prints its result, and exits.
 
-It leads a session of its own. Its end decides, or the time, never its pipes: a child of its own
-that hangs may keep those open for good.
+It leads a session of its own. It is over when it has exited or its time is up, whatever its pipes
+say: a child of its own that hangs may keep those open for ever.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from ucspid.master.poller import Poller
 from ucspid.policy.exit_status import exit_code
 
 MAX_OUTPUT = 64 << 20
-"""Bytes that one may say on each of its outputs; one that says more is killed."""
+"""Bytes that a job may print on each of its outputs; one that prints more is killed."""
 
 _READ = 1 << 20
 
@@ -31,18 +31,18 @@ Start = Callable[[int, int, int], int]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it."""
+    """The result of a job."""
 
     code: int | None
-    """As exit_code() has it."""
+    """See exit_code(); None too if its time was up."""
     output: bytes
     errors: str
     hung_at: str | None = None
-    """What it was looking at when its time was over; None if it has ended by itself."""
+    """What it was looking at when its time was up; None if it exited by itself."""
 
 
-class Helper:
-    """One such process; done() is called when it has ended or its time is over."""
+class Job:
+    """One such process; done() is called when it has exited or its time is up."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Helper:
         self._timer = poller.call_in(timeout, self._time_over)
 
     def cancel(self) -> None:
-        """Kill it with all of its session; done() is not called."""
+        """Kill it and its session; done() is not called."""
         self._kill()
         self._close()
 
@@ -96,7 +96,7 @@ class Helper:
             return
         for descriptor in self._ends:
             while descriptor in self._open and self._read(descriptor):
-                """All that it has said is there: it has ended."""
+                """All of its output is there: it has exited."""
         self._finish(exit_code(exit_.status), None)
 
     def _time_over(self) -> None:
@@ -104,7 +104,7 @@ class Helper:
         self._finish(None, progress.read(self._memory))
 
     def _read(self, descriptor: int) -> bool:
-        """Take what has been said; return whether there may be more at once."""
+        """Read what was printed; return whether there may be more now."""
         try:
             data = os.read(descriptor, _READ)
         except BlockingIOError:

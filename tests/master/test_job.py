@@ -14,9 +14,9 @@ from ucspid.errors import ConfigError, ResourceError, UcspidError
 from ucspid.ipc import progress
 from ucspid.ipc.progress import SIZE, Progress
 from ucspid.linux import prctl
-from ucspid.master import helper, reader
+from ucspid.master import job, reader
 from ucspid.master.children import Children, reap_one
-from ucspid.master.helper import Helper, Outcome
+from ucspid.master.job import Job, Outcome
 from ucspid.master.poller import Poller
 from ucspid.plan import Plan
 
@@ -46,7 +46,7 @@ class Bench:
             while (exit_ := reap_one()) is not None:
                 self.children.exited(exit_)
 
-    def run(self, script: str, timeout: float = LONG) -> Helper:
+    def run(self, script: str, timeout: float = LONG) -> Job:
         """Have a shell be the process; its descriptor 3 is the memory for its progress."""
 
         def start(output: int, errors: int, progress: int) -> int:
@@ -60,7 +60,7 @@ class Bench:
             finally:
                 os.close(copy)
 
-        return Helper(start, "a shell", self.children, self.poller, timeout, self.done)
+        return Job(start, "a shell", self.children, self.poller, timeout, self.done)
 
     def outcome(self) -> Outcome:
         self.until(lambda: self.outcomes)
@@ -112,7 +112,7 @@ def test_when_its_time_is_over_it_is_killed_with_all_of_its_session(bench: Bench
 
 
 def test_one_that_says_too_much_is_killed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(helper, "MAX_OUTPUT", 100_000)
+    monkeypatch.setattr(job, "MAX_OUTPUT", 100_000)
     bench.run("cat /dev/zero")
     outcome = bench.outcome()
     assert outcome.code is not None
