@@ -105,7 +105,7 @@ def check_ends(daemon: Daemon, sessions: list[Session]) -> None:
     for (name, remote), status in expected.items():
         daemon.wait_event("connection_served", service=name, remote=remote, status=status)
     assert ends() == expected
-    served = [event["remote"] for event in daemon.events if event["event"] == "connection_served"]
+    served = [event["conn"] for event in daemon.events if event["event"] == "connection_served"]
     assert len(served) == len(set(served))
     assert daemon.status()["totals"]["live"] == 0
 
