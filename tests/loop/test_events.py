@@ -89,8 +89,6 @@ def _logged(call: ast.Call) -> tuple[set[str], set[str]]:
     method = call.func.attr
     if method in LEVELS and ast.unparse(call.func.value) == "log":
         return {method}, _texts(call.args[0])
-    if method == "log" and len(call.args) == 2:  # of launchers, whose observer logs for them
-        return _texts(call.args[0]), _texts(call.args[1])
     return set(), set()
 
 

@@ -3,21 +3,22 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
-from ucspid.master.text import shortened
+MAX_TRACE = 4000
+"""Characters of a traceback, from its end: that is where the problem was."""
 
 
 class InternalErrors:
     """Reports exceptions that should never have been raised."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
-        """Call report() with the traceback of each, cut to the size of an event."""
+        """Call report() with the end of the traceback of each."""
         self._report = report
 
     def caught(self, problem: Exception) -> None:
         """Report an exception."""
         import traceback  # noqa: PLC0415 - not needed as a rule, and not small
 
-        self._report(shortened("".join(traceback.format_exception(problem))))
+        self._report("".join(traceback.format_exception(problem))[-MAX_TRACE:])
 
     @contextlib.contextmanager
     def contained(self) -> Iterator[None]:

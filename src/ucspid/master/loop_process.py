@@ -48,12 +48,12 @@ class LoopProcess:
         self.outdated = False
         """Whether it was started by an earlier image of the master: its code is not ours."""
         self.killed = False
-        self.sent = 0
-        """How many things it has been sent that it keeps: sockets, pipes."""
         self._poller = poller
         self._log = log
         self._observer = observer
         self._listening = True
+        self._unread_descriptors = 0
+        """Descriptors that it was sent since it had last read everything."""
         self._deadline: Timer | None = None
         self._watch()
 
@@ -107,8 +107,10 @@ class LoopProcess:
         except OSError as problem:
             self.give_up(f"it cannot be sent what it needs: {why(problem)}")
         else:
-            self.sent += len(descriptors)
-            if self.channel.backlog > MAX_UNREAD + self.sent:
+            self._unread_descriptors += len(descriptors)
+            if not self.channel.backed_up:
+                self._unread_descriptors = 0
+            elif self.channel.backlog > MAX_UNREAD + self._unread_descriptors:
                 self.give_up("it does not read what it is sent")
         self._watch()
 
