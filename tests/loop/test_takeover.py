@@ -1,4 +1,4 @@
-"""What a new loop takes from launchers about sessions of before, and what it does not."""
+"""What a new loop accepts from launchers about earlier sessions, and what it refuses."""
 
 import pytest
 
@@ -6,6 +6,9 @@ from inprocess import Rig, serving, settings
 from ucspid.errors import WireError
 from ucspid.ipc import session_tag
 from ucspid.ipc.counters import ACCEPTED, LOOP_DIED, ROWS
+
+NOW = 1_800_000_000.0
+"""The first loop's start."""
 
 
 def tag(name: str) -> bytes:
@@ -17,7 +20,7 @@ async def rig() -> Rig:
     return Rig()
 
 
-async def test_the_books_balance_when_all_launchers_were_heard(rig: Rig) -> None:
+async def test_counts_balance_when_all_launchers_have_reported(rig: Rig) -> None:
     """Of five that were accepted, a launcher knows of two; of a service that is gone, one is missing."""
     rig.counters.row(1).add(ACCEPTED, 5)
     rig.counters.row(7).add(ACCEPTED)
@@ -66,3 +69,11 @@ async def test_made_up_names_and_numbers_cost_the_service_nothing(rig: Rig) -> N
     assert rig.server.services.by_number[1].number == 1
     assert rig.server.services.by_number[1].sessions.by_number.keys() == {3}
     rig.close()
+
+
+async def test_a_loop_that_starts_in_the_same_second_gives_other_ids() -> None:
+    """The first one's sessions have ended, so no launcher names them."""
+    async with serving(settings("a"), now=NOW) as first, serving(settings("a"), now=NOW + 0.05) as second:
+        given = {first.server.takeover.next_connection() for _ in range(10_000)}
+        assert second.server.takeover.next_connection() not in given
+        assert second.server.takeover.next_connection() > max(given)

@@ -12,8 +12,11 @@ from ucspid.ipc.counters import Counters
 from ucspid.observe import events
 from ucspid.sessions.sessions import Sessions
 
-_SEQUENCE_BITS = 30
-"""Connection ids begin at the loop's start in seconds, shifted: a loop's ids never meet an earlier one's."""
+_TICKS = 1 << 10
+"""Connection ids begin at the loop's start in ticks of 1/1024 second: it takes longer to start a process."""
+
+_SEQUENCE_BITS = 20
+"""Bits for counting from there: the ids of later loops differ, up to 2^30 connections a second."""
 
 _IDS_END = 1 << 63
 """No loop numbers a connection so high before the year 2242; a launcher may make it up."""
@@ -37,7 +40,7 @@ class Takeover:
         self._owner = owner
         self._counters = counters
         self._log = log
-        self.last_connection = int(now) << _SEQUENCE_BITS
+        self.last_connection = int(now * _TICKS) << _SEQUENCE_BITS
 
     def next_connection(self) -> int:
         """Return an id that no connection has had."""
