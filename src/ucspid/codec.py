@@ -266,6 +266,16 @@ class Packed:
         return b"".join([head, *[field.pack(own[name]) for name, field in self._tails]])
 
     @classmethod
+    def peek(cls, packet: bytes) -> "tuple[Any, ...]":
+        """Return the fields of fixed size of a packet whose kind is known; what follows begins at SIZE.
+
+        No object is made, as with rows(). Raises WireError for a packet that is too short.
+        """
+        if len(packet) < cls.SIZE:
+            raise WireError(f"a packet of {len(packet)} bytes is too short for a {cls.__name__}")
+        return cls._head.unpack_from(packet)[1:]
+
+    @classmethod
     def unpack(cls, packet: bytes) -> "Self":
         """Return what pack() packed; raises WireError for anything else."""
         if cls.KIND and packet[:1] != bytes([cls.KIND]):

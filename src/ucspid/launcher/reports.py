@@ -23,13 +23,13 @@ class Reports:
         """Whether there is something that flush() has not been called for."""
         return bool(self._waiting)
 
-    def add(self, report: Report) -> None:
-        """Report something that is in no slot."""
-        self._waiting.append(report.pack())
+    def add(self, report: bytes) -> None:
+        """Report something that is in no slot: a packed Report."""
+        self._waiting.append(report)
 
-    def add_first(self, report: Report) -> None:
+    def add_first(self, report: bytes) -> None:
         """Report something before all else."""
-        self._waiting.insert(0, report.pack())
+        self._waiting.insert(0, report)
 
     def of(self, kind: int, slot: int, status: int = 0) -> None:
         """Report something of the session in a slot."""
@@ -58,6 +58,6 @@ class Reports:
                 self._table.release(slot)
             self._ended.clear()
 
-    def _report(self, kind: int, slot: int, status: int, used: tuple[int, int, int]) -> Report:
+    def _report(self, kind: int, slot: int, status: int, used: tuple[int, int, int]) -> bytes:
         connection, process, service, tag = self._table.read(slot)
-        return Report(kind, status, process, service, connection, *used, tag)
+        return Report.head(kind, status, process, service, connection, *used, tag)

@@ -70,7 +70,7 @@ class Launcher:
         """
         for descriptor in (self._master.fileno(), self._loop.fileno(), self._signalfd):
             self._poll.register(descriptor, select.POLLIN)
-        self.reports.add_first(wire.Report(wire.HELLO, wire.VERSION, os.getpid(), IN_FLIGHT))
+        self.reports.add_first(wire.Report(wire.HELLO, wire.VERSION, os.getpid(), IN_FLIGHT).pack())
         self.flush()
         while not self._leaving or self.sessions.running or self._loop.backed_up:
             for descriptor, events in self._poll.poll():
@@ -128,7 +128,7 @@ class Launcher:
     def _list(self, packet: bytes, _descriptors: list[int]) -> None:
         token = wire.ListSessions.unpack(packet).token
         self.sessions.report_all()
-        self.reports.add(wire.Report(wire.LISTED, 0, os.getpid(), IN_FLIGHT, token))
+        self.reports.add(wire.Report(wire.LISTED, 0, os.getpid(), IN_FLIGHT, token).pack())
 
     def _leave(self, packet: bytes, _descriptors: list[int]) -> None:
         wire.Leave.unpack(packet)

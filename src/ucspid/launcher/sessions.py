@@ -55,12 +55,11 @@ class Sessions:
 
     def start(self, packet: bytes, descriptors: list[int]) -> None:
         """Start a program on the socket that came with a Start."""
-        asked = wire.Start.unpack(packet)
+        service, connection, tag = wire.Start.peek(packet)
         slot, process, reason = None, 0, 0
         try:
-            slot = self._table.claim(asked.connection, asked.service, asked.tag)
-            program = self._programs[asked.service]
-            process = program.start(descriptors[0], asked.variables, self._lending)
+            slot = self._table.claim(connection, service, tag)
+            process = self._programs[service].start(descriptors[0], packet[wire.Start.SIZE :], self._lending)
         except (OSError, OverflowError, LookupError, ValueError, WireError) as problem:
             reason = (problem.errno if isinstance(problem, OSError) else None) or errno.EINVAL
         finally:
@@ -71,7 +70,7 @@ class Sessions:
         elif slot is not None:
             self._reports.clear(slot)
         kind = wire.STARTED if process else wire.FAILED
-        self._reports.add(wire.Report(kind, reason, process, asked.service, asked.connection, tag=asked.tag))
+        self._reports.add(wire.Report.head(kind, reason, process, service, connection, 0, 0, 0, tag))
 
     def signal(self, packet: bytes, _descriptors: list[int]) -> None:
         """Signal a program; an orphan is the master's to signal."""
