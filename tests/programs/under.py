@@ -20,8 +20,8 @@ for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
 # What was started by glibc's posix_spawn, as by make, ignores the two that are glibc's own: only the kernel
 # can change that.
 if (known := architecture()) is not None:
-    for number in (32, 33):
-        arguments = map(ctypes.c_long, (known[1]["rt_sigaction"], number))
+    for reserved in (32, 33):
+        arguments = map(ctypes.c_long, (known[1]["rt_sigaction"], reserved))
         ctypes.CDLL(None).syscall(*arguments, bytes(32), None, ctypes.c_long(8))
 for name in conditions.get("ignore", []):
     signal.signal(signal.Signals[name], signal.SIG_IGN)
