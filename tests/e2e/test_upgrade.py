@@ -153,7 +153,7 @@ def test_a_signal_upgrades_and_signals_that_come_meanwhile_are_not_lost(
 
 BROKEN = [
     ("loop.py", "import asyncio\n", "import asyncio broken\n", "SyntaxError"),
-    ("launcher/serve.py", "import errno\n", "import errno broken\n", "SyntaxError"),
+    ("launcher/serve.py", "import select\n", "import select broken\n", "SyntaxError"),
     ("master/main.py", "import signal\n", "import signal broken\n", "SyntaxError"),
     ("config/load.py", "import os\n", "import os broken\n", "SyntaxError"),
     ("master/upgrade_state.py", f"STATE = {STATE}\n", "STATE = 22\n", "needs a restart"),
