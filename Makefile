@@ -48,7 +48,7 @@ test-fast: setup
 # Runs a daemon under load, breaks things at random, and checks it: make soak MINUTES=60 SEED=1234.
 MINUTES ?= 10
 soak: setup
-	$(BIN)/python tests/soak/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+	PYTHONPATH=tests/support $(BIN)/python tests/soak/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # The real peers that tests use: Debian packages, installed where that is possible.
 peers:
