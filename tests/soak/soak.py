@@ -1,6 +1,6 @@
 """A soak test: clients of every kind, faults of every kind, at random, against what must always be true.
 
-make soak [MINUTES=60] [SEED=1234]; or PYTHONPATH=tests/support python tests/soak/soak.py --minutes 10 --seed 1234.
+make soak [MINUTES=60] [SEED=1234]; or this file itself, with tests/support in PYTHONPATH.
 The seed that is printed repeats the same choices, though not their timing to the microsecond. What must be
 true: no connection is refused by the kernel; a session that has begun is ended by nobody but its
 client; a client that comes in is served or told why not, but for those that a killed process had in
