@@ -10,9 +10,9 @@ NOBODY = 65534
 
 
 @contextlib.contextmanager
-def public_folder(owner: int = NOBODY) -> Iterator[Path]:
+def public_folder(owner: int = NOBODY, parent: str | None = None) -> Iterator[Path]:
     """Return a folder that every user can reach; where the tests run as root, it is the owner's."""
-    with tempfile.TemporaryDirectory(prefix="ucspid-test-") as name:
+    with tempfile.TemporaryDirectory(prefix="ucspid-test-", dir=parent) as name:
         if os.geteuid() == 0:
             os.chown(name, owner, owner)
         path = Path(name)
