@@ -12,7 +12,7 @@ from folders import public_folder
 IDLE = 3.0
 """Seconds for which nothing may wake up."""
 
-ROUNDS = 3
+ROUNDS = 6
 """How often that is tried: timers of the traffic before may still run out in the first rounds."""
 
 

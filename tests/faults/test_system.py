@@ -215,6 +215,7 @@ def test_a_launcher_that_runs_out_of_descriptors_is_replaced(daemon: Daemon) -> 
         daemon.wait_event("process_died", role="launcher", pid=launcher)
         assert until_served(address) == 0
         assert exchange(lasting, b"still here") == b"still here"
+    daemon.wait_event("connection_failed", service="echo")
     assert daemon.service("echo")["failed"] == {"EOWNERDEAD": 1}
     (said,) = daemon.stderr
     assert said.startswith("ucspid: launcher: a packet was cut off")

@@ -12,6 +12,8 @@ from daemon import running
 from installed import Installation
 from reachable import reachable
 
+pytestmark = pytest.mark.slow
+
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "CONTRIBUTING.md").read_text()
 BLOCK = re.compile(
