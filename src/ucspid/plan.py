@@ -19,6 +19,9 @@ from ucspid.profile import Profile
 Convert = Callable[[Any], Any]
 
 
+LauncherKind = Literal["native", "python"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
     """A token bucket: count tokens in each period of seconds, at most burst at once."""
@@ -156,7 +159,7 @@ class Plan:
     """A whole configuration file.
 
     uid, gid and groups are the event loop's; None leaves them. nameservers are addresses with
-    ports; empty means those of resolv.conf(5).
+    ports; empty means those of resolv.conf(5). launcher is what starts the programs.
     """
 
     uid: int | None
@@ -167,6 +170,7 @@ class Plan:
     log: Log
     max_connections: int
     services: tuple[Service, ...]
+    launcher: LauncherKind = "python"
 
     @property
     def looks_up(self) -> bool:

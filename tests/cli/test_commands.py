@@ -34,6 +34,7 @@ STATUS: dict[str, Any] = {
         {"role": "loop", "pid": 812, "user": "ucspid", "running": 0, "draining": False},
         {
             "role": "launcher",
+            "kind": "native",
             "pid": 813,
             "services": ["smtp", "qmtp"],
             "user": "qmaild",
@@ -42,6 +43,7 @@ STATUS: dict[str, Any] = {
         },
         {
             "role": "launcher",
+            "kind": "python",
             "pid": 1402213,
             "services": ["pop3"],
             "user": "root",
@@ -136,7 +138,7 @@ smtp, qmtp: /etc/ucspid/smtp.rules is not in force as it is now: /etc/ucspid/smt
 PROCESS                  PID  USER    RUNNING  SERVICES
 master                   811  root          -  -
 loop                     812  ucspid        -  -
-launcher                 813  qmaild       28  smtp qmtp
+launcher (native)        813  qmaild       28  smtp qmtp
 launcher (draining)  1402213  root          9  pop3
 """
 

@@ -3,152 +3,27 @@
 import errno
 import itertools
 import os
-import resource
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
 import ucspid
-from ucspid.codec import Packed
+from launchers import KINDS, SERVICE, TAG, Peers, Report, choose, finish
 from ucspid.errors import EXIT_SYSTEM
 from ucspid.ipc import messages as wire
-from ucspid.ipc.channel import pair
-from ucspid.ipc.session_table import SIZE, Table
+from ucspid.ipc.session_table import Table
 from ucspid.master import roles
-from ucspid.policy.environ import NAMES
 from ucspid.profile import Profile
 
-TIMEOUT = 10.0
-TAG = b"tag of the session".ljust(wire.TAG_SIZE, b"\0")
-SERVICE = 7
 
-
-class Report(NamedTuple):
-    kind: int
-    status: int
-    process: int
-    service: int
-    connection: int
-    user: int
-    system: int
-    memory: int
-    tag: bytes
-
-
-class Peers:
-    """The master and the loop of one launcher, through all the processes that it is."""
-
-    def __init__(self) -> None:
-        self.loop, self.loop_end = pair()
-        self.loop.settimeout(TIMEOUT)
-        self.memory = os.memfd_create("table")
-        os.ftruncate(self.memory, SIZE)
-        self.reports: list[Report] = []
-        self.clients: list[socket.socket] = []
-        self.programs: dict[int, bytes] = {}
-        self.pid = 0
-        self.master = self.loop
-
-    def start(self, orphans: set[int] | None = None, nofile: int | None = None, **profile: Any) -> None:
-        self.master, theirs = pair()
-        self.master.settimeout(TIMEOUT)
-        with theirs:
-            self.pid = roles.start_launcher(theirs.fileno(), self.loop_end.fileno(), self.memory)
-        for packet in self.programs.values():
-            self.master.send(packet)
-        for some in wire.chunks_of_numbers(orphans or set()):
-            self.master.send(wire.Orphans(some).pack())
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if nofile is None else nofile
-        orders = wire.TakePrivileges(wire.VERSION, soft, "ucspid: launcher test", Profile(**profile))
-        self.master.send(orders.pack())
-
-    def ready(self, orphans: set[int] | None = None, nofile: int | None = None, **profile: Any) -> None:
-        self.start(orphans, nofile, **profile)
-        assert self.hear() == wire.Ready(wire.VERSION).pack()
-
-    def hear(self) -> bytes:
-        """Return the launcher's next message to the master; it may have died since, with orders unread."""
-        try:
-            return self.master.recv(1000)
-        except ConnectionResetError:
-            return self.master.recv(1000)
-
-    def set_program(self, *argv: str, service: int = SERVICE, env: dict[str, str] | None = None) -> None:
-        self.programs[service] = wire.SetProgram(
-            service=service,
-            stderr=wire.STDERR_KEPT,
-            executable=argv[0],
-            arguments=tuple(item.encode() for item in argv),
-            environment=tuple(f"{name}={value}".encode() for name, value in (env or {}).items()),
-            names=tuple(name.encode() for name in NAMES["tcp"]),
-        ).pack()
-        if self.pid:
-            self.master.send(self.programs[service])
-
-    def connect(self, connection: int, *variables: str, service: int = SERVICE) -> socket.socket:
-        """Send a START; return the client's end of the connection."""
-        client, servers = socket.socketpair()
-        client.settimeout(TIMEOUT)
-        head = wire.Start.head(service, connection, TAG)
-        told = "\0".join(variables).encode()
-        with servers:
-            socket.send_fds(self.loop, [head + told], [servers.fileno()])
-        self.clients.append(client)
-        return client
-
-    def ask(self, message: Packed) -> None:
-        self.loop.send(message.pack())
-
-    def wait(self, kind: int, connection: int | None = None) -> Report:
-        """Return the next report of a kind (for a connection), waiting for it."""
-
-        def wanted(report: Report) -> bool:
-            return report.kind == kind and connection in (None, report.connection)
-
-        while not any(map(wanted, self.reports)):
-            packet = self.loop.recv(wire.MAX_PACKET)
-            assert packet
-            self.reports += map(Report._make, wire.Report.rows(packet))
-        found = next(filter(wanted, self.reports))
-        self.reports.remove(found)
-        return found
-
-    def list(self, token: int = 1) -> dict[int, Report]:
-        """Have the launcher list what runs; return it by connection."""
-        self.ask(wire.ListSessions(token))
-        assert self.wait(wire.LISTED).connection == token
-        running = {report.connection: report for report in self.reports if report.kind == wire.RUNNING}
-        self.reports = [report for report in self.reports if report.kind != wire.RUNNING]
-        return running
-
-    def exit(self) -> int:
-        """Wait until the launcher has ended; return how."""
-        _, status = os.waitpid(self.pid, 0)
-        self.pid = 0
-        return os.waitstatus_to_exitcode(status)
-
-    def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
-        self.exit()
-        self.master.close()
-
-    def close(self) -> None:
-        if self.pid:
-            self.kill()
-        for sock in (self.loop, self.loop_end, self.master, *self.clients):
-            sock.close()
-        os.close(self.memory)
-
-
-@pytest.fixture
-def peers() -> Iterator[Peers]:
-    peers = Peers()
+@pytest.fixture(params=KINDS)
+def peers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Peers]:
+    peers = Peers(choose(request.param, monkeypatch))
     peers.set_program("/bin/cat")
     yield peers
     peers.close()
@@ -160,11 +35,6 @@ def running(peers: Peers) -> Peers:
     hello = peers.wait(wire.HELLO)
     assert (hello.status, hello.process) == (wire.VERSION, peers.pid)
     return peers
-
-
-def finish(client: socket.socket) -> bytes:
-    client.shutdown(socket.SHUT_WR)
-    return b"".join(iter(lambda: client.recv(65536), b""))
 
 
 # Starting and ending programs
@@ -446,9 +316,7 @@ def test_without_master_and_loop_it_leaves(running: Peers) -> None:
 
 
 def test_a_master_that_goes_before_its_orders_ends_it(peers: Peers) -> None:
-    peers.master, theirs = pair()
-    with theirs:
-        peers.pid = roles.start_launcher(theirs.fileno(), peers.loop_end.fileno(), peers.memory)
+    peers.launch()
     peers.master.close()
     assert peers.exit() == 0
 
@@ -500,10 +368,7 @@ def test_privileges_that_cannot_be_taken_are_refused_with_the_reason(peers: Peer
 
 
 def test_orders_of_another_version_are_refused(peers: Peers) -> None:
-    peers.master, theirs = pair()
-    peers.master.settimeout(TIMEOUT)
-    with theirs:
-        peers.pid = roles.start_launcher(theirs.fileno(), peers.loop_end.fileno(), peers.memory)
+    peers.launch()
     peers.master.send(wire.TakePrivileges(wire.VERSION + 1, None, "title", Profile()).pack())
     assert "ucspid upgrade" in wire.Refused.unpack(peers.hear()).reason
     assert peers.exit() == EXIT_SYSTEM
@@ -660,7 +525,7 @@ def test_what_only_the_loop_may_say_is_nonsense_from_the_master(
 
 
 def test_a_launcher_imports_next_to_nothing() -> None:
-    main = Path(roles._LAUNCHER[-1])
+    main = Path(roles.LAUNCHERS["python"][-1])
     code = (
         f"import sys; space = {{'__name__': 'launcher', '__file__': {str(main)!r}}}\n"
         f"exec(compile(open({str(main)!r}).read(), 'main', 'exec'), space)\n"

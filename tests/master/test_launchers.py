@@ -21,6 +21,7 @@ from ucspid.master.log_pipes import LogPipe
 from ucspid.master.poller import Poller
 from ucspid.master.programs import Program
 from ucspid.master.settling import Settling
+from ucspid.plan import LauncherKind
 from ucspid.profile import Profile
 
 NOBODYS = 1 << 22
@@ -131,7 +132,7 @@ def test_a_launcher_that_starts_meanwhile_is_sent_all_that_may_be_needed(rig: Ri
 def test_no_number_of_services_or_sessions_is_too_large_for_a_launcher_to_start() -> None:
     observer, poller, log, held = Observer(), Poller(), EventLog(), Holdings()
 
-    def start(profile: Profile, programs: list[Program], names: str) -> ProfileLaunchers:
+    def start(profile: Profile, programs: list[Program], names: str, _kind: LauncherKind) -> ProfileLaunchers:
         launchers = ProfileLaunchers(1, profile, 1024, poller, log, observer)
         launchers.set_programs(programs, names)
         launchers.add(1)

@@ -17,7 +17,7 @@ from ucspid.master.log_pipes import LogPipe
 from ucspid.master.poller import Poller
 from ucspid.master.programs import Program
 from ucspid.master.settling import Settling
-from ucspid.plan import Service
+from ucspid.plan import LauncherKind, Service
 from ucspid.profile import Profile
 
 NOBODY = 65534
@@ -39,7 +39,9 @@ class Rig:
         self.held, self.poller = Holdings(), Poller()
         self.settling = Settling(self.held, self.poller)
 
-    def start(self, profile: Profile, programs: list[Program], names: str) -> ProfileLaunchers:
+    def start(
+        self, profile: Profile, programs: list[Program], names: str, _kind: LauncherKind
+    ) -> ProfileLaunchers:
         launchers = ProfileLaunchers(1, profile, 1024, self.poller, EventLog(), Silent())
         launchers.set_programs(programs, names)
         return launchers

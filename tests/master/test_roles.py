@@ -26,7 +26,7 @@ def loop(_output: int) -> int:
 def launcher(output: int) -> int:
     ours, theirs = pair()
     with ours, theirs:
-        return roles.start_launcher(theirs.fileno(), theirs.fileno(), output)
+        return roles.start_launcher("python", theirs.fileno(), theirs.fileno(), output)
 
 
 @contextmanager

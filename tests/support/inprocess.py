@@ -237,7 +237,7 @@ class Rig:
         """Bring a launcher."""
         launcher = FakeLauncher(len(self.launchers) + 1, self.tell)
         self.launchers.append(launcher)
-        self.server.add_launcher(launcher.number, PROFILE, launcher.loop_end, leaving=False)
+        self.server.add_launcher(launcher.number, PROFILE, launcher.loop_end, "python", leaving=False)
         return launcher
 
     # What the test does

@@ -109,7 +109,7 @@ class MasterRig:
         """What control clients were answered, of those orders that were looked at."""
         monkeypatch.setattr(roles, "start_loop", lambda channel: self._start(self.loops, channel))
         monkeypatch.setattr(
-            roles, "start_launcher", lambda channel, _loop, _table: self._start(self.launchers, channel)
+            roles, "start_launcher", lambda _kind, channel, *_: self._start(self.launchers, channel)
         )
         monkeypatch.setattr(
             roles,

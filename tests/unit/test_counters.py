@@ -44,6 +44,7 @@ from ucspid.master.acquired import Acquired
 from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.programs import Program
+from ucspid.plan import LauncherKind
 from ucspid.policy import outcome
 from ucspid.profile import Profile
 from ucspid.rules.rule import Refusal as RefusalByRule
@@ -293,7 +294,7 @@ def test_a_plan_with_more_services_than_there_are_rows_is_refused(monkeypatch: p
         held.close()
 
 
-def never(_profile: Profile, _programs: list[Program], _names: str) -> ProfileLaunchers:
+def never(_profile: Profile, _programs: list[Program], _names: str, _kind: LauncherKind) -> ProfileLaunchers:
     raise AssertionError
 
 

@@ -43,7 +43,7 @@ LAYERS = {
     "recovery": PURE | {"ipc", "observe", "spawn", "pool", "admission", "sessions"},
     "control": SHARED | {"lookup", "observe", "spawn", "pool", "admission", "sessions", "recovery"},
     "loop": SHARED | {"lookup", "observe", "control"},
-    "config": PURE | {"ipc", "linux", "rules"},
+    "config": PURE | {"ipc", "linux", "launcher", "rules"},
     "master": PURE | {"ipc", "linux", "launcher"},
     "cli": PURE | {"ipc", "config", "rules", "master"},
     "__main__": {"cli"},
@@ -251,6 +251,8 @@ def test_a_stage_is_a_module_and_one_line() -> None:
 def test_every_module_is_of_use() -> None:
     roots = {
         "__main__",
+        "launcher.native.build",
+        "launcher.native.wire_header",
         "cli.main",
         "loop",
         "launcher.__main__",

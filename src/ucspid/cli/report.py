@@ -91,7 +91,7 @@ def _processes(status: dict[str, Any]) -> list[str]:
     header = ("PROCESS", "PID", "USER", "RUNNING", "SERVICES")
     rows = [
         (
-            process["role"] + (" (draining)" if process["draining"] else ""),
+            _process_name(process),
             process["pid"],
             _user_name(process["user"]),
             process["running"] if process["role"] == "launcher" else "-",
@@ -100,6 +100,15 @@ def _processes(status: dict[str, Any]) -> list[str]:
         for process in status["processes"]
     ]
     return table(header, rows, right=(1, 3))
+
+
+def _process_name(process: dict[str, Any]) -> str:
+    notes = [
+        *(["native"] if process.get("kind") == "native" else []),
+        *(["draining"] if process["draining"] else []),
+    ]
+    role: str = process["role"]
+    return f"{role} ({', '.join(notes)})" if notes else role
 
 
 def _user_name(number: str) -> str:

@@ -12,6 +12,7 @@ from ucspid.config.access import Access, rule_names
 from ucspid.config.environment import fixed_environment
 from ucspid.config.forms import Account, Form
 from ucspid.config.identities import NOBODY, Identities, Numbers
+from ucspid.config.launchers import launcher_kind
 from ucspid.config.listeners import Listeners
 from ucspid.config.problems import Problems
 from ucspid.config.profiles import Profiles
@@ -47,6 +48,7 @@ def resolve(file: schema.File, name: str, environ: Mapping[str, str], problems: 
         groups=loop.groups,
         control=_control(file, resolver.base, problems),
         nameservers=tuple(str(server) for server in file.nameservers),
+        launcher=launcher_kind(file.launcher, problems),
         log=Log(format=file.log.format, level=file.log.level),
         max_connections=file.limits.max_connections,
         services=tuple(replace(service, executable=found.get(service.name, "")) for service in services),

@@ -342,6 +342,13 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         list[Nameserver],
         Meta(description="Resolvers to ask for names, in place of those in /etc/resolv.conf."),
     ] = key(default_factory=list)
+    launcher: Annotated[
+        Literal["auto", "native", "python"],
+        Meta(
+            description="What starts the programs: the launcher in C, the one in Python, or the former where "
+            "it was built."
+        ),
+    ] = "python"
     log: Annotated[LogSection, Meta(description="The log.")] = key(default_factory=LogSection)
     limits: Annotated[LimitsSection, Meta(description="Limits of the whole daemon.")] = key(
         default_factory=LimitsSection

@@ -42,6 +42,7 @@ class Launchers:
     ) -> None:
         """Start with none; takeover knows the sessions of earlier loops; heard() is called after reports."""
         self.by_number: dict[int, LauncherClient] = {}
+        self.kinds: dict[int, str] = {}
         self._log = log
         self._master = master
         self._takeover = takeover
@@ -56,8 +57,9 @@ class Launchers:
         """Whether all have reported what they run."""
         return all(launcher.synced for launcher in self.by_number.values())
 
-    def add(self, number: int, profile: int, sock: socket.socket, *, leaving: bool) -> None:
+    def add(self, number: int, profile: int, sock: socket.socket, kind: str, *, leaving: bool) -> None:
         """Add a launcher; the sessions that it already runs are taken over first."""
+        self.kinds[number] = kind
         pool, turns = self.pool(profile)
         launcher = LauncherClient(number, sock, self._takeover, partial(self._changed, turns))
         self.by_number[number] = launcher
@@ -69,6 +71,7 @@ class Launchers:
     def lose(self, number: int) -> None:
         """Forget a launcher that has exited and is not replaced."""
         launcher = self.by_number.pop(number, None)
+        self.kinds.pop(number, None)
         if launcher is None:
             return
         asyncio.get_running_loop().remove_reader(launcher.fileno())

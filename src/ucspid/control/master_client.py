@@ -128,7 +128,9 @@ class MasterClient:
 
     def _launcher(self, order: dict[str, Any], descriptors: list[int]) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
-        self.server.add_launcher(order["number"], order["profile"], sock, leaving=order["leaving"])
+        self.server.add_launcher(
+            order["number"], order["profile"], sock, order["kind"], leaving=order["leaving"]
+        )
 
     def _stderr_pipe(self, order: dict[str, Any], descriptors: list[int]) -> None:
         pipe = StderrLog(

@@ -106,9 +106,11 @@ class Server:
             if isinstance(process.protocol, Connection)
         ]
 
-    def add_launcher(self, number: int, profile: int, sock: socket.socket, *, leaving: bool) -> None:
+    def add_launcher(
+        self, number: int, profile: int, sock: socket.socket, kind: str, *, leaving: bool
+    ) -> None:
         """Add a launcher; the sessions that it already runs are taken over first."""
-        self.launchers.add(number, profile, sock, leaving=leaving)
+        self.launchers.add(number, profile, sock, kind, leaving=leaving)
 
     def begin(self) -> None:
         """Accept as soon as all launchers have reported what they run: the first plan is complete."""

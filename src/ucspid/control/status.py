@@ -61,6 +61,7 @@ def _processes(server: Server) -> list[dict[str, Any]]:
                 len(launcher.running),
                 draining=launcher.leaving,
             )
+            | {"kind": server.launchers.kinds[launcher.number]}
             for launcher in server.launchers.by_number.values()
         ),
     ]

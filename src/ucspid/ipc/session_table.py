@@ -9,17 +9,26 @@ import os
 import struct
 from collections.abc import Iterator
 
-from ucspid.ipc.messages import TAG_SIZE
+from ucspid.codec import U32, U64, Bytes64, Packed
 
 CAPACITY = 1 << 16
 """Sessions that one launcher can have at a time."""
 
-_SLOT = struct.Struct(f"<QII{TAG_SIZE}s8x")
+
+class Slot(Packed):
+    """A session: its connection, 0 if the slot is free, and its process, 0 while that is being started."""
+
+    connection: U64
+    process: U32
+    service: U32
+    tag: Bytes64
+
+
 _PID = struct.Struct("<I")
 _PID_OFFSET = 8
-_EMPTY = bytes(_SLOT.size)
+_EMPTY = bytes(Slot.SIZE)
 
-SIZE = CAPACITY * _SLOT.size
+SIZE = CAPACITY * Slot.SIZE
 """Bytes of the memory."""
 
 
@@ -47,22 +56,24 @@ class Table:
             self._used += 1
         else:
             raise OverflowError(f"{CAPACITY} sessions in one launcher")
-        _SLOT.pack_into(self._memory, slot * _SLOT.size, connection, 0, service, tag)
+        start = slot * Slot.SIZE
+        self._memory[start : start + Slot.SIZE] = Slot.head(connection, 0, service, tag)
         return slot
 
     def started(self, slot: int, process: int) -> None:
         """Write which process the session is."""
-        _PID.pack_into(self._memory, slot * _SLOT.size + _PID_OFFSET, process)
+        _PID.pack_into(self._memory, slot * Slot.SIZE + _PID_OFFSET, process)
 
     def release(self, slot: int) -> None:
         """Clear the slot for another session."""
-        start = slot * _SLOT.size
-        self._memory[start : start + _SLOT.size] = _EMPTY
+        start = slot * Slot.SIZE
+        self._memory[start : start + Slot.SIZE] = _EMPTY
         self._free.append(slot)
 
     def read(self, slot: int) -> tuple[int, int, int, bytes]:
         """Return connection, process, service and tag of a slot."""
-        connection, process, service, tag = _SLOT.unpack_from(self._memory, slot * _SLOT.size)
+        start = slot * Slot.SIZE
+        ((connection, process, service, tag),) = Slot.rows(self._memory[start : start + Slot.SIZE])
         return connection, process, service, tag
 
     def taken(self) -> Iterator[int]:
@@ -74,11 +85,11 @@ class Table:
 
 def processes(descriptor: int) -> set[int]:
     """Return the processes of all sessions in a table: for the master, after a launcher's death."""
-    content = os.pread(descriptor, _extent(descriptor) * _SLOT.size, 0)
-    return {process for connection, process, _service, _tag in _SLOT.iter_unpack(content) if connection}
+    content = os.pread(descriptor, _extent(descriptor) * Slot.SIZE, 0)
+    return {process for connection, process, _service, _tag in Slot.rows(content) if connection}
 
 
 def _extent(descriptor: int) -> int:
     """Return how many slots lie in memory that was ever written: what follows is a hole in the file."""
     end = min(os.lseek(descriptor, 0, os.SEEK_HOLE), SIZE)
-    return end // _SLOT.size
+    return end // Slot.SIZE

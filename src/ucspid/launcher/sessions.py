@@ -43,7 +43,7 @@ class Sessions:
                 process = unclaimed.pop()
                 self._table.started(slot, process)
                 self._reports.of(wire.STARTED, slot)
-            if process in orphans:
+            if process in orphans and process not in self.running:
                 self.running[process] = slot
                 self._orphans.add(process)
             elif process == 0:

@@ -74,7 +74,7 @@ class Children:
         launchers, and one may have been subverted: what it names of another's it does not get if
         that one names it, too.
         """
-        children = self.adopted() | ended
+        children = {pid for pid in self._all() if pid in own or _leads(pid)} | ended
         found = {pid for pid in children if pid in own or pid in ended or _in_session(pid, leader)}
         return found - (named - own)
 

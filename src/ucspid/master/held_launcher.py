@@ -23,6 +23,7 @@ from ucspid.master.children import Exit
 from ucspid.master.poller import Poller
 from ucspid.master.programs import Message
 from ucspid.master.upgrade_state import ChannelState, LauncherState
+from ucspid.plan import LauncherKind
 from ucspid.policy.backoff import Backoff
 
 MAX_REASON = 1000
@@ -112,7 +113,7 @@ class HeldLauncher:
 
     # Its process
 
-    def start(self, programs: Iterable[Message], orders: wire.TakePrivileges) -> None:
+    def start(self, kind: LauncherKind, programs: Iterable[Message], orders: wire.TakePrivileges) -> None:
         """Start a process, and send it all that it has to know. Raises OSError if there is none.
 
         One that cannot be sent all of it, for want of descriptors say, is killed.
@@ -120,7 +121,7 @@ class HeldLauncher:
         ours, theirs = pair()
         with theirs, contextlib.ExitStack() as undo:
             undo.callback(ours.close)
-            self.pid = roles.start_launcher(theirs.fileno(), self.own_end.fileno(), self.memory)
+            self.pid = roles.start_launcher(kind, theirs.fileno(), self.own_end.fileno(), self.memory)
             undo.pop_all()
         channel = Channel(ours)
         orphans = wire.chunks_of_numbers(self.orphans | self.late.keys())

@@ -114,9 +114,10 @@ class Holdings:
         for service in plan.services:
             profile = service.profile
             there = self.profiles.get(profile)
-            if (there is None or there.outdated) and profile not in acquired.profiles:
+            stays = there is not None and not there.outdated and there.kind == plan.launcher
+            if not stays and profile not in acquired.profiles:
                 programs = self._programs(plan, profile, acquired.stderr)
-                acquired.profiles[profile] = start(profile, programs, _names(plan, profile))
+                acquired.profiles[profile] = start(profile, programs, _names(plan, profile), plan.launcher)
 
     def _programs(self, plan: Plan, profile: Profile, new: Mapping[PipeKey, LogPipe]) -> list[Program]:
         """Return the programs of a profile's services; new are pipes that are not held yet."""

@@ -9,6 +9,7 @@ from ucspid.master.launchers import LauncherObserver, ProfileLaunchers
 from ucspid.master.poller import Poller
 from ucspid.master.programs import Program
 from ucspid.master.upgrade_state import MasterState, ProfileState
+from ucspid.plan import LauncherKind
 from ucspid.profile import Profile
 
 
@@ -38,10 +39,13 @@ class LauncherStarter:
         """Return the numbers of the next launcher and the next profile, for the next image of the master."""
         return next(self._launchers), next(self._profiles)
 
-    def start(self, profile: Profile, programs: list[Program], names: str) -> ProfileLaunchers:
+    def start(
+        self, profile: Profile, programs: list[Program], names: str, kind: LauncherKind
+    ) -> ProfileLaunchers:
         """Start the first launcher of a profile. Raises ResourceError."""
+        number = next(self._profiles)
         launchers = ProfileLaunchers(
-            next(self._profiles), profile, self.nofile, self._poller, self._log, self._observer
+            number, profile, self.nofile, self._poller, self._log, self._observer, kind
         )
         launchers.set_programs(programs, names)
         launchers.add(next(self._launchers))

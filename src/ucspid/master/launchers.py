@@ -20,6 +20,7 @@ from ucspid.master.held_launcher import HeldLauncher
 from ucspid.master.poller import Poller
 from ucspid.master.programs import Message, Program
 from ucspid.master.upgrade_state import ProfileState
+from ucspid.plan import LauncherKind
 from ucspid.profile import Profile
 
 MAX_UNREAD = 100
@@ -50,9 +51,11 @@ class ProfileLaunchers:
         poller: Poller,
         log: EventLog,
         observer: LauncherObserver,
+        kind: LauncherKind = "python",
     ) -> None:
         """Begin without a launcher; nofile is programs' soft limit of descriptors if the profile has none."""
         self.number = number
+        self.kind = kind
         self.launchers: dict[int, HeldLauncher] = {}
         self.leaving = False
         self.outdated = False
@@ -70,6 +73,7 @@ class ProfileLaunchers:
         """Return what from_state() takes: for the next image of the master."""
         return ProfileState(
             number=self.number,
+            kind=self.kind,
             names=self.names,
             leaving=self.leaving,
             profile=vars(self._profile),
@@ -86,7 +90,7 @@ class ProfileLaunchers:
     ) -> tuple[Profile, "ProfileLaunchers"]:
         """Return a profile and its launchers as an earlier image of the master had them."""
         profile = Profile.from_plain(state.profile)
-        launchers = cls(state.number, profile, nofile, poller, log, observer)
+        launchers = cls(state.number, profile, nofile, poller, log, observer, state.kind)
         launchers.names = state.names
         launchers.leaving = state.leaving
         launchers.outdated = True
@@ -191,7 +195,9 @@ class ProfileLaunchers:
     def _start(self, launcher: HeldLauncher) -> None:
         programs = [message for item in self._programs.values() for message in item.messages()]
         title = f"ucspid: launcher {self.names}"
-        launcher.start(programs, wire.TakePrivileges(wire.VERSION, self._nofile, title, self._profile))
+        launcher.start(
+            self.kind, programs, wire.TakePrivileges(wire.VERSION, self._nofile, title, self._profile)
+        )
 
     def _restart(self, launcher: HeldLauncher) -> None:
         if launcher.number not in self.launchers:

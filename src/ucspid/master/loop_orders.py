@@ -74,6 +74,7 @@ class LoopOrders:
                 (launcher.loop_end.fileno(),),
                 number=launcher.number,
                 profile=profile.number,
+                kind=profile.kind,
                 leaving=profile.leaving,
             )
 

@@ -6,14 +6,19 @@ import signal
 import sys
 from collections.abc import Mapping
 
-import ucspid.launcher
-from ucspid.plan import Plan, RulesFile
+from ucspid.launcher import paths
+from ucspid.plan import LauncherKind, Plan, RulesFile
 
 PYTHON = [sys.executable, "-I", "-X", "utf8"]
 """Every process of the daemon: names of files, arguments and environments are UTF-8 in any locale."""
 
 _LOOP = ["-m", "ucspid.loop"]
-_LAUNCHER = ["-S", os.path.abspath(os.path.join(ucspid.launcher.__path__[0], "__main__.py"))]
+LAUNCHERS: dict[LauncherKind, list[str]] = {
+    "native": [paths.NATIVE, " " * 100],
+    "python": [*PYTHON, "-S", paths.PYTHON],
+}
+"""What is executed; a launcher shows its title where its arguments were, so there must be room."""
+
 _READER = ["-m", "ucspid.config"]
 _RULES_READER = ["-m", "ucspid.config.rule_variables"]
 _TRIAL = ["-m", "ucspid.master.trial"]
@@ -27,13 +32,14 @@ HARMLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 def start_loop(channel: int) -> int:
     """Start an event loop with its channel as descriptor 3; return its process."""
     with _Null() as null:
-        return _start(_LOOP, {0: null, 1: null, 3: channel}, _ENVIRONMENT | _colour())
+        return _start_python(_LOOP, {0: null, 1: null, 3: channel}, _ENVIRONMENT | _colour())
 
 
-def start_launcher(channel: int, loop: int, table: int) -> int:
+def start_launcher(kind: LauncherKind, channel: int, loop: int, table: int) -> int:
     """Start a launcher with its channels as descriptors 3 and 4 and its table as 5; return its process."""
     with _Null() as null:
-        return _start(_LAUNCHER, {0: null, 1: null, 3: channel, 4: loop, 5: table}, _ENVIRONMENT)
+        descriptors = {0: null, 1: null, 3: channel, 4: loop, 5: table}
+        return _start(LAUNCHERS[kind], descriptors, _ENVIRONMENT)
 
 
 def start_reader(config: str, output: int, errors: int, progress: int) -> int:
@@ -42,7 +48,7 @@ def start_reader(config: str, output: int, errors: int, progress: int) -> int:
     What it prints goes to output and errors, what it is looking at into the memory of progress.
     """
     descriptors = {1: output, 2: errors, 3: progress}
-    return _start([*_READER, config, "3"], descriptors, os.environ, session=True)
+    return _start_python([*_READER, config, "3"], descriptors, os.environ, session=True)
 
 
 def start_rules_reader(file: RulesFile, plan: Plan, output: int, errors: int, progress: int) -> int:
@@ -51,7 +57,7 @@ def start_rules_reader(file: RulesFile, plan: Plan, output: int, errors: int, pr
     numbers = ["-" if number is None else str(number) for number in (plan.uid, plan.gid)]
     descriptors = {1: output, 2: errors, 3: progress}
     arguments = [*_RULES_READER, file.path, file.kind, *numbers, groups, "3"]
-    return _start(arguments, descriptors, _ENVIRONMENT, session=True)
+    return _start_python(arguments, descriptors, _ENVIRONMENT, session=True)
 
 
 def start_trial(state: int, counts: int, config: str, output: int, errors: int, progress: int) -> int:
@@ -60,7 +66,7 @@ def start_trial(state: int, counts: int, config: str, output: int, errors: int, 
     It gets a copy of the master's state as its descriptor 3, and the counts as 4.
     """
     descriptors = {1: output, 2: errors, 3: state, 4: counts, 5: progress}
-    return _start([*_TRIAL, "3", "4", config, "5"], descriptors, os.environ, session=True)
+    return _start_python([*_TRIAL, "3", "4", config, "5"], descriptors, os.environ, session=True)
 
 
 def _colour() -> dict[str, str]:
@@ -79,14 +85,26 @@ class _Null:
         os.close(self._descriptor)
 
 
-def _start(
+def _start_python(
     arguments: list[str],
     descriptors: dict[int, int],
     environment: Mapping[str, str],
     *,
     session: bool = False,
 ) -> int:
-    """Start Python with these descriptors at these numbers, and with the HARMLESS signals blocked.
+    """Start Python as _start() does."""
+    command = [sys.executable, *PYTHON[1:], *arguments]
+    return _start(command, descriptors, environment, session=session)
+
+
+def _start(
+    command: list[str],
+    descriptors: dict[int, int],
+    environment: Mapping[str, str],
+    *,
+    session: bool = False,
+) -> int:
+    """Start a program with these descriptors at these numbers, and with the HARMLESS signals blocked.
 
     With session it leads a session and a process group of its own from the start. The descriptors
     are copied first, since the numbers may be in use.
@@ -96,8 +114,8 @@ def _start(
         for wanted, descriptor in descriptors.items():
             copies[wanted] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
         return os.posix_spawn(
-            sys.executable,
-            [*PYTHON, *arguments],
+            command[0],
+            command,
             environment,
             file_actions=[(os.POSIX_SPAWN_DUP2, copy, wanted) for wanted, copy in copies.items()],
             setsigmask=HARMLESS,

@@ -19,6 +19,7 @@ from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.progress import progress
 from ucspid.master import resume, roles
+from ucspid.plan import LauncherKind
 from ucspid.policy.exit_status import exit_code, in_words
 from ucspid.profile import Profile
 
@@ -33,9 +34,9 @@ def main(arguments: list[str]) -> int:
     try:
         resume.understand(memory)
         counters.check(counts)
-        load(config)
+        plan = load(config)
         _try_loop()
-        _try_launcher()
+        _try_launcher(plan.launcher)
     except ConfigError as problem:
         sys.stderr.write(f"{problem}\n")
         return EXIT_USAGE
@@ -59,14 +60,14 @@ def _try_loop() -> None:
         raise ResourceError("the event loop does not start")
 
 
-def _try_launcher() -> None:
+def _try_launcher(kind: LauncherKind) -> None:
     """Start a launcher that keeps the privileges that we have, and has no program."""
     progress.at("the start of a launcher")
     (ours, theirs), (loop_end, own_end) = pair(), pair()
     memory = os.memfd_create("ucspid-trial", os.MFD_CLOEXEC)
     os.ftruncate(memory, session_table.SIZE)
     with theirs, own_end:
-        pid = roles.start_launcher(theirs.fileno(), own_end.fileno(), memory)
+        pid = roles.start_launcher(kind, theirs.fileno(), own_end.fileno(), memory)
     orders = wire.TakePrivileges(wire.VERSION, nofile=256, title="ucspid: trial", profile=Profile())
     with ours, loop_end:
         channel = Channel(ours)

@@ -14,9 +14,9 @@ from typing import Any
 from ucspid.errors import ResourceError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
-from ucspid.plan import Lookup, Plan, Service
+from ucspid.plan import LauncherKind, Lookup, Plan, Service
 
-STATE = 2
+STATE = 3
 """Of this layout, and of the tables of sessions, which live on in memory (launcher.table)."""
 
 
@@ -74,6 +74,7 @@ class ProfileState:
     """
 
     number: int
+    kind: LauncherKind
     names: str
     leaving: bool
     profile: dict[str, Any]

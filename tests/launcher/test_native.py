@@ -1,0 +1,279 @@
+"""What only the native launcher promises: nothing waits for an exec, a session costs next to nothing."""
+
+import errno
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hung_disk import hung_disk
+from launchers import KINDS, Peers, built, choose, finish
+from ucspid.ipc import messages as wire
+from ucspid.launcher.native import wire_header
+from ucspid.launcher.native.build import FOLDER, CannotBuildError, build
+from ucspid.master import roles
+
+GONE = {errno.ENOTCONN, errno.ECONNABORTED, errno.ENOENT}
+"""What starts fail with when the disk that they hang on goes, or has just gone."""
+
+HUNG = 8
+"""The number of a service whose program is on a disk that hangs."""
+
+
+@pytest.fixture(params=KINDS[1:])
+def peers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Peers]:
+    peers = Peers(choose(request.param, monkeypatch))
+    peers.set_program("/bin/cat")
+    peers.ready()
+    peers.wait(wire.HELLO)
+    yield peers
+    peers.close()
+
+
+def pss(pid: int) -> int:
+    """Return the bytes of memory of a process, and its part of what it shares."""
+    line = next(
+        line for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() if line.startswith("Pss:")
+    )
+    return int(line.split()[1]) * 1024
+
+
+# Starts that hang
+
+
+def test_starts_that_hang_hold_up_nobody_and_fail_with_what_the_disk_says(
+    peers: Peers, tmp_path: Path
+) -> None:
+    with hung_disk(tmp_path):
+        peers.set_program(str(tmp_path / "program"), service=HUNG)
+        hanging = range(1, 21)
+        for connection in hanging:
+            peers.connect(connection, service=HUNG)
+        for connection in hanging:
+            peers.wait(wire.STARTED, connection)
+        for connection in range(101, 111):
+            assert finish(peers.connect(connection)) == b""
+            peers.wait(wire.EXITED, connection)
+        assert set(peers.list()) == {*hanging}
+    for connection in hanging:
+        assert peers.wait(wire.FAILED, connection).status in GONE
+    assert peers.list(2) == {}
+
+
+def test_a_start_that_hangs_can_be_killed(peers: Peers, tmp_path: Path) -> None:
+    with hung_disk(tmp_path):
+        peers.set_program(str(tmp_path / "program"), service=HUNG)
+        client = peers.connect(1, service=HUNG)
+        process = peers.wait(wire.STARTED, 1).process
+        peers.loop.send(wire.Signal(signal.SIGKILL, process, 1).pack())
+        assert os.waitstatus_to_exitcode(peers.wait(wire.EXITED, 1).status) == -signal.SIGKILL
+        assert client.recv(1) == b""
+
+
+def test_a_program_that_is_replaced_while_its_start_hangs_stays_until_that_is_over(
+    peers: Peers, tmp_path: Path
+) -> None:
+    with hung_disk(tmp_path):
+        peers.set_program(str(tmp_path / "program"), *("argument" * 100,) * 50, service=HUNG)
+        peers.connect(1, service=HUNG)
+        peers.wait(wire.STARTED, 1)
+        peers.set_program("/bin/echo", "other", service=HUNG)
+        assert finish(peers.connect(2, service=HUNG)) == b"other\n"
+        peers.master.send(wire.RemovePrograms((HUNG,)).pack())
+        peers.connect(3, service=HUNG)
+        assert peers.wait(wire.FAILED, 3).status == errno.EINVAL
+    assert peers.wait(wire.FAILED, 1).status in GONE
+
+
+# Reports
+
+
+def test_a_start_and_a_failure_that_follow_each_other_are_one_report(peers: Peers) -> None:
+    peers.set_program("/does/not/exist", service=2)
+    packets = []
+    for connection in range(1, 31):
+        peers.connect(connection, service=2)
+        reports: list[int] = []
+        while wire.FAILED not in reports:
+            reports += [report[0] for report in wire.Report.rows(peers.loop.recv(wire.MAX_PACKET))]
+        packets.append(reports)
+    assert [wire.FAILED] in packets  # if the machine is not too busy, all of them
+
+
+def test_the_start_and_the_end_of_a_short_program_come_in_one_packet(peers: Peers) -> None:
+    peers.set_program("/bin/true", service=2)
+    packets = []
+    for connection in range(1, 101):
+        peers.connect(connection, service=2)
+        kinds: list[int] = []
+        while wire.EXITED not in kinds:
+            kinds = [report[0] for report in wire.Report.rows(peers.loop.recv(wire.MAX_PACKET))]
+            packets.append(kinds)
+    assert [wire.STARTED, wire.EXITED] in packets
+
+
+def test_a_loop_that_asks_and_does_not_read_the_answers_is_not_heard_any_more(peers: Peers) -> None:
+    for connection in range(1, 11):
+        peers.connect(connection)
+        peers.wait(wire.STARTED, connection)
+    peers.loop_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    before = pss(peers.pid)
+    asked = 0
+    poll = select.poll()
+    poll.register(peers.loop, select.POLLOUT)
+    while poll.poll(500):
+        asked += 1
+        peers.loop.send(wire.ListSessions(asked).pack())
+    assert pss(peers.pid) < before + 2_000_000
+    answered: list[int] = []
+    while len(answered) < asked:
+        reports = wire.Report.rows(peers.loop.recv(wire.MAX_PACKET))
+        answered += [report[4] for report in reports if report[0] == wire.LISTED]
+    assert answered == list(range(1, asked + 1))
+
+
+# What it costs
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_a_session_costs_less_than_200_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    choose("native", monkeypatch)
+    peers = Peers("native")
+    try:
+        peers.set_program("/bin/sleep", "1000")
+        peers.ready()
+        first, more = 500, 1000
+        memory = []
+        for connection in range(1, first + more + 1):
+            peers.connect(connection).close()
+            peers.clients.clear()
+            peers.wait(wire.STARTED, connection)
+            if connection in (first, first + more):
+                memory.append(pss(peers.pid))
+        assert (memory[1] - memory[0]) / more < 200
+        for report in peers.list(1).values():
+            os.kill(report.process, signal.SIGKILL)
+    finally:
+        peers.close()
+
+
+def test_it_does_not_wake_up_for_sessions_that_go_on(peers: Peers) -> None:
+    client = peers.connect(1)
+    peers.wait(wire.STARTED, 1)
+    client.sendall(b"x")
+    assert client.recv(1) == b"x"  # it is executed: what the start needed is freed at the next look
+    assert finish(peers.connect(2)) == b""
+    peers.wait(wire.EXITED, 2)
+    peers.list(1)
+    switches = voluntary_switches(peers.pid)
+    poll = select.poll()
+    poll.register(client, select.POLLIN)
+    assert poll.poll(200) == []
+    assert voluntary_switches(peers.pid) - switches <= 8
+
+
+def voluntary_switches(pid: int) -> int:
+    found = re.search(
+        r"^voluntary_ctxt_switches:\s+(\d+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE
+    )
+    assert found is not None
+    return int(found[1])
+
+
+# The build
+
+
+def test_the_header_for_c_says_what_the_messages_are() -> None:
+    assert (Path(FOLDER) / "wire.h").read_text() == wire_header.text()
+
+
+def test_it_says_which_protocol_it_speaks() -> None:
+    said = subprocess.run([built("strict"), "--protocol"], capture_output=True, check=True)
+    assert said.stdout == b"%d\n" % wire.VERSION
+
+
+def test_it_is_hardened() -> None:
+    if not shutil.which("readelf"):
+        pytest.skip("readelf is not installed")
+    show = ["readelf", "--wide", "--file-header", "--program-headers", "--dynamic", "--dyn-syms"]
+    said = subprocess.run([*show, built("strict")], capture_output=True, check=True, text=True).stdout
+    assert re.search(r"Type:\s+DYN \(Position-Independent Executable", said)
+    assert re.search(r"FLAGS_1.*\bNOW\b.*\bPIE\b", said)
+    assert "GNU_RELRO" in said
+    assert re.search(r"GNU_STACK .* RW ", said)
+    assert "__stack_chk_fail" in said
+    assert re.search(r"__\w+_chk@", said)  # _FORTIFY_SOURCE
+    assert re.findall(r"NEEDED.*\[(.*)\]", said) == ["libc.so.6"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["aarch64-linux-gnu-gcc", "clang"])
+def test_other_compilers_have_no_complaint(
+    compiler: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if not shutil.which(compiler):
+        pytest.skip(f"{compiler} is not installed")
+    monkeypatch.setenv("CC", compiler)
+    build(str(tmp_path / "launcher"), "strict")
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [("/does/not/exist", "no C compiler"), ("false", "false failed"), ("", "no C compiler")],
+)
+def test_without_a_compiler_the_build_says_so(
+    compiler: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CC", compiler)
+    with pytest.raises(CannotBuildError, match=reason):
+        build(str(tmp_path / "launcher"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_valgrind_finds_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    valgrind = shutil.which("valgrind")
+    if valgrind is None:
+        pytest.skip("valgrind is not installed")
+    found = tmp_path / "found"
+    checks = ["--leak-check=full", "--error-exitcode=99", "--child-silent-after-fork=yes"]
+    command = [valgrind, "--quiet", f"--log-file={found}.%p", *checks, built("forking"), " " * 100]
+    monkeypatch.setitem(roles.LAUNCHERS, "native", command)
+    peers = Peers("native")
+    try:
+        live_a_little(peers)
+        assert peers.exit() == 0
+    finally:
+        peers.close()
+    assert [path.read_text() for path in tmp_path.iterdir() if path.read_text()] == []
+
+
+def live_a_little(peers: Peers) -> None:
+    """Have a launcher do a bit of everything, and leave."""
+    peers.set_program("/bin/cat", env={"PROTO": "TCP", "A": "b"})
+    peers.ready({1 << 22}, 100, cwd="/", rlimits=(("cpu", None),), umask=0o22)
+    peers.wait(wire.HELLO)
+    for connection in range(1, 6):
+        peers.set_program("/bin/cat", "-", service=connection, env={"NUMBER": str(connection)})
+        peers.master.send(wire.AllowNames(connection, (b"MORE", b"NUMBER")).pack())
+        assert finish(peers.connect(connection, "MORE=1", "NUMBER=2", service=connection)) == b""
+        peers.wait(wire.EXITED, connection)
+    peers.master.send(wire.ForbidNames(1, (b"MORE",)).pack())
+    peers.connect(6, "MORE=1", service=1)
+    assert peers.wait(wire.FAILED, 6).status == errno.EINVAL
+    peers.master.send(wire.RemovePrograms((1, 3)).pack())
+    client = peers.connect(7)
+    process = peers.wait(wire.STARTED, 7).process
+    assert list(peers.list()) == [7]
+    peers.loop.send(wire.Signal(signal.SIGTERM, process, 7).pack())
+    assert os.waitstatus_to_exitcode(peers.wait(wire.EXITED, 7).status) == -signal.SIGTERM
+    assert client.recv(1) == b""
+    peers.loop.send(wire.Leave().pack())
