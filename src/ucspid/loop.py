@@ -8,7 +8,6 @@ not need is forbidden to it, and it begins. It never forks, has no children, and
 
 import asyncio
 import gc
-import json
 import os
 import signal
 import socket
@@ -23,6 +22,7 @@ from ucspid.control.master_client import MasterClient
 from ucspid.control.server import ControlServer
 from ucspid.control.status import status
 from ucspid.ipc import messages as wire
+from ucspid.ipc import orders
 from ucspid.ipc.channel import Channel
 from ucspid.ipc.counters import Counters
 from ucspid.linux import landlock, prctl, privileges, seccomp
@@ -58,12 +58,13 @@ def main() -> int:
     )
     if not packet:
         return 0
-    first = json.loads(packet)
-    new_names = _import_lookup() if first["looks_up"] else None
+    first = orders.unpack(packet)
+    assert isinstance(first, orders.Begin)
+    new_names = _import_lookup() if first.looks_up else None
     counts, *control = array("i", ancillary[0][2])
     _take_limits(first)
     confined = _confine(first)  # before there are threads, which Landlock would not hold
-    output = log.configure(2, first["log"]["format"], first["log"]["level"])
+    output = log.configure(2, first.log_format, first.log_level)
     events.loop_confined(output.logger, **confined)
     counters = Counters(counts)
     if counters.cleared:
@@ -87,23 +88,23 @@ def _import_lookup() -> "type[Names]":
     return Names
 
 
-def _take_limits(first: dict[str, Any]) -> None:
+def _take_limits(first: orders.Begin) -> None:
     """Take what the work needs of descriptors, and no privilege it does not need."""
     raise_limit()
     bound_stacks()
-    privileges.take(Profile(uid=first["uid"], gid=first["gid"], groups=first["groups"], cwd="/"))
+    privileges.take(Profile(uid=first.uid, gid=first.gid, groups=first.groups, cwd="/"))
     prctl.give_up_capabilities()
 
 
-def _confine(first: dict[str, Any]) -> dict[str, Any]:
+def _confine(first: orders.Begin) -> dict[str, Any]:
     """Give up what the loop never does; return what the kernel has for that.
 
     The loop asks name servers and ident servers where the plan wants that, and has no connections of
     its own otherwise. The file's name servers are those of this process for good: others, or a plan
     that asks more, mean another process.
     """
-    dns, ident = first["asks_dns"], first["asks_ident"]
-    servers = {DNS, *(Endpoint.parse(server).port for server in first["nameservers"])} if dns else set()
+    dns, ident = first.asks_dns, first.asks_ident
+    servers = {DNS, *(Endpoint.parse(server).port for server in first.nameservers)} if dns else set()
     prctl.forbid_new_privileges()
     return {
         "landlock": landlock.restrict(servers | {IDENT} if ident else servers, servers, bind=ident),
@@ -114,7 +115,7 @@ def _confine(first: dict[str, Any]) -> dict[str, Any]:
 async def _run(
     channel: Channel,
     output: log.LogOutput,
-    first: dict[str, Any],
+    first: orders.Begin,
     counters: Counters,
     control: list[int],
     new_names: "type[Names] | None",
@@ -131,11 +132,11 @@ async def _run(
     def others() -> set[int]:
         return link.descriptors if server is None else link.descriptors | server.descriptors
 
-    names = None if new_names is None else new_names.asking(first["nameservers"])
+    names = None if new_names is None else new_names.asking(list(first.nameservers))
     link = MasterClient(channel, output, names, counters, finished.set, alone)
     audit = Audit(link.server, names, others)
     verbs = {
-        "status": lambda _args: status(link, first["config"], first["began"]),
+        "status": lambda _args: status(link, first.config, first.began),
         "verify": lambda _args: audit.verify(),
         "reload": lambda _args: link.requests.reload(),
         "upgrade": lambda _args: link.requests.upgrade(),
@@ -143,7 +144,7 @@ async def _run(
     server: ControlServer | None = None
     if control:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control[0])
-        server = ControlServer(listening, verbs, frozenset({0, first["owner"]}))
+        server = ControlServer(listening, verbs, frozenset({0, first.owner}))
         server.start(loop)
     await finished.wait()
     if names is not None:

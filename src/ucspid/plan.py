@@ -7,17 +7,12 @@ in a file (a test compares it with config/schema.py) or in the plan of a version
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass, replace
-from functools import cache, lru_cache, partial
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
 
+from ucspid import plain
 from ucspid.net.endpoint import Endpoint
 from ucspid.profile import Profile
-
-Convert = Callable[[Any], Any]
-
 
 LauncherKind = Literal["native", "python"]
 
@@ -67,6 +62,9 @@ class Lookup:
     drops a client's name whose addresses do not have the client's among them.
     """
 
+    FORGIVING: ClassVar = True
+    """See plain.read(): another version may have other settings."""
+
     remote_host: bool = False
     paranoid: bool = False
     local_host: str | None = None
@@ -106,12 +104,14 @@ class Service:
     default_action is for clients that no rule matches. rule_env names all variables that rules set.
     """
 
+    FORGIVING: ClassVar = True
+
     name: str
     listen: tuple[Endpoint, ...]
     executable: str
     argv: tuple[str, ...]
-    env: tuple[tuple[str, str], ...]
-    profile: Profile
+    env: Annotated[tuple[tuple[str, str], ...], plain.SHARED]
+    profile: Annotated[Profile, plain.SHARED]
     stderr: Literal["log", "inherit", "null", "client"] = "log"
     stderr_rate: Rate = STDERR_RATE
     max_connections: int = 40
@@ -200,81 +200,32 @@ class Plan:
 
         A line at a time needs no memory for a thousand services in pieces.
         """
-        return "\n".join(map(to_json, (replace(self, services=()), *self.services)))
-
-    def plain(self) -> dict[str, Any]:
-        """Return the plan as values of JSON."""
-        data: dict[str, Any] = json.loads(to_json(self))
-        return data
+        return "\n".join(map(plain.to_json, (replace(self, services=()), *self.services)))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Plan":
         """Return the plan that to_json() wrote."""
-        first, *services = text.splitlines()
-        data = json.loads(first)
-        return cls(
-            **_values(cls, data) | {"services": tuple(service_from(json.loads(line)) for line in services)}
-        )
+        first, *services = map(json.loads, text.splitlines())
+        return plain.read(cls, {**first, "services": services})
 
 
-def to_json(value: object) -> str:
-    """Return a value with dataclasses of this module in it as one line of JSON."""
-    return json.dumps(value, default=_members, separators=(",", ":"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFrame:
+    """What the loop is sent of a plan besides those services that are new or changed.
+
+    kept are the numbers of services that it has as they are, gone those that have sessions only.
+    """
+
+    max_connections: int
+    kept: tuple[int, ...]
+    gone: tuple[tuple[int, str, Ending], ...]
 
 
-def _members(value: Any) -> dict[str, Any]:
-    """Return a dataclass or a Profile as json wants it; asdict() would copy all that is in it."""
-    if isinstance(value, Profile):
-        return vars(value)
-    return {name: getattr(value, name) for name in value.__slots__}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedService:
+    """A service, and by their numbers itself, its profile and its listeners."""
 
-
-def service_from(data: dict[str, Any]) -> Service:
-    """Return the Service that to_json() wrote. Raises KeyError and TypeError for other data."""
-    values = _values(Service, data)
-    return Service(**{**values, "profile": _shared(values["profile"]), "env": _shared(values["env"])})
-
-
-@lru_cache(maxsize=256)
-def _shared(value: Any) -> Any:
-    """Return the first of equal values: what a thousand services have in common is there once."""
-    return value
-
-
-def _made(cls: Any, data: dict[str, Any]) -> Any:
-    """Return the dataclass of this module that the values of JSON are of."""
-    return cls(**_values(cls, data))
-
-
-def _values(cls: Any, data: dict[str, Any]) -> dict[str, Any]:
-    """Return what a dataclass's fields hold, of values of JSON."""
-    for name, convert in _converters(cls).items():
-        if name in data:
-            data[name] = convert(data[name])
-    return data
-
-
-@cache
-def _converters(cls: Any) -> dict[str, Convert]:
-    """Return what makes of a value of JSON what a field holds, for those fields where they differ."""
-    found = {name: _converter(hint) for name, hint in get_type_hints(cls).items()}
-    return {name: convert for name, convert in found.items() if convert is not None}
-
-
-def _converter(hint: Any) -> Convert | None:
-    if hint is Profile:
-        return Profile.from_plain
-    if is_dataclass(hint):
-        return partial(_made, hint)
-    if get_origin(hint) is tuple:
-        inner = _converter(get_args(hint)[0])
-        return tuple if inner is None else lambda items: tuple(map(inner, items))
-    by_type: dict[type, Convert] = {}
-    for each in get_args(hint) if get_origin(hint) is UnionType else ():
-        if convert := _converter(each):
-            by_type[list if get_origin(each) is tuple else dict] = convert
-    return (lambda value: by_type.get(type(value), _same)(value)) if by_type else None
-
-
-def _same(value: Any) -> Any:
-    return value
+    number: int
+    profile: int
+    settings: Service
+    listeners: tuple[int, ...]

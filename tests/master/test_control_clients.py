@@ -1,17 +1,16 @@
 """The clients who wait for a reload or an upgrade: each is answered once, and there are never too many."""
 
-from typing import Any
-
 import pytest
 
 from ucspid.errors import ConfigError, ResourceError, WireError
+from ucspid.ipc.orders import Answer
 from ucspid.master.control_clients import MAX_CLIENTS, ControlClients
 
 
 class Clients(ControlClients):
     def __init__(self) -> None:
-        self.answers: list[tuple[int, dict[str, Any]]] = []
-        super().__init__(lambda token, **answer: self.answers.append((token, answer)))
+        self.answers: list[Answer] = []
+        super().__init__(self.answers.append)
 
 
 def test_each_is_answered_once() -> None:
@@ -21,18 +20,18 @@ def test_each_is_answered_once() -> None:
     clients.succeed(clients.for_upgrade, {"x": 1})
     clients.succeed(clients.for_upgrade, {"x": 2})
     clients.fail_all(ResourceError("no"))
-    assert clients.answers == [(token, {"ok": True, "result": {"x": 1}}) for token in (1, 2)]
+    assert clients.answers == [Answer(token=token, result={"x": 1}) for token in (1, 2)]
 
 
 @pytest.mark.parametrize(
-    ("problem", "kind"), [(ConfigError(["why"]), "config"), (ResourceError("why"), "system")]
+    ("problem", "of_file"), [(ConfigError(["why"]), True), (ResourceError("why"), False)]
 )
-def test_a_failure_has_its_kind(problem: ConfigError | ResourceError, kind: str) -> None:
+def test_a_failure_has_its_kind(problem: ConfigError | ResourceError, of_file: bool) -> None:
     clients = Clients()
     clients.wait(clients.for_next_reload, 7)
     clients.begin_reload()
     clients.fail(clients.for_reload, problem)
-    assert clients.answers == [(7, {"ok": False, "kind": kind, "error": "why"})]
+    assert clients.answers == [Answer(token=7, error="why", of_file=of_file)]
 
 
 def test_who_waits_for_the_next_reload_does_not_wait_for_the_one_under_way() -> None:
@@ -41,7 +40,7 @@ def test_who_waits_for_the_next_reload_does_not_wait_for_the_one_under_way() -> 
     clients.begin_reload()
     clients.wait(clients.for_next_reload, 2)
     clients.succeed(clients.for_reload, {})
-    assert [token for token, _answer in clients.answers] == [1]
+    assert [answer.token for answer in clients.answers] == [1]
     assert clients.for_next_reload == [2]
 
 

@@ -43,7 +43,7 @@ def test_a_listener_that_the_process_before_has_shut_down_listens_for_the_next()
             process = LoopProcess(0, Channel(theirs), poller, log, Silent())
             LoopOrders(process).send_plan(held, 1)
             packet, descriptors = Channel(ours).receive() or (b"", [])
-            assert json.loads(packet)["do"] == "listeners"
+            assert json.loads(packet)["do"] == "add_listeners"
             with socket.socket(fileno=descriptors[0]) as given, socket.create_connection(given.getsockname()):
                 given.setblocking(True)
                 given.accept()[0].close()

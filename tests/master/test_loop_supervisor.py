@@ -140,7 +140,7 @@ def test_the_loop_is_sent_away_when_its_successor_is_ready(supervised: Supervise
     assert supervisor.pids == {supervised.old.pid, successor.pid}
     assert supervised.orders() == []
     supervised.until(lambda: supervised.heard == ["leaves"])
-    assert [order["do"] for order in supervised.orders()] == ["leave"]
+    assert [order["do"] for order in supervised.orders()] == ["hand_over"]
     supervised.log.info("meanwhile")
     assert supervised.orders() == []
     supervised.old.kill()
@@ -199,7 +199,7 @@ def test_a_loop_that_does_not_serve_the_plan_in_time_is_killed_and_another_is_se
     monkeypatch.setattr(loop_supervisor, "TAKEN_TIMEOUT", 0.01)
     supervised.supervisor.serve(by_another=False)
     monkeypatch.undo()
-    assert [order["do"] for order in supervised.orders()] == ["plan"]
+    assert [order["do"] for order in supervised.orders()] == ["take_plan"]
     supervised.until(lambda: ended(supervised.old))
     supervised.reap(supervised.old)
     assert supervised.waiting_events() == ["loop_broken", "process_died"]

@@ -177,7 +177,7 @@ def test_a_loop_that_cannot_be_sent_something_is_replaced(
     send = Channel.send
 
     def fail(channel: Channel, packet: bytes, descriptors: tuple[int, ...] = ()) -> None:
-        if packet.startswith(b'{"do":"launcher"'):
+        if packet.startswith(b'{"do":"add_launcher"'):
             raise OSError(errno.EMFILE, "Too many open files")
         send(channel, packet, descriptors)
 

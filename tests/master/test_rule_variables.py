@@ -49,7 +49,7 @@ def find(rig: MasterRig, *names: str, status: int = 0, errors: bytes = b"") -> l
     """Have the reader of rules that was started last find names and end; return what the loop is told."""
     rig.rules_readers[-1].write(b"" if status else json.dumps(names).encode(), errors)
     rig.end(rig.rules_readers[-1], status)
-    return [order for order in rig.loop.orders() if order["do"] == "allow"]
+    return [order for order in rig.loop.orders() if order["do"] == "allow_variables"]
 
 
 def allowed(rig: MasterRig, name: str) -> tuple[str, ...]:
@@ -84,13 +84,13 @@ def test_launchers_know_of_new_variables_before_the_loop(
     monkeypatch.setattr(profile, "set_programs", tell_launcher)
 
     def tell_loop(*arguments: Any, **fields: Any) -> None:
-        told.append(arguments[0])
+        told.append(type(arguments[0]).__name__)
         send(*arguments, **fields)
 
     monkeypatch.setattr(rig.master.parts.loop, "send", tell_loop)
     ask(rig)
     find(rig, "NEW")
-    assert told == ["launcher", "allow"]
+    assert told == ["launcher", "AllowVariables"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_loop_hears_why_variables_are_not_allowed(
     serve(rig, with_rules("a", "OLD"))
     ask(rig)
     (order,) = find(rig, status=status, errors=errors)
-    assert order == {"do": "allow", "path": FILE.path, "kind": "text", "reason": reason}
+    assert order == {"do": "allow_variables", "path": FILE.path, "kind": "text", "reason": reason}
     assert allowed(rig, "a") == ("OLD",)
     ask(rig)
     assert find(rig, "OLD", "NEW")[0]["names"]
@@ -119,7 +119,7 @@ def test_what_makes_no_sense_is_no_name(rig: MasterRig, said: bytes) -> None:
     ask(rig)
     rig.rules_readers[-1].write(said)
     rig.end(rig.rules_readers[-1])
-    (order,) = [order for order in rig.loop.orders() if order["do"] == "allow"]
+    (order,) = [order for order in rig.loop.orders() if order["do"] == "allow_variables"]
     assert order["reason"].startswith("the reader of rules has not answered")
     assert allowed(rig, "a") == ("OLD",)
 
@@ -138,7 +138,7 @@ def test_a_file_that_hangs_is_given_up(rig: MasterRig, monkeypatch: pytest.Monke
     monkeypatch.setattr(rule_variables, "TIMEOUT", 0.0)
     serve(rig, with_rules("a"))
     ask(rig)
-    (order,) = [order for order in rig.loop.orders() if order["do"] == "allow"]
+    (order,) = [order for order in rig.loop.orders() if order["do"] == "allow_variables"]
     assert order["reason"] == "the file could not be read within 0 s"
     rig.rules_readers[-1].wait_killed()
 

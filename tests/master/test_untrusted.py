@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from masters import events_of
 from plans import service
 from ucspid.ipc import messages as wire
+from ucspid.ipc import orders
 from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.session_table import Table, processes
 from ucspid.master import loop_process
@@ -324,7 +325,7 @@ def test_a_loop_that_closes_its_channel_and_stays_costs_no_time_and_is_killed(
     loop.peer.sock.shutdown(socket.SHUT_RDWR)
     loop.poller.run_once()
     assert process.poll() is None
-    loop.process.send("drain", at_once=False)
+    loop.process.send(orders.Drain(at_once=False))
     loop.poller.run_once()  # nothing is there to wake it up but the time
     assert process.wait(10) == -signal.SIGKILL
 
@@ -363,7 +364,7 @@ def test_a_loop_that_never_reads_what_it_is_sent_is_killed(
 ) -> None:
     loop.process.pid = process.pid
     for token in range(3 * MAX_UNREAD_BY_LOOP):
-        loop.process.send("reloaded", token=token, ok=False, error="x" * 1000)
+        loop.process.send(orders.Answer(token=token, error="x" * 1000))
         assert loop.process.channel.backlog <= MAX_UNREAD_BY_LOOP + 1 or loop.process.killed
     assert process.wait(10) == -signal.SIGKILL
 

@@ -3,13 +3,13 @@
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from plans import plan, service
+from ucspid import plain
 from ucspid.errors import ResourceError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair, seqpacket
@@ -20,6 +20,7 @@ from ucspid.master.held_launcher import HeldLauncher
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.poller import Poller
 from ucspid.master.upgrade_state import ChannelState, HoldingsState, LoopState, MasterState, ProfileState
+from ucspid.plan import Ending
 from ucspid.profile import Profile
 
 PLAN = plan(service("a"), service("b"))
@@ -34,11 +35,11 @@ def state(**changes: Any) -> MasterState:
             introduced=[("stderr", 4), ("launcher", 1)], generation=4, began=1.5,
         ),
         "holdings": HoldingsState(
-            plan=PLAN.plain(), control=[("/control", 12)],
-            listeners=[(asdict(PLAN.services[0].listen[0]), "a", 0, 3, 13)],
+            plan=PLAN, control=[("/control", 12)],
+            listeners=[(PLAN.services[0].listen[0], "a", 0, 3, 13)],
             stderr=[(4, "a", None, 14, 15), (3, "a", 7, 17, None)],
             numbers={"a": 1, "b": 2}, longest=9.0,
-            gone={"b": {"drain_timeout": 30.0, "kill_timeout": 5.0, "max_lifetime": None}},
+            gone={"b": Ending(drain_timeout=30.0, kill_timeout=5.0, max_lifetime=None)},
             others={"null": 16}, profiles=[],
         ),
     } | changes  # fmt: skip
@@ -47,9 +48,9 @@ def state(**changes: Any) -> MasterState:
 
 def test_a_state_is_the_same_again() -> None:
     again = upgrade_state.from_memory(state().to_memory())
+    assert again == state()
     assert again.to_json() == state().to_json()
     assert sorted(again.descriptors()) == [10, 11, 12, 13, 14, 15, 16, 17]
-    assert upgrade_state.plan_of_other_code(again.holdings.plan) == PLAN
 
 
 @pytest.mark.parametrize(
@@ -61,18 +62,18 @@ def test_a_state_of_another_version_needs_a_restart(changes: dict[str, Any]) -> 
 
 
 def test_settings_that_one_of_the_two_does_not_know_matter_not() -> None:
-    data = PLAN.plain()
-    data["services"][0]["from_the_future"] = 1
-    data["services"][0]["profile"]["from_the_future"] = 1
-    del data["services"][1]["nodelay"]
-    del data["services"][1]["lookup"]["ident"]
-    assert upgrade_state.plan_of_other_code(data) == PLAN
+    data = json.loads(state().to_json())
+    first, second = data["holdings"]["plan"]["services"]
+    first["from_the_future"] = first["profile"]["from_the_future"] = 1
+    del second["nodelay"], second["lookup"]["ident"], second["profile"]["nice"]
+    assert upgrade_state.parse(json.dumps(data)) == state()
 
 
 def test_a_plan_that_is_another_altogether_needs_a_restart() -> None:
-    data = PLAN.plain()
+    data = json.loads(state().to_json())
+    data["holdings"]["plan"]["from_the_future"] = 1
     with pytest.raises(ResourceError, match="needs a restart"):
-        upgrade_state.plan_of_other_code(data | {"from_the_future": 1})
+        upgrade_state.parse(json.dumps(data))
 
 
 class Silent:
@@ -94,14 +95,11 @@ def test_a_launcher_goes_on_with_the_packets_that_wait() -> None:
     launcher.orphans, launcher.late = {5}, {6: b"late\0"}
     before.names, before.launchers = "a,b", {3: launcher}
 
-    text = json.dumps(asdict(before.to_state()))
+    text = plain.to_json(before.to_state())
     for sock in (ours, launcher.loop_end, launcher.own_end):
         sock.detach()
-    data = json.loads(text)
-    (item,) = data["launchers"]
-    item["channel"] = ChannelState(**item["channel"])
-    data["launchers"] = [upgrade_state.LauncherState(**item)]
-    found, after = ProfileLaunchers.from_state(ProfileState(**data), 1024, poller, EventLog(), Silent())
+    written = plain.read(ProfileState, json.loads(text))
+    found, after = ProfileLaunchers.from_state(written, 1024, poller, EventLog(), Silent())
 
     assert (found, after.names, after.outdated, after.leaving) == (profile, "a,b", True, False)
     again = after.launchers[3]

@@ -19,7 +19,6 @@ import structlog
 import plans
 from ucspid import plan
 from ucspid.admission.listener import Listener
-from ucspid.control.services import Planned
 from ucspid.control.serving import Server
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
@@ -218,7 +217,14 @@ class Rig:
             number = self.numbers.setdefault(item.name, len(self.numbers) + 1)
             if not set(self._listeners.get(item.name, [])) & self.server.services.listeners.keys():
                 self._listen(item.name, listeners)
-            planned.append(Planned(number, PROFILE, item, tuple(self._listeners[item.name])))
+            planned.append(
+                plan.PlannedService(
+                    number=number,
+                    profile=PROFILE,
+                    settings=item,
+                    listeners=tuple(self._listeners[item.name]),
+                )
+            )
         self.server.take(max_connections, planned)
         self.server.watch_earlier()
 

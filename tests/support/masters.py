@@ -55,7 +55,7 @@ class Child:
         while (received := self.channel.receive()) and received[0]:
             order = json.loads(received[0])
             for descriptor in received[1]:
-                if order["do"] == "allow":
+                if order["do"] == "allow_variables" and order["reason"] is None:
                     order["names"] = json.loads(os.pread(descriptor, 1 << 20, 0))
                 os.close(descriptor)
             orders.append(order)
@@ -207,13 +207,13 @@ class MasterRig:
     def events(self, loop: Child | None = None) -> list[str]:
         """Return the names of the events that the loop has been given to log since the last time."""
         orders = (loop or self.loop).orders()
-        self.answers += [order for order in orders if order["do"] == "reloaded"]
+        self.answers += [order for order in orders if order["do"] == "answer"]
         return [order["event"] for order in orders if order["do"] == "log"]
 
     def answered(self, loop: Child | None = None) -> dict[int, Any]:
         """Return what control clients were answered: by token the result, or the text of the error."""
         self.events(loop)
-        return {order["token"]: order["result"] if order["ok"] else order["error"] for order in self.answers}
+        return {order["token"]: order["result"] or order["error"] for order in self.answers}
 
     def close(self) -> None:
         """End all children."""

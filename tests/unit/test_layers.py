@@ -17,7 +17,7 @@ FILES = {
 MODULES = sorted(FILES)
 TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
 
-BASE = {"__init__", "errors", "codec", "profile"}
+BASE = {"__init__", "errors", "codec", "profile", "plain"}
 PURE = BASE | {"plan", "net", "policy", "limits"}
 SHARED = PURE | {"ipc", "linux", "rules"}
 LAYERS = {
@@ -25,6 +25,7 @@ LAYERS = {
     "errors": set(),
     "codec": {"errors"},
     "profile": {"codec"},
+    "plain": {"codec"},
     "net": BASE,
     "plan": BASE | {"net"},
     "policy": BASE | {"plan", "net"},

@@ -1,13 +1,13 @@
 """The plan: through JSON and back unchanged, addresses as people write them."""
 
 import json
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plans import SERVICES, plan, service
-from ucspid.plan import Plan, Rate, service_from, to_json
+from ucspid import plain
+from ucspid.plan import Plan, Rate, Service
 from ucspid.profile import Profile
 
 plans = st.builds(Plan, services=st.lists(SERVICES, max_size=3).map(tuple))
@@ -36,8 +36,7 @@ def test_what_services_have_in_common_is_there_once() -> None:
 
 def test_a_service_is_the_same_after_json() -> None:
     before = service("a", rate=Rate(count=1, seconds=2.0, burst=3), exempt=("::1/128",))
-    data: dict[str, Any] = json.loads(to_json(before))
-    assert service_from(data) == before
+    assert plain.read(Service, json.loads(plain.to_json(before))) == before
 
 
 def test_profiles_are_told_apart_by_every_privilege() -> None:

@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ucspid import plan
+from ucspid import plain, plan
 from ucspid.admission.listener import Listener
 from ucspid.control.requests import Requests
-from ucspid.control.services import Planned
 from ucspid.control.serving import Server
 from ucspid.errors import WireError
 from ucspid.ipc import messages as wire
+from ucspid.ipc import orders
 from ucspid.ipc.channel import Channel
 from ucspid.ipc.counters import Counters
 from ucspid.observe import events
@@ -57,18 +57,18 @@ class MasterClient:
         self.requests = Requests(self._note)
         self._leaving: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._orders: dict[str, Callable[[dict[str, Any], list[int]], None]] = {
-            "launcher": self._launcher,
-            "stderr": self._stderr_pipe,
-            "listeners": self._listeners,
-            "plan": self._plan,
-            "allow": self._allow,
-            "launcher_gone": self._launcher_gone,
-            "drain": self._drain,
-            "handover": self._handover,
-            "leave": self._leave,
-            "log": self._log_event,
-            "reloaded": self._reloaded,
+        self._orders: dict[type[orders.Order], Callable[[Any, list[int]], None]] = {
+            orders.AddLauncher: self._launcher,
+            orders.AddPipe: self._stderr_pipe,
+            orders.AddListeners: self._listeners,
+            orders.TakePlan: self._plan,
+            orders.AllowVariables: self._allow,
+            orders.LoseLauncher: self._launcher_gone,
+            orders.Drain: self._drain,
+            orders.TakeHandover: self._handover,
+            orders.HandOver: self._leave,
+            orders.LogEvent: self._log_event,
+            orders.Answer: self._answered,
         }
         asyncio.get_running_loop().add_reader(channel.fileno(), self._receive)
 
@@ -117,8 +117,8 @@ class MasterClient:
             return
         packet, descriptors = received
         if packet:
-            order = json.loads(packet)
-            self._orders[order["do"]](order, descriptors)
+            order = orders.unpack(packet)
+            self._orders[type(order)](order, descriptors)
             return
         asyncio.get_running_loop().remove_reader(self._channel.fileno())
         events.master_lost(self._log)
@@ -126,32 +126,28 @@ class MasterClient:
         self._alone()
         self.server.drain(at_once=False, deadline=False)
 
-    def _launcher(self, order: dict[str, Any], descriptors: list[int]) -> None:
+    def _launcher(self, order: orders.AddLauncher, descriptors: list[int]) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
-        self.server.add_launcher(
-            order["number"], order["profile"], sock, order["kind"], leaving=order["leaving"]
-        )
+        self.server.add_launcher(order.number, order.profile, sock, order.kind, leaving=order.leaving)
 
-    def _stderr_pipe(self, order: dict[str, Any], descriptors: list[int]) -> None:
-        pipe = StderrLog(
-            self._log, order["service"], descriptors[0], self._output.has_room, self._stderr.remove
-        )
+    def _stderr_pipe(self, order: orders.AddPipe, descriptors: list[int]) -> None:
+        pipe = StderrLog(self._log, order.service, descriptors[0], self._output.has_room, self._stderr.remove)
         self._stderr.append(pipe)
 
-    def _listeners(self, order: dict[str, Any], descriptors: list[int]) -> None:
-        for number, descriptor in zip(order["numbers"], descriptors, strict=True):
+    def _listeners(self, order: orders.AddListeners, descriptors: list[int]) -> None:
+        for number, descriptor in zip(order.numbers, descriptors, strict=True):
             self.server.services.listeners[number] = Listener(number, descriptor)
 
-    def _plan(self, order: dict[str, Any], descriptors: list[int]) -> None:
+    def _plan(self, order: orders.TakePlan, descriptors: list[int]) -> None:
         with os.fdopen(descriptors[0], "rb") as memory:
             memory.seek(0)
-            common = json.loads(memory.readline())
-            planned = [_planned(json.loads(line)) for line in memory]
+            frame = plain.read(plan.PlanFrame, json.loads(memory.readline()))
+            planned = [plain.read(plan.PlannedService, json.loads(line)) for line in memory]
         first = self.generation == 0
-        self.generation = order["generation"]
-        self._output.set_level(order["level"])
-        endings = {(number, name): plan.Ending(**ending) for number, name, ending in common["gone"]}
-        self.server.take(common["max_connections"], planned, common["kept"], endings)
+        self.generation = order.generation
+        self._output.set_level(order.log_level)
+        endings = {(number, name): ending for number, name, ending in frame.gone}
+        self.server.take(frame.max_connections, planned, frame.kept, endings)
         self._follow_stderr()
         if first:
             self._opening = asyncio.get_running_loop().create_task(self._when_all_are_known())
@@ -172,26 +168,26 @@ class MasterClient:
             if service is not None:
                 pipe.follow(service.settings.stderr_rate, service.sessions if known else None)
 
-    def _allow(self, order: dict[str, Any], descriptors: list[int]) -> None:
-        file = plan.RulesFile(path=order["path"], kind=order["kind"])
+    def _allow(self, order: orders.AllowVariables, descriptors: list[int]) -> None:
+        file = plan.RulesFile(path=order.path, kind=order.kind)
         if descriptors:
             with os.fdopen(descriptors[0], "rb") as memory:
                 memory.seek(0)
                 self.server.services.rules_files.allow(file, json.load(memory))
         else:
-            self.server.services.rules_files.refuse(file, order["reason"])
+            self.server.services.rules_files.refuse(file, order.reason or "")
 
-    def _launcher_gone(self, order: dict[str, Any], _descriptors: list[int]) -> None:
-        self.server.launchers.lose(order["number"])
+    def _launcher_gone(self, order: orders.LoseLauncher, _descriptors: list[int]) -> None:
+        self.server.launchers.lose(order.number)
 
-    def _drain(self, order: dict[str, Any], _descriptors: list[int]) -> None:
-        self.server.drain(at_once=order["at_once"])
+    def _drain(self, order: orders.Drain, _descriptors: list[int]) -> None:
+        self.server.drain(at_once=order.at_once)
 
-    def _handover(self, _order: dict[str, Any], descriptors: list[int]) -> None:
+    def _handover(self, _order: orders.TakeHandover, descriptors: list[int]) -> None:
         self.server.inherit(descriptors[0])
         os.close(descriptors[0])
 
-    def _leave(self, _order: dict[str, Any], descriptors: list[int]) -> None:
+    def _leave(self, _order: orders.HandOver, descriptors: list[int]) -> None:
         self._leaving = asyncio.get_running_loop().create_task(self._hand_over(descriptors))
 
     async def _hand_over(self, descriptors: list[int]) -> None:
@@ -200,13 +196,8 @@ class MasterClient:
         finally:
             self._finished()
 
-    def _log_event(self, order: dict[str, Any], _descriptors: list[int]) -> None:
-        events.from_master(self._log, order["level"], order["event"], order["fields"])
+    def _log_event(self, order: orders.LogEvent, _descriptors: list[int]) -> None:
+        events.from_master(self._log, order.level, order.event, order.fields)
 
-    def _reloaded(self, order: dict[str, Any], _descriptors: list[int]) -> None:
+    def _answered(self, order: orders.Answer, _descriptors: list[int]) -> None:
         self.requests.answered(order)
-
-
-def _planned(item: dict[str, Any]) -> Planned:
-    settings = plan.service_from(item["settings"])
-    return Planned(item["number"], item["profile"], settings, tuple(item["listeners"]))

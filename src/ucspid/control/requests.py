@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from ucspid.errors import ConfigError, ResourceError
 from ucspid.ipc import messages as wire
+from ucspid.ipc.orders import Answer
 
 
 class Note(Protocol):
@@ -23,7 +24,7 @@ class Requests:
         """Begin with none."""
         self._note = note
         self._tokens = itertools.count(time.monotonic_ns())  # none is an earlier loop's
-        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._waiting: dict[int, asyncio.Future[Answer]] = {}
 
     async def reload(self) -> dict[str, Any]:
         """Have the master read its file again; return what changed.
@@ -39,25 +40,23 @@ class Requests:
         """
         return await self._ask(wire.NOTE_UPGRADE)
 
-    def answered(self, answer: dict[str, Any]) -> None:
+    def answered(self, answer: Answer) -> None:
         """Take the master's answer to one of them."""
-        future = self._waiting.pop(answer["token"], None)
+        future = self._waiting.pop(answer.token, None)
         if future is not None and not future.done():
             future.set_result(answer)
 
     def fail(self, reason: str) -> None:
         """Fail all: no answer will come."""
         for token in list(self._waiting):
-            self.answered({"token": token, "ok": False, "kind": "system", "error": reason})
+            self.answered(Answer(token=token, error=reason))
 
     async def _ask(self, kind: int) -> dict[str, Any]:
         token = next(self._tokens)
         future = self._waiting[token] = asyncio.get_running_loop().create_future()
         self._note(kind, token=token)
-        answer = await future
-        if answer["ok"]:
-            result: dict[str, Any] = answer["result"]
-            return result
-        if answer["kind"] == "config":
-            raise ConfigError(answer["error"].splitlines())
-        raise ResourceError(answer["error"])
+        answer: Answer = await future
+        if answer.result is not None:
+            return answer.result
+        reason = answer.error or ""
+        raise ConfigError(reason.splitlines()) if answer.of_file else ResourceError(reason)

@@ -1,7 +1,6 @@
 """The services of the plan in force, and the sessions of those that it has no more."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
@@ -24,16 +23,6 @@ UNKNOWN = plan.Ending(drain_timeout=30.0, kill_timeout=5.0, max_lifetime=None)
 
 PoolOf = Callable[[int], tuple[Pool, Turns]]
 """Returns the pool of a profile, by its number, and the turns of the services that wait for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A service as the master plans it."""
-
-    number: int
-    profile: int
-    settings: plan.Service
-    listeners: tuple[int, ...]
 
 
 class Services:
@@ -62,7 +51,7 @@ class Services:
         self._counters = counters
         self.rules_files = RulesFiles(log, allow_variables)
         self._slot_released = slot_released
-        self._planned: dict[int, Planned] = {}
+        self._planned: dict[int, plan.PlannedService] = {}
         self._endings: Mapping[tuple[int, str], plan.Ending] = {}
         self.earlier: set[Connection] = set()
         """Connections on their way that have met an earlier plan."""
@@ -82,7 +71,7 @@ class Services:
     def take(
         self,
         max_connections: int,
-        changed: list[Planned],
+        changed: list[plan.PlannedService],
         kept: Iterable[int],
         pool_of: PoolOf,
         shared: Shared,

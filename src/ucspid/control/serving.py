@@ -12,7 +12,7 @@ from ucspid import plan
 from ucspid.admission.connection import Connection
 from ucspid.control.launchers import LauncherMaster, Launchers
 from ucspid.control.opening import Opening
-from ucspid.control.services import Planned, Services
+from ucspid.control.services import Services
 from ucspid.ipc.counters import Counters
 from ucspid.observe import events
 from ucspid.recovery.handover import HandoverState, stop_listening, write
@@ -77,7 +77,7 @@ class Server:
     def take(
         self,
         max_connections: int,
-        changed: list[Planned],
+        changed: list[plan.PlannedService],
         kept: Iterable[int] = (),
         endings: Mapping[tuple[int, str], plan.Ending] | None = None,
     ) -> None:

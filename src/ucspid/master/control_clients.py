@@ -4,21 +4,22 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ucspid.errors import ConfigError, UcspidError, WireError
+from ucspid.ipc.orders import Answer
 from ucspid.master.text import shortened
 
 MAX_CLIENTS = 100
 """Clients that may wait for the same thing; the loop serves 16 at a time, but is not trusted."""
 
-Answer = Callable[..., None]
-"""Has the loop answer a client: answer(token, ok=..., ...)."""
+Send = Callable[[Answer], None]
+"""Has the loop answer a client."""
 
 
 class ControlClients:
     """Tokens of waiting clients, by what they wait for."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, send: Send) -> None:
         """Begin with no clients."""
-        self._answer = answer
+        self._send = send
         self.for_next_reload: list[int] = []
         self.for_reload: list[int] = []
         """Clients that wait for the reload under way."""
@@ -47,13 +48,13 @@ class ControlClients:
     def succeed(self, waiting: list[int], result: dict[str, Any]) -> None:
         """Answer the clients of a list with a result."""
         for token in _taken_out(waiting):
-            self._answer(token, ok=True, result=result)
+            self._send(Answer(token=token, result=result))
 
     def fail(self, waiting: list[int], problem: UcspidError) -> None:
         """Answer the clients of a list with an error."""
-        kind = "config" if isinstance(problem, ConfigError) else "system"
+        of_file = isinstance(problem, ConfigError)
         for token in _taken_out(waiting):
-            self._answer(token, ok=False, kind=kind, error=shortened(problem))
+            self._send(Answer(token=token, error=shortened(problem), of_file=of_file))
 
     def fail_all(self, problem: UcspidError) -> None:
         """Answer all clients with an error."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from ucspid.errors import ConfigError, ResourceError
@@ -15,7 +15,7 @@ from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.listener_table import ListenerTable
 from ucspid.master.log_pipes import LogPipe, LogPipes, PipeKey
 from ucspid.master.programs import Program, program
-from ucspid.master.upgrade_state import HoldingsState, ProfileState, plan_of_other_code
+from ucspid.master.upgrade_state import HoldingsState, ProfileState
 from ucspid.plan import Ending, Plan, RulesFile, Service
 from ucspid.policy.environ import too_long
 from ucspid.profile import Profile
@@ -50,13 +50,13 @@ class Holdings:
         """Return what from_state() takes: for the next image of the master."""
         assert self.plan is not None
         return HoldingsState(
-            plan=self.plan.plain(),
+            plan=self.plan,
             control=self.control.to_state(),
             listeners=self.listeners.to_state(),
             stderr=self.pipes.to_state(),
             numbers=self._numbers,
             longest=self.longest,
-            gone={name: asdict(ending) for name, ending in self.gone.items()},
+            gone=self.gone,
             others={name: getattr(self, name) for name in self.CARRIED},
             profiles=[profile.to_state() for profile in self.all_profiles()],
         )
@@ -67,13 +67,13 @@ class Holdings:
     ) -> "Holdings":
         """Return what an earlier image of the master held; launchers() makes a profile's from its state."""
         held = cls(**state.others)  # type: ignore[arg-type]
-        held.plan = plan_of_other_code(state.plan)
+        held.plan = state.plan
         held.control = ControlSockets.from_state(state.control)
         held.listeners = ListenerTable.from_state(state.listeners)
         held.pipes = LogPipes.from_state(state.stderr)
         held._numbers = state.numbers
         held.longest = state.longest
-        held.gone = {name: Ending(**ending) for name, ending in state.gone.items()}
+        held.gone = state.gone
         for state_of_profile in state.profiles:
             profile, its_launchers = launchers(state_of_profile)
             if state_of_profile.leaving:

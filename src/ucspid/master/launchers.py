@@ -76,7 +76,7 @@ class ProfileLaunchers:
             kind=self.kind,
             names=self.names,
             leaving=self.leaving,
-            profile=vars(self._profile),
+            profile=self._profile,
             programs=[
                 (_text(item.message.pack()), item.stderr, [_text(name) for name in item.earlier])
                 for item in self._programs.values()
@@ -89,7 +89,7 @@ class ProfileLaunchers:
         cls, state: ProfileState, nofile: int, poller: Poller, log: EventLog, observer: LauncherObserver
     ) -> tuple[Profile, "ProfileLaunchers"]:
         """Return a profile and its launchers as an earlier image of the master had them."""
-        profile = Profile.from_plain(state.profile)
+        profile = state.profile
         launchers = cls(state.number, profile, nofile, poller, log, observer, state.kind)
         launchers.names = state.names
         launchers.leaving = state.leaving

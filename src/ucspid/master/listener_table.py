@@ -3,8 +3,7 @@
 import contextlib
 import socket
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from ucspid.errors import ResourceError
 from ucspid.linux.fd_limit import why
@@ -13,7 +12,7 @@ from ucspid.master.listeners import HeldListener, Key, address_of, keys, open_li
 from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Service
 
-ListenerState = tuple[dict[str, Any], str, int, int, int]
+ListenerState = tuple[Endpoint, str, int, int, int]
 """Address, service and place of a key; number and descriptor of a listener."""
 
 
@@ -102,7 +101,7 @@ class ListenerTable:
     def to_state(self) -> list[ListenerState]:
         """Return what from_state() takes: for the next image of the master."""
         return [
-            (asdict(address), service, place, listening.number, listening.sock.fileno())
+            (address, service, place, listening.number, listening.sock.fileno())
             for (address, service, place), its_listeners in self._listeners.items()
             for listening in its_listeners
         ]
@@ -112,7 +111,7 @@ class ListenerTable:
         """Return what an earlier image of the master held."""
         table = cls()
         for address, service, place, number, descriptor in state:
-            key = Endpoint(**address), service, place
+            key = address, service, place
             listening = HeldListener(number, socket.socket(fileno=descriptor))
             table._listeners.setdefault(key, []).append(listening)
             skip_numbers(number)

@@ -7,12 +7,14 @@ import contextlib
 import os
 from dataclasses import replace
 
+from ucspid.ipc import orders
 from ucspid.ipc.channel import MAX_DESCRIPTORS
 from ucspid.master.held_launcher import HeldLauncher
 from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.loop_process import LoopProcess
-from ucspid.plan import Plan, Service, to_json
+from ucspid.plain import to_json
+from ucspid.plan import Plan, PlanFrame, PlannedService, Service
 
 
 class LoopOrders:
@@ -24,7 +26,7 @@ class LoopOrders:
         self.begun = False
         """Whether it has been sent its first order."""
         self.introduced: set[tuple[str, int]] = set()
-        self._services: dict[int, tuple[Service, int, list[int]]] = {}
+        self._services: dict[int, PlannedService] = {}
 
     def begin(self, held: Holdings, config: str, began: float) -> None:
         """Send the first order: its user, its log; began is the daemon's start on the monotonic clock."""
@@ -32,10 +34,9 @@ class LoopOrders:
         assert plan is not None
         self.begun = True
         control = held.control.at(plan.control)
-        self.process.send(
-            "first",
-            (held.counters,) if control is None else (held.counters, control.fileno()),
-            log={"format": plan.log.format, "level": plan.log.level},
+        order = orders.Begin(
+            log_format=plan.log.format,
+            log_level=plan.log.level,
             uid=plan.uid,
             gid=plan.gid,
             groups=plan.groups,
@@ -47,6 +48,7 @@ class LoopOrders:
             config=config,
             began=began,
         )
+        self.process.send(order, (held.counters,) if control is None else (held.counters, control.fileno()))
 
     def send_plan(self, held: Holdings, generation: int) -> None:
         """Send the plan in force, with the descriptors that the process does not have yet.
@@ -61,7 +63,7 @@ class LoopOrders:
                 self.send_launcher(profile, launcher)
         for pipe in held.pipes:
             if self._introduce("stderr", pipe.number):
-                self.process.send("stderr", (pipe.reading,), service=pipe.service)
+                self.process.send(orders.AddPipe(service=pipe.service), (pipe.reading,))
         for service in plan.services:
             self._send_listeners(held, service)
         self._send_services(held, plan, generation)
@@ -69,14 +71,10 @@ class LoopOrders:
     def send_launcher(self, profile: ProfileLaunchers, launcher: HeldLauncher) -> None:
         """Send a launcher's channel, if the process does not have it."""
         if self._introduce("launcher", launcher.number):
-            self.process.send(
-                "launcher",
-                (launcher.loop_end.fileno(),),
-                number=launcher.number,
-                profile=profile.number,
-                kind=profile.kind,
-                leaving=profile.leaving,
+            order = orders.AddLauncher(
+                number=launcher.number, profile=profile.number, kind=profile.kind, leaving=profile.leaving
             )
+            self.process.send(order, (launcher.loop_end.fileno(),))
 
     def _send_listeners(self, held: Holdings, service: Service) -> None:
         new = [item for item in held.listeners.of(service) if self._introduce("listener", item.number)]
@@ -86,7 +84,8 @@ class LoopOrders:
         for start in range(0, len(new), MAX_DESCRIPTORS):
             some = new[start : start + MAX_DESCRIPTORS]
             descriptors = tuple(item.sock.fileno() for item in some)
-            self.process.send("listeners", descriptors, numbers=[item.number for item in some])
+            order = orders.AddListeners(numbers=tuple(item.number for item in some))
+            self.process.send(order, descriptors)
 
     def _send_services(self, held: Holdings, plan: Plan, generation: int) -> None:
         """Send the services of the plan, which do not fit a packet, in a memfd.
@@ -95,24 +94,24 @@ class LoopOrders:
         services holds no client up.
         """
         before, self._services = self._services, {}
-        changed = []
         for service in plan.services:
             number, profile = held.number(service.name), held.profiles[service.profile].number
-            listeners = [item.number for item in held.listeners.of(service)]
-            now = self._services[number] = service, profile, listeners
-            if before.get(number) != now:
-                settings = _settings(service)
-                changed.append(
-                    {"number": number, "profile": profile, "settings": settings, "listeners": listeners}
-                )
-        kept = list(self._services.keys() - {item["number"] for item in changed})
+            listeners = tuple(item.number for item in held.listeners.of(service))
+            self._services[number] = PlannedService(
+                number=number, profile=profile, settings=_settings(service), listeners=listeners
+            )
+        changed = [item for number, item in self._services.items() if before.get(number) != item]
+        frame = PlanFrame(
+            max_connections=plan.max_connections,
+            kept=tuple(self._services.keys() - {item.number for item in changed}),
+            gone=tuple((held.number(name), name, ending) for name, ending in held.gone.items()),
+        )
         with os.fdopen(os.memfd_create("ucspid-plan", os.MFD_CLOEXEC), "w") as memory:
-            gone = [[held.number(name), name, ending] for name, ending in held.gone.items()]
-            common = {"max_connections": plan.max_connections, "kept": kept, "gone": gone}
-            for item in (common, *changed):
+            for item in (frame, *changed):
                 memory.write(to_json(item) + "\n")
             memory.flush()
-            self.process.send("plan", (memory.fileno(),), generation=generation, level=plan.log.level)
+            order = orders.TakePlan(generation=generation, log_level=plan.log.level)
+            self.process.send(order, (memory.fileno(),))
 
     def _forget(self, held: Holdings) -> None:
         """Forget what it has been sent and is not there any more."""

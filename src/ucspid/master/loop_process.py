@@ -4,14 +4,15 @@ Notes have a fixed layout, and are not trusted: the loop is what meets the netwo
 wrong with a process has it killed, and another one takes its place.
 """
 
-import json
 import os
 import signal
 from typing import Any, Protocol
 
 from ucspid.errors import ResourceError, WireError
 from ucspid.ipc import messages as wire
+from ucspid.ipc import orders
 from ucspid.ipc.channel import Channel, pair
+from ucspid.ipc.orders import LogEvent, Order
 from ucspid.linux.fd_limit import why
 from ucspid.master import events, roles
 from ucspid.master.event_log import EventLog
@@ -95,15 +96,14 @@ class LoopProcess:
         self._stop_listening()
         self.channel.close()
 
-    def send(self, order: str, descriptors: tuple[int, ...] = (), **fields: Any) -> None:
+    def send(self, order: Order, descriptors: tuple[int, ...] = ()) -> None:
         """Give it an order, which waits if the process is slow to read.
 
         One that cannot be sent something, since the system has no memory or descriptors for it, or that
         does not read, is killed: another is sent everything.
         """
-        packet = json.dumps({"do": order, **fields}, separators=(",", ":")).encode()
         try:
-            self.channel.send(packet, descriptors)
+            self.channel.send(orders.pack(order), descriptors)
         except OSError as problem:
             self.give_up(f"it cannot be sent what it needs: {why(problem)}")
         else:
@@ -118,7 +118,7 @@ class LoopProcess:
         """Have an event logged, if it reads what it is sent; return whether it does."""
         if self.killed or self.channel.backed_up:
             return False
-        self.send("log", **event)
+        self.send(LogEvent(**event))
         return not self.killed
 
     def give_up(self, reason: str) -> None:

@@ -1,10 +1,11 @@
 """The event loop as the master keeps it: started, sent the plan, started again, replaced in good order."""
 
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 from ucspid.errors import ResourceError, WireError
 from ucspid.ipc import messages as wire
+from ucspid.ipc import orders
 from ucspid.ipc.channel import Channel, seqpacket
 from ucspid.linux.fd_limit import why
 from ucspid.master import events
@@ -197,23 +198,19 @@ class LoopSupervisor:
 
     def launcher_gone(self, number: int) -> None:
         """Say that a launcher has left."""
-        self.send("launcher_gone", number=number)
+        self.send(orders.LoseLauncher(number=number))
 
     def drain(self, *, at_once: bool) -> None:
         """Have it accept nothing more, and let or make its sessions end."""
         self.draining = True
         self._at_once = at_once
         self.succession.cancel()
-        self.send("drain", at_once=at_once)
+        self.send(orders.Drain(at_once=at_once))
 
-    def answer(self, token: int, **answer: Any) -> None:
-        """Answer a control client who waits for a reload or an upgrade."""
-        self.send("reloaded", token=token, **answer)
-
-    def send(self, order: str, descriptors: tuple[int, ...] = (), **fields: Any) -> None:
+    def send(self, order: orders.Order, descriptors: tuple[int, ...] = ()) -> None:
         """Give an order to a process that has been sent the first ones."""
         if self.current is not None and self.current.begun:
-            self.current.process.send(order, descriptors, **fields)
+            self.current.process.send(order, descriptors)
 
     def _send_events(self) -> None:
         if self.current is not None and self.current.begun and not self.succession.leaving:

@@ -16,7 +16,7 @@ class Reports:
 
     def __init__(self, parts: Parts, before: MasterState | None) -> None:
         """Report on the rest of an upgrade, if there is the state of an earlier image of the master."""
-        self.clients = ControlClients(parts.loop.answer)
+        self.clients = ControlClients(parts.loop.send)
         self.changes: list[str] = []
         """What the plan in force has changed."""
         self._parts = parts

@@ -12,7 +12,7 @@ from ucspid.linux import prctl
 from ucspid.master.holdings import Holdings
 from ucspid.master.main import SIGNALS, Master
 from ucspid.master.start import TITLE
-from ucspid.master.upgrade_state import MasterState, from_memory, plan_of_other_code
+from ucspid.master.upgrade_state import MasterState, from_memory
 
 
 def main(arguments: list[str]) -> int:
@@ -28,7 +28,6 @@ def main(arguments: list[str]) -> int:
 def understand(memory: int) -> MasterState:
     """Return the state in the memory. Raises ResourceError if main() would not understand it."""
     state = from_memory(memory)
-    plan_of_other_code(state.holdings.plan)
     if unknown := state.holdings.others.keys() - set(Holdings.CARRIED):
         raise ResourceError(f"needs a restart: it does not know {', '.join(unknown)}")
     return state

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from ucspid.errors import ConfigError, ResourceError, UcspidError
+from ucspid.ipc.orders import AllowVariables
 from ucspid.linux.fd_limit import why
 from ucspid.master import roles
 from ucspid.master.children import Children
@@ -102,12 +103,12 @@ class RuleVariables:
             with os.fdopen(os.memfd_create("ucspid-variables", os.MFD_CLOEXEC), "w") as memory:
                 json.dump(list(names), memory)
                 memory.flush()
-                self._loop.send("allow", (memory.fileno(),), path=file.path, kind=file.kind)
+                self._loop.send(AllowVariables(path=file.path, kind=file.kind), (memory.fileno(),))
         except OSError as problem:
             self._refuse(file, f"cannot allocate memory for their names: {why(problem)}")
 
     def _refuse(self, file: RulesFile, reason: str) -> None:
-        self._loop.send("allow", path=file.path, kind=file.kind, reason=reason)
+        self._loop.send(AllowVariables(path=file.path, kind=file.kind, reason=reason))
 
 
 def _names(outcome: Outcome) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ucspid.errors import ResourceError
+from ucspid.ipc import orders
 from ucspid.linux.memfd import sealed_memory
 from ucspid.master import events
 from ucspid.master.children import Exit
@@ -113,7 +114,7 @@ class Succession:
             memory = sealed_memory("ucspid-handover", HANDOVER_SIZE)
         except OSError:
             memory = None  # rates begin anew then
-        before.process.send("leave", () if memory is None else (memory,))
+        before.process.send(orders.HandOver(), () if memory is None else (memory,))
         self._leaving = Leaving(self._poller.call_in(LEAVE_TIMEOUT, before.process.kill), memory)
 
     def predecessor_ended(self) -> tuple[LoopOrders | None, bool]:
@@ -131,7 +132,7 @@ class Succession:
     def send_handover(self, process: LoopOrders) -> None:
         """Pass on what the previous process has written. The next reads it once, and checks it."""
         if self._handover is not None:
-            process.process.send("handover", (self._handover,))
+            process.process.send(orders.TakeHandover(), (self._handover,))
             self._forget_handover()
 
     def _forget_handover(self) -> None:

@@ -8,13 +8,15 @@ import json
 import os
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
+from ucspid import plain
 from ucspid.errors import ResourceError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
-from ucspid.plan import LauncherKind, Lookup, Plan, Service
+from ucspid.net.endpoint import Endpoint
+from ucspid.plan import Ending, LauncherKind, Plan
+from ucspid.profile import Profile
 
 STATE = 3
 """Of this layout, and of the tables of sessions, which live on in memory (launcher.table)."""
@@ -77,7 +79,7 @@ class ProfileState:
     kind: LauncherKind
     names: str
     leaving: bool
-    profile: dict[str, Any]
+    profile: Profile
     programs: list[tuple[str, int | None, list[str]]]
     launchers: list[LauncherState]
 
@@ -101,13 +103,13 @@ class HoldingsState:
     others are the descriptors that Holdings names in CARRIED.
     """
 
-    plan: dict[str, Any]
+    plan: Plan
     control: list[tuple[str, int]]
-    listeners: list[tuple[dict[str, Any], str, int, int, int]]
+    listeners: list[tuple[Endpoint, str, int, int, int]]
     stderr: list[tuple[int, str, int | None, int, int | None]]
     numbers: dict[str, int]
     longest: float
-    gone: dict[str, dict[str, Any]]
+    gone: dict[str, Ending]
     others: dict[str, int]
     profiles: list[ProfileState]
 
@@ -145,7 +147,7 @@ class MasterState:
 
     def to_json(self) -> str:
         """Return it as a line of JSON; parse() is the way back."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return plain.to_json(self)
 
     def to_memory(self) -> int:
         """Return a descriptor of memory that has it. Raises OSError."""
@@ -170,40 +172,6 @@ def parse(text: str | bytes) -> MasterState:
             theirs = data.get(what)
             raise ResourceError(f"needs a restart: it knows version {ours} of the {what}, not {theirs}")
     try:
-        data["loop"]["channel"] = _channel(data["loop"]["channel"])
-        data["loop"]["introduced"] = [(kind, which) for kind, which in data["loop"]["introduced"]]
-        data["loop"] = LoopState(**data["loop"])
-        for profile in data["holdings"]["profiles"]:
-            for launcher in profile["launchers"]:
-                launcher["channel"] = _channel(launcher["channel"])
-            profile["launchers"] = [LauncherState(**launcher) for launcher in profile["launchers"]]
-        held = data["holdings"]
-        held["profiles"] = [ProfileState(**profile) for profile in held["profiles"]]
-        data["holdings"] = HoldingsState(**held)
-        return MasterState(**data)
-    except (KeyError, TypeError) as problem:
+        return plain.read(MasterState, data)
+    except (KeyError, TypeError, ValueError) as problem:
         raise ResourceError(f"needs a restart: its state has another format ({problem})") from None
-
-
-def _channel(data: dict[str, Any] | None) -> ChannelState | None:
-    return None if data is None else ChannelState(**data)
-
-
-def plan_of_other_code(data: dict[str, Any]) -> Plan:
-    """Return the plan as this code knows it; settings of services that are new have their defaults.
-
-    It is the plan that the other code's loop serves, and what one of this code would serve if
-    that one died before the file is read. Raises ResourceError if it cannot be understood.
-    """
-    services = [
-        _known(service, Service) | {"lookup": _known(service["lookup"], Lookup)}
-        for service in data["services"]
-    ]
-    try:
-        return Plan.from_json("\n".join(map(json.dumps, ({**data, "services": []}, *services))))
-    except (KeyError, TypeError) as problem:
-        raise ResourceError(f"needs a restart: its plan has another format ({problem})") from None
-
-
-def _known(data: dict[str, Any], cls: type[Service | Lookup]) -> dict[str, Any]:
-    return {field.name: data[field.name] for field in fields(cls) if field.name in data}

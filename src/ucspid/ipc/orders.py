@@ -1,0 +1,153 @@
+"""What the master orders the event loop: JSON, an object with the key `do`, with descriptors beside it.
+
+The master is trusted, and what it orders is seldom; so the layout is not fixed as that of the messages.
+"""
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from ucspid import plain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """As whom to run, how to log, and what never changes in a process; the first order to each.
+
+    Beside it the memory of the counts and, if there is one, the control socket. owner is the user who has
+    started the daemon, began when that was, by the monotonic clock.
+    """
+
+    log_format: Literal["auto", "console", "json"]
+    log_level: str
+    uid: int | None
+    gid: int | None
+    groups: tuple[int, ...] | None
+    nameservers: tuple[str, ...]
+    looks_up: bool
+    asks_dns: bool
+    asks_ident: bool
+    owner: int
+    config: str
+    began: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddLauncher:
+    """A launcher's channel is beside it."""
+
+    number: int
+    profile: int
+    kind: Literal["native", "python"]
+    leaving: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddPipe:
+    """The reading end of a pipe for the standard error of a service is beside it; it is read to its end."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddListeners:
+    """Listening sockets are beside it, in the order of their numbers."""
+
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakePlan:
+    """Memory with a plan is beside it: a PlanFrame, then a PlannedService in each line."""
+
+    generation: int
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllowVariables:
+    """Memory with the names of variables that a rules file may set is beside it; or reason says why not."""
+
+    path: str
+    kind: Literal["text", "cdb"]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoseLauncher:
+    """A launcher has left."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """Accept nothing more, and let sessions end, or end them at once."""
+
+    at_once: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeHandover:
+    """Memory that the loop of before has written is beside it; before the first plan."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOver:
+    """Memory for what the next loop should know is beside it, if there is any: write that down, and exit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEvent:
+    """An event of the master's, to be logged."""
+
+    level: Literal["info", "warning", "error"]
+    event: str
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of a reload or an upgrade that a control client has asked for; error says why nothing."""
+
+    token: int
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    of_file: bool = False
+    """Whether the error is the file's, and not the system's."""
+
+
+Order = (
+    Begin | AddLauncher | AddPipe | AddListeners | TakePlan | AllowVariables | LoseLauncher | Drain
+    | TakeHandover | HandOver | LogEvent | Answer
+)  # fmt: skip
+
+NAMES: dict[str, type[Order]] = {
+    "begin": Begin,
+    "add_launcher": AddLauncher,
+    "add_pipe": AddPipe,
+    "add_listeners": AddListeners,
+    "take_plan": TakePlan,
+    "allow_variables": AllowVariables,
+    "lose_launcher": LoseLauncher,
+    "drain": Drain,
+    "take_handover": TakeHandover,
+    "hand_over": HandOver,
+    "log": LogEvent,
+    "answer": Answer,
+}
+"""The orders, by what `do` says."""
+
+_DO = {order: name for name, order in NAMES.items()}
+
+
+def pack(order: Order) -> bytes:
+    """Return the packet."""
+    values = {field.name: getattr(order, field.name) for field in fields(order)}
+    return plain.to_json({"do": _DO[type(order)], **values}).encode()
+
+
+def unpack(packet: bytes) -> Order:
+    """Return what pack() has packed."""
+    data = json.loads(packet)
+    return plain.read(NAMES[data.pop("do")], data)
