@@ -2,6 +2,6 @@
 
 import sys
 
-from ucspid.cli.main import main
+from ucspid.command import main
 
 sys.exit(main())

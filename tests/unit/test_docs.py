@@ -22,6 +22,7 @@ from ucspid.ipc import messages, orders
 from ucspid.master import transition
 from ucspid.policy.connection_states import NEXT
 from ucspid.policy.environ import NAMES
+from ucspid.tools.table import TOOLS
 
 TOP = Path(__file__).parents[2]
 PACKAGE = TOP / "src" / "ucspid"
@@ -115,8 +116,8 @@ def test_there_is_a_configuration_for_a_mail_host() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_that_are_named_exist(page: Path) -> None:
     text = code(page.read_text())
-    named = set(re.findall(r"(?:^|[\s/])ucspid ([a-z]+)\b", text, re.MULTILINE))
-    assert named <= verbs().keys()
+    named = set(re.findall(r"(?:^|[\s/])ucspid ([a-z]+[0-9@]?)", text, re.MULTILINE))
+    assert named <= verbs().keys() | TOOLS.keys()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -9,6 +9,7 @@ import pytest
 
 import ucspid
 from ucspid.admission.pipeline import STAGES
+from ucspid.tools.table import TOOLS
 
 SOURCE = Path(ucspid.__path__[0])
 FILES = {
@@ -46,8 +47,10 @@ LAYERS = {
     "loop": SHARED | {"lookup", "observe", "control"},
     "config": PURE | {"ipc", "linux", "launcher", "rules"},
     "master": PURE | {"ipc", "linux", "launcher"},
-    "cli": PURE | {"ipc", "config", "rules", "master"},
-    "__main__": {"cli"},
+    "tools": PURE | {"rules"},
+    "cli": PURE | {"ipc", "config", "rules", "master", "tools"},
+    "command": {"cli", "tools"},
+    "__main__": {"command"},
 }  # fmt: skip
 """What each folder, or module at the top, may import besides itself; those it imports stand above it."""
 
@@ -254,6 +257,7 @@ def test_every_module_is_of_use() -> None:
         "__main__",
         "launcher.native.build",
         "launcher.native.wire_header",
+        "command",
         "cli.main",
         "loop",
         "launcher.__main__",
@@ -262,6 +266,7 @@ def test_every_module_is_of_use() -> None:
         "master.trial",
     }
     roots |= {name for name in MODULES if name.startswith("cli.")}
+    roots |= {path.removeprefix("ucspid.") for path in TOOLS.values()}
     used = set().union(*(needed(root) for root in roots))
     assert [module for module in MODULES if module not in used and not module.endswith("__init__")] == []
 

@@ -11,6 +11,7 @@ from typing import NoReturn
 from ucspid import __version__
 from ucspid.cli.verbs import VERBS
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, PeerError, UcspidError
+from ucspid.tools.table import TOOLS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +40,11 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    top = Parser(prog="ucspid", description="One superserver for all of a host's UCSPI services.")
+    top = Parser(
+        prog="ucspid",
+        description="One superserver for all of a host's UCSPI services.",
+        epilog=f"It is also each of these tools, as ucspid TOOL ...: {', '.join(TOOLS)}.",
+    )
     top.add_argument("--version", action="version", version=f"ucspid {__version__}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():

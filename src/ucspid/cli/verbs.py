@@ -75,6 +75,12 @@ def _upgrade(options: Namespace) -> int:
     return upgrade.main(options)
 
 
+def _links(options: Namespace) -> int:
+    from ucspid.cli import links
+
+    return links.main(options)
+
+
 def _run_arguments(parser: ArgumentParser) -> None:
     _config_argument(parser)
     parser.add_argument(
@@ -126,6 +132,11 @@ def _daemon_arguments(parser: ArgumentParser) -> None:
     )
 
 
+def _links_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="folder of the links, such as /usr/local/bin")
+    parser.add_argument("--remove", action="store_true", help="remove the links that were made there")
+
+
 def _config_argument(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "-c",
@@ -161,4 +172,5 @@ VERBS = {
     "upgrade": Verb(
         "make the running daemon go on as the version now installed", _daemon_arguments, _upgrade
     ),
+    "links": Verb("make the tools available under their own names", _links_arguments, _links),
 }
