@@ -144,10 +144,12 @@ async def _serve_tcp(server: DnsServer, reader: asyncio.StreamReader, writer: as
         await writer.wait_closed()
 
 
-def _sockets(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+def bound_sockets(host: str, port: int) -> tuple[socket.socket, socket.socket]:
     """Return a listening TCP and a UDP socket with one port, any that is free if port is 0."""
     while True:
-        tcp, udp = socket.create_server((host, port)), socket.socket(type=socket.SOCK_DGRAM)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        tcp = socket.create_server((host, port), family=family)
+        udp = socket.socket(family, socket.SOCK_DGRAM)
         try:
             udp.bind(tcp.getsockname())
         except OSError:
@@ -185,10 +187,18 @@ async def _serve(
 
 
 @contextlib.contextmanager
-def serving(zone: Zone, host: str = "127.0.0.1", port: int = 0) -> Iterator[DnsServer]:
-    """Serve a zone until the end of the block. Raises OSError if the port cannot be had."""
-    tcp, udp = _sockets(host, port)
-    host, port = tcp.getsockname()
+def serving(
+    zone: Zone,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    sockets: tuple[socket.socket, socket.socket] | None = None,
+) -> Iterator[DnsServer]:
+    """Serve a zone until the end of the block, on sockets that bound_sockets() made somewhere or here.
+
+    Raises OSError if the port cannot be had.
+    """
+    tcp, udp = sockets or bound_sockets(host, port)
+    host, port = tcp.getsockname()[:2]
     server = DnsServer(f"{host}:{port}", dict(zone))
     started = threading.Event()
     stops: list[Callable[[], object]] = []

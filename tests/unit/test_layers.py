@@ -273,8 +273,8 @@ def test_every_module_is_of_use() -> None:
 
 TESTS = Path(__file__).parents[1]
 PRIVATE = {
-    "unit": 14, "config": 0, "cli": 0, "loop": 23, "master": 7, "launcher": 13, "e2e": 1, "faults": 3,
-    "support": 8,
+    "unit": 14, "config": 0, "cli": 0, "loop": 23, "master": 7, "launcher": 13,
+    "conformance": 0, "e2e": 1, "faults": 3, "support": 8,
 }  # fmt: skip
 """How often tests in a folder use private names of the package, at most; it may only become less."""
 
