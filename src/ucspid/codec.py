@@ -10,7 +10,7 @@ The layout is what a C compiler on a little-endian machine makes of
     struct { uint8_t kind; uint16_t number; uint32_t process; uint64_t connection; }
 
 that is, each number stands at a multiple of its size, and what is between them is 0. What has no fixed size
-(Text, Strings, Numbers, Limits, Rest, another Packed) follows the numbers, in the order of the fields and
+(Text, Strings, Numbers, NamedLimits, Rest, another Packed) follows the numbers, in the order of the fields,
 without padding. Imported by launchers: nothing but struct may be needed here.
 """
 
@@ -132,7 +132,7 @@ class _Numbers:
         return None if count == _ABSENT else struct.unpack(f"<{count}I", reading.take(4 * count))
 
 
-class _Limits:
+class _NamedLimits:
     """How many, then for each the name as _Text and the limit in 8 bytes, 2**64 - 1 for None."""
 
     @staticmethod
@@ -168,14 +168,14 @@ if TYPE_CHECKING:
     Strings = tuple[bytes, ...]
     OptNumbers = tuple[int, ...] | None
     Numbers = tuple[int, ...]
-    Limits = tuple[tuple[str, int | None], ...]
+    NamedLimits = tuple[tuple[str, int | None], ...]
 else:
     Flag, U8, U16, U32, U64, I32 = map(_Number, ("?", "B", "H", "I", "Q", "i"))
     OptU32, OptI32, OptU64 = _Number("I", _ABSENT), _Number("i", -1 << 31), _Number("Q", _INFINITY)
     Bytes64 = _Number("64s")
     Text = OptText = _Text
     Numbers = OptNumbers = _Numbers
-    Rest, Strings, Limits = _Rest, _Strings, _Limits
+    Rest, Strings, NamedLimits = _Rest, _Strings, _NamedLimits
 
 
 def _frozen(value: "Any") -> "Any":

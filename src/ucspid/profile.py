@@ -4,7 +4,7 @@ A new one is a field here; it needs a key in config.schema, a value in config.pr
 linux.privileges. Imported by launchers.
 """
 
-from ucspid.codec import Flag, Limits, OptI32, OptNumbers, OptText, OptU32, Packed
+from ucspid.codec import Flag, NamedLimits, OptI32, OptNumbers, OptText, OptU32, Packed
 
 
 class Profile(Packed):
@@ -21,5 +21,5 @@ class Profile(Packed):
     cwd: OptText = None
     root: OptText = None
     nice: OptI32 = None
-    rlimits: Limits = ()
+    rlimits: NamedLimits = ()
     no_new_privs: Flag = False

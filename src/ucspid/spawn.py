@@ -237,7 +237,7 @@ class LauncherClient:
         """Starts that it takes before it has answered one: it says so."""
         self.stuck = False
         self.overdue = False
-        self.leaving = False
+        self.draining = False
         self._processes = Processes(self, earlier)
         self.in_flight = self._processes.in_flight
         self.running = self._processes.running
@@ -260,7 +260,7 @@ class LauncherClient:
     def usable(self) -> bool:
         """Whether it may be given a start now."""
         room = len(self.in_flight) < self.max_in_flight
-        return room and not self.stuck and not self.leaving and self._processes.complete
+        return room and not self.stuck and not self.draining and self._processes.complete
 
     def start(self, connection: int, head: bytes, client: int, protocol: Starting) -> bool:
         """Send a START packet and the client's socket; return whether the kernel took it.
@@ -284,11 +284,11 @@ class LauncherClient:
         if process.pid and process.status is None:
             self._channel.send(wire.Signal.head(number, process.pid, process.connection))
 
-    def leave(self) -> None:
+    def drain(self) -> None:
         """Let the launcher end with its last program; it gets no more starts."""
-        if not self.leaving:
-            self.leaving = True
-            self._channel.send(wire.Leave().pack())
+        if not self.draining:
+            self.draining = True
+            self._channel.send(wire.Drain().pack())
 
     def call_roll(self) -> asyncio.Future[list[str]]:
         """Ask what runs, and change nothing; the answer is how that differs from what is known here.
@@ -391,8 +391,8 @@ class LauncherClient:
         self.stuck = self.overdue = False
         self._roll_call.restart()
         self._ask(self._processes.settle)
-        if self.leaving:
-            self._channel.send(wire.Leave().pack())
+        if self.draining:
+            self._channel.send(wire.Drain().pack())
 
     def _ask(self, answered: Answered) -> None:
         self._channel.send(self._roll_call.ask(self.in_flight, answered))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reachable import reachable
 from tiers import examples
-from ucspid.config.identities import UNCHANGED, Numbers
+from ucspid.config.identities import UNCHANGED, UserIds
 from ucspid.config.load import load
 from ucspid.config.rulefiles import Contents, Trouble, examine, examine_as
 from ucspid.errors import ConfigError
@@ -21,7 +21,7 @@ from ucspid.rules.lookup import table_from_text
 from ucspid.rules.networks import YamlRules
 from ucspid.rules.tcprules import compile_text
 
-NOBODY = Numbers(65534, 65534, (65534,))
+NOBODY = UserIds(65534, 65534, (65534,))
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch users")
 not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 
@@ -363,7 +363,7 @@ def test_files_are_read_with_the_rights_of_the_event_loop(
     assert examine_as(NOBODY, [closed]) == [Trouble("permission denied", ())]
     os.chown(closed.path, 0, 12345)
     Path(closed.path).chmod(0o640)
-    assert examine_as(Numbers(65534, 65534, (12345,)), [closed]) == [Contents(1, ())]
+    assert examine_as(UserIds(65534, 65534, (12345,)), [closed]) == [Contents(1, ())]
     (problem,) = mistakes(lambda: loaded("    rules: closed\n"))
     assert problem == (
         f"{folder}/f.yaml:6:12: services.s.rules: {folder}/closed: permission denied (read as user nobody)"
@@ -393,6 +393,6 @@ def test_a_file_that_may_not_be_read_is_a_mistake(closed: RulesFile) -> None:
 
 @not_as_root
 def test_a_user_that_cannot_be_taken_is_said(closed: RulesFile) -> None:
-    assert examine_as(Numbers(0, 0, ()), [closed]) == [
+    assert examine_as(UserIds(0, 0, ()), [closed]) == [
         Trouble("cannot become that user: Operation not permitted", ())
     ]

@@ -21,10 +21,10 @@ from ucspid.config.forms import (
     Message,
     Misfit,
     Path,
+    ProgramText,
     ServiceName,
     Size,
     StackSize,
-    Text,
     Umask,
 )
 from ucspid.config.positions import read
@@ -44,7 +44,7 @@ SCALARS = st.one_of(
 )
 FORMS = [
     Account, ClientNetwork, Descriptors, Duration, EnvName, Frequency, Lifetime, Limit, Listen, MemorySize,
-    Message, Path, ServiceName, Size, StackSize, Text, Umask,
+    Message, Path, ServiceName, Size, StackSize, ProgramText, Umask,
 ]  # fmt: skip
 
 
@@ -288,7 +288,7 @@ def converted(form: type[Form], written: str) -> tuple[Any, list[str]]:
 
 @pytest.mark.parametrize("written", [*COERCED, *NULLS])
 def test_text_is_what_stands_in_the_file(written: str) -> None:
-    assert converted(Text, written) == (written, [])
+    assert converted(ProgramText, written) == (written, [])
 
 
 @pytest.mark.parametrize("form", [Path, Message, EnvName, RulesPath])
@@ -307,7 +307,7 @@ def test_a_host_name_is_what_stands_in_the_file(written: str) -> None:
         assert name.name == written
 
 
-@pytest.mark.parametrize("form", [Text, Path, Message, EnvName])
+@pytest.mark.parametrize("form", [ProgramText, Path, Message, EnvName])
 def test_nothing_at_all_is_no_text(form: type[Form]) -> None:
     _, problems = converted(form, "")
     assert problems == [f"f:1:1: expected {form.expects}, found nothing (null)"]

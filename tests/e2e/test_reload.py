@@ -298,8 +298,8 @@ def test_other_privileges_are_another_launcher_and_the_old_one_leaves_with_its_l
         assert daemon.reload(masked("077")) == ["mask: privileges changed"]
         with daemon.connect("mask") as after:
             assert line(after) == b"0077\n"
-        (leaving,) = (item for item in daemon.processes("launcher") if item["draining"] and item["running"])
-        assert (leaving["pid"], leaving["running"]) == (old, 1)
+        (draining,) = (item for item in daemon.processes("launcher") if item["draining"] and item["running"])
+        assert (draining["pid"], draining["running"]) == (old, 1)
         assert exchange(before, b"old") == b"old"
     wait_gone(old)
     daemon.wait_events(2, "connection_served", service="mask")
@@ -312,9 +312,9 @@ def test_a_launcher_that_is_killed_while_it_leaves_has_a_successor_that_leaves(d
         sock.sendall(b"x")
         assert sock.recv(1) == b"x"
         daemon.reload(services(still=ECHO))
-        (leaving,) = (item for item in daemon.processes("launcher") if item["draining"] and item["running"])
-        os.kill(leaving["pid"], signal.SIGKILL)
-        daemon.wait_event("process_died", role="launcher", pid=leaving["pid"])
+        (draining,) = (item for item in daemon.processes("launcher") if item["draining"] and item["running"])
+        os.kill(draining["pid"], signal.SIGKILL)
+        daemon.wait_event("process_died", role="launcher", pid=draining["pid"])
         assert exchange(sock, b"still here") == b"still here"
     assert daemon.wait_event("connection_served", service="mask")["status"] == 0
 

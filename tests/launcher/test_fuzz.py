@@ -107,7 +107,7 @@ heads = st.one_of(
     st.integers(0, 255).map(lambda kind: bytes([kind])),
 )  # fmt: skip
 packets = st.builds(bytes.__add__, heads, st.binary(max_size=30) | st.just(b"")).filter(
-    lambda packet: packet[0] != wire.Leave.KIND
+    lambda packet: packet[0] != wire.Drain.KIND
 )
 
 
@@ -170,7 +170,7 @@ def test_whatever_a_predecessor_left_is_taken_over_and_the_master_can_read_it(
         assert not launcher.launcher.sessions.running
 
 
-@pytest.mark.parametrize("packet", [wire.ListSessions.head(1), wire.Leave().pack(), b"\xff"])
+@pytest.mark.parametrize("packet", [wire.ListSessions.head(1), wire.Drain().pack(), b"\xff"])
 def test_descriptors_with_a_message_that_takes_none_are_refused_and_closed(packet: bytes) -> None:
     with alone() as launcher:
         reading, writing = os.pipe()

@@ -15,7 +15,7 @@ from tiers import examples
 from ucspid.codec import Packed
 from ucspid.errors import EXIT_SYSTEM
 from ucspid.ipc import messages as wire
-from ucspid.ipc.session_table import SIZE, Slot, Table
+from ucspid.ipc.session_table import SIZE, SessionSlot, Table
 
 MISSING = 8
 """The number of a service whose program is not there."""
@@ -110,7 +110,7 @@ def test_whatever_a_loop_says_is_taken_or_refused_and_leaks_nothing(
     for packet, count in said:
         socket.send_fds(peers.loop, [packet], count * [writing])
     os.close(writing)
-    peers.loop.send(wire.Leave().pack())
+    peers.loop.send(wire.Drain().pack())
     status = peers.exit()
     assert status in {0, EXIT_SYSTEM}
     assert len(capfd.readouterr().err.splitlines()) == (status == EXIT_SYSTEM)
@@ -136,7 +136,7 @@ def test_what_no_master_says_ends_a_native_launcher_in_order(
             peers.master.send(packet)
         if orders:
             peers.take_privileges()
-    peers.loop.send(wire.Leave().pack())
+    peers.loop.send(wire.Drain().pack())
     peers.master.close()
     status = peers.exit()
     peers.drain()
@@ -146,7 +146,7 @@ def test_what_no_master_says_ends_a_native_launcher_in_order(
 
 
 ROWS = packed(
-    Slot,
+    SessionSlot,
     connection=SOME | U64,
     process=st.integers(0, 1) | st.integers(NOBODYS, NOBODYS + 3) | st.integers(NOBODYS, 2**32 - 1),
     service=U32,
@@ -173,7 +173,7 @@ def test_whatever_a_predecessor_left_is_taken_over_and_comes_to_an_end(
     for process in sorted(orphans):
         peers.master.send(wire.OrphanExit(process, 0, 0, 0, 0).pack())
     assert peers.list(2) == {}
-    peers.loop.send(wire.Leave().pack())
+    peers.loop.send(wire.Drain().pack())
     assert peers.exit() == 0
     peers.reports.clear()
     assert list(Table(peers.memory).taken()) == []

@@ -276,4 +276,4 @@ def live_a_little(peers: Peers) -> None:
     peers.loop.send(wire.Signal(signal.SIGTERM, process, 7).pack())
     assert os.waitstatus_to_exitcode(peers.wait(wire.EXITED, 7).status) == -signal.SIGTERM
     assert client.recv(1) == b""
-    peers.loop.send(wire.Leave().pack())
+    peers.loop.send(wire.Drain().pack())

@@ -271,14 +271,14 @@ def test_the_list_is_of_all_that_runs_and_ends_with_its_token(running: Peers) ->
     assert all(report.tag == TAG and report.service == SERVICE for report in listed.values())
 
 
-def test_told_to_leave_it_leaves_at_once_when_nothing_runs(running: Peers) -> None:
-    running.loop.send(wire.Leave().pack())
+def test_told_to_drain_it_exits_at_once_when_nothing_runs(running: Peers) -> None:
+    running.loop.send(wire.Drain().pack())
     assert running.exit() == 0
 
 
-def test_told_to_leave_it_leaves_with_its_last_program(running: Peers) -> None:
+def test_told_to_drain_it_exits_with_its_last_program(running: Peers) -> None:
     client = running.connect(1)
-    running.loop.send(wire.Leave().pack())
+    running.loop.send(wire.Drain().pack())
     assert list(running.list()) == [1]
     client.sendall(b"still here")
     assert finish(client) == b"still here"
@@ -288,7 +288,7 @@ def test_told_to_leave_it_leaves_with_its_last_program(running: Peers) -> None:
 
 def test_starts_on_their_way_when_it_is_told_to_leave_are_served(running: Peers) -> None:
     clients = [running.connect(connection) for connection in range(1, 9)]
-    running.loop.send(wire.Leave().pack())
+    running.loop.send(wire.Drain().pack())
     assert [finish(client) for client in clients] == 8 * [b""]
     assert running.exit() == 0
 
@@ -363,14 +363,14 @@ def test_signals_have_their_default_whatever_the_launcher_was_started_with(peers
 def test_privileges_that_cannot_be_taken_are_refused_with_the_reason(peers: Peers) -> None:
     peers.start(cwd="/does/not/exist")
     packet = peers.hear()
-    assert wire.Refused.unpack(packet).reason == "/does/not/exist: No such file or directory"
+    assert wire.PrivilegesRefused.unpack(packet).reason == "/does/not/exist: No such file or directory"
     assert peers.exit() == EXIT_SYSTEM
 
 
 def test_orders_of_another_version_are_refused(peers: Peers) -> None:
     peers.launch()
     peers.master.send(wire.TakePrivileges(wire.VERSION + 1, None, "title", Profile()).pack())
-    assert "ucspid upgrade" in wire.Refused.unpack(peers.hear()).reason
+    assert "ucspid upgrade" in wire.PrivilegesRefused.unpack(peers.hear()).reason
     assert peers.exit() == EXIT_SYSTEM
 
 
@@ -516,7 +516,7 @@ def test_what_only_the_loop_may_say_is_nonsense_from_the_master(
     capfd: pytest.CaptureFixture[str], peers: Peers
 ) -> None:
     peers.ready()
-    peers.master.send(wire.Leave().pack())
+    peers.master.send(wire.Drain().pack())
     assert peers.exit() == EXIT_SYSTEM
     assert "kind 4" in capfd.readouterr().err
 

@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dns_server import DnsServer, Zone, everything, failing, lying, reply, serving, silent
-from ucspid.lookup.dns import Answer, Bounds, Question, Resolver
+from ucspid.lookup.dns import Bounds, DnsAnswer, Question, Resolver
 from ucspid.lookup.hostname import hostname
 from uvloops import in_uvloop
 
 IP = "192.0.2.1"
 PTR = "1.2.0.192.in-addr.arpa PTR"
 PTR6 = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa PTR"
-FAILURE = Answer(None, failed=True)
-NONE = Answer(None)
+FAILURE = DnsAnswer(None, failed=True)
+NONE = DnsAnswer(None)
 
 
 @contextlib.asynccontextmanager
@@ -39,8 +39,8 @@ async def resolving(zone: Zone, bounds: Bounds | None = None) -> AsyncIterator[t
 async def test_addresses_have_names_in_lower_case() -> None:
     zone = {PTR: ["Mail.Example.ORG."], PTR6: ["six.example.org."]}
     async with resolving(zone) as (resolver, _):
-        assert await resolver.ask(Question(IP)) == Answer(b"mail.example.org")
-        assert await resolver.ask(Question("2001:db8::1")) == Answer(b"six.example.org")
+        assert await resolver.ask(Question(IP)) == DnsAnswer(b"mail.example.org")
+        assert await resolver.ask(Question("2001:db8::1")) == DnsAnswer(b"six.example.org")
 
 
 @in_uvloop
@@ -53,7 +53,7 @@ async def test_an_address_without_a_name() -> None:
 @in_uvloop
 async def test_the_first_of_several_names_is_taken() -> None:
     async with resolving({PTR: ["b.example.", "a.example.", "c.example."]}) as (resolver, _):
-        assert await resolver.ask(Question(IP)) == Answer(b"b.example")
+        assert await resolver.ask(Question(IP)) == DnsAnswer(b"b.example")
 
 
 @in_uvloop
@@ -66,8 +66,9 @@ async def test_aliases_are_followed() -> None:
         "real.customer.example A": [IP],
     }
     async with resolving(zone) as (resolver, _):
-        assert await resolver.ask(Question(IP)) == Answer(b"host.customer.example")
-        assert await resolver.ask(Question(IP, b"host.customer.example")) == Answer(b"host.customer.example")
+        assert await resolver.ask(Question(IP)) == DnsAnswer(b"host.customer.example")
+        confirmed = DnsAnswer(b"host.customer.example")
+        assert await resolver.ask(Question(IP, b"host.customer.example")) == confirmed
 
 
 @in_uvloop
@@ -80,7 +81,7 @@ async def test_an_alias_that_leads_nowhere_is_no_name() -> None:
 async def test_big_answers_come_over_tcp() -> None:
     names = [f"host-{number:040}.example." for number in range(100)]
     async with resolving({PTR: names}) as (resolver, server):
-        assert await resolver.ask(Question(IP)) == Answer(names[0].rstrip(".").encode())
+        assert await resolver.ask(Question(IP)) == DnsAnswer(names[0].rstrip(".").encode())
         assert server.asked[f"{PTR} tcp"] == 1
 
 
@@ -101,7 +102,7 @@ def test_a_name_is_confirmed_by_its_addresses(
     @in_uvloop
     async def check() -> None:
         async with resolving({f"a.example {kind}": addresses}) as (resolver, _):
-            expected = Answer(b"a.example") if confirmed else NONE
+            expected = DnsAnswer(b"a.example") if confirmed else NONE
             assert await resolver.ask(Question(ip, b"a.example")) == expected
 
     check()
@@ -116,9 +117,9 @@ async def test_odd_bytes_in_names_are_told_as_tcpserver_tells_them() -> None:
     }
     async with resolving(zone) as (resolver, server):
         odd = rb"a\056b\134.c\000d\012.\040\377\052.example"
-        assert await resolver.ask(Question(IP)) == Answer(odd)
+        assert await resolver.ask(Question(IP)) == DnsAnswer(odd)
         assert await resolver.ask(Question("192.0.2.2")) == NONE
-        assert await resolver.ask(Question("192.0.2.3")) == Answer(b"under_score.example")
+        assert await resolver.ask(Question("192.0.2.3")) == DnsAnswer(b"under_score.example")
         assert await resolver.ask(Question(IP, odd)) == NONE
         assert server.asked.total() == 3
 
@@ -141,7 +142,7 @@ async def test_names_longer_than_names_can_be_are_none() -> None:
 @in_uvloop
 async def test_lies_of_strangers_are_not_believed() -> None:
     async with resolving({PTR: lying("liar.example.", "honest.example.")}) as (resolver, _):
-        assert await resolver.ask(Question(IP)) == Answer(b"honest.example")
+        assert await resolver.ask(Question(IP)) == DnsAnswer(b"honest.example")
 
 
 @in_uvloop
@@ -150,7 +151,7 @@ async def test_a_server_that_cannot_say_is_a_failure_and_not_dead() -> None:
     async with resolving(zone) as (resolver, _):
         assert await resolver.ask(Question(IP)) == FAILURE
         assert resolver.known(Question(IP)) == FAILURE
-        assert await resolver.ask(Question("192.0.2.2")) == Answer(b"a.example")
+        assert await resolver.ask(Question("192.0.2.2")) == DnsAnswer(b"a.example")
 
 
 @in_uvloop
@@ -167,7 +168,7 @@ async def test_answers_are_kept() -> None:
 async def test_one_question_is_asked_once_at_a_time() -> None:
     async with resolving({PTR: ["a.example."]}) as (resolver, server):
         answers = await asyncio.gather(*(resolver.ask(Question(IP)) for _ in range(20)))
-        assert set(answers) == {Answer(b"a.example")}
+        assert set(answers) == {DnsAnswer(b"a.example")}
         assert server.asked == {PTR: 1}
 
 
@@ -180,7 +181,7 @@ async def test_who_gives_up_waiting_does_not_stop_the_question() -> None:
         asyncio.get_running_loop().call_soon(started.set_result, None)
         await started
         first.cancel()
-        assert await second == Answer(b"a.example")
+        assert await second == DnsAnswer(b"a.example")
         assert first.cancelled()
 
 
@@ -211,7 +212,7 @@ async def test_channels_are_replaced_while_questions_wait() -> None:
     async with resolving(zone, Bounds(max_records=4, capacity=1)) as (resolver, server):
         for _ in range(2):
             answers = await asyncio.gather(*(resolver.ask(Question(f"192.0.2.{n}")) for n in range(40)))
-            assert answers == [Answer(f"{number}.example".encode()) for number in range(40)]
+            assert answers == [DnsAnswer(f"{number}.example".encode()) for number in range(40)]
         # One answer is in the resolver's own cache; the others are not in that of c-ares.
         assert sorted(server.asked.values()) == [1] + [2] * 39
 
@@ -266,7 +267,7 @@ async def test_zones_of_clients_that_never_answer_do_not_make_the_server_dead() 
         assert await resolver.ask(Question(IP)) == FAILURE
         await until_tested(resolver)
         assert resolver.known(Question("192.0.2.2")) is None
-        assert await resolver.ask(Question("192.0.2.2")) == Answer(b"a.example")
+        assert await resolver.ask(Question("192.0.2.2")) == DnsAnswer(b"a.example")
 
 
 @in_uvloop

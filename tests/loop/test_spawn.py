@@ -587,12 +587,12 @@ async def test_the_answer_to_an_earlier_loop_settles_nothing(rig: Rig) -> None:
 
 
 async def test_a_launcher_that_is_to_leave_tells_its_successor(synced: Rig) -> None:
-    synced.launcher.leave()
-    synced.launcher.leave()
-    assert synced.heard() == [wire.Leave().pack()]
+    synced.launcher.drain()
+    synced.launcher.drain()
+    assert synced.heard() == [wire.Drain().pack()]
     assert not synced.usable()
     synced.say(hello())
-    assert [packet[0] for packet in synced.heard()] == [wire.ListSessions.KIND, wire.Leave.KIND]
+    assert [packet[0] for packet in synced.heard()] == [wire.ListSessions.KIND, wire.Drain.KIND]
 
 
 async def test_without_a_successor_everything_ends(synced: Rig) -> None:
@@ -728,7 +728,7 @@ async def test_none_is_asked_for_while_one_can_take_a_start(two: tuple[Rig, Rig]
 async def test_none_is_asked_for_beyond_the_usual(two: tuple[Rig, Rig]) -> None:
     pool, asked = pool_of(*two)
     for rig in two:
-        rig.launcher.leave()
+        rig.launcher.drain()
     for number in range(USUAL_LAUNCHERS):
         pool.launchers[number] = two[0].launcher
     pool.ask_for_more()
@@ -737,7 +737,7 @@ async def test_none_is_asked_for_beyond_the_usual(two: tuple[Rig, Rig]) -> None:
 
 async def test_none_is_chosen_that_is_stuck_leaves_or_is_full(two: tuple[Rig, Rig]) -> None:
     pool, _asked = pool_of(*two)
-    two[0].launcher.leave()
+    two[0].launcher.drain()
     for number in range(1, IN_FLIGHT + 1):
         two[1].start(number)
     assert pool.choose() is None

@@ -16,7 +16,7 @@ from ucspid.ipc.progress import SIZE, Progress
 from ucspid.linux import prctl
 from ucspid.master import job, reader
 from ucspid.master.children import Children, reap_one
-from ucspid.master.job import Job, Outcome
+from ucspid.master.job import Job, JobOutcome
 from ucspid.master.poller import Poller
 from ucspid.plan import Plan
 
@@ -31,11 +31,11 @@ class Bench:
     def __init__(self) -> None:
         self.poller = Poller()
         self.children = Children()
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[JobOutcome] = []
         self.expected: set[int] = set()
         """The children that were still expected to end when the outcome was there."""
 
-    def done(self, outcome: Outcome) -> None:
+    def done(self, outcome: JobOutcome) -> None:
         self.outcomes.append(outcome)
         self.expected = set(self.children.expected)
 
@@ -62,7 +62,7 @@ class Bench:
 
         return Job(start, "a shell", self.children, self.poller, timeout, self.done)
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> JobOutcome:
         self.until(lambda: self.outcomes)
         (outcome,) = self.outcomes
         return outcome
@@ -88,7 +88,7 @@ def bench(_subreaper: None) -> Iterator[Bench]:
 
 def test_its_end_says_what_came_of_it(bench: Bench) -> None:
     bench.run("echo out; echo why >&2; exit 3")
-    assert bench.outcome() == Outcome(3, b"out\n", "why")
+    assert bench.outcome() == JobOutcome(3, b"out\n", "why")
 
 
 def test_all_that_it_has_said_is_there_when_it_has_ended(bench: Bench) -> None:

@@ -19,7 +19,7 @@ from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.log_pipes import LogPipe
 from ucspid.master.poller import Poller
-from ucspid.master.programs import Program
+from ucspid.master.programs import HeldProgram
 from ucspid.master.settling import Settling
 from ucspid.plan import LauncherKind
 from ucspid.profile import Profile
@@ -75,8 +75,8 @@ def rig() -> Iterator[Rig]:
     rig.peer.sock.close()
 
 
-def set_program(number: int, *names: bytes, executable: str = "/bin/cat") -> Program:
-    return Program(wire.SetProgram(number, wire.STDERR_KEPT, executable, (b"cat",), (), names), None)
+def set_program(number: int, *names: bytes, executable: str = "/bin/cat") -> HeldProgram:
+    return HeldProgram(wire.SetProgram(number, wire.STDERR_KEPT, executable, (b"cat",), (), names), None)
 
 
 def test_only_what_has_changed_is_sent(rig: Rig) -> None:
@@ -132,7 +132,9 @@ def test_a_launcher_that_starts_meanwhile_is_sent_all_that_may_be_needed(rig: Ri
 def test_no_number_of_services_or_sessions_is_too_large_for_a_launcher_to_start() -> None:
     observer, poller, log, held = Observer(), Poller(), EventLog(), Holdings()
 
-    def start(profile: Profile, programs: list[Program], names: str, _kind: LauncherKind) -> ProfileLaunchers:
+    def start(
+        profile: Profile, programs: list[HeldProgram], names: str, _kind: LauncherKind
+    ) -> ProfileLaunchers:
         launchers = ProfileLaunchers(1, profile, 1024, poller, log, observer)
         launchers.set_programs(programs, names)
         launchers.add(1)

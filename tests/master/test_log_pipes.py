@@ -15,7 +15,7 @@ from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.log_pipes import LogPipe
 from ucspid.master.poller import Poller
-from ucspid.master.programs import Program
+from ucspid.master.programs import HeldProgram
 from ucspid.master.settling import Settling
 from ucspid.plan import LauncherKind, Service
 from ucspid.profile import Profile
@@ -40,7 +40,7 @@ class Rig:
         self.settling = Settling(self.held, self.poller)
 
     def start(
-        self, profile: Profile, programs: list[Program], names: str, _kind: LauncherKind
+        self, profile: Profile, programs: list[HeldProgram], names: str, _kind: LauncherKind
     ) -> ProfileLaunchers:
         launchers = ProfileLaunchers(1, profile, 1024, self.poller, EventLog(), Silent())
         launchers.set_programs(programs, names)

@@ -54,8 +54,8 @@ class Supervised:
     def loop_gone(self) -> None:
         """Who waits for an answer is the master's to know."""
 
-    def loop_leaves(self) -> None:
-        self.heard.append("leaves")
+    def loop_hands_over(self) -> None:
+        self.heard.append("hands over")
 
     def loop_not_replaced(self, _reason: str) -> None:
         self.heard.append("not replaced")
@@ -139,7 +139,7 @@ def test_the_loop_is_sent_away_when_its_successor_is_ready(supervised: Supervise
     supervisor = supervised.supervisor
     assert supervisor.pids == {supervised.old.pid, successor.pid}
     assert supervised.orders() == []
-    supervised.until(lambda: supervised.heard == ["leaves"])
+    supervised.until(lambda: supervised.heard == ["hands over"])
     assert [order["do"] for order in supervised.orders()] == ["hand_over"]
     supervised.log.info("meanwhile")
     assert supervised.orders() == []
@@ -153,9 +153,9 @@ def test_the_loop_is_sent_away_when_its_successor_is_ready(supervised: Supervise
 def test_a_loop_that_does_not_leave_is_killed(
     supervised: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(succession, "LEAVE_TIMEOUT", 0.01)
+    monkeypatch.setattr(succession, "HANDOVER_TIMEOUT", 0.01)
     supervised.replace()
-    supervised.until(lambda: supervised.heard == ["leaves"])
+    supervised.until(lambda: supervised.heard == ["hands over"])
     supervised.until(lambda: ended(supervised.old))
     supervised.reap(supervised.old)
     supervised.until(lambda: TAKEN in supervised.heard)
@@ -172,7 +172,7 @@ def test_a_successor_that_dies_is_replaced_while_the_loop_goes_on(supervised: Su
     supervised.reap(first)
     assert supervised.supervisor.pids == {supervised.old.pid}
     assert [order["event"] for order in supervised.orders()] == ["process_died"]
-    supervised.until(lambda: supervised.heard == ["leaves"])
+    supervised.until(lambda: supervised.heard == ["hands over"])
     assert supervised.current is supervised.old
 
 
@@ -236,12 +236,12 @@ def test_the_loop_dies_before_its_successor_is_ready(supervised: Supervised) -> 
 
 def test_the_successor_dies_after_the_loop_was_sent_away(supervised: Supervised) -> None:
     successor = supervised.replace()
-    supervised.until(lambda: supervised.heard == ["leaves"])
+    supervised.until(lambda: supervised.heard == ["hands over"])
     successor.kill()
     supervised.reap(successor)
     supervised.old.kill()
     supervised.reap(supervised.old)
-    supervised.until(lambda: supervised.heard == ["leaves", TAKEN])
+    supervised.until(lambda: supervised.heard == ["hands over", TAKEN])
 
 
 def test_the_loop_dies_while_no_successor_can_be_had(supervised: Supervised) -> None:
@@ -257,15 +257,15 @@ def test_the_loop_dies_while_no_successor_can_be_had(supervised: Supervised) -> 
 def test_a_stop_needs_no_successor(supervised: Supervised) -> None:
     successor = supervised.replace()
     supervised.supervisor.drain(at_once=False)
-    assert [order["do"] for order in supervised.orders()] == ["drain"]
+    assert [order["do"] for order in supervised.orders()] == ["stop"]
     supervised.reap(successor)
     assert supervised.supervisor.pids == {supervised.old.pid}
     assert supervised.heard == []
 
 
-def test_a_stop_while_the_loop_leaves_is_the_successors(supervised: Supervised) -> None:
+def test_a_stop_while_the_loop_hands_over_is_the_successors(supervised: Supervised) -> None:
     successor = supervised.replace()
-    supervised.until(lambda: supervised.heard == ["leaves"])
+    supervised.until(lambda: supervised.heard == ["hands over"])
     supervised.supervisor.drain(at_once=False)
     supervised.old.kill()
     supervised.reap(supervised.old)
@@ -297,7 +297,7 @@ def test_a_successor_that_asks_for_something_before_it_serves_is_killed(supervis
 
 def test_a_loop_cannot_make_more_of_the_memory_than_it_was_given(supervised: Supervised) -> None:
     supervised.replace()
-    supervised.until(lambda: supervised.heard == ["leaves"])
+    supervised.until(lambda: supervised.heard == ["hands over"])
     received = supervised.ours.receive()
     assert received is not None
     (memory,) = received[1]

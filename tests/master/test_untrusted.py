@@ -34,7 +34,7 @@ from ucspid.master.loop_process import LoopProcess
 from ucspid.master.loop_supervisor import LoopSupervisor
 from ucspid.master.main import Master
 from ucspid.master.poller import Poller
-from ucspid.master.programs import Program
+from ucspid.master.programs import HeldProgram
 
 PROGRAM = ["sleep", "1000"]
 
@@ -63,8 +63,8 @@ class Observer:
     def loop_gone(self) -> None:
         self.events.append("gone")
 
-    def loop_leaves(self) -> None:
-        self.events.append("leaves")
+    def loop_hands_over(self) -> None:
+        self.events.append("hands over")
 
     def loop_not_replaced(self, reason: str) -> None:
         self.events.append(reason)
@@ -112,7 +112,7 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def refused(reason: bytes) -> bytes:
-    return wire.Refused("").pack()[:-4] + len(reason).to_bytes(4, "little") + reason
+    return wire.PrivilegesRefused("").pack()[:-4] + len(reason).to_bytes(4, "little") + reason
 
 
 def test_a_launcher_is_ready_when_it_says_so(hostile: Hostile) -> None:
@@ -325,7 +325,7 @@ def test_a_loop_that_closes_its_channel_and_stays_costs_no_time_and_is_killed(
     loop.peer.sock.shutdown(socket.SHUT_RDWR)
     loop.poller.run_once()
     assert process.poll() is None
-    loop.process.send(orders.Drain(at_once=False))
+    loop.process.send(orders.Stop(at_once=False))
     loop.poller.run_once()  # nothing is there to wake it up but the time
     assert process.wait(10) == -signal.SIGKILL
 
@@ -377,7 +377,7 @@ def test_a_launcher_that_does_not_listen_to_changes_of_its_programs_is_killed(
     gc.collect()  # sockets of other tests
     before = open_descriptors()
     for change in range(10_000):
-        hostile.profile.set_programs([Program(set_program(1, str(change)), writing)], "a")
+        hostile.profile.set_programs([HeldProgram(set_program(1, str(change)), writing)], "a")
         channel = hostile.launcher.channel
         assert channel is not None
         assert len(channel.waiting) <= MAX_UNREAD + 2

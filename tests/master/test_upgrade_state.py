@@ -101,7 +101,7 @@ def test_a_launcher_goes_on_with_the_packets_that_wait() -> None:
     written = plain.read(ProfileState, json.loads(text))
     found, after = ProfileLaunchers.from_state(written, 1024, poller, EventLog(), Silent())
 
-    assert (found, after.names, after.outdated, after.leaving) == (profile, "a,b", True, False)
+    assert (found, after.names, after.outdated, after.draining) == (profile, "a,b", True, False)
     again = after.launchers[3]
     assert (again.pid, again.ready, again.orphans, again.late) == (77, True, {5}, {6: b"late\0"})
     poller.run_once()

@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from ucspid.control.server import ControlServer, Verb
+from ucspid.control.server import Answering, ControlServer
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 OWN_UID = frozenset({os.getuid()})
@@ -81,7 +81,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
 @contextmanager
 def serving(
     path: Path,
-    verbs: Mapping[str, Verb],
+    verbs: Mapping[str, Answering],
     allowed_uids: frozenset[int] = OWN_UID,
     loop_factory: LoopFactory = uvloop.new_event_loop,
 ) -> Iterator[Daemon]:

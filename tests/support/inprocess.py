@@ -243,7 +243,7 @@ class Rig:
         """Bring a launcher."""
         launcher = FakeLauncher(len(self.launchers) + 1, self.tell)
         self.launchers.append(launcher)
-        self.server.add_launcher(launcher.number, PROFILE, launcher.loop_end, "python", leaving=False)
+        self.server.add_launcher(launcher.number, PROFILE, launcher.loop_end, "python", draining=False)
         return launcher
 
     # What the test does

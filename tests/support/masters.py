@@ -172,7 +172,7 @@ class MasterRig:
 
     def refuse(self, launcher: Child, reason: str) -> None:
         """Have a launcher say that it cannot take its privileges."""
-        launcher.say(wire.Refused(reason).pack())
+        launcher.say(wire.PrivilegesRefused(reason).pack())
         self.work()
 
     def serve(self, *names: str) -> None:

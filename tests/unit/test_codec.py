@@ -17,7 +17,7 @@ from ucspid.codec import (
     U64,
     Bytes64,
     Flag,
-    Limits,
+    NamedLimits,
     Numbers,
     OptI32,
     OptNumbers,
@@ -53,7 +53,7 @@ class Everything(Packed, kind=9):
     perhaps: OptText
     none_or_numbers: OptNumbers
     strings: Strings
-    limits: Limits
+    limits: NamedLimits
     part: Profile
     rest: Rest
 

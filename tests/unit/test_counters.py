@@ -43,11 +43,11 @@ from ucspid.linux.memfd import sealed_memory
 from ucspid.master.acquired import Acquired
 from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
-from ucspid.master.programs import Program
+from ucspid.master.programs import HeldProgram
 from ucspid.plan import LauncherKind
 from ucspid.policy import outcome
 from ucspid.profile import Profile
-from ucspid.rules.rule import Refusal as RefusalByRule
+from ucspid.rules.rule import RuleRefusal
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_new_memory_counts_nothing(memory: int) -> None:
 
 
 def test_every_reason_of_a_refusal_has_its_column() -> None:
-    ours = {*get_args(RefusalByRule), stage.NO_RULES, stage.CLOSED, stage.BUG, stage.TIMED_OUT}
+    ours = {*get_args(RuleRefusal), stage.NO_RULES, stage.CLOSED, stage.BUG, stage.TIMED_OUT}
     assert set(REFUSALS) == {refusal.value for refusal in Refusal} | ours
     assert set(REFUSED) == set(REFUSALS)
     assert set(SERVED) == set(OUTCOMES) == set(outcome.OUTCOMES)
@@ -294,7 +294,9 @@ def test_a_plan_with_more_services_than_there_are_rows_is_refused(monkeypatch: p
         held.close()
 
 
-def never(_profile: Profile, _programs: list[Program], _names: str, _kind: LauncherKind) -> ProfileLaunchers:
+def never(
+    _profile: Profile, _programs: list[HeldProgram], _names: str, _kind: LauncherKind
+) -> ProfileLaunchers:
     raise AssertionError
 
 

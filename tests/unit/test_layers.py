@@ -1,7 +1,9 @@
-"""The layers: a folder of src/ucspid says who may import what; and how large things may become."""
+"""The layers: a folder of src/ucspid says who may import what; how large things are, and their names."""
 
 import ast
+import collections
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +83,9 @@ MAX_CLASS = 200
 MAX_METHODS = 20
 MAX_FUNCTION = 50
 """Lines of a function."""
+
+TYPE = re.compile("_?[A-Z]+[a-z]")
+"""How the name of a class or a type begins."""
 
 LARGE = {
     "control.master_client.MasterClient": "a method for each order of the master, and for each note to it",
@@ -236,6 +241,23 @@ def test_nothing_grows_too_large() -> None:
     large = dict(item for module in MODULES for item in too_large(module))
     assert {name: size for name, size in large.items() if name not in LARGE} == {}
     assert LARGE.keys() - large.keys() == set(), "not large any more: take them out of LARGE"
+
+
+def types(module: str) -> Iterator[str]:
+    """Yield the names of the classes that a module defines, and of its types: Name = Callable[...]."""
+    for node in nodes(module):
+        if isinstance(node, ast.ClassDef):
+            yield node.name.lstrip("_")
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and TYPE.match(node.id):
+            yield node.id.lstrip("_")
+
+
+def test_a_word_is_one_class_in_the_whole_package() -> None:
+    places = collections.defaultdict(set)
+    for module in MODULES:
+        for name in types(module):
+            places[name].add(module)
+    assert {name: sorted(modules) for name, modules in places.items() if len(modules) > 1} == {}
 
 
 def test_a_stage_is_a_module_and_one_line() -> None:

@@ -42,7 +42,7 @@ _WRITING = inotify.MODIFY | inotify.CREATE
 _WHOLE = inotify.IGNORED | inotify.OVERFLOW
 """Events that concern a watch as a whole, whatever its names."""
 
-Place = tuple[int, bytes]
+WatchedName = tuple[int, bytes]
 """The number of a watch, and a name in that directory; empty for the file itself."""
 
 
@@ -50,7 +50,7 @@ Place = tuple[int, bytes]
 class Trail:
     """The places that a path leads through; complete if each change of it is an event at one of them."""
 
-    places: frozenset[Place] = frozenset()
+    places: frozenset[WatchedName] = frozenset()
     complete: bool = False
 
 
@@ -65,7 +65,7 @@ class Watched(Protocol):
 class Look:
     """A look that is under way, and the events that came meanwhile: it may have been too early for them."""
 
-    missed: set[Place] = field(default_factory=set)
+    missed: set[WatchedName] = field(default_factory=set)
     overflowed: bool = False
 
     def note(self, event: InotifyEvent) -> None:
@@ -203,7 +203,7 @@ def follow(queue: Inotify | None, path: str) -> Trail:
     """Watch what may change which file stands at an absolute path, as far as that can be. In a thread."""
     if queue is None:
         return Trail()
-    places: set[Place] = set()
+    places: set[WatchedName] = set()
     try:
         complete = _follow(queue, path, places)
     except OSError:
@@ -211,7 +211,7 @@ def follow(queue: Inotify | None, path: str) -> Trail:
     return Trail(frozenset(places), complete)
 
 
-def _follow(queue: Inotify, path: str, places: set[Place]) -> bool:
+def _follow(queue: Inotify, path: str, places: set[WatchedName]) -> bool:
     """Add the places of a path; return whether they are all. Raises OSError."""
     here = "/"
     ahead = _split(path)

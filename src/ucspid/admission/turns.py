@@ -25,7 +25,7 @@ class Turns:
         """Put one at the end; one that waits already keeps its place."""
         self.waiting[item] = None
 
-    def leave(self, item: Waiting) -> None:
+    def remove(self, item: Waiting) -> None:
         """Take one out that does not need it any more."""
         self.waiting.pop(item, None)
 
@@ -49,7 +49,7 @@ class Places:
     def change(self, wanted: set[Turns]) -> None:
         """Wait in these turns and in no others; where it waits already it keeps its place."""
         for turns in self._turns - wanted:
-            turns.leave(self._item)
+            turns.remove(self._item)
         for turns in wanted:
             turns.wait(self._item)
         self._turns = wanted

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ucspid.config import schema
-from ucspid.config.identities import Numbers
+from ucspid.config.identities import UserIds
 from ucspid.config.probe import DENIED
 from ucspid.config.problems import Problems
 from ucspid.config.rulefiles import Trouble, examine_as, kind_of
@@ -80,7 +80,7 @@ class Access:
             timeout=float(wanted.timeout),
         )
 
-    def read_files(self, user: Numbers, label: str, *, others_may: bool) -> dict[RulesFile, tuple[str, ...]]:
+    def read_files(self, user: UserIds, label: str, *, others_may: bool) -> dict[RulesFile, tuple[str, ...]]:
         """Return the variables that each file's rules set, and report what is wrong in the files.
 
         They are read as the event loop will read them, each once; label names its user. With

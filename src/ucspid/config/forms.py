@@ -71,7 +71,7 @@ class Form:
         raise NotImplementedError
 
 
-class Text(Form, str):
+class ProgramText(Form, str):
     """Text that a program gets."""
 
     __slots__ = ()

@@ -8,12 +8,12 @@ from ucspid.config.accounts import Accounts, Identity
 from ucspid.config.forms import Account
 from ucspid.config.problems import Problems
 
-Place = Callable[[str], str]
+PathOfKey = Callable[[str], str]
 """Gives the path to report a key at."""
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class UserIds:
     """A user, its group and its supplementary groups; None keeps what the daemon has."""
 
     uid: int | None
@@ -21,7 +21,7 @@ class Numbers:
     groups: tuple[int, ...] | None
 
 
-UNCHANGED = Numbers(None, None, None)
+UNCHANGED = UserIds(None, None, None)
 NOBODY = Account("nobody")
 _NOBODY_ID = 65534
 """What the system calls nobody, where it has no such name."""
@@ -40,8 +40,8 @@ class Identities:
     accounts: Accounts = field(default_factory=Accounts)
 
     def numbers(
-        self, user: Account | None, group: Account | None, groups: Sequence[Account] | None, place: Place
-    ) -> Numbers | None:
+        self, user: Account | None, group: Account | None, groups: Sequence[Account] | None, place: PathOfKey
+    ) -> UserIds | None:
         """Return the numbers; None after adding to the problems why there are none.
 
         Without a user the groups are checked, and nothing is switched.
@@ -61,9 +61,9 @@ class Identities:
         if not self.is_root:
             return UNCHANGED
         own = self.accounts.login_groups(identity.name, gid) if groups is None else named
-        return Numbers(identity.uid, gid, tuple(sorted({number for number in own if number is not None})))
+        return UserIds(identity.uid, gid, tuple(sorted({number for number in own if number is not None})))
 
-    def loop(self, user: Account, group: Account | None) -> Numbers:
+    def loop(self, user: Account, group: Account | None) -> UserIds:
         """Return the event loop's numbers, which are never root's."""
         numbers = self.numbers(self.switched_to(user), group, None, str)
         if numbers is not None and numbers.uid == 0:
@@ -76,7 +76,7 @@ class Identities:
         """Return the user of the file; None where it need not be there: not named, nor switched to."""
         return user if self.is_root or self.problems.given("user") else None
 
-    def login(self, user: Account, place: Place) -> dict[str, str]:
+    def login(self, user: Account, place: PathOfKey) -> dict[str, str]:
         """Return the variables that a login of the user that the program runs as would set.
 
         That is whoever reads the file, where users cannot be switched. None of it, after adding to the
@@ -92,15 +92,15 @@ class Identities:
         name = identity.name
         return {"HOME": identity.home, "USER": name, "LOGNAME": name, "SHELL": identity.shell}
 
-    def nobody(self) -> Numbers:
+    def nobody(self) -> UserIds:
         """Return the user without rights, for a look that must not be root's."""
         if not self.is_root:
             return UNCHANGED
         try:
             identity = self.accounts.user(NOBODY.value)
         except LookupError:
-            return Numbers(_NOBODY_ID, _NOBODY_ID, ())
-        return Numbers(identity.uid, identity.gid, ())
+            return UserIds(_NOBODY_ID, _NOBODY_ID, ())
+        return UserIds(identity.uid, identity.gid, ())
 
     def label(self, user: Account | None) -> str:
         """Return how messages name the user that looks at a file: one of the file's, or who reads it."""

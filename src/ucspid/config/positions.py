@@ -81,7 +81,7 @@ def read(data: bytes, problems: Problems) -> Node | None:
         return _Builder(text, problems).document()
     except yaml.MarkedYAMLError as error:
         _add(problems, text, *explain(error, split_lines(text)))
-    except _Refusal as refusal:
+    except _NotAllowed as refusal:
         line, column = (refusal.mark.line, refusal.mark.column) if refusal.mark else (0, 0)
         _add(problems, text, line, column, refusal.text)
     except yaml.reader.ReaderError as error:
@@ -116,7 +116,7 @@ class _Builder:
             if not isinstance(event, yaml.DocumentStartEvent):
                 continue
             if root is not None:
-                raise _Refusal(event, "a second document: the file holds one")
+                raise _NotAllowed(event, "a second document: the file holds one")
             root = self.node(next(self.events), "", 1)
         if root is None:
             self.problems.add_at(1, 1, "the file is empty: at least one service is required")
@@ -125,15 +125,15 @@ class _Builder:
     def node(self, event: yaml.Event, path: str, depth: int) -> Node:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
-                raise _Refusal(event, f"no complete value is named &{event.anchor} before this alias")
+                raise _NotAllowed(event, f"no complete value is named &{event.anchor} before this alias")
             return self.anchors[event.anchor]
         if not isinstance(event, yaml.NodeEvent | yaml.ScalarEvent) or depth > MAX_DEPTH:
-            raise _Refusal(event, f"nested more than {MAX_DEPTH} deep")
+            raise _NotAllowed(event, f"nested more than {MAX_DEPTH} deep")
         if getattr(event, "tag", None) not in {None, "!"}:
-            raise _Refusal(event, "tags are not supported: quote a value to make it text")
+            raise _NotAllowed(event, "tags are not supported: quote a value to make it text")
         node = self.kind(event)(event, path, depth)
         if node.size > MAX_NODES:
-            raise _Refusal(event, f"more than {MAX_NODES} values, with the aliases written out")
+            raise _NotAllowed(event, f"more than {MAX_NODES} values, with the aliases written out")
         if event.anchor is not None:
             self.anchors[event.anchor] = node
         return node
@@ -173,10 +173,10 @@ class _Builder:
 
     def key(self, event: yaml.Event, depth: int) -> Node:
         if isinstance(event, yaml.SequenceStartEvent):
-            raise _Refusal(event, f"a list cannot be a key; {_QUOTE_ADDRESS}")
+            raise _NotAllowed(event, f"a list cannot be a key; {_QUOTE_ADDRESS}")
         node = self.node(event, "", depth + 1)
         if isinstance(node.value, list | dict):
-            raise _Refusal(event, "only text can be a key")
+            raise _NotAllowed(event, "only text can be a key")
         return node
 
     def merge(self, entries: dict[str, tuple[Node, Node]], value: Node, path: str) -> None:
@@ -194,7 +194,7 @@ def _scalar(event: yaml.Event, _path: str, _depth: int) -> Node:
     node = _at(event, event.value)
     node.text = event.value
     if not event.value.isascii() and _SURROGATE.search(event.value):
-        raise _Refusal(event, "half of a surrogate pair is not a character")
+        raise _NotAllowed(event, "half of a surrogate pair is not a character")
     if event.implicit[0] and event.tag is None:
         node.value = _plain(event.value)
     return node
@@ -219,7 +219,7 @@ def _at(event: yaml.Event, value: "str | list[Node] | dict[str, tuple[Node, Node
     return Node(value, "", mark.line + 1, mark.column + 1)
 
 
-class _Refusal(Exception):  # noqa: N818
+class _NotAllowed(Exception):  # noqa: N818
     """The event begins what the file may not hold; the text says why."""
 
     def __init__(self, event: yaml.Event, text: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ucspid.config import schema
 from ucspid.config.forms import Account
-from ucspid.config.identities import UNCHANGED, Identities, Numbers
+from ucspid.config.identities import UNCHANGED, Identities, UserIds
 from ucspid.config.problems import Problems
 from ucspid.config.settings import Place
 from ucspid.config.shapes import record
@@ -49,7 +49,7 @@ class Profiles:
         """Return the variables of a login of the service's user."""
         return self.identities.login(self.user(service), place)
 
-    def _numbers(self, service: schema.ServiceSection, place: Place) -> Numbers:
+    def _numbers(self, service: schema.ServiceSection, place: Place) -> UserIds:
         if service.user is not None:
             return self.identities.numbers(service.user, service.group, service.groups, place) or UNCHANGED
         group = service.group or self.file.group

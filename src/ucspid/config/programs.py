@@ -23,7 +23,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Programs:
+class ProgramSearch:
     """Programs to look for: those of one profile at once, the same one only once."""
 
     problems: Problems

@@ -11,12 +11,12 @@ from ucspid.config import schema
 from ucspid.config.access import Access, rule_names
 from ucspid.config.environment import fixed_environment
 from ucspid.config.forms import Account, Form
-from ucspid.config.identities import NOBODY, Identities, Numbers
+from ucspid.config.identities import NOBODY, Identities, UserIds
 from ucspid.config.launchers import launcher_kind
 from ucspid.config.listeners import Listeners
 from ucspid.config.problems import Problems
 from ucspid.config.profiles import Profiles
-from ucspid.config.programs import Programs, Wanted, candidates
+from ucspid.config.programs import ProgramSearch, Wanted, candidates
 from ucspid.config.settings import Place, Settings
 from ucspid.ipc.progress import progress
 from ucspid.net.endpoint import Endpoint
@@ -37,7 +37,7 @@ def resolve(file: schema.File, name: str, environ: Mapping[str, str], problems: 
     name is the file's; relative paths start from its directory. environ is the daemon's environment.
     Raises OSError if no process can be made to look for programs and into files of rules.
     """
-    resolver = _Resolver(file, name, environ, problems)
+    resolver = _Resolution(file, name, environ, problems)
     loop = resolver.identities.loop(file.user, file.group)
     services = [resolver.service(str(service), given) for service, given in file.services.items()]
     found = resolver.programs.find()
@@ -89,7 +89,7 @@ def _no_place_for_a_socket(path: str) -> str | None:
     )
 
 
-class _Resolver:
+class _Resolution:
     """What the services of one file share while they are resolved."""
 
     def __init__(self, file: schema.File, name: str, environ: Mapping[str, str], problems: Problems) -> None:
@@ -101,7 +101,7 @@ class _Resolver:
         self.profiles = Profiles(file, self.base, self.identities, problems)
         self.settings = Settings(file, problems)
         self.listeners = Listeners()
-        self.programs = Programs(problems)
+        self.programs = ProgramSearch(problems)
         self.access = Access(name, self.base, problems)
 
     def service(self, name: str, given: schema.ServiceSection) -> Service:
@@ -129,7 +129,7 @@ class _Resolver:
             **_as_given(entry),
         )
 
-    def with_rule_env(self, services: Sequence[Service], loop: Numbers) -> list[Service]:
+    def with_rule_env(self, services: Sequence[Service], loop: UserIds) -> list[Service]:
         """Return the services with the variables that their rules set, files of rules having been read."""
         unknown = self._user_of_the_file_is_wrong()
         user = self.identities.nobody() if unknown else loop  # never read as root

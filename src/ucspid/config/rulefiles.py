@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ucspid.config.identities import Numbers
+from ucspid.config.identities import UserIds
 from ucspid.config.probe import LOST, REASONS, in_child
 from ucspid.errors import ConfigError
 from ucspid.ipc.progress import progress
@@ -59,7 +59,7 @@ def examine(file: RulesFile) -> Contents:
     return Contents(count, tuple(sorted(name.decode("utf-8", "surrogateescape") for name in names)))
 
 
-def examine_as(user: Numbers, files: Sequence[RulesFile]) -> list[Contents | Trouble]:
+def examine_as(user: UserIds, files: Sequence[RulesFile]) -> list[Contents | Trouble]:
     """Return what a user finds in each of the files. Raises OSError where no child can be made."""
     answers = in_child(lambda: _found_by(user, files), lost=[{"why": LOST}] * len(files))
     return [
@@ -70,7 +70,7 @@ def examine_as(user: Numbers, files: Sequence[RulesFile]) -> list[Contents | Tro
     ]
 
 
-def _found_by(user: Numbers, files: Sequence[RulesFile]) -> list[dict[str, Any]]:
+def _found_by(user: UserIds, files: Sequence[RulesFile]) -> list[dict[str, Any]]:
     try:
         privileges.take(Profile(uid=user.uid, gid=user.gid, groups=user.groups))
     except privileges.CannotTake as refused:

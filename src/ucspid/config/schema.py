@@ -24,10 +24,10 @@ from ucspid.config.forms import (
     MemorySize,
     Message,
     Path,
+    ProgramText,
     ServiceName,
     Size,
     StackSize,
-    Text,
     ThrottleForm,
     Umask,
 )
@@ -122,7 +122,7 @@ class RuleSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         default_factory=_made(Said(said=False))
     )
     env: Annotated[
-        dict[EnvName, Text], Meta(description="Variables for the program; they override all others.")
+        dict[EnvName, ProgramText], Meta(description="Variables for the program; they override all others.")
     ] = key(default_factory=dict)
     max_per_ip: Annotated[
         Count | None, Meta(description="Connections at once of one client, instead of the service's.")
@@ -202,7 +202,7 @@ class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ] = False
     env: Annotated[
-        dict[EnvName, Text], Meta(description="Environment of the program; overrides inherit_env.")
+        dict[EnvName, ProgramText], Meta(description="Environment of the program; overrides inherit_env.")
     ] = key(default_factory=dict)
     inherit_env: Annotated[
         list[EnvName], Meta(description="Names taken from the daemon's own environment, where it has them.")
@@ -306,14 +306,14 @@ class ServiceSection(SettingsSection, frozen=True, kw_only=True, forbid_unknown_
         ),
     ]
     program: Annotated[
-        list[Text],
+        list[ProgramText],
         Meta(
             min_length=1,
             description="The program and its arguments; no shell. Without a slash it is searched in PATH.",
         ),
     ]
     argv0: Annotated[
-        Text | None,
+        ProgramText | None,
         Meta(
             description="What the program sees as its own name, in place of the first word of program: for "
             "tcpd and others that use it."

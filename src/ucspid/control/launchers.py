@@ -57,15 +57,15 @@ class Launchers:
         """Whether all have reported what they run."""
         return all(launcher.synced for launcher in self.by_number.values())
 
-    def add(self, number: int, profile: int, sock: socket.socket, kind: str, *, leaving: bool) -> None:
+    def add(self, number: int, profile: int, sock: socket.socket, kind: str, *, draining: bool) -> None:
         """Add a launcher; the sessions that it already runs are taken over first."""
         self.kinds[number] = kind
         pool, turns = self.pool(profile)
         launcher = LauncherClient(number, sock, self._takeover, partial(self._changed, turns))
         self.by_number[number] = launcher
         pool.add(launcher)
-        if leaving:
-            launcher.leave()
+        if draining:
+            launcher.drain()
         asyncio.get_running_loop().add_reader(launcher.fileno(), self._receive, launcher)
 
     def lose(self, number: int) -> None:
@@ -105,14 +105,14 @@ class Launchers:
         for number in self._pools.keys() - profiles:
             pool, _turns = self._pools[number]
             for launcher in pool.launchers.values():
-                launcher.leave()
+                launcher.drain()
             if not pool.launchers:
                 del self._pools[number]
 
-    def leave(self) -> None:
+    def drain(self) -> None:
         """Let all exit with their last program."""
         for launcher in self.by_number.values():
-            launcher.leave()
+            launcher.drain()
 
     def replace_silent(self) -> None:
         """Request replacements for launchers that have not reported what they run; their programs go on."""

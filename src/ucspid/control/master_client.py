@@ -55,7 +55,7 @@ class MasterClient:
         self._alone = alone
         self._stderr: list[StderrLog] = []
         self.requests = Requests(self._note)
-        self._leaving: asyncio.Task[None] | None = None
+        self._handing_over: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._orders: dict[type[orders.Order], Callable[[Any, list[int]], None]] = {
             orders.AddLauncher: self._launcher,
@@ -63,10 +63,10 @@ class MasterClient:
             orders.AddListeners: self._listeners,
             orders.TakePlan: self._plan,
             orders.AllowVariables: self._allow,
-            orders.LoseLauncher: self._launcher_gone,
-            orders.Drain: self._drain,
+            orders.RemoveLauncher: self._launcher_gone,
+            orders.Stop: self._stop,
             orders.TakeHandover: self._handover,
-            orders.HandOver: self._leave,
+            orders.HandOver: self._begin_handover,
             orders.LogEvent: self._log_event,
             orders.Answer: self._answered,
         }
@@ -128,7 +128,7 @@ class MasterClient:
 
     def _launcher(self, order: orders.AddLauncher, descriptors: list[int]) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
-        self.server.add_launcher(order.number, order.profile, sock, order.kind, leaving=order.leaving)
+        self.server.add_launcher(order.number, order.profile, sock, order.kind, draining=order.draining)
 
     def _stderr_pipe(self, order: orders.AddPipe, descriptors: list[int]) -> None:
         pipe = StderrLog(self._log, order.service, descriptors[0], self._output.has_room, self._stderr.remove)
@@ -177,18 +177,18 @@ class MasterClient:
         else:
             self.server.services.rules_files.refuse(file, order.reason or "")
 
-    def _launcher_gone(self, order: orders.LoseLauncher, _descriptors: list[int]) -> None:
+    def _launcher_gone(self, order: orders.RemoveLauncher, _descriptors: list[int]) -> None:
         self.server.launchers.lose(order.number)
 
-    def _drain(self, order: orders.Drain, _descriptors: list[int]) -> None:
+    def _stop(self, order: orders.Stop, _descriptors: list[int]) -> None:
         self.server.drain(at_once=order.at_once)
 
     def _handover(self, _order: orders.TakeHandover, descriptors: list[int]) -> None:
         self.server.inherit(descriptors[0])
         os.close(descriptors[0])
 
-    def _leave(self, _order: orders.HandOver, descriptors: list[int]) -> None:
-        self._leaving = asyncio.get_running_loop().create_task(self._hand_over(descriptors))
+    def _begin_handover(self, _order: orders.HandOver, descriptors: list[int]) -> None:
+        self._handing_over = asyncio.get_running_loop().create_task(self._hand_over(descriptors))
 
     async def _hand_over(self, descriptors: list[int]) -> None:
         try:

@@ -10,7 +10,7 @@ from ucspid.ipc import messages as wire
 from ucspid.ipc.orders import Answer
 
 
-class Note(Protocol):
+class SendNote(Protocol):
     """Sends a note to the master."""
 
     def __call__(self, kind: int, number: int = 0, token: int = 0) -> None:
@@ -20,7 +20,7 @@ class Note(Protocol):
 class Requests:
     """Those that wait for the master's answer, by their tokens."""
 
-    def __init__(self, note: Note) -> None:
+    def __init__(self, note: SendNote) -> None:
         """Begin with none."""
         self._note = note
         self._tokens = itertools.count(time.monotonic_ns())  # none is an earlier loop's

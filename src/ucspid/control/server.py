@@ -16,7 +16,7 @@ from typing import Any
 from ucspid.errors import ConfigError, PeerError, ResourceError, UcspidError
 from ucspid.ipc.control_protocol import MAX_REQUEST, Failure, Request, Result, decode_request, encode_reply
 
-Verb = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+Answering = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 MAX_CLIENTS = 16
 REQUEST_TIMEOUT = 5.0
@@ -31,7 +31,9 @@ _UCRED = struct.Struct("=iII")  # pid, uid, gid: unix(7), SO_PEERCRED
 class ControlServer:
     """Serves control clients on a listening AF_UNIX stream socket."""
 
-    def __init__(self, sock: socket.socket, verbs: Mapping[str, Verb], allowed_uids: frozenset[int]) -> None:
+    def __init__(
+        self, sock: socket.socket, verbs: Mapping[str, Answering], allowed_uids: frozenset[int]
+    ) -> None:
         """Take over the socket; the users of allowed_uids may use the verbs.
 
         A verb gets the request's args and returns the result. A UcspidError that it raises

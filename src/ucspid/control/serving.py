@@ -107,10 +107,10 @@ class Server:
         ]
 
     def add_launcher(
-        self, number: int, profile: int, sock: socket.socket, kind: str, *, leaving: bool
+        self, number: int, profile: int, sock: socket.socket, kind: str, *, draining: bool
     ) -> None:
         """Add a launcher; the sessions that it already runs are taken over first."""
-        self.launchers.add(number, profile, sock, kind, leaving=leaving)
+        self.launchers.add(number, profile, sock, kind, draining=draining)
 
     def begin(self) -> None:
         """Accept as soon as all launchers have reported what they run: the first plan is complete."""
@@ -173,6 +173,6 @@ class Server:
             return
         for service in self.services.by_number.values():
             service.refusing.summarise()
-        self.launchers.leave()
+        self.launchers.drain()
         events.drained(self._log)
         self._master.drained()

@@ -59,7 +59,7 @@ def _processes(server: Server) -> list[dict[str, Any]]:
                 launcher.pid,
                 sorted(server.launchers.served_by(launcher.number, server.services.by_number.values())),
                 len(launcher.running),
-                draining=launcher.leaving,
+                draining=launcher.draining,
             )
             | {"kind": server.launchers.kinds[launcher.number]}
             for launcher in server.launchers.by_number.values()

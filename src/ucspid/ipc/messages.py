@@ -3,8 +3,8 @@
 Imported by launchers. What each side may send:
 
 master   -> launcher: SetProgram, AllowNames, ForbidNames, RemovePrograms, Orphans, OrphanExit, TakePrivileges
-launcher -> master:   Ready, Refused, SignalOrphan
-loop     -> launcher: Start (with one descriptor), Signal, ListSessions, Leave
+launcher -> master:   Ready, PrivilegesRefused, SignalOrphan
+loop     -> launcher: Start (with one descriptor), Signal, ListSessions, Drain
 launcher -> loop:     packets of one or more Reports (STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO)
 master   -> loop:     JSON (see master.loop_process)
 loop     -> master:   Note (NOTE_READY, NOTE_TAKEN, NOTE_SETTLED, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD,
@@ -84,7 +84,7 @@ class ListSessions(Packed, kind=3):
     token: U64
 
 
-class Leave(Packed, kind=4):
+class Drain(Packed, kind=4):
     """No more starts will come: exit after the last program."""
 
 
@@ -202,7 +202,7 @@ class Ready(Packed, kind=48):
     version: U32
 
 
-class Refused(Packed, kind=49):
+class PrivilegesRefused(Packed, kind=49):
     """Why a launcher cannot take its privileges; it exits with 111."""
 
     reason: Text

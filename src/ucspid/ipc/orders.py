@@ -39,7 +39,7 @@ class AddLauncher:
     number: int
     profile: int
     kind: Literal["native", "python"]
-    leaving: bool
+    draining: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,15 +74,15 @@ class AllowVariables:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoseLauncher:
-    """A launcher has left."""
+class RemoveLauncher:
+    """A launcher has exited."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drain:
-    """Accept nothing more, and let sessions end, or end them at once."""
+class Stop:
+    """Accept nothing more, wait for the sessions to end, or end them at once, and exit."""
 
     at_once: bool
 
@@ -118,7 +118,7 @@ class Answer:
 
 
 Order = (
-    Begin | AddLauncher | AddPipe | AddListeners | TakePlan | AllowVariables | LoseLauncher | Drain
+    Begin | AddLauncher | AddPipe | AddListeners | TakePlan | AllowVariables | RemoveLauncher | Stop
     | TakeHandover | HandOver | LogEvent | Answer
 )  # fmt: skip
 
@@ -129,8 +129,8 @@ NAMES: dict[str, type[Order]] = {
     "add_listeners": AddListeners,
     "take_plan": TakePlan,
     "allow_variables": AllowVariables,
-    "lose_launcher": LoseLauncher,
-    "drain": Drain,
+    "remove_launcher": RemoveLauncher,
+    "stop": Stop,
     "take_handover": TakeHandover,
     "hand_over": HandOver,
     "log": LogEvent,

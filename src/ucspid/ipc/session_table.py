@@ -15,7 +15,7 @@ CAPACITY = 1 << 16
 """Sessions that one launcher can have at a time."""
 
 
-class Slot(Packed):
+class SessionSlot(Packed):
     """A session: its connection, 0 if the slot is free, and its process, 0 while that is being started."""
 
     connection: U64
@@ -26,9 +26,9 @@ class Slot(Packed):
 
 _PID = struct.Struct("<I")
 _PID_OFFSET = 8
-_EMPTY = bytes(Slot.SIZE)
+_EMPTY = bytes(SessionSlot.SIZE)
 
-SIZE = CAPACITY * Slot.SIZE
+SIZE = CAPACITY * SessionSlot.SIZE
 """Bytes of the memory."""
 
 
@@ -56,24 +56,26 @@ class Table:
             self._used += 1
         else:
             raise OverflowError(f"{CAPACITY} sessions in one launcher")
-        start = slot * Slot.SIZE
-        self._memory[start : start + Slot.SIZE] = Slot.head(connection, 0, service, tag)
+        start = slot * SessionSlot.SIZE
+        self._memory[start : start + SessionSlot.SIZE] = SessionSlot.head(connection, 0, service, tag)
         return slot
 
     def started(self, slot: int, process: int) -> None:
         """Write which process the session is."""
-        _PID.pack_into(self._memory, slot * Slot.SIZE + _PID_OFFSET, process)
+        _PID.pack_into(self._memory, slot * SessionSlot.SIZE + _PID_OFFSET, process)
 
     def release(self, slot: int) -> None:
         """Clear the slot for another session."""
-        start = slot * Slot.SIZE
-        self._memory[start : start + Slot.SIZE] = _EMPTY
+        start = slot * SessionSlot.SIZE
+        self._memory[start : start + SessionSlot.SIZE] = _EMPTY
         self._free.append(slot)
 
     def read(self, slot: int) -> tuple[int, int, int, bytes]:
         """Return connection, process, service and tag of a slot."""
-        start = slot * Slot.SIZE
-        ((connection, process, service, tag),) = Slot.rows(self._memory[start : start + Slot.SIZE])
+        start = slot * SessionSlot.SIZE
+        ((connection, process, service, tag),) = SessionSlot.rows(
+            self._memory[start : start + SessionSlot.SIZE]
+        )
         return connection, process, service, tag
 
     def taken(self) -> Iterator[int]:
@@ -85,11 +87,11 @@ class Table:
 
 def processes(descriptor: int) -> set[int]:
     """Return the processes of all sessions in a table: for the master, after a launcher's death."""
-    content = os.pread(descriptor, _extent(descriptor) * Slot.SIZE, 0)
-    return {process for connection, process, _service, _tag in Slot.rows(content) if connection}
+    content = os.pread(descriptor, _extent(descriptor) * SessionSlot.SIZE, 0)
+    return {process for connection, process, _service, _tag in SessionSlot.rows(content) if connection}
 
 
 def _extent(descriptor: int) -> int:
     """Return how many slots lie in memory that was ever written: what follows is a hole in the file."""
     end = min(os.lseek(descriptor, 0, os.SEEK_HOLE), SIZE)
-    return end // Slot.SIZE
+    return end // SessionSlot.SIZE

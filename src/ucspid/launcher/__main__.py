@@ -56,7 +56,7 @@ def main() -> int:
         privileges.take(orders.profile)
         lending = Lending({"nofile": orders.nofile, **dict(orders.profile.rlimits)})
     except (OSError, ValueError, privileges.CannotTake, WireError) as problem:
-        master.send(wire.Refused(str(problem)).pack())
+        master.send(wire.PrivilegesRefused(str(problem)).pack())
         return EXIT_SYSTEM
     loop = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, LOOP))
     launcher = Launcher(master, loop, table, signalfd, lending)

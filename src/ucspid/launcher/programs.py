@@ -30,7 +30,7 @@ class Program:
     def __init__(self, message: SetProgram, descriptors: list[int]) -> None:
         """Take the master's message; own the descriptor of standard error, if there is one."""
         self.executable = os.fsencode(message.executable)
-        self.arguments = posix_spawn.Strings(message.arguments)
+        self.arguments = posix_spawn.ExecStrings(message.arguments)
         self.environment = {item.partition(b"=")[0]: item for item in message.environment}
         self.allowed: frozenset[bytes] = frozenset()
         self.allow(message.names)
@@ -62,7 +62,7 @@ class Program:
         lending.lend(client, client if self.stderr_is_client else self.stderr)
         try:
             process = posix_spawn.start(
-                self.executable, self.arguments, posix_spawn.Strings(environment.values())
+                self.executable, self.arguments, posix_spawn.ExecStrings(environment.values())
             )
             lending.started(process)
         finally:

@@ -14,7 +14,7 @@ from ucspid.ipc.channel import Channel, close_all
 from ucspid.ipc.session_table import Table
 from ucspid.launcher.programs import Programs
 from ucspid.launcher.reports import Reports
-from ucspid.launcher.sessions import Sessions
+from ucspid.launcher.sessions import RunningPrograms
 from ucspid.linux.lending import Lending
 from ucspid.linux.prctl import read_signals
 
@@ -37,11 +37,11 @@ class Launcher:
         """Serve the master and the loop over their channels; signalfd says SIGCHLD."""
         self.programs = programs = Programs()
         self.reports = Reports(loop, table)
-        self.sessions = sessions = Sessions(master, table, programs, self.reports, lending)
+        self.sessions = sessions = RunningPrograms(master, table, programs, self.reports, lending)
         self._master = master
         self._loop = loop
         self._signalfd = signalfd
-        self._leaving = False
+        self._draining = False
         self._loop_gone = False
         self._masterless = False
         self._awaits_room = False
@@ -58,12 +58,12 @@ class Launcher:
                 wire.Start.KIND: sessions.start,
                 wire.Signal.KIND: sessions.signal,
                 wire.ListSessions.KIND: self._list,
-                wire.Leave.KIND: self._leave,
+                wire.Drain.KIND: self._drain,
             },
         }
 
     def run(self) -> None:
-        """Serve until told to leave and the last program has ended, or nobody is left to serve.
+        """Serve until it was sent Drain and the last program has ended, or nobody is left to serve.
 
         Raises WireError for what neither the master nor the loop sends. The programs are not
         harmed by it: they go on, and the launcher's successor takes them over.
@@ -72,7 +72,7 @@ class Launcher:
             self._poll.register(descriptor, select.POLLIN)
         self.reports.add_first(wire.Report(wire.HELLO, wire.VERSION, os.getpid(), IN_FLIGHT).pack())
         self.flush()
-        while not self._leaving or self.sessions.running or self._loop.backed_up:
+        while not self._draining or self.sessions.running or self._loop.backed_up:
             for descriptor, events in self._poll.poll():
                 if descriptor == self._signalfd:
                     read_signals(self._signalfd)
@@ -119,7 +119,7 @@ class Launcher:
             return
         self._poll.unregister(channel.fileno())
         if channel is self._loop:
-            self._leaving = True
+            self._draining = True
             self._loop_gone = True
         else:
             self._masterless = True
@@ -130,9 +130,9 @@ class Launcher:
         self.sessions.report_all()
         self.reports.add(wire.Report(wire.LISTED, 0, os.getpid(), IN_FLIGHT, token).pack())
 
-    def _leave(self, packet: bytes, _descriptors: list[int]) -> None:
-        wire.Leave.unpack(packet)
-        self._leaving = True
+    def _drain(self, packet: bytes, _descriptors: list[int]) -> None:
+        wire.Drain.unpack(packet)
+        self._draining = True
 
     def flush(self) -> None:
         """Send the reports; as long as some wait for the loop to read, poll(2) says when it does."""

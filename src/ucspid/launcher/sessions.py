@@ -14,7 +14,7 @@ from ucspid.linux import process_group
 from ucspid.linux.lending import Lending
 
 
-class Sessions:
+class RunningPrograms:
     """The programs that run, by their processes, each with its slot in the table."""
 
     def __init__(

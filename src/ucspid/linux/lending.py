@@ -11,7 +11,7 @@ import os
 import resource
 from collections.abc import Mapping
 
-Limits = tuple[int, int]
+SoftAndHard = tuple[int, int]
 """Soft and hard, as getrlimit(2) has them."""
 
 
@@ -27,7 +27,7 @@ class Lending:
         they are what they are now. The launcher's own of CPU time becomes the hard one. If it has used more
         than it lends, the kernel may send it SIGXCPU meanwhile, which it has to block.
         """
-        self._lent: list[tuple[int, Limits, Limits]] = []
+        self._lent: list[tuple[int, SoftAndHard, SoftAndHard]] = []
         for name, number in (("nofile", resource.RLIMIT_NOFILE), ("cpu", resource.RLIMIT_CPU)):
             soft, hard = resource.getrlimit(number)
             value = limits.get(name, soft)

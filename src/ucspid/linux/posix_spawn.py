@@ -43,7 +43,7 @@ _PROCESS = ctypes.c_int()
 _PROCESS_AT = ctypes.addressof(_PROCESS)
 
 
-class Strings:
+class ExecStrings:
     """Byte strings as execve(2) takes them: arguments, or an environment."""
 
     __slots__ = ("_array", "address")
@@ -55,7 +55,7 @@ class Strings:
         self.address = ctypes.addressof(self._array)
 
 
-def start(executable: bytes, arguments: Strings, environment: Strings) -> int:
+def start(executable: bytes, arguments: ExecStrings, environment: ExecStrings) -> int:
     """Start a program with this process's descriptors, as far as they are inherited; return its process.
 
     It leads a process group of its own, has all signals at their default and none blocked. Raises OSError

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Collection, Mapping
 
-Programs = Mapping[int, str]
+ServiceByProcess = Mapping[int, str]
 """Processes, and whose they are."""
 
 
@@ -40,7 +40,9 @@ def open_descriptors() -> dict[int, str]:
     return found
 
 
-def differences(master: int, launchers: Mapping[int, Programs], in_flight: Collection[int]) -> list[str]:
+def differences(
+    master: int, launchers: Mapping[int, ServiceByProcess], in_flight: Collection[int]
+) -> list[str]:
     """Compare the processes of launchers with those that there are; return what differs.
 
     A program is a child of its launcher, or of the master once that launcher has died. Every child of a

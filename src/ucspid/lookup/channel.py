@@ -16,7 +16,7 @@ TRIES = 2
 """How often each server is asked: the second time it may take twice as long."""
 
 
-class _Channel:
+class _QueryChannel:
     __slots__ = ("records", "resolver", "waiting")
 
     def __init__(self, nameservers: Sequence[str] | None, timeout: float) -> None:
@@ -38,8 +38,8 @@ class Channels:
         self._nameservers = nameservers
         self._timeout = timeout
         self._max_records = max_records
-        self._channels: set[_Channel] = set()
-        self._current: _Channel | None = None
+        self._channels: set[_QueryChannel] = set()
+        self._current: _QueryChannel | None = None
         self._closed = False
 
     @property
@@ -69,12 +69,12 @@ class Channels:
         while self._channels:
             await self._channels.pop().resolver.close()
 
-    def _open(self) -> _Channel:
-        channel = self._current = _Channel(self._nameservers, self._timeout)
+    def _open(self) -> _QueryChannel:
+        channel = self._current = _QueryChannel(self._nameservers, self._timeout)
         self._channels.add(channel)
         return channel
 
-    async def _tidy(self, channel: _Channel) -> None:
+    async def _tidy(self, channel: _QueryChannel) -> None:
         """Close a channel that is to be replaced, as soon as nothing waits for it any more."""
         if channel.records >= self._max_records and self._current is channel:
             self._current = None

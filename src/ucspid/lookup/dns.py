@@ -31,21 +31,21 @@ _NOT_HEARD = frozenset(
 class Question(NamedTuple):
     """Which name an address has, or, where there is a name, whether it has the address.
 
-    ip is an IPv4 address, or an IPv6 address that is not IPv4-mapped; name is an Answer's.
+    ip is an IPv4 address, or an IPv6 address that is not IPv4-mapped; name is a DnsAnswer's.
     """
 
     ip: str
     name: bytes | None = None
 
 
-class Answer(NamedTuple):
+class DnsAnswer(NamedTuple):
     """The name that was asked for or about; None if there is none, or if none could be had: failed."""
 
     found: bytes | None
     failed: bool = False
 
 
-_FAILURE = Answer(None, failed=True)
+_FAILURE = DnsAnswer(None, failed=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ class Resolver:
         """Take the name servers of /etc/resolv.conf, or others: IP, IP:PORT or [IP]:PORT."""
         self._bounds = bounds or Bounds()
         self._channels = Channels(nameservers, self._bounds.timeout, self._bounds.max_records)
-        self._cache: Cache[Question, Answer] = Cache(self._bounds.capacity)
+        self._cache: Cache[Question, DnsAnswer] = Cache(self._bounds.capacity)
         self._breaker = Breaker(self._bounds.test_again)
-        self._asked: dict[Question, asyncio.Task[Answer]] = {}
+        self._asked: dict[Question, asyncio.Task[DnsAnswer]] = {}
         self._tests: set[asyncio.Task[None]] = set()
 
     @property
@@ -84,7 +84,7 @@ class Resolver:
         """Whether nothing is open to ask anybody."""
         return self._channels.idle
 
-    def known(self, question: Question) -> Answer | None:
+    def known(self, question: Question) -> DnsAnswer | None:
         """Return the answer if it is known without waiting, None otherwise."""
         answer = self._cache.get(question, time.monotonic())
         if answer is None and self._breaker.dead:
@@ -92,7 +92,7 @@ class Resolver:
             return _FAILURE
         return answer
 
-    async def ask(self, question: Question) -> Answer:
+    async def ask(self, question: Question) -> DnsAnswer:
         """Return the answer, after some seconds perhaps.
 
         A caller that is cancelled does not stop the question: its answer is kept for the next.
@@ -113,7 +113,7 @@ class Resolver:
         tasks = [*self._asked.values(), *self._tests]
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _find(self, question: Question) -> Answer:
+    async def _find(self, question: Question) -> DnsAnswer:
         answer, seconds = _FAILURE, FAILED
         try:
             answer, seconds = _read(question, await self._channels.query(*_in_dns(question)))
@@ -121,7 +121,7 @@ class Resolver:
         except error.DNSError as problem:
             code = problem.args[0]
             if code in _NOTHING_THERE:
-                answer, seconds = Answer(None), NEGATIVE
+                answer, seconds = DnsAnswer(None), NEGATIVE
             self._note_problem(code)
         finally:
             del self._asked[question]
@@ -161,7 +161,7 @@ def _in_dns(question: Question) -> tuple[str, str]:
     return question.name.decode(), "AAAA" if ":" in question.ip else "A"
 
 
-def _read(question: Question, result: DNSResult) -> tuple[Answer, float]:
+def _read(question: Question, result: DNSResult) -> tuple[DnsAnswer, float]:
     """Return what was found, and for how many seconds it is to be kept.
 
     The resolver has followed aliases (RFC 2317): where they lead stands in the same answer. Of
@@ -177,4 +177,4 @@ def _read(question: Question, result: DNSResult) -> tuple[Answer, float]:
         if any(pack(address) == wanted for address in addresses):
             found = question.name
     seconds = lifetime(min((record.ttl for record in result.answer), default=0))
-    return Answer(found), seconds if found else min(seconds, NEGATIVE)
+    return DnsAnswer(found), seconds if found else min(seconds, NEGATIVE)

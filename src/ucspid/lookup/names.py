@@ -6,7 +6,7 @@ Addresses are the text that accept(2) and getsockname(2) give, without IPv4 mapp
 import asyncio
 from collections.abc import Coroutine
 
-from ucspid.lookup.dns import Answer, Question, Resolver
+from ucspid.lookup.dns import DnsAnswer, Question, Resolver
 from ucspid.lookup.ident import Ident
 from ucspid.plan import Lookup
 from ucspid.policy.client_facts import ClientFacts
@@ -14,7 +14,7 @@ from ucspid.policy.client_facts import ClientFacts
 End = tuple[str, int]
 """An address and a port."""
 
-_NONE = Answer(None)
+_NONE = DnsAnswer(None)
 
 
 class Names:
@@ -61,7 +61,7 @@ class Names:
         """Stop asking for names; what is still looked up is not found."""
         await self._resolver.close()
 
-    def _known(self, ip: str, paranoid: bool = False) -> Answer | None:
+    def _known(self, ip: str, paranoid: bool = False) -> DnsAnswer | None:
         answer = self._resolver.known(Question(ip))
         if not paranoid or answer is None or answer.found is None:
             return answer

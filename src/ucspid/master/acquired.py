@@ -9,11 +9,11 @@ from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.listener_table import Completed
 from ucspid.master.listeners import HeldListener, Key
 from ucspid.master.log_pipes import LogPipe, PipeKey
-from ucspid.master.programs import Program
+from ucspid.master.programs import HeldProgram
 from ucspid.plan import LauncherKind
 from ucspid.profile import Profile
 
-StartProfile = Callable[[Profile, list[Program], str, LauncherKind], ProfileLaunchers]
+StartProfile = Callable[[Profile, list[HeldProgram], str, LauncherKind], ProfileLaunchers]
 """Starts a profile's first launcher, given the programs and the names of its services for ps(1)."""
 
 

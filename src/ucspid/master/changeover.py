@@ -9,7 +9,7 @@ from ucspid.master.job import Job
 from ucspid.master.parts import Parts
 from ucspid.master.poller import Timer
 from ucspid.master.preparation import Preparation
-from ucspid.master.reports import Reports
+from ucspid.master.reports import ChangeReports
 from ucspid.master.text import first_lines, print_error
 from ucspid.master.transition import Phase, Step, Transition
 from ucspid.master.upgrade_state import MasterState
@@ -34,7 +34,7 @@ class Changeover:
 
         to_state() returns that of this one, end() ends the daemon with an exit status.
         """
-        self.reports = Reports(parts, before)
+        self.reports = ChangeReports(parts, before)
         self._transition = Transition()
         self._clients = self.reports.clients
         self._parts = parts
@@ -188,9 +188,9 @@ class Changeover:
             self.reports.overdue(reason)
             self._ended()
 
-    def loop_leaves(self) -> None:
+    def loop_hands_over(self) -> None:
         """Answer all waiting clients: the loop process that serves them is about to exit."""
-        self.reports.loop_leaves(in_force=self._transition.phase is Phase.TAKING)
+        self.reports.loop_hands_over(in_force=self._transition.phase is Phase.TAKING)
 
     # An upgrade
 

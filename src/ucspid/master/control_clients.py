@@ -10,14 +10,14 @@ from ucspid.master.text import shortened
 MAX_CLIENTS = 100
 """Clients that may wait for the same thing; the loop serves 16 at a time, but is not trusted."""
 
-Send = Callable[[Answer], None]
+SendAnswer = Callable[[Answer], None]
 """Has the loop answer a client."""
 
 
 class ControlClients:
     """Tokens of waiting clients, by what they wait for."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: SendAnswer) -> None:
         """Begin with no clients."""
         self._send = send
         self.for_next_reload: list[int] = []

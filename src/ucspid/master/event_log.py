@@ -9,7 +9,7 @@ from ucspid.master.text import MAX_TEXT, shortened
 MAX_WAITING = 1000
 """Events that wait while there is no loop, or one that does not read; older ones are dropped."""
 
-Send = Callable[[dict[str, Any]], bool]
+SendEvent = Callable[[dict[str, Any]], bool]
 """Sends an event to the loop; returns whether it was taken: False if none can be taken now."""
 
 
@@ -45,7 +45,7 @@ class EventLog:
         self._waiting.append({"level": level, "event": event, "fields": fields})
         self._flush()
 
-    def send(self, send: Send) -> None:
+    def send(self, send: SendEvent) -> None:
         """Send queued events until one is not taken."""
         while self._waiting and send(self._waiting[0]):
             self._waiting.popleft()

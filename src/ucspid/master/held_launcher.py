@@ -21,7 +21,7 @@ from ucspid.linux.memfd import sealed_memory
 from ucspid.master import roles
 from ucspid.master.children import Exit
 from ucspid.master.poller import Poller
-from ucspid.master.programs import Message
+from ucspid.master.programs import PackedMessage
 from ucspid.master.upgrade_state import ChannelState, LauncherState
 from ucspid.plan import LauncherKind
 from ucspid.policy.backoff import Backoff
@@ -113,7 +113,9 @@ class HeldLauncher:
 
     # Its process
 
-    def start(self, kind: LauncherKind, programs: Iterable[Message], orders: wire.TakePrivileges) -> None:
+    def start(
+        self, kind: LauncherKind, programs: Iterable[PackedMessage], orders: wire.TakePrivileges
+    ) -> None:
         """Start a process, and send it all that it has to know. Raises OSError if there is none.
 
         One that cannot be sent all of it, for want of descriptors say, is killed.
@@ -154,13 +156,13 @@ class HeldLauncher:
         self.own_end.close()
         os.close(self.memory)
 
-    def leave(self) -> None:
+    def drain(self) -> None:
         """Have it leave, in the place of a loop that has ended, perhaps before it knew of this launcher."""
-        Channel(self.loop_end).send(wire.Leave().pack())
+        Channel(self.loop_end).send(wire.Drain().pack())
 
     # What it is sent
 
-    def send(self, messages: Iterable[Message], max_waiting: int) -> None:
+    def send(self, messages: Iterable[PackedMessage], max_waiting: int) -> None:
         """Send messages to its process, if there is one.
 
         One that cannot be sent them, for want of descriptors say, or that has so many still to read, is
@@ -227,8 +229,8 @@ class HeldLauncher:
                 raise WireError(f"it speaks version {version}")
             self.ready = self.introduced = True
             self._listener.is_ready(self)
-        elif kind == wire.Refused.KIND:
-            self._listener.has_refused(wire.Refused.unpack(packet).reason[:MAX_REASON])
+        elif kind == wire.PrivilegesRefused.KIND:
+            self._listener.has_refused(wire.PrivilegesRefused.unpack(packet).reason[:MAX_REASON])
         elif kind == wire.SignalOrphan.KIND:
             wanted = wire.SignalOrphan.unpack(packet)
             if wanted.process in self.orphans and wanted.number in (signal.SIGTERM, signal.SIGKILL):

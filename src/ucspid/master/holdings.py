@@ -14,7 +14,7 @@ from ucspid.master.held_launcher import HeldLauncher
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.listener_table import ListenerTable
 from ucspid.master.log_pipes import LogPipe, LogPipes, PipeKey
-from ucspid.master.programs import Program, program
+from ucspid.master.programs import HeldProgram, program
 from ucspid.master.upgrade_state import HoldingsState, ProfileState
 from ucspid.plan import Ending, Plan, RulesFile, Service
 from ucspid.policy.environ import too_long
@@ -33,7 +33,7 @@ class Holdings:
     listeners: ListenerTable = field(default_factory=ListenerTable)
     pipes: LogPipes = field(default_factory=LogPipes)
     profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)
-    leaving: list[ProfileLaunchers] = field(default_factory=list)
+    draining: list[ProfileLaunchers] = field(default_factory=list)
     counters: int = field(default_factory=lambda: sealed_memory("ucspid-counters", counters.SIZE))
     """What became of connections, by the numbers of services: the loop counts, see counters.py."""
     longest: float = 0.0
@@ -76,8 +76,8 @@ class Holdings:
         held.gone = state.gone
         for state_of_profile in state.profiles:
             profile, its_launchers = launchers(state_of_profile)
-            if state_of_profile.leaving:
-                held.leaving.append(its_launchers)
+            if state_of_profile.draining:
+                held.draining.append(its_launchers)
             else:
                 held.profiles[profile] = its_launchers
         return held
@@ -87,8 +87,8 @@ class Holdings:
         return self._numbers.setdefault(service, len(self._numbers) + 1)
 
     def all_profiles(self) -> list[ProfileLaunchers]:
-        """Return the profiles in force and those whose launchers are leaving."""
-        return [*self.profiles.values(), *self.leaving]
+        """Return the profiles in force and those whose launchers are draining."""
+        return [*self.profiles.values(), *self.draining]
 
     def all_launchers(self) -> Iterator[tuple[ProfileLaunchers, HeldLauncher]]:
         """Yield every launcher with its profile."""
@@ -119,7 +119,7 @@ class Holdings:
                 programs = self._programs(plan, profile, acquired.stderr)
                 acquired.profiles[profile] = start(profile, programs, _names(plan, profile), plan.launcher)
 
-    def _programs(self, plan: Plan, profile: Profile, new: Mapping[PipeKey, LogPipe]) -> list[Program]:
+    def _programs(self, plan: Plan, profile: Profile, new: Mapping[PipeKey, LogPipe]) -> list[HeldProgram]:
         """Return the programs of a profile's services; new are pipes that are not held yet."""
         return [
             program(self.number(service.name), service, self._stderr(service, new))
@@ -142,7 +142,7 @@ class Holdings:
         self.pipes.add(acquired.stderr)
         unwanted = self.listeners.add(acquired.listeners)
         for profile in self.profiles.keys() & acquired.profiles.keys():
-            self._let_leave(profile)
+            self._drain(profile)
         self.profiles.update(acquired.profiles)
         if self.plan is not None:
             self.gone.update((service.name, service.ending) for service in self.plan.services)
@@ -151,7 +151,7 @@ class Holdings:
             self.gone.pop(service.name, None)
             self.longest = max(self.longest, service.drain_timeout + service.kill_timeout)
         for profile in self.profiles.keys() - {service.profile for service in plan.services}:
-            self._let_leave(profile)
+            self._drain(profile)
         self._set_programs()
         self.listeners.set_up(plan.services)
         return unwanted
@@ -161,14 +161,14 @@ class Holdings:
         for profile, launchers in self.profiles.items():
             launchers.set_programs(self._programs(self.plan, profile, {}), _names(self.plan, profile))
 
-    def _let_leave(self, profile: Profile) -> None:
-        leaving = self.profiles.pop(profile)
-        leaving.leaving = True
-        self.leaving.append(leaving)
+    def _drain(self, profile: Profile) -> None:
+        draining = self.profiles.pop(profile)
+        draining.draining = True
+        self.draining.append(draining)
 
-    def forget_left(self) -> None:
-        """Forget profiles whose last launcher has left."""
-        self.leaving = [profile for profile in self.leaving if profile.launchers]
+    def forget_drained(self) -> None:
+        """Forget profiles whose last launcher has exited."""
+        self.draining = [profile for profile in self.draining if profile.launchers]
 
     def release_old(self) -> None:
         """Close what clients connect to and the plan in force does not have: the loop serves that plan."""
@@ -184,7 +184,7 @@ class Holdings:
         assert self.plan is not None
         for profile, launchers in self.profiles.items():
             launchers.settle(self._programs(self.plan, profile, {}))
-        for launchers in self.leaving:
+        for launchers in self.draining:
             launchers.settle([])
         return self.pipes.keep(self.plan.services)
 

@@ -25,12 +25,12 @@ MAX_OUTPUT = 64 << 20
 
 _READ = 1 << 20
 
-Start = Callable[[int, int, int], int]
+StartJob = Callable[[int, int, int], int]
 """Starts a process with descriptors for its output, errors and progress; returns its number."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class JobOutcome:
     """The result of a job."""
 
     code: int | None
@@ -46,12 +46,12 @@ class Job:
 
     def __init__(
         self,
-        start: Start,
+        start: StartJob,
         what: str,
         children: Children,
         poller: Poller,
         timeout: float,
-        done: Callable[[Outcome], None],
+        done: Callable[[JobOutcome], None],
     ) -> None:
         """Start it; after timeout seconds it is killed. Raises ResourceError if it cannot be started."""
         self._children = children
@@ -126,7 +126,7 @@ class Job:
     def _finish(self, code: int | None, hung_at: str | None) -> None:
         self._close()
         output, errors = (bytes(self._said[end]) for end in self._ends)
-        self._done(Outcome(code, output, errors.decode(errors="replace").strip(), hung_at))
+        self._done(JobOutcome(code, output, errors.decode(errors="replace").strip(), hung_at))
 
     def _close(self) -> None:
         if not self._over:

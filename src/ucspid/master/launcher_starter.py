@@ -7,7 +7,7 @@ from ucspid.master import events
 from ucspid.master.event_log import EventLog
 from ucspid.master.launchers import LauncherObserver, ProfileLaunchers
 from ucspid.master.poller import Poller
-from ucspid.master.programs import Program
+from ucspid.master.programs import HeldProgram
 from ucspid.master.upgrade_state import MasterState, ProfileState
 from ucspid.plan import LauncherKind
 from ucspid.profile import Profile
@@ -40,7 +40,7 @@ class LauncherStarter:
         return next(self._launchers), next(self._profiles)
 
     def start(
-        self, profile: Profile, programs: list[Program], names: str, kind: LauncherKind
+        self, profile: Profile, programs: list[HeldProgram], names: str, kind: LauncherKind
     ) -> ProfileLaunchers:
         """Start the first launcher of a profile. Raises ResourceError."""
         number = next(self._profiles)

@@ -18,7 +18,7 @@ from ucspid.master.children import Exit
 from ucspid.master.event_log import EventLog
 from ucspid.master.held_launcher import HeldLauncher
 from ucspid.master.poller import Poller
-from ucspid.master.programs import Message, Program
+from ucspid.master.programs import HeldProgram, PackedMessage
 from ucspid.master.upgrade_state import ProfileState
 from ucspid.plan import LauncherKind
 from ucspid.profile import Profile
@@ -57,14 +57,14 @@ class ProfileLaunchers:
         self.number = number
         self.kind = kind
         self.launchers: dict[int, HeldLauncher] = {}
-        self.leaving = False
+        self.draining = False
         self.outdated = False
         """Whether they were started by an earlier image of the master: its code is not ours."""
         self.names = ""
         """Of the services, for ps(1) and messages."""
         self._profile = profile
         self._nofile = None if nofile == resource.RLIM_INFINITY else nofile
-        self._programs: dict[int, Program] = {}
+        self._programs: dict[int, HeldProgram] = {}
         self._poller = poller
         self._log = log
         self._observer = observer
@@ -75,7 +75,7 @@ class ProfileLaunchers:
             number=self.number,
             kind=self.kind,
             names=self.names,
-            leaving=self.leaving,
+            draining=self.draining,
             profile=self._profile,
             programs=[
                 (_text(item.message.pack()), item.stderr, [_text(name) for name in item.earlier])
@@ -92,11 +92,11 @@ class ProfileLaunchers:
         profile = state.profile
         launchers = cls(state.number, profile, nofile, poller, log, observer, state.kind)
         launchers.names = state.names
-        launchers.leaving = state.leaving
+        launchers.draining = state.draining
         launchers.outdated = True
         for packet, stderr, earlier in state.programs:
             message = wire.SetProgram.unpack(b64decode(packet))
-            launchers._programs[message.service] = Program(
+            launchers._programs[message.service] = HeldProgram(
                 message, stderr, frozenset(map(b64decode, earlier))
             )
         for item in state.launchers:
@@ -108,7 +108,7 @@ class ProfileLaunchers:
     @property
     def may_grow(self) -> bool:
         """Whether the loop may have another launcher if it asks."""
-        return not self.leaving and len(self.launchers) < MAX_LAUNCHERS
+        return not self.draining and len(self.launchers) < MAX_LAUNCHERS
 
     @property
     def ready(self) -> bool:
@@ -117,7 +117,7 @@ class ProfileLaunchers:
 
     # Programs
 
-    def set_programs(self, programs: Iterable[Program], names: str) -> None:
+    def set_programs(self, programs: Iterable[HeldProgram], names: str) -> None:
         """Have all launchers start these programs, too; names are those of the services.
 
         Connections on their way may have met an earlier plan. So whatever they need stays until
@@ -135,7 +135,7 @@ class ProfileLaunchers:
                 changed.append(item.set_message())
         self._send(changed)
 
-    def settle(self, programs: Iterable[Program]) -> None:
+    def settle(self, programs: Iterable[HeldProgram]) -> None:
         """Have launchers start these programs only: no connection on its way has met an earlier plan."""
         now = {item.message.service: item for item in programs}
         gone = wire.chunks_of_numbers(self._programs.keys() - now.keys())
@@ -146,7 +146,7 @@ class ProfileLaunchers:
         self._programs = now
         self._send([(message.pack(), ()) for message in messages])
 
-    def _send(self, messages: list[Message]) -> None:
+    def _send(self, messages: list[PackedMessage]) -> None:
         for launcher in self.launchers.values():
             launcher.send(messages, MAX_UNREAD + len(self._programs))
 
@@ -169,7 +169,7 @@ class ProfileLaunchers:
     def died(self, launcher: HeldLauncher, exit_: Exit, children: set[int]) -> None:
         """Start it again, unless it exited after draining; children may be its programs."""
         launcher.ended()
-        if exit_.status == 0 and self.leaving:
+        if exit_.status == 0 and self.draining:
             self._remove(launcher)
             return
         launcher.orphans |= children

@@ -72,7 +72,7 @@ class LoopOrders:
         """Send a launcher's channel, if the process does not have it."""
         if self._introduce("launcher", launcher.number):
             order = orders.AddLauncher(
-                number=launcher.number, profile=profile.number, kind=profile.kind, leaving=profile.leaving
+                number=launcher.number, profile=profile.number, kind=profile.kind, draining=profile.draining
             )
             self.process.send(order, (launcher.loop_end.fileno(),))
 

@@ -35,7 +35,7 @@ class LoopObserver(Protocol):
     def loop_gone(self) -> None:
         """Take note that the process in place has ended, and with it its control clients."""
 
-    def loop_leaves(self) -> None:
+    def loop_hands_over(self) -> None:
         """Answer the waiting clients: the current process is about to exit."""
 
     def loop_not_replaced(self, reason: str) -> None:
@@ -137,7 +137,7 @@ class LoopSupervisor:
             self._restart()
         elif self.draining and exit_.status == 0:
             for _profile, launcher in self._held.all_launchers():
-                launcher.leave()
+                launcher.drain()
         else:
             self._died(exit_)
 
@@ -198,14 +198,14 @@ class LoopSupervisor:
 
     def launcher_gone(self, number: int) -> None:
         """Say that a launcher has left."""
-        self.send(orders.LoseLauncher(number=number))
+        self.send(orders.RemoveLauncher(number=number))
 
     def drain(self, *, at_once: bool) -> None:
         """Have it accept nothing more, and let or make its sessions end."""
         self.draining = True
         self._at_once = at_once
         self.succession.cancel()
-        self.send(orders.Drain(at_once=at_once))
+        self.send(orders.Stop(at_once=at_once))
 
     def send(self, order: orders.Order, descriptors: tuple[int, ...] = ()) -> None:
         """Give an order to a process that has been sent the first ones."""
@@ -213,7 +213,7 @@ class LoopSupervisor:
             self.current.process.send(order, descriptors)
 
     def _send_events(self) -> None:
-        if self.current is not None and self.current.begun and not self.succession.leaving:
+        if self.current is not None and self.current.begun and not self.succession.handing_over:
             self._log.send(self.current.process.log)
 
     # What its processes say
@@ -224,8 +224,8 @@ class LoopSupervisor:
         if successor is not None and process is successor.process:
             if kind != wire.NOTE_READY:
                 raise WireError(f"it sent a note of kind {kind} before it was sent a plan")
-            if self.succession.wanted and self.current is not None and not self.succession.leaving:
-                self._observer.loop_leaves()
+            if self.succession.wanted and self.current is not None and not self.succession.handing_over:
+                self._observer.loop_hands_over()
                 self.succession.replace(self.current)
         elif kind != wire.NOTE_READY:
             if kind == wire.NOTE_TAKEN and number == self.generation:

@@ -160,9 +160,9 @@ class Master:
         """Forget the control clients of a process that has ended."""
         self.changeover.reports.clients.forget()
 
-    def loop_leaves(self) -> None:
+    def loop_hands_over(self) -> None:
         """Answer the control clients of a loop process that is about to exit."""
-        self.changeover.loop_leaves()
+        self.changeover.loop_hands_over()
 
     def loop_not_replaced(self, reason: str) -> None:
         """Report the plan in force as overdue: the previous process goes on under the previous plan."""
@@ -189,7 +189,7 @@ class Master:
         if not again:
             parts.readiness.stopping()
             for profile in parts.held.all_profiles():
-                profile.leaving = True
+                profile.draining = True
             timeout = parts.held.longest + LAST_RESORT
             parts.poller.call_in(timeout, lambda: self._kill_everything(0))
 

@@ -18,7 +18,7 @@ from ucspid.plan import Plan
 LAUNCHER_TIMEOUT = 15.0
 """Seconds that new launchers may take to be ready."""
 
-Done = Callable[[tuple[Plan, Acquired] | UcspidError], None]
+PreparationDone = Callable[[tuple[Plan, Acquired] | UcspidError], None]
 
 
 class Preparation:
@@ -31,7 +31,7 @@ class Preparation:
         children: Children,
         poller: Poller,
         start: StartProfile,
-        done: Done,
+        done: PreparationDone,
     ) -> None:
         """Begin by reading the file. Raises ResourceError."""
         self._held = held

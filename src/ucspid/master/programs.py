@@ -8,12 +8,12 @@ from ucspid.ipc.messages import SetProgram
 from ucspid.plan import Service
 from ucspid.policy.environ import NAMES
 
-Message = tuple[bytes, tuple[int, ...]]
+PackedMessage = tuple[bytes, tuple[int, ...]]
 """A packet and the descriptors beside it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class HeldProgram:
     """What a launcher has to know of a service; stderr is the descriptor beside the message, if one is.
 
     earlier are variables that connections may set since an earlier plan allowed them.
@@ -28,11 +28,11 @@ class Program:
         """All variables that connections may set."""
         return self.earlier.union(self.message.names)
 
-    def set_message(self) -> Message:
+    def set_message(self) -> PackedMessage:
         """Return what launchers are sent when the program is new or another."""
         return self.message.pack(), () if self.stderr is None else (self.stderr,)
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[PackedMessage]:
         """Yield what a launcher that knows nothing is sent."""
         yield self.set_message()
         for names in wire.chunks_of_names(self.earlier):
@@ -47,13 +47,13 @@ STDERR = {
 }
 
 
-def program(number: int, service: Service, stderr: int | None) -> Program:
+def program(number: int, service: Service, stderr: int | None) -> HeldProgram:
     """Return what a launcher has to know of a service; stderr is the descriptor that goes with it."""
 
     def texts(items: Iterable[str]) -> tuple[bytes, ...]:
         return tuple(item.encode("utf-8", "surrogateescape") for item in items)
 
-    return Program(
+    return HeldProgram(
         SetProgram(
             service=number,
             stderr=STDERR[service.stderr],

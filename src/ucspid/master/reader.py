@@ -9,7 +9,7 @@ from functools import partial
 from ucspid.errors import EXIT_USAGE, ConfigError, ResourceError, UcspidError
 from ucspid.master import roles
 from ucspid.master.children import Children
-from ucspid.master.job import Job, Outcome
+from ucspid.master.job import Job, JobOutcome
 from ucspid.master.poller import Poller
 from ucspid.plan import Plan
 from ucspid.policy.exit_status import in_words
@@ -17,10 +17,10 @@ from ucspid.policy.exit_status import in_words
 TIMEOUT = 30.0
 """Seconds that reading a file may take."""
 
-Done = Callable[[Plan | UcspidError], None]
+ReadingDone = Callable[[Plan | UcspidError], None]
 
 
-def read(config: str, children: Children, poller: Poller, done: Done) -> Job:
+def read(config: str, children: Children, poller: Poller, done: ReadingDone) -> Job:
     """Begin to read the file; done() gets the plan, or the error that says what is wrong.
 
     Raises ResourceError if no process can be started.
@@ -35,7 +35,7 @@ def read(config: str, children: Children, poller: Poller, done: Done) -> Job:
     )
 
 
-def _result(outcome: Outcome) -> Plan | UcspidError:
+def _result(outcome: JobOutcome) -> Plan | UcspidError:
     if outcome.hung_at is not None:
         where = f": it hangs at {outcome.hung_at}" if outcome.hung_at else ""
         return ResourceError(f"the configuration could not be read within {TIMEOUT:g} s{where}")

@@ -60,7 +60,7 @@ class Reaper:
                 profile.died(launcher, exit_, self.orphans(launcher, ended))
                 if launcher.number not in profile.launchers:
                     self._loop.launcher_gone(launcher.number)
-                    self._held.forget_left()
+                    self._held.forget_drained()
                 return True
         return False
 

@@ -11,7 +11,7 @@ STOPPING = ResourceError("the daemon stops")
 REPLACED = ResourceError("another process of the event loop takes over: see the log for the result")
 
 
-class Reports:
+class ChangeReports:
     """Reports on the change that is under way."""
 
     def __init__(self, parts: Parts, before: MasterState | None) -> None:
@@ -55,7 +55,7 @@ class Reports:
         if awaited:
             self.clients.succeed(self.clients.for_reload, {"changes": self.changes})
 
-    def loop_leaves(self, *, in_force: bool) -> None:
+    def loop_hands_over(self, *, in_force: bool) -> None:
         """Answer all waiting clients: the loop process that serves them is about to exit.
 
         in_force says that the plan that they wait for is in force, and only waits for the other.

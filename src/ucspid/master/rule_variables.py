@@ -17,7 +17,7 @@ from ucspid.linux.fd_limit import why
 from ucspid.master import roles
 from ucspid.master.children import Children
 from ucspid.master.holdings import Holdings
-from ucspid.master.job import Job, Outcome
+from ucspid.master.job import Job, JobOutcome
 from ucspid.master.loop_supervisor import LoopSupervisor
 from ucspid.master.poller import Poller, Timer
 from ucspid.master.text import shortened
@@ -88,7 +88,7 @@ class RuleVariables:
         done = partial(self._done, file)
         return Job(start, "a reader of rules", self._children, self._poller, TIMEOUT, done)
 
-    def _done(self, file: RulesFile, outcome: Outcome) -> None:
+    def _done(self, file: RulesFile, outcome: JobOutcome) -> None:
         self._reading = None
         try:
             allowed = self._held.allow_variables(file, _names(outcome))
@@ -111,7 +111,7 @@ class RuleVariables:
         self._loop.send(AllowVariables(path=file.path, kind=file.kind, reason=reason))
 
 
-def _names(outcome: Outcome) -> list[str]:
+def _names(outcome: JobOutcome) -> list[str]:
     """Return the names that a reader has found. Raises UcspidError, ConfigError if the file is wrong."""
     if outcome.hung_at is not None:
         raise ResourceError(f"the file could not be read within {TIMEOUT:g} s")

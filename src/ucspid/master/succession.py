@@ -22,7 +22,7 @@ MAX_FALSE_STARTS = 5
 READY_TIMEOUT = 15.0
 """Seconds that a successor may take to be ready, while the current process goes on."""
 
-LEAVE_TIMEOUT = 6.0
+HANDOVER_TIMEOUT = 6.0
 """Seconds that a process may take to exit: 2 for clients on their way in, 2 for its log, some to spare."""
 
 HANDOVER_SIZE = 16 << 20
@@ -30,7 +30,7 @@ HANDOVER_SIZE = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Leaving:
+class HandingOver:
     """A process that is handing over: its deadline, and the memory for the state of the next."""
 
     timer: Timer
@@ -56,15 +56,15 @@ class Succession:
         self._backoff = backoff
         self._failed = failed
         self._false_starts = 0
-        self._leaving: Leaving | None = None
+        self._handing_over: HandingOver | None = None
         self._handover: int | None = None
         self.wanted = False
         """Whether there is to be a successor, also while there is none for the moment."""
 
     @property
-    def leaving(self) -> bool:
+    def handing_over(self) -> bool:
         """Whether the process in place was sent away."""
-        return self._leaving is not None
+        return self._handing_over is not None
 
     def begin(self) -> None:
         """Have a successor, which takes over as soon as it is ready."""
@@ -74,7 +74,7 @@ class Succession:
 
     def cancel(self) -> None:
         """Cancel the successor, unless the current process is already handing over."""
-        if self.wanted and self._leaving is None:
+        if self.wanted and self._handing_over is None:
             self.wanted = False
             if self.successor is not None:
                 self.successor.process.kill()
@@ -115,19 +115,19 @@ class Succession:
         except OSError:
             memory = None  # rates begin anew then
         before.process.send(orders.HandOver(), () if memory is None else (memory,))
-        self._leaving = Leaving(self._poller.call_in(LEAVE_TIMEOUT, before.process.kill), memory)
+        self._handing_over = HandingOver(self._poller.call_in(HANDOVER_TIMEOUT, before.process.kill), memory)
 
     def predecessor_ended(self) -> tuple[LoopOrders | None, bool]:
         """Return the successor, if there is one, and whether the process in place has left for it."""
-        leaving, self._leaving = self._leaving, None
-        if leaving is not None:
-            leaving.timer.cancel()
-            self._handover = leaving.handover
+        handing_over, self._handing_over = self._handing_over, None
+        if handing_over is not None:
+            handing_over.timer.cancel()
+            self._handover = handing_over.handover
         successor = None
         if self.wanted:
             successor, self.successor = self.successor, None
             self.wanted = False  # whatever is in place next is new
-        return successor, leaving is not None
+        return successor, handing_over is not None
 
     def send_handover(self, process: LoopOrders) -> None:
         """Pass on what the previous process has written. The next reads it once, and checks it."""

@@ -13,7 +13,7 @@ from ucspid.errors import EXIT_USAGE, ConfigError, ResourceError, UcspidError
 from ucspid.linux.fd_limit import why
 from ucspid.master import roles
 from ucspid.master.children import Children
-from ucspid.master.job import Job, Outcome
+from ucspid.master.job import Job, JobOutcome
 from ucspid.master.poller import Poller
 from ucspid.master.text import first_lines
 from ucspid.master.upgrade_state import MasterState
@@ -41,7 +41,7 @@ def start_trial(
         os.close(memory)
 
 
-def _result(outcome: Outcome) -> UcspidError | None:
+def _result(outcome: JobOutcome) -> UcspidError | None:
     if outcome.code == 0:
         return None
     lines = first_lines(outcome.errors.splitlines())

@@ -78,7 +78,7 @@ class ProfileState:
     number: int
     kind: LauncherKind
     names: str
-    leaving: bool
+    draining: bool
     profile: Profile
     programs: list[tuple[str, int | None, list[str]]]
     launchers: list[LauncherState]

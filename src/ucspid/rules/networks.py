@@ -27,9 +27,9 @@ class YamlRules:
         self._specs = tuple(specs)
         self._default = Rule(verdict=default, env=(), where="default")
         self._none = len(self._specs)
-        self._anyone = _Places()
-        self._users: dict[bytes, _Places] = {}
-        self._some_user = _Places()
+        self._anyone = _NumbersByPlace()
+        self._users: dict[bytes, _NumbersByPlace] = {}
+        self._some_user = _NumbersByPlace()
         self._first_name = self._none
         problems: list[str] = []
         for number, spec in enumerate(self._specs):
@@ -48,7 +48,7 @@ class YamlRules:
         if pattern.user is None:
             self._anyone.add(pattern, number)
         else:
-            self._users.setdefault(pattern.user, _Places()).add(pattern, number)
+            self._users.setdefault(pattern.user, _NumbersByPlace()).add(pattern, number)
             self._some_user.add(pattern, number)
 
     def match(self, ip: str, host: bytes | None = None, info: bytes | None = None) -> Rule:
@@ -81,7 +81,7 @@ class YamlRules:
         )
 
 
-class _Places:
+class _NumbersByPlace:
     """Rule numbers by where a client is: its networks, its name and the domains it is in."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 from ucspid.plan import Rate
 
 Verdict = Literal["allow", "deny"]
-Refusal = Literal["denied", "no_rules"]
+RuleRefusal = Literal["denied", "no_rules"]
 Environment = tuple[tuple[bytes, bytes], ...]
 """Variables in the order in which they are to be set: the last of one name holds."""
 
@@ -28,7 +28,7 @@ class Rule:
     max_per_ip: int | None = None
     rate_per_ip: Rate | None = None
     message: str | None = None
-    refusal: Refusal = "denied"
+    refusal: RuleRefusal = "denied"
 
 
 class Rules(Protocol):

@@ -1,8 +1,8 @@
 /*
  * A launcher process. Descriptor 3 is the channel of the master, 4 the launcher's end of the loop's, 5 the table.
  * The master sends the programs and a predecessor's orphans first, and then which privileges to take, so that no
- * start comes before its program; Ready or Refused answers. One thread, no signal handlers, nothing read from the
- * network. The loop can name a service and a connection's variables, never a program.
+ * start comes before its program; Ready or PrivilegesRefused answers. One thread, no signal handlers, nothing read
+ * from the network. The loop can name a service and a connection's variables, never a program.
  */
 
 #include <dirent.h>

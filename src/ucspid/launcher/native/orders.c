@@ -16,7 +16,10 @@
 
 _Static_assert((int)WIRE_TAKE_PRIVILEGES_TITLE_TEXT == 0 && (int)WIRE_TAKE_PRIVILEGES_PROFILE_PROFILE == 1 &&
     (int)WIRE_TAKE_PRIVILEGES_TAILS == 2, "the order in which begin() reads");
-_Static_assert((int)WIRE_REFUSED_REASON_TEXT == 0 && (int)WIRE_REFUSED_TAILS == 1, "what refuse() sends");
+_Static_assert(
+    (int)WIRE_PRIVILEGES_REFUSED_REASON_TEXT == 0 && (int)WIRE_PRIVILEGES_REFUSED_TAILS == 1,
+    "what refuse() sends"
+);
 
 enum { MAX_REASON = 1000 };
 
@@ -68,13 +71,13 @@ take_orphans(struct orphans *orphans, size_t size)
 static _Noreturn void
 refuse(struct channel *master, const char *reason)
 {
-	unsigned char message[WIRE_REFUSED_SIZE + sizeof(uint32_t) + MAX_REASON];
+	unsigned char message[WIRE_PRIVILEGES_REFUSED_SIZE + sizeof(uint32_t) + MAX_REASON];
 	uint32_t size = (uint32_t)strlen(reason);
 
-	message[0] = WIRE_REFUSED;
-	memcpy(message + WIRE_REFUSED_SIZE, &size, sizeof size);
-	memcpy(message + WIRE_REFUSED_SIZE + sizeof size, reason, size);
-	channel_send(master, message, WIRE_REFUSED_SIZE + sizeof size + size);
+	message[0] = WIRE_PRIVILEGES_REFUSED;
+	memcpy(message + WIRE_PRIVILEGES_REFUSED_SIZE, &size, sizeof size);
+	memcpy(message + WIRE_PRIVILEGES_REFUSED_SIZE + sizeof size, reason, size);
+	channel_send(master, message, WIRE_PRIVILEGES_REFUSED_SIZE + sizeof size + size);
 	exit(EXIT_SYSTEM);
 }
 

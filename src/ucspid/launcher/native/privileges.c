@@ -14,7 +14,7 @@
 #include "spawn.h"
 
 _Static_assert((int)WIRE_PROFILE_GROUPS_NUMBERS == 0 && (int)WIRE_PROFILE_CWD_TEXT == 1 &&
-    (int)WIRE_PROFILE_ROOT_TEXT == 2 && (int)WIRE_PROFILE_RLIMITS_LIMITS == 3 && (int)WIRE_PROFILE_TAILS == 4,
+    (int)WIRE_PROFILE_ROOT_TEXT == 2 && (int)WIRE_PROFILE_RLIMITS_NAMEDLIMITS == 3 && (int)WIRE_PROFILE_TAILS == 4,
     "the order in which profile_read() reads");
 
 static const struct {

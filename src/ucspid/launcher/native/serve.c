@@ -29,7 +29,7 @@ static struct {
 	int passed;
 } batch[BATCH];
 
-static bool leaving, loop_gone, master_gone;
+static bool draining, loop_gone, master_gone;
 
 static void
 hear_master(const struct channel *master)
@@ -55,7 +55,7 @@ static void
 take(const unsigned char *packet, size_t size, int passed, struct channel *master)
 {
 	if (size == 0) {
-		leaving = loop_gone = true;
+		draining = loop_gone = true;
 		return;
 	}
 	if (passed >= 0 && packet[0] != WIRE_START)
@@ -70,10 +70,10 @@ take(const unsigned char *packet, size_t size, int passed, struct channel *maste
 	case WIRE_LIST_SESSIONS:
 		sessions_list(packet, size);
 		break;
-	case WIRE_LEAVE:
-		if (size != WIRE_LEAVE_SIZE)
-			die("a packet of %zu bytes where %d was due", size, WIRE_LEAVE_SIZE);
-		leaving = true;
+	case WIRE_DRAIN:
+		if (size != WIRE_DRAIN_SIZE)
+			die("a packet of %zu bytes where %d was due", size, WIRE_DRAIN_SIZE);
+		draining = true;
 		break;
 	default:
 		die("a message of kind %d from one that may not send it", packet[0]);
@@ -144,7 +144,7 @@ serve(struct channel *master, struct channel *loop, int signals)
 	hello->process = (uint32_t)getpid();
 	hello->service = MAX_IN_FLIGHT;
 	backed_up = !reports_send(loop);
-	while (!leaving || running > 0 || reports_waiting() > 0) {
+	while (!draining || running > 0 || reports_waiting() > 0) {
 		bool may_ask = reports_waiting() < MAX_WAITING_REPORTS && master->waiting < MAX_WAITING_SIGNALS;
 
 		polled[0] = (struct pollfd){ master_gone ? -1 : master->descriptor, POLLIN, 0 };

@@ -12,7 +12,7 @@
  */
 void take_over(const struct orphans *);
 
-/* Serves until told to leave and the last program has ended, or nobody is left to serve. */
+/* Serves until it was sent DRAIN and the last program has ended, or nobody is left to serve. */
 void serve(struct channel *master, struct channel *loop, int signals);
 
 #endif

@@ -10,7 +10,7 @@ enum { BUCKETS = 8192 };
 
 enum state { IDLE, CHILD, ORPHAN };
 
-struct wire_slot *table;
+struct wire_session_slot *table;
 uint32_t table_used;
 uint32_t running;
 

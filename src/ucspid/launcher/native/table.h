@@ -14,7 +14,7 @@
 #define NO_SLOT UINT32_MAX
 
 /* What the slots are; those below table_used may be taken. */
-extern struct wire_slot *table;
+extern struct wire_session_slot *table;
 extern uint32_t table_used;
 
 /* Maps the memory and finds what a predecessor left. Returns false, with errno, if it cannot be mapped. */

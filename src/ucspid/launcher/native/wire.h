@@ -69,12 +69,12 @@ enum {
 };
 _Static_assert(offsetof(struct wire_list_sessions, token) == 8, "list_sessions.token");
 
-struct wire_leave {
+struct wire_drain {
 	uint8_t kind;
 };
 enum {
-	WIRE_LEAVE = 4,
-	WIRE_LEAVE_SIZE = 1,
+	WIRE_DRAIN = 4,
+	WIRE_DRAIN_SIZE = 1,
 };
 
 struct wire_set_program {
@@ -193,16 +193,16 @@ enum {
 };
 _Static_assert(offsetof(struct wire_ready, version) == 4, "ready.version");
 
-struct wire_refused {
+struct wire_privileges_refused {
 	uint8_t kind;
 };
 enum {
-	WIRE_REFUSED = 49,
-	WIRE_REFUSED_SIZE = 1,
+	WIRE_PRIVILEGES_REFUSED = 49,
+	WIRE_PRIVILEGES_REFUSED_SIZE = 1,
 };
-enum wire_refused_tail {
-	WIRE_REFUSED_REASON_TEXT,
-	WIRE_REFUSED_TAILS,
+enum wire_privileges_refused_tail {
+	WIRE_PRIVILEGES_REFUSED_REASON_TEXT,
+	WIRE_PRIVILEGES_REFUSED_TAILS,
 };
 
 struct wire_signal_orphan {
@@ -255,7 +255,7 @@ enum wire_profile_tail {
 	WIRE_PROFILE_GROUPS_NUMBERS,
 	WIRE_PROFILE_CWD_TEXT,
 	WIRE_PROFILE_ROOT_TEXT,
-	WIRE_PROFILE_RLIMITS_LIMITS,
+	WIRE_PROFILE_RLIMITS_NAMEDLIMITS,
 	WIRE_PROFILE_TAILS,
 };
 _Static_assert(offsetof(struct wire_profile, uid) == 0, "profile.uid");
@@ -264,18 +264,18 @@ _Static_assert(offsetof(struct wire_profile, umask) == 8, "profile.umask");
 _Static_assert(offsetof(struct wire_profile, nice) == 12, "profile.nice");
 _Static_assert(offsetof(struct wire_profile, no_new_privs) == 16, "profile.no_new_privs");
 
-struct wire_slot {
+struct wire_session_slot {
 	uint64_t connection;
 	uint32_t process;
 	uint32_t service;
 	uint8_t tag[64];
 };
 enum {
-	WIRE_SLOT_SIZE = 80,
+	WIRE_SESSION_SLOT_SIZE = 80,
 };
-_Static_assert(offsetof(struct wire_slot, connection) == 0, "slot.connection");
-_Static_assert(offsetof(struct wire_slot, process) == 8, "slot.process");
-_Static_assert(offsetof(struct wire_slot, service) == 12, "slot.service");
-_Static_assert(offsetof(struct wire_slot, tag) == 16, "slot.tag");
+_Static_assert(offsetof(struct wire_session_slot, connection) == 0, "session_slot.connection");
+_Static_assert(offsetof(struct wire_session_slot, process) == 8, "session_slot.process");
+_Static_assert(offsetof(struct wire_session_slot, service) == 12, "session_slot.service");
+_Static_assert(offsetof(struct wire_session_slot, tag) == 16, "session_slot.tag");
 
 #endif

@@ -15,12 +15,12 @@ from ucspid.ipc import messages, session_table
 from ucspid.profile import Profile
 
 _MESSAGES = (
-    messages.Start, messages.Signal, messages.ListSessions, messages.Leave,
+    messages.Start, messages.Signal, messages.ListSessions, messages.Drain,
     messages.SetProgram, messages.AllowNames, messages.ForbidNames, messages.RemovePrograms,
     messages.Orphans, messages.OrphanExit, messages.TakePrivileges,
-    messages.Ready, messages.Refused, messages.SignalOrphan,
+    messages.Ready, messages.PrivilegesRefused, messages.SignalOrphan,
 )  # fmt: skip
-_PARTS = (messages.Report, Profile, session_table.Slot)
+_PARTS = (messages.Report, Profile, session_table.SessionSlot)
 _NUMBERS = {
     "VERSION": messages.VERSION,
     "MAX_PACKET": messages.MAX_PACKET,
