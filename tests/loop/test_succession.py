@@ -1,9 +1,11 @@
 """The protocol between loop and launcher, against what must be true, whoever dies when and however often."""
 
 import contextlib
+import gc
 from pathlib import Path
 from unittest import mock
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -26,6 +28,12 @@ def open_descriptors() -> int:
         with contextlib.suppress(FileNotFoundError):  # the listing's own
             kinds.append(entry.readlink().name.partition(":")[0])
     return kinds.count("socket") + kinds.count("pipe")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def garbage_of_others() -> None:
+    """Close what earlier tests have dropped, before descriptors are counted."""
+    gc.collect()
 
 
 class Succession(RuleBasedStateMachine):

@@ -1,7 +1,6 @@
 """The master against launchers and a loop that were subverted: nothing they send ends or misleads it."""
 
 import contextlib
-import gc
 import json
 import os
 import signal
@@ -9,13 +8,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leaks import own_descriptors
 from masters import events_of
 from plans import service
 from ucspid.ipc import messages as wire
@@ -233,10 +232,6 @@ def test_no_bytes_of_a_launcher_end_the_master(packets: list[bytes]) -> None:
         hostile.close()
 
 
-def open_descriptors() -> int:
-    return len([*Path("/proc/self/fd").iterdir()])
-
-
 @contextlib.contextmanager
 def group() -> Iterator[int]:
     """Start what the master would take for an orphan: a child that leads a process group."""
@@ -374,16 +369,15 @@ def test_a_launcher_that_does_not_listen_to_changes_of_its_programs_is_killed(
 ) -> None:
     hostile.launcher.pid = process.pid
     reading, writing = os.pipe()
-    gc.collect()  # sockets of other tests
-    before = open_descriptors()
+    before = len(own_descriptors())
     for change in range(10_000):
         hostile.profile.set_programs([HeldProgram(set_program(1, str(change)), writing)], "a")
         channel = hostile.launcher.channel
         assert channel is not None
         assert len(channel.waiting) <= MAX_UNREAD + 2
     assert process.wait(10) == -signal.SIGKILL
-    assert open_descriptors() <= before + MAX_UNREAD + 2
+    assert len(own_descriptors()) <= before + MAX_UNREAD + 2
     hostile.launcher.ended()
-    assert open_descriptors() == before - 1
+    assert len(own_descriptors()) == before - 1
     os.close(reading)
     os.close(writing)

@@ -3,11 +3,11 @@
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from leaks import own_descriptors
 from plans import plan, service
 from ucspid import plain
 from ucspid.errors import ResourceError
@@ -144,11 +144,11 @@ def carried(descriptor: int) -> MasterState:
 def test_an_execve_that_fails_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/does/not/exist")
     reading, writing = os.pipe()
-    before = descriptors()
+    before = own_descriptors()
     problem = upgrade.execute(carried(writing))
     assert str(problem) == "cannot execute /does/not/exist: No such file or directory"
     assert not os.get_inheritable(writing)
-    assert descriptors() == before
+    assert own_descriptors() == before
     os.close(reading)
     os.close(writing)
 
@@ -157,14 +157,10 @@ def test_a_trial_that_cannot_be_started_leaves_nothing_behind(monkeypatch: pytes
     monkeypatch.setattr(sys, "executable", "/does/not/exist")
     poller, children = Poller(), Children()
     reading, writing = os.pipe()
-    before = descriptors()
+    before = own_descriptors()
     with pytest.raises(ResourceError, match=r"^cannot start a trial: No such file or directory$"):
         upgrade.start_trial(carried(writing), children, poller, lambda _problem: None)
-    assert descriptors() == before
+    assert own_descriptors() == before
     children.close()
     os.close(reading)
     os.close(writing)
-
-
-def descriptors() -> set[str]:
-    return {entry.name for entry in Path("/proc/self/fd").iterdir()}

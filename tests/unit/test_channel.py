@@ -7,10 +7,10 @@ import resource
 import socket
 import stat
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from leaks import own_descriptors
 from ucspid.errors import WireError
 from ucspid.ipc.channel import MAX_DESCRIPTORS, Channel, close_all, pair
 from ucspid.ipc.messages import MAX_PACKET
@@ -26,7 +26,7 @@ def ends() -> Iterator[Ends]:
 
 
 def used() -> set[int]:
-    return {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
+    return set(map(int, own_descriptors()))
 
 
 def pipes_open() -> int:
