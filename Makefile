@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
-PEERS = axfrdns mailfront swaks tinysshd ucspi-tcp
+PEERS = axfrdns haproxy mailfront swaks tinysshd ucspi-tcp
 NATIVE = src/ucspid/launcher/ucspid-launcher
 # Installs Debian packages where that is possible: as root, with apt.
 APT = test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y

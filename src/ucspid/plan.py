@@ -79,6 +79,21 @@ class Lookup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """The PROXY protocol: of which networks headers of which versions are required, within timeout seconds.
+
+    max_pending connections may wait at once for their header and for lookups. others are the peers that are
+    in none of the networks.
+    """
+
+    from_: tuple[str, ...]
+    versions: tuple[int, ...] = (1, 2)
+    timeout: float = 3.0
+    others: Literal["refuse", "direct"] = "refuse"
+    max_pending: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Throttling:
     """When a service is slowed: after so many failed starts in a row, to one in each interval of seconds."""
 
@@ -135,6 +150,7 @@ class Service:
     lookup: Lookup = Lookup()
     env_dialect: Literal["tcp", "tcp6", "systemd"] = "tcp"
     throttle: Throttling | None = Throttling()
+    proxy: Proxy | None = None
 
     @property
     def ending(self) -> Ending:

@@ -306,3 +306,35 @@ def tcprulescheck(cdb: Path, client: ExplainedClient) -> bytes:
     if client.info is not None:
         env["TCPREMOTEINFO"] = client.info.decode()
     return subprocess.run(["tcprulescheck", cdb], env=env, capture_output=True, check=True, timeout=10).stdout
+
+
+def test_a_client_that_comes_by_a_balancer(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = configured / "balanced.yaml"
+    path.write_text(
+        "services:\n  s: {listen: 0, program: [sh], proxy: {from: 10.0.0.0/8}}\n"
+        "  direct: {listen: 0, program: [sh], proxy: {from: ['10.0.0.1', '10.0.0.2'], others: direct}}\n"
+        "  none: {listen: 0, program: [sh]}\n"
+    )
+
+    def run(*arguments: str) -> tuple[int, str]:
+        code = main(["explain", "-c", str(path), *arguments])
+        out, err = capsys.readouterr()
+        return code, out + err
+
+    code, text = run("--proxy", "10.0.0.9", "s", "192.0.2.7")
+    assert code == 0
+    assert "the client that 10.0.0.9 names in its header" in text
+    assert {"UCSPID_PROXY_IP=10.0.0.9", "UCSPID_PROXY_PORT=?", "TCPREMOTEIP=192.0.2.7"} <= set(text.split())
+    assert "10.0.0.1, 10.0.0.2; other peers are served as clients" in run("direct", "192.0.2.7")[1]
+    assert "other peers are refused (not_proxied)" in run("s", "192.0.2.7")[1]
+    for arguments, why in (
+        (
+            ("--proxy", "192.0.2.1", "s", "192.0.2.7"),
+            "192.0.2.1 is not in proxy.from of s: such peers are refused",
+        ),
+        (("--proxy", "10.0.0.9", "direct", "192.0.2.7"), "such peers are served as clients themselves"),
+        (("--proxy", "10.0.0.9", "none", "192.0.2.7"), "none has no balancers"),
+        (("--proxy", "balancer", "s", "192.0.2.7"), "not an IP address"),
+    ):
+        code, text = run(*arguments)
+        assert (code, why in text) == (100, True), text

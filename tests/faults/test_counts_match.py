@@ -87,7 +87,7 @@ def nameless(on_full: Any) -> Any:
 
 async def looked_up(rig: Rig, count: int) -> None:
     """Wait until so many have come in, and nobody is being looked up."""
-    pipeline = rig.service("a")._pipeline
+    pipeline = rig.service("a").pipeline
     await rig.until(lambda: rig.accepted == count)
     while pipeline._tasks:
         await asyncio.wait(pipeline._tasks)

@@ -77,7 +77,7 @@ async def test_a_change_just_before_accept_is_in_force(rules: Path, monkeypatch:
 async def test_a_service_without_a_rules_file_has_nothing_to_look_at() -> None:
     async with serving(settings("s")) as rig:
         assert rig.server.services.rules_files.descriptors == set()
-        assert not any(isinstance(stage, FreshRules) for stage in rig.service("s")._pipeline._stages)
+        assert not any(isinstance(stage, FreshRules) for stage in rig.service("s").pipeline._stages)
 
 
 async def test_a_client_that_waits_for_a_file_is_counted_and_holds_up_the_next(
@@ -120,7 +120,7 @@ async def test_the_time_for_a_file_does_not_count_for_what_follows(
     quick = service(rules)
     async with serving(quick) as rig:
         await loaded(rig)
-        rig.service("s")._pipeline._timeout = 0.0
+        rig.service("s").pipeline._timeout = 0.0
         hang.paths.add(str(rules))
         change(rules, ":deny\n")
         rig.connect("s")

@@ -356,7 +356,7 @@ async def test_clients_on_their_way_in_have_a_moment(patience: float) -> None:
             entered.set()
             return Refused("denied")
 
-        service._pipeline._wait(connection, looked_up(), ())
+        service.pipeline._wait(connection, looked_up(), ())
         leaving = asyncio.create_task(service.drain(patience))
         if patience:
             asyncio.get_running_loop().call_soon(found.set)

@@ -68,6 +68,8 @@ class FakeLauncher:
         self.loop_end, own_end = pair()
         self.starts: dict[int, tuple[int, int]] = {}
         """By connection: the service and our copy of the client's socket."""
+        self.variables: dict[int, bytes] = {}
+        """NAME=VALUE texts of each start there ever was, with NUL between them."""
         self.signals: list[tuple[int, int]] = []
         self.left = False
         self._tags: dict[int, bytes] = {}
@@ -93,6 +95,7 @@ class FakeLauncher:
             service, connection, tag = asked.service, asked.connection, asked.tag
             self.starts[connection] = service, descriptors[0]
             self._tags[connection] = tag
+            self.variables[connection] = asked.variables
         elif packet[0] == wire.ListSessions.KIND:
             for connection in self.starts if self.lists else ():
                 self.report(wire.RUNNING, 0, connection, process=connection & 0xFFFF)
@@ -279,9 +282,13 @@ class Rig:
         """Wait for something that comes without an event of the log: look at each turn of the event loop."""
         async with asyncio.timeout(TIMEOUT):
             while not condition():
-                turn = asyncio.get_running_loop().create_future()
-                asyncio.get_running_loop().call_later(0.001, turn.set_result, None)
-                await turn
+                await self.turn()
+
+    async def turn(self) -> None:
+        """Let the event loop look once at what the kernel has for it."""
+        done = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.001, done.set_result, None)
+        await done
 
     async def starts(self, count: int) -> list[int]:
         """Wait until launchers have so many starts; return the connections."""

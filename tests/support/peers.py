@@ -12,6 +12,7 @@ REQUIRED = os.environ.get("UCSPID_REQUIRE_PEERS") == "1"
 
 PACKAGES = {
     "axfrdns": "axfrdns",
+    "haproxy": "haproxy",
     "pop3front-auth": "mailfront",
     "pop3front-maildir": "mailfront",
     "qmtpfront-echo": "mailfront",

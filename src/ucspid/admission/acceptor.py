@@ -25,6 +25,7 @@ from structlog.typing import FilteringBoundLogger
 from ucspid.admission.connection import Connection
 from ucspid.admission.listener import Listener, Reserve
 from ucspid.admission.listening import Listening
+from ucspid.admission.pipeline import Pipeline
 from ucspid.admission.rules_file import FollowedRules
 from ucspid.admission.turns import Places, Turns
 from ucspid.limits import Lack, Limits, ServiceLimits
@@ -53,6 +54,7 @@ class Hold(enum.StrEnum):
     LOOKUPS = "lookups"
     RATE = "rate"
     RULES = "rules"
+    HEADERS = "proxy_headers"
     LAUNCHERS = "launchers"
     ACCEPT = "accept_failed"
 
@@ -76,6 +78,7 @@ class Serving(Protocol):
     """What an acceptor asks of its service, and does to it."""
 
     settings: Settings
+    pipeline: Pipeline
     throttle: Throttle
     pool: Pool
     pool_turns: Turns
@@ -199,8 +202,7 @@ class Acceptor:
         self._busy = True
         try:
             self._start_queued()
-            block = accept()
-            self._settle(block)
+            self._settle(accept())
         finally:
             self._busy = False
         if self._asked_again:
@@ -266,8 +268,9 @@ class Acceptor:
         room = service.limits.room(now)
         if room > 0:
             return Block(_OF_LACK[service.limits.lack()], room)
-        if service.followed is not None and service.followed.busy:
-            return Block(Hold.RULES)
+        crowded, rules = service.pipeline.crowded, service.followed
+        if crowded or (rules is not None and rules.busy):
+            return Block(Hold.HEADERS if crowded else Hold.RULES)
         return Block(Hold.LAUNCHERS) if service.pool.choose() is None else None
 
     def _cannot_accept(self, listener: Listener, problem: OSError) -> Block:

@@ -7,6 +7,7 @@ import asyncio
 from typing import Protocol, cast
 
 from ucspid.admission.listener import Listener
+from ucspid.admission.proxied import Proxied
 from ucspid.limits import Slot
 from ucspid.net.endpoint import endpoint
 from ucspid.policy.client_facts import NO_FACTS, ClientFacts
@@ -43,7 +44,7 @@ class Connection(asyncio.SubprocessProtocol):
 
     __slots__ = (
         "began", "deadline", "descriptor", "ending", "env", "found", "handed", "ip", "listener", "number",
-        "port", "process", "rule", "rules", "service", "slot", "state",
+        "port", "process", "proxied", "rule", "rules", "service", "slot", "state",
     )  # fmt: skip
 
     def __init__(self, service: ServiceSessions, ip: str, port: int, began: float) -> None:
@@ -62,6 +63,8 @@ class Connection(asyncio.SubprocessProtocol):
         self.listener: Listener | None = None
         self.deadline = 0.0
         """The monotonic time by which every stage that waits must have come to a result; set by the first."""
+        self.proxied: Proxied | None = None
+        """What the balancer said in whose name the client speaks; ip and port are the client's."""
         self.found: ClientFacts = NO_FACTS
         self.rules: Rules | None = None
         """The rules that it met: those of the moment at which it was accepted."""
@@ -82,6 +85,18 @@ class Connection(asyncio.SubprocessProtocol):
     def remote(self) -> str:
         """Return the client's address and port as logs show them."""
         return endpoint(self.ip, self.port)
+
+    @property
+    def balancer(self) -> str | None:
+        """Return the address and port of the balancer that it came by, if it came by one."""
+        return None if self.proxied is None else self.proxied.balancer
+
+    def local(self) -> tuple[str, int]:
+        """Return the address and port that the client connected to. Only while its socket is here."""
+        if self.proxied is not None and self.proxied.local is not None:
+            return self.proxied.local
+        assert self.listener is not None
+        return self.listener.end(self.descriptor)
 
     def take(self, event: Event) -> None:
         """Go on to the next state. Raises AssertionError for an event that cannot be in this one."""

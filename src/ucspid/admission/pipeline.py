@@ -5,16 +5,25 @@ under the stages, and so under the plan, that it met.
 """
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from functools import partial
 from typing import Protocol
 
 from ucspid.admission.connection import Connection
 from ucspid.admission.stage import BUG, CLOSED, TIMED_OUT, Make, Outcome, Refused, Resources, Stage
-from ucspid.admission.stages import address_rules, client_limits, client_names, fresh_rules, name_rules
+from ucspid.admission.stages import (
+    address_rules,
+    client_limits,
+    client_names,
+    fresh_rules,
+    name_rules,
+    proxy_header,
+)
 from ucspid.policy.connection_states import Event
 
 STAGES: tuple[Make, ...] = (
+    proxy_header.make,
     fresh_rules.make,
     address_rules.make,
     client_limits.make,
@@ -53,11 +62,17 @@ class Pipeline:
         self._timeout = 0.0
         self._closed = False
         self._tasks: dict[asyncio.Task[None], Connection] = {}
+        self._max_pending = math.inf
+        self.crowded = False
+        """Whether as many connections wait as may: only services behind balancers bound them here."""
 
     def change(self, resources: Resources) -> None:
         """Use the stages that the settings ask for, for connections that are accepted from now on."""
         self._closed = False
         self._timeout = resources.settings.lookup.timeout
+        proxy = resources.settings.proxy
+        self._max_pending = math.inf if proxy is None else proxy.max_pending
+        self.crowded = len(self._tasks) >= self._max_pending
         made = (make(resources) for make in STAGES)
         self._stages = tuple(stage for stage in made if stage is not None)
 
@@ -110,6 +125,7 @@ class Pipeline:
         self._service.pends(connection)
         task = asyncio.get_running_loop().create_task(self._finish(connection, result, rest))
         self._tasks[task] = connection
+        self.crowded = len(self._tasks) >= self._max_pending
         task.add_done_callback(partial(self._finished, connection, result))
 
     async def _finish(
@@ -135,6 +151,7 @@ class Pipeline:
     ) -> None:
         """Forget a task; if it was cancelled, perhaps before it started, refuse its client."""
         self._tasks.pop(task, None)
+        self.crowded = len(self._tasks) >= self._max_pending
         if task.cancelled():
             result.close()
             self._service.refuse(connection, Refused(CLOSED))

@@ -20,17 +20,24 @@ BUG = "internal_error"
 """Reasons of refusals beside those of limits.Refusal and of rules: a rules file that could never be read;
 a service that goes; a stage that is late; a bug of ours."""
 
+NOT_PROXIED = "not_proxied"
+PROXY_HEADER = "proxy_header"
+HEALTH_CHECK = "health_check"
+"""Reasons of the PROXY protocol: a peer that is no balancer; a balancer without a valid header; one that asks
+only whether there is anybody."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
     """The end of a connection that is not admitted: reason is a name in the log and in the counts.
 
-    message is sent to the client; rule is the one that decided, if one did.
+    message is sent to the client; rule is the one that decided, if one did; detail is for the log.
     """
 
     reason: str
     message: str = ""
     rule: Rule | None = None
+    detail: str = ""
 
 
 Outcome = Refused | None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ucspid.cli.explanation import ExplainedClient, explanation
 from ucspid.config.load import load
 from ucspid.errors import ConfigError
-from ucspid.net.address import parse_address
+from ucspid.net.address import Networks, parse_address
 from ucspid.plan import Plan, RulesFile, Service
 from ucspid.rules.bounds import read
 from ucspid.rules.lookup import PARSERS
@@ -19,6 +19,7 @@ def main(options: argparse.Namespace) -> int:
     """Print the explanation. Raises ConfigError for a wrong file, service or address, OSError."""
     service = _service(load(options.config), options)
     client = _client(options)
+    _check_balancer(service, client.balancer)
     rules = rules_of(service)
     rule = answer(service, rules, client)
     if options.tcprulescheck:
@@ -62,12 +63,26 @@ def _service(plan: Plan, options: argparse.Namespace) -> Service:
     raise ConfigError([f"{options.config}: there is no service {options.service}, only {names}"])
 
 
+def _check_balancer(service: Service, balancer: str | None) -> None:
+    """Raise ConfigError for a balancer that the service does not know."""
+    if balancer is None:
+        return
+    if service.proxy is None:
+        raise ConfigError([f"--proxy: {service.name} has no balancers: there is no key proxy"])
+    if balancer not in Networks(service.proxy.from_):
+        others = "refused" if service.proxy.others == "refuse" else "served as clients themselves"
+        raise ConfigError(
+            [f"--proxy: {balancer} is not in proxy.from of {service.name}: such peers are {others}"]
+        )
+
+
 def _client(options: argparse.Namespace) -> ExplainedClient:
     try:
         ip = str(parse_address(options.ip))
+        balancer = options.proxy and str(parse_address(options.proxy))
     except ValueError as error:
         raise ConfigError([str(error)]) from None
-    return ExplainedClient(ip, _bytes(options.host), _bytes(options.info))
+    return ExplainedClient(ip, _bytes(options.host), _bytes(options.info), balancer)
 
 
 def _bytes(text: str | None) -> bytes | None:

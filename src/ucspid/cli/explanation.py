@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ucspid.net.address import Networks
-from ucspid.plan import Lookup, Rate, Service
+from ucspid.plan import Lookup, Proxy, Rate, Service
 from ucspid.policy.client_facts import ClientFacts
-from ucspid.policy.environ import local_variables, variables
+from ucspid.policy.environ import local_variables, proxy_variables, variables
 from ucspid.profile import Profile
 from ucspid.rules.rule import Rule
 
@@ -22,11 +22,15 @@ _VARYING = (b"LOCALIP", b"PORT", b"CONN_ID")
 
 
 class ExplainedClient(NamedTuple):
-    """A client: its address without mapping and scope, its name and its ident user, if it has any."""
+    """A client: its address without mapping and scope, its name and its ident user, if it has any.
+
+    balancer is the address of the one that it comes by.
+    """
 
     ip: str
     host: bytes | None
     info: bytes | None
+    balancer: str | None = None
 
 
 def explanation(service: Service, client: ExplainedClient, rule: Rule, *, early: bool) -> Iterator[str]:
@@ -34,6 +38,7 @@ def explanation(service: Service, client: ExplainedClient, rule: Rule, *, early:
     facts = [
         ("service", service.name),
         ("client", _client(client)),
+        *([] if service.proxy is None else [("proxy", _proxy(service.proxy, client.balancer))]),
         ("rule", _rule(rule)),
         ("verdict", rule.verdict),
         ("decided by", "the address alone, before any lookup" if early else "address and names, if any"),
@@ -58,6 +63,13 @@ def _client(client: ExplainedClient) -> str:
     if client.info is not None:
         words.append(f"ident user {_shown(client.info)}")
     return ", ".join(words)
+
+
+def _proxy(proxy: Proxy, balancer: str | None) -> str:
+    if balancer is not None:
+        return f"the client that {balancer} names in its header"
+    others = "refused (not_proxied)" if proxy.others == "refuse" else "served as clients themselves"
+    return f"named in the header of a balancer, {', '.join(proxy.from_)}; other peers are {others}"
 
 
 def _rule(rule: Rule) -> str:
@@ -159,7 +171,8 @@ def _connection(service: Service, client: ExplainedClient) -> dict[bytes, bytes]
     found = ClientFacts(remote_host=client.host, local_host=local_host, info=client.info)
     local = local_variables("::1" if ":" in client.ip else "127.0.0.1", 0, dialect)
     result = {}
-    for item in variables(local, client.ip, 0, 0, dialect, found).split(b"\0"):
+    own = () if service.proxy is None else proxy_variables(client.balancer or "?", "?")
+    for item in variables(local, client.ip, 0, 0, dialect, found, own).split(b"\0"):
         name, _, value = item.partition(b"=")
         result[name] = _UNKNOWN if name.endswith(_VARYING) else value
     return result

@@ -117,6 +117,7 @@ _SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("## services.NAME", schema.ServiceSection),
     ("## rules", schema.RuleSection),
     ("## lookup", schema.LookupSection),
+    ("## proxy", schema.ProxySection),
     ("## defaults", schema.SettingsSection),
     ("## rlimits", schema.Rlimits),
 )

@@ -20,14 +20,14 @@ from ucspid.config.programs import ProgramSearch, Wanted, candidates
 from ucspid.config.settings import Place, Settings
 from ucspid.ipc.progress import progress
 from ucspid.net.endpoint import Endpoint
-from ucspid.plan import Log, Plan, RulesFile, Service
+from ucspid.plan import Log, Plan, Proxy, RulesFile, Service
 from ucspid.policy.environ import too_long
 from ucspid.profile import Profile
 
 MAX_SOCKET_PATH = 107
 """Bytes that the path of a socket may have, unix(7)."""
 
-_OF_ITS_OWN = {"env", "stderr", "rate_per_ip", "rules", "lookup"}
+_OF_ITS_OWN = {"env", "stderr", "rate_per_ip", "rules", "lookup", "proxy"}
 """Settings that the plan has in another form than the file, or that depend on others."""
 
 
@@ -126,6 +126,7 @@ class _Resolution:
             rate_per_ip=None if entry.rate_per_ip is None else entry.rate_per_ip.bucket(entry.burst),
             rules=self.access.rules(name, entry, place),
             lookup=self.access.lookup(entry, place),
+            proxy=_proxy(entry.proxy),
             **_as_given(entry),
         )
 
@@ -183,6 +184,18 @@ class _Resolution:
                 other, where = clash
                 self.problems.add(here, f"{listen.endpoint} is not free: {where} listens on {other}")
         return tuple(listen.endpoint for listen in entry.listen)
+
+
+def _proxy(given: schema.ProxySection | None) -> Proxy | None:
+    if given is None:
+        return None
+    return Proxy(
+        from_=tuple(map(str, given.from_)),
+        versions=tuple(sorted(set(given.versions))),
+        timeout=float(given.timeout),
+        others=given.others,
+        max_pending=given.max_pending,
+    )
 
 
 def _as_given(entry: schema.ServiceSection) -> dict[str, Any]:

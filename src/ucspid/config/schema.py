@@ -162,6 +162,37 @@ class LookupSection(Struct, frozen=True, forbid_unknown_fields=True):
     ] = key(default_factory=_made(LookupTime(5)))
 
 
+class ProxySection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The PROXY protocol: balancers say for whom they speak. Examples are in docs/proxy.md."""
+
+    from_: Annotated[
+        list[ClientNetwork],
+        Meta(
+            min_length=1,
+            extra={"single": True},
+            description="The balancers: each connection from there must begin with a header.",
+        ),
+    ] = key(name="from")
+    versions: Annotated[
+        list[Annotated[int, Meta(ge=1, le=2)]],
+        Meta(
+            min_length=1,
+            extra={"single": True},
+            description="The versions of the header that are accepted.",
+        ),
+    ] = key(default_factory=lambda: [1, 2])
+    timeout: Annotated[LookupTime, Meta(description="How long a header may take.")] = key(
+        default_factory=_made(LookupTime(3))
+    )
+    others: Annotated[
+        Literal["refuse", "direct"],
+        Meta(description="Peers that are no balancers: they are refused, or served as the clients they are."),
+    ] = "refuse"
+    max_pending: Annotated[
+        Count, Meta(description="Connections that may wait at once for their header, and for lookups.")
+    ] = 256
+
+
 class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Used by every service that does not set the key itself.
 
@@ -273,6 +304,10 @@ class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Literal["tcp", "tcp6", "systemd"],
         Meta(description="The dialect of the variables that describe the connection."),
     ] = "tcp"
+    proxy: Annotated[
+        ProxySection | None,
+        Meta(description="The balancers whose word is taken for who the client is."),
+    ] = None
     throttle: Annotated[
         ThrottleForm,
         Meta(description="After so many failed starts in a row, one start in each interval; or off."),

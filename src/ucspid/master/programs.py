@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ucspid.ipc import messages as wire
 from ucspid.ipc.messages import SetProgram
 from ucspid.plan import Service
-from ucspid.policy.environ import NAMES
+from ucspid.policy.environ import names_of
 
 PackedMessage = tuple[bytes, tuple[int, ...]]
 """A packet and the descriptors beside it."""
@@ -60,7 +60,9 @@ def program(number: int, service: Service, stderr: int | None) -> HeldProgram:
             executable=service.executable,
             arguments=texts(service.argv),
             environment=texts(f"{name}={value}" for name, value in service.env),
-            names=texts((*NAMES[service.env_dialect], *service.rule_env)),
+            names=texts(
+                (*names_of(service.env_dialect, proxied=service.proxy is not None), *service.rule_env)
+            ),
         ),
         stderr,
     )

@@ -64,6 +64,10 @@ class LoggedSession(Protocol):
     def remote(self) -> str:
         """The client's address and port."""
 
+    @property
+    def balancer(self) -> str | None:
+        """The address and port of the balancer that it came by."""
+
 
 class LoggedClient(Protocol):
     """A connection that is no session, as far as events say anything of it."""
@@ -73,6 +77,10 @@ class LoggedClient(Protocol):
     @property
     def remote(self) -> str:
         """The client's address and port."""
+
+    @property
+    def balancer(self) -> str | None:
+        """The address and port of the balancer that it came by."""
 
 
 def listening(log: Logger, service: str, listener: str) -> None:
@@ -117,12 +125,21 @@ def connection_served(log: Logger, session: LoggedSession, code: int | None, now
 
 
 def connection_refused(
-    log: Logger, service: Settings, client: LoggedClient, reason: str, rule: MatchedRule | None
+    log: Logger, service: Settings, client: LoggedClient, reason: str, rule: MatchedRule | None, why: str
 ) -> None:
-    """A connection was closed without a program: a limit of the service, or the rule that applies."""
+    """A connection was closed without a program: a limit of the service, the rule that applies, or why."""
     if log.is_enabled_for(INFO):
-        detail = refusal_detail(reason, client.ip, service, rule)
-        log.info("connection_refused", service=service.name, remote=client.remote, reason=reason, **detail)
+        details = {
+            **_by(client.balancer),
+            **refusal_detail(reason, client.ip, service, rule),
+            **({"detail": why} if why else {}),
+        }
+        log.info("connection_refused", service=service.name, remote=client.remote, reason=reason, **details)
+
+
+def health_check(log: Logger, service: str, remote: str) -> None:
+    """A balancer asked whether the service is there."""
+    log.debug("health_check", service=service, remote=remote)
 
 
 def connections_refused(log: Logger, service: str, seconds: float, reasons: dict[str, int]) -> None:
@@ -255,4 +272,9 @@ def _who(session: LoggedSession) -> dict[str, Any]:
         "service": session.service.name,
         "conn": f"{session.number:x}",
         "remote": session.remote,
+        **_by(session.balancer),
     }
+
+
+def _by(balancer: str | None) -> dict[str, int | str]:
+    return {} if balancer is None else {"balancer": balancer}

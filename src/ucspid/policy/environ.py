@@ -44,6 +44,22 @@ NAMES: dict[Dialect, tuple[str, ...]] = {
 }
 """All that a connection may set, but for what rules set; a launcher refuses others."""
 
+PROXY_NAMES = (
+    "UCSPID_PROXY_IP", "UCSPID_PROXY_PORT",
+    "SSL_PROTOCOL", "SSL_CIPHER", "SSL_PEER_CERT_CN", "SSL_TLS_SNI_SERVERNAME",
+)  # fmt: skip
+"""What a connection by way of a balancer may set besides: the balancer's end, what it knows of the client."""
+
+
+def proxy_variables(ip: str, port: str) -> tuple[tuple[bytes, bytes], ...]:
+    """Return what says by which balancer, with which of its ports, a connection came."""
+    return (b"UCSPID_PROXY_IP", ip.encode()), (b"UCSPID_PROXY_PORT", port.encode())
+
+
+def names_of(dialect: Dialect, *, proxied: bool) -> tuple[str, ...]:
+    """Return the names that a connection to one service may set."""
+    return (*NAMES[dialect], *PROXY_NAMES) if proxied else NAMES[dialect]
+
 
 def variables(
     local: bytes,

@@ -7,7 +7,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ucspid.admission.connection import NO_DESCRIPTOR, Connection
 from ucspid.admission.listener import send_away
-from ucspid.admission.stage import Refused
+from ucspid.admission.stage import HEALTH_CHECK, Refused
 from ucspid.ipc.counters import REFUSED
 from ucspid.observe import events
 from ucspid.plan import Service as Settings
@@ -33,8 +33,12 @@ class Refusing:
         sessions.count(REFUSED[refused.reason])
         send_away(connection.descriptor, refused.message.encode())
         connection.descriptor = NO_DESCRIPTOR
-        if self.window.note(refused.reason, now):
-            events.connection_refused(self._log, settings, connection, refused.reason, refused.rule)
+        if refused.reason == HEALTH_CHECK:
+            events.health_check(self._log, sessions.name, connection.remote)
+        elif self.window.note(refused.reason, now):
+            events.connection_refused(
+                self._log, settings, connection, refused.reason, refused.rule, refused.detail
+            )
         elif self.window.untold == 1:
             asyncio.get_running_loop().call_later(self.window.ends - now, self.summarise)
         waited = connection in sessions.waiting

@@ -92,18 +92,13 @@ class LiveService:
         self.limits: ServiceLimits = self.sessions.limits
         self.throttle: Throttle = self.sessions.throttle
         self.acceptor = Acceptor(self, shared.limits, shared.turns, shared.reserve, shared.log)
-        self._pipeline = Pipeline(self)
+        self.pipeline = Pipeline(self)
         self._shared = shared
         self._log = shared.log
         self._starts = Starts(self.sessions, shared.next_connection, shared.handed_over, shared.log)
         self.refusing = Refusing(self.sessions, shared.log)
         self._reading: asyncio.Task[None] | None = None
         self._apply()
-
-    @property
-    def pending(self) -> list[Connection]:
-        """The connections that a stage makes wait."""
-        return self._pipeline.pending
 
     def change(self, settings: Settings, pool: Pool, pool_turns: Turns) -> None:
         """Take new settings. Connections on their way, and programs that run, keep what they met."""
@@ -133,7 +128,7 @@ class LiveService:
             table = YamlRules(settings.rules, settings.default_action)
             rules = lambda: table  # noqa: E731 - as above
         resources = Resources(settings, self.limits, self._shared.names, rules, self.followed)
-        self._pipeline.change(resources)
+        self.pipeline.change(resources)
 
     # Connections in
 
@@ -143,7 +138,7 @@ class LiveService:
         connection = Connection(self.sessions, plain(ip), port, time.monotonic())
         connection.descriptor = descriptor
         connection.listener = listener
-        self._pipeline.enter(connection)
+        self.pipeline.enter(connection)
 
     def pends(self, connection: Connection) -> None:
         """Take note that a stage makes a connection wait."""
@@ -208,14 +203,14 @@ class LiveService:
     def close(self) -> None:
         """Stop accepting, and refuse waiting connections; sessions go on to their end."""
         self.acceptor.serve([])
-        self._pipeline.close()
+        self.pipeline.close()
         for connection in self.acceptor.empty():
             self.refuse(connection, Refused(CLOSED))
 
     async def drain(self, grace: float) -> None:
         """Stop accepting; connections on their way in have so many seconds. Another loop takes over."""
         self.acceptor.serve([])
-        await self._pipeline.drain(grace)
+        await self.pipeline.drain(grace)
         self.close()
         self.refusing.summarise()
 

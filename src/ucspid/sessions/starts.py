@@ -34,19 +34,18 @@ class Starts:
 
     def start(self, connection: Connection, dialect: Dialect, pool: Pool) -> None:
         """Begin the session of a connection that has all it needs: hand it to a launcher of the pool."""
-        assert connection.listener is not None
         sessions = self._sessions
         number, now = self._next_connection(), time.monotonic()
-        descriptor = connection.descriptor
+        descriptor, proxied = connection.descriptor, connection.proxied
         tag = session_tag.pack(connection.began, connection.ip, connection.port, sessions.name)
         packet = Start.head(sessions.number, number, tag) + variables(
-            local_variables(*connection.listener.end(descriptor), dialect),
+            local_variables(*connection.local(), dialect),
             connection.ip,
             connection.port,
             number,
             dialect,
             connection.found,
-            connection.env,
+            connection.env if proxied is None else (*proxied.variables, *connection.env),
         )
         if sessions.waiting:
             sessions.waiting.discard(connection)
