@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 from ucspid.spawn import LauncherClient
 
-USUAL_LAUNCHERS = len(os.sched_getaffinity(0)) + 1
-"""Of a profile, when starts queue up: one may be suspended for each program that is being executed."""
+USUAL_LAUNCHERS = {"native": 1, "python": len(os.sched_getaffinity(0)) + 1}
+"""Of a profile, when starts queue up, by kind. One in Python may be suspended for each program that is being
+executed. The native one never is, and several of them are slower than one: more programs share the cores.
+"""
 
 
 class Pool:
@@ -19,10 +21,12 @@ class Pool:
         """Whether starts are taken: not before all sessions of an earlier loop are known."""
         self._more = more
         self._asked = False
+        self._usual = 0
 
-    def add(self, launcher: LauncherClient) -> None:
-        """Take in a launcher."""
+    def add(self, launcher: LauncherClient, kind: str) -> None:
+        """Take in a launcher. All are of one kind."""
         self.launchers[launcher.number] = launcher
+        self._usual = USUAL_LAUNCHERS[kind]
         self._asked = False
 
     def choose(self) -> LauncherClient | None:
@@ -39,7 +43,7 @@ class Pool:
 
     def ask_for_more(self) -> None:
         """Have another launcher started if none can take a start: once, until it comes."""
-        if self._asked or not self.open or len(self.launchers) >= USUAL_LAUNCHERS:
+        if self._asked or not self.open or len(self.launchers) >= self._usual:
             return
         if self.choose() is None:
             self._asked = True

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hung_disk import hung_disk
-from launchers import KINDS, Peers, built, choose, finish
+from launchers import KINDS, SERVICE, Peers, built, choose, finish
 from ucspid.ipc import messages as wire
 from ucspid.launcher.native import wire_header
 from ucspid.launcher.native.build import FOLDER, CannotBuildError, build
@@ -65,6 +65,30 @@ def test_starts_that_hang_hold_up_nobody_and_fail_with_what_the_disk_says(
     for connection in hanging:
         assert peers.wait(wire.FAILED, connection).status in GONE
     assert peers.list(2) == {}
+
+
+def test_a_start_that_hangs_holds_no_socket_of_another_client(peers: Peers, tmp_path: Path) -> None:
+    peers.set_program("/bin/echo", "here")
+    with hung_disk(tmp_path):
+        peers.set_program(str(tmp_path / "program"), service=HUNG)
+        os.kill(peers.pid, signal.SIGSTOP)  # so that all of them are there at once
+        clients = [peers.connect(number, service=HUNG if number % 2 else SERVICE) for number in range(1, 13)]
+        os.kill(peers.pid, signal.SIGCONT)
+        for client in clients[1::2]:
+            assert finish(client) == b"here\n"
+
+
+def test_a_start_that_hangs_holds_no_standard_error_of_others(peers: Peers, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    program = wire.SetProgram(9, wire.STDERR_GIVEN, "/bin/cat", (b"cat",), (), ())
+    socket.send_fds(peers.master, [program.pack()], [writing])
+    os.close(writing)
+    with hung_disk(tmp_path), os.fdopen(reading, "rb") as pipe:
+        peers.set_program(str(tmp_path / "program"), service=HUNG)
+        peers.connect(1, service=HUNG)
+        peers.wait(wire.STARTED, 1)
+        peers.master.send(wire.RemovePrograms((9,)).pack())
+        assert pipe.read() == b""
 
 
 def test_a_start_that_hangs_can_be_killed(peers: Peers, tmp_path: Path) -> None:
@@ -163,6 +187,40 @@ def test_a_session_costs_less_than_200_bytes(monkeypatch: pytest.MonkeyPatch) ->
             os.kill(report.process, signal.SIGKILL)
     finally:
         peers.close()
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_the_end_of_a_session_costs_no_look_at_all_that_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    choose("native", monkeypatch)
+    peers = Peers("native")
+    try:
+        peers.set_program("/bin/sleep", "1000")
+        peers.set_program("/bin/true", service=2)
+        peers.ready()
+        few = cost_of_sessions(peers, range(1, 301))
+        for connection in range(1001, 4001):
+            peers.connect(connection).close()
+            peers.clients.clear()
+            peers.wait(wire.STARTED, connection)
+        assert cost_of_sessions(peers, range(301, 601)) < 5 * few
+        for report in peers.list(1).values():
+            os.kill(report.process, signal.SIGKILL)
+    finally:
+        peers.close()
+
+
+def cost_of_sessions(peers: Peers, connections: range) -> float:
+    """Return the nanoseconds of CPU that short sessions, one after another, cost the launcher each."""
+    before = running_time(peers.pid)
+    for connection in connections:
+        peers.connect(connection, service=2).close()
+        peers.wait(wire.EXITED, connection)
+    return (running_time(peers.pid) - before) / len(connections)
+
+
+def running_time(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
 
 
 def test_it_does_not_wake_up_for_sessions_that_go_on(peers: Peers) -> None:

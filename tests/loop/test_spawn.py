@@ -672,13 +672,13 @@ async def test_any_reports_are_taken_or_refused(packets: list[bytes]) -> None:
 # All launchers of a profile
 
 
-def pool_of(*rigs: Rig) -> tuple[Pool, list[str]]:
+def pool_of(*rigs: Rig, kind: str = "python") -> tuple[Pool, list[str]]:
     asked: list[str] = []
     pool = Pool(lambda: asked.append("more"))
     pool.open = True
     for number, rig in enumerate(rigs):
         rig.launcher.number = number
-        pool.add(rig.launcher)
+        pool.add(rig.launcher, kind)
     return pool, asked
 
 
@@ -712,7 +712,7 @@ async def test_more_are_asked_for_once_when_starts_queue_up(two: tuple[Rig, Rig]
     for _ in range(3):
         pool.ask_for_more()
     assert asked == ["more"]
-    pool.add(two[0].launcher)
+    pool.add(two[0].launcher, "python")
     pool.ask_for_more()
     assert asked == ["more", "more"]
 
@@ -729,10 +729,20 @@ async def test_none_is_asked_for_beyond_the_usual(two: tuple[Rig, Rig]) -> None:
     pool, asked = pool_of(*two)
     for rig in two:
         rig.launcher.drain()
-    for number in range(USUAL_LAUNCHERS):
+    for number in range(USUAL_LAUNCHERS["python"]):
         pool.launchers[number] = two[0].launcher
     pool.ask_for_more()
     assert asked == []
+
+
+async def test_one_native_launcher_is_enough_unless_it_is_stuck(two: tuple[Rig, Rig]) -> None:
+    pool, asked = pool_of(two[0], kind="native")
+    for number in range(IN_FLIGHT):
+        two[0].start(number + 1)
+    pool.ask_for_more()
+    assert (pool.choose(), asked) == (None, [])
+    assert pool.judge(time.monotonic() + STUCK_AFTER) == [two[0].launcher]
+    assert asked == ["more"]
 
 
 async def test_none_is_chosen_that_is_stuck_leaves_or_is_full(two: tuple[Rig, Rig]) -> None:

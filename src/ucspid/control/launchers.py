@@ -63,7 +63,7 @@ class Launchers:
         pool, turns = self.pool(profile)
         launcher = LauncherClient(number, sock, self._takeover, partial(self._changed, turns))
         self.by_number[number] = launcher
-        pool.add(launcher)
+        pool.add(launcher, kind)
         if draining:
             launcher.drain()
         asyncio.get_running_loop().add_reader(launcher.fileno(), self._receive, launcher)

@@ -6,6 +6,12 @@
 #error "the native launcher is for Linux on little-endian machines"
 #endif
 
+#include <sys/syscall.h>
+
+#ifndef SYS_close_range
+#define SYS_close_range 436      /* on every machine; older than glibc 2.34 do not know it */
+#endif
+
 #if defined(__x86_64__) && defined(__LP64__)
 
 /* Returns what the kernel does: a negative errno for an error. */

@@ -4,11 +4,11 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "children.h"
 #include "die.h"
 #include "reports.h"
 #include "sessions.h"
@@ -22,12 +22,8 @@ enum {
 
 _Static_assert((int)MAX_IN_FLIGHT <= (int)WIRE_MAX_IN_FLIGHT, "the loop believes no more");
 
-/* What has been received of the loop and not yet been done. Memory is used as far as packets are long. */
-static struct {
-	unsigned char packet[WIRE_MAX_PACKET];
-	size_t size;
-	int passed;
-} batch[BATCH];
+/* Of the loop's. Memory is used as far as packets are long. */
+static unsigned char packet[WIRE_MAX_PACKET];
 
 static bool draining, loop_gone, master_gone;
 
@@ -52,7 +48,7 @@ hear_master(const struct channel *master)
 }
 
 static void
-take(const unsigned char *packet, size_t size, int passed, struct channel *master)
+take(size_t size, int passed, struct channel *master)
 {
 	if (size == 0) {
 		draining = loop_gone = true;
@@ -81,37 +77,21 @@ take(const unsigned char *packet, size_t size, int passed, struct channel *maste
 }
 
 /*
- * Takes what the loop has asked. It may rest on what the master said before, which is heard in between: after all of
- * this was received, and before any of it is done.
+ * Takes some of what the loop has asked: one packet after the other, so that the socket of one client at most is
+ * here, and in a child that is made. It may rest on what the master said before, which is heard in between.
  */
 static void
 hear_loop(const struct channel *loop, struct channel *master)
 {
-	size_t count = 0;
-
-	while (count < BATCH) {
-		ssize_t size = channel_receive(loop, batch[count].packet, sizeof batch[count].packet, MSG_DONTWAIT,
-		    &batch[count].passed);
+	for (int count = 0; count < BATCH && !loop_gone; count++) {
+		int passed;
+		ssize_t size = channel_receive(loop, packet, sizeof packet, MSG_DONTWAIT, &passed);
 
 		if (size < 0)
 			break;
-		batch[count++].size = (size_t)size;
-		if (size == 0)
-			break;
+		hear_master(master);
+		take((size_t)size, passed, master);
 	}
-	hear_master(master);
-	for (size_t i = 0; i < count; i++)
-		take(batch[i].packet, batch[i].size, batch[i].passed, master);
-}
-
-static void
-reap(int signals)
-{
-	struct signalfd_siginfo information;
-
-	if (read(signals, &information, sizeof information) < 0 && errno != EAGAIN && errno != EINTR)
-		die_errno("signalfd");
-	sessions_reap();
 }
 
 /* Waits until there is something to do: no longer than until a time, or until the loop reads on if it is backed up. */
@@ -121,6 +101,8 @@ wait_for_work(struct pollfd polled[3], bool backed_up)
 	uint64_t due = starts_due(), time = 0;
 	struct timespec timeout;
 
+	if (children_due() < due)
+		due = children_due();
 	if (!backed_up && reports_due() < due)
 		due = reports_due();
 	if (due != UINT64_MAX && due != 0)
@@ -163,7 +145,8 @@ serve(struct channel *master, struct channel *loop, int signals)
 		if (may_ask && (polled[1].revents & ~POLLOUT) != 0)
 			hear_loop(loop, master);
 		if (polled[2].revents != 0)
-			reap(signals);
+			children_hear(signals);
+		children_sweep();
 		starts_sweep();
 		if (reports_waiting() > 0 && reports_due() <= now())
 			backed_up = !reports_send(loop);

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "die.h"
@@ -155,13 +154,16 @@ microseconds(struct timeval time)
 	return (uint64_t)time.tv_sec * 1000000U + (uint64_t)time.tv_usec;
 }
 
-/* Reports how a child ended, or why its program could not be executed. */
-static void
-child_ended(uint32_t slot, int status, const struct rusage *used)
+void
+child_ended(pid_t process, int status, const struct rusage *used)
 {
+	uint32_t slot = running_find((uint32_t)process, false);
 	uint64_t started;
-	int error = starts_end(slot, &started);
+	int error;
 
+	if (slot == NO_SLOT)
+		return;
+	error = starts_end(slot, &started);
 	running_remove(slot);
 	if (error != 0) {
 		report_failed(error, slot, started);
@@ -169,20 +171,5 @@ child_ended(uint32_t slot, int status, const struct rusage *used)
 	} else {
 		session_ended(slot, &(struct ending){ status, microseconds(used->ru_utime),
 		    microseconds(used->ru_stime), (uint64_t)used->ru_maxrss });
-	}
-}
-
-void
-sessions_reap(void)
-{
-	struct rusage used;
-	int status;
-	pid_t process;
-
-	while ((process = wait4(-1, &status, WNOHANG, &used)) > 0) {
-		uint32_t slot = running_find((uint32_t)process, false);
-
-		if (slot != NO_SLOT)
-			child_ended(slot, status, &used);
 	}
 }

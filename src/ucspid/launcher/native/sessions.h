@@ -4,14 +4,16 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
 
 #include "channel.h"
 
 /*
- * Starts that the loop may send before it has an answer: it is told so. They are answered as soon as they are read,
- * or after the little while that STARTED may wait, so that these are many.
+ * Starts that the loop may send before it has an answer: it is told so. With fewer there is nothing to do at times;
+ * with more, programs of clients that came later share the cores with those that came earlier.
  */
-enum { MAX_IN_FLIGHT = 64 };
+enum { MAX_IN_FLIGHT = 16 };
 
 /* How a program ended, and what it used: as wait4(2) says, times in µs, memory in KiB. */
 struct ending {
@@ -34,7 +36,10 @@ void orphan_ended(uint32_t process, const struct ending *);
 /* Reports that orphans have ended somehow: nobody will say when they do. */
 void orphans_lost(void);
 
-/* Reports the programs that have ended. A child that a program has made is not one (CLONE_PARENT). */
-void sessions_reap(void);
+/*
+ * Reports how a child's program has ended, or why it could not be executed; passes over a child that a program has
+ * made (CLONE_PARENT).
+ */
+void child_ended(pid_t process, int status, const struct rusage *used);
 
 #endif

@@ -1,6 +1,7 @@
 #include "spawn.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -72,6 +73,8 @@ child(void *argument)
 		result = raw_call(SYS_dup3, start->client, 1, 0, 0);
 	if (result >= 0 && error >= 0)
 		result = raw_call(SYS_dup3, error, 2, 0, 0);
+	/* What hangs in execve(2) holds nothing of others. A kernel that has no such call (before 5.9) closes it then. */
+	(void)raw_call(SYS_close_range, STDERR_FILENO + 1, UINT_MAX, 0, 0);
 	if (result >= 0 && limits_of_programs.has_nofile)
 		result = raw_call(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&limits_of_programs.nofile, 0);
 	if (result >= 0 && limits_of_programs.has_cpu)
