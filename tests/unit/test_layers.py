@@ -48,11 +48,17 @@ LAYERS = {
     "control": SHARED | {"lookup", "observe", "spawn", "pool", "admission", "sessions", "recovery"},
     "loop": SHARED | {"lookup", "observe", "control"},
     "config": PURE | {"ipc", "linux", "launcher", "rules"},
+    "importers": PURE | {"rules", "config"},
     "master": PURE | {"ipc", "linux", "launcher"},
+<<<<<<< HEAD
     "tools": PURE | {"rules"},
     "cli": PURE | {"ipc", "config", "rules", "master", "tools"},
     "command": {"cli", "tools"},
     "__main__": {"command"},
+=======
+    "cli": PURE | {"ipc", "config", "importers", "rules", "master"},
+    "__main__": {"cli"},
+>>>>>>> bc1997f (ucspid import: a configuration file from inetd.conf)
 }  # fmt: skip
 """What each folder, or module at the top, may import besides itself; those it imports stand above it."""
 

@@ -81,6 +81,12 @@ def _links(options: Namespace) -> int:
     return links.main(options)
 
 
+def _import(options: Namespace) -> int:
+    from ucspid.cli import importing
+
+    return importing.main(options)
+
+
 def _run_arguments(parser: ArgumentParser) -> None:
     _config_argument(parser)
     parser.add_argument(
@@ -110,6 +116,13 @@ def _rules_arguments(parser: ArgumentParser) -> None:
     compile_.add_argument("cdb", metavar="CDB", help="file to write; replaced atomically")
     check = actions.add_parser("check", help="check a file of rules: exit 0 if it is right, 100 if not")
     check.add_argument("file", metavar="FILE", help="a text, or a cdb if its name ends in .cdb")
+
+
+def _import_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="a file or a directory of the other server")
+    parser.add_argument(
+        "--root", default="/", metavar="DIR", help="read the files of another host: all paths are below DIR"
+    )
 
 
 def _status_arguments(parser: ArgumentParser) -> None:
@@ -166,6 +179,11 @@ VERBS = {
     "check": Verb("check a configuration file: exit 0 if it is right, 100 if not", _config_argument, _check),
     "explain": Verb("show what a service's rules say to a client", _explain_arguments, _explain),
     "rules": Verb("compile or check a file of access rules", _rules_arguments, _rules),
+    "import": Verb(
+        "write a configuration file from what another server has: exit 2 if something has no equivalent",
+        _import_arguments,
+        _import,
+    ),
     "schema": Verb("print the JSON Schema of the configuration file", _no_arguments, _schema),
     "version": Verb("print the version", _no_arguments, _version),
     "status": Verb("show the running daemon's processes, services and counts", _status_arguments, _status),
