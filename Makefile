@@ -2,10 +2,15 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
-PEERS = axfrdns haproxy mailfront swaks tinysshd ucspi-tcp
+PEERS = axfrdns haproxy ipsvd mailfront s6 swaks systemd tinysshd ucspi-tcp
+# Those that cannot be installed beside each other, and would start a daemon: unpacked for the tests alone.
+UNPACKED = openbsd-inetd xinetd
 NATIVE = src/ucspid/launcher/ucspid-launcher
 # Installs Debian packages where that is possible: as root, with apt.
 APT = test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y
+UNPACK = test "$$(id -u)" = 0 && mkdir -p .venv/peers && cd .venv/peers && apt-get update -qq && \
+  apt-get download -qq -o APT::Sandbox::User=root $(UNPACKED) && for package in *.deb; do dpkg -x $$package . && \
+  DEBIAN_FRONTEND=noninteractive apt-get satisfy -qq -y --no-remove "$$(dpkg-deb -f $$package Depends)" || exit 1; done
 
 .PHONY: run setup native test test-fast fuzz soak check format docs wheel peers bench bench-short clean
 
@@ -70,6 +75,9 @@ peers:
 	@dpkg-query -W $(PEERS) >/dev/null 2>&1 || \
 	  (echo 'make: installing the Debian packages that tests talk to: $(PEERS)' && $(APT) $(PEERS) >/dev/null) || \
 	  echo 'make: $(PEERS) cannot be installed here (that takes root and apt): tests that need them are skipped'
+	@test -x .venv/peers/usr/sbin/inetd -a -x .venv/peers/usr/sbin/xinetd || \
+	  (echo 'make: unpacking the Debian packages that tests run from .venv/peers: $(UNPACKED)' && $(UNPACK) >/dev/null) || \
+	  echo 'make: $(UNPACKED) cannot be unpacked here (that takes root and apt): tests that need them are skipped'
 
 check: setup
 	$(BIN)/ruff check

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,20 +14,30 @@ REQUIRED = os.environ.get("UCSPID_REQUIRE_PEERS") == "1"
 PACKAGES = {
     "axfrdns": "axfrdns",
     "haproxy": "haproxy",
+    "inetd": "openbsd-inetd",
     "pop3front-auth": "mailfront",
     "pop3front-maildir": "mailfront",
     "qmtpfront-echo": "mailfront",
     "smtpfront-echo": "mailfront",
+    "s6-accessrules-cdb-from-fs": "s6",
     "swaks": "swaks",
+    "systemd-socket-activate": "systemd",
     "tinysshd": "tinysshd",
     "tinysshd-makekey": "tinysshd",
     "tcprules": "ucspi-tcp",
     "tcprulescheck": "ucspi-tcp",
     "tcpserver": "ucspi-tcp",
+    "tcpsvd": "ipsvd",
+    "xinetd": "xinetd",
 }
 """The Debian package that has each peer."""
 
-_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+UNPACKED = Path(sys.prefix) / "peers" / "usr" / "sbin"
+"""Where make unpacks packages that are not to be installed."""
+
+_PATH = os.pathsep.join(
+    [str(UNPACKED), os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"]
+)
 
 
 def require(name: str) -> str:

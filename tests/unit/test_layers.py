@@ -50,15 +50,10 @@ LAYERS = {
     "config": PURE | {"ipc", "linux", "launcher", "rules"},
     "importers": PURE | {"rules", "config"},
     "master": PURE | {"ipc", "linux", "launcher"},
-<<<<<<< HEAD
     "tools": PURE | {"rules"},
-    "cli": PURE | {"ipc", "config", "rules", "master", "tools"},
+    "cli": PURE | {"ipc", "config", "importers", "rules", "master", "tools"},
     "command": {"cli", "tools"},
     "__main__": {"command"},
-=======
-    "cli": PURE | {"ipc", "config", "importers", "rules", "master"},
-    "__main__": {"cli"},
->>>>>>> bc1997f (ucspid import: a configuration file from inetd.conf)
 }  # fmt: skip
 """What each folder, or module at the top, may import besides itself; those it imports stand above it."""
 
@@ -196,6 +191,13 @@ def test_the_master_reads_no_yaml_and_has_no_threads() -> None:
     loaded = {name for module in needed("master.main") for name in top_level(module)}
     assert loaded & {"yaml", "msgspec", "structlog", "threading", "multiprocessing"} == set()
     assert not any(module.startswith("config.") for module in needed("master.main"))
+
+
+def test_only_the_importer_needs_what_writes_yaml() -> None:
+    users = {module for module in MODULES if "ruamel" in top_level(module)}
+    assert users == {"importers.yaml_text"}
+    daemon = {"cli.run", "loop", "master.start", "master.resume", "launcher.__main__", "config.__main__"}
+    assert not users & set().union(*(needed(role) for role in daemon | {"config.rule_variables"}))
 
 
 def test_the_loop_starts_no_process() -> None:

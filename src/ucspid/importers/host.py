@@ -123,7 +123,7 @@ class Host:
 
     @functools.cached_property
     def hosts(self) -> dict[str, list[str]]:
-        """The addresses of names in hosts(5)."""
+        """The addresses that the host itself has for names."""
         found: dict[str, list[str]] = {}
         for line in self._optional("/etc/hosts"):
             words = line.partition("#")[0].split()

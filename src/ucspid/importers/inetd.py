@@ -16,11 +16,13 @@ from ucspid.importers.inet_programs import INTERNAL, USER
 DEFAULT_RATE = 256
 """Starts of a service in a minute, inetd -R."""
 
-_ADDRESSES = {"tcp": "*", "tcp46": "*", "tcp4": "0.0.0.0", "tcp6": "::"}
+_ADDRESSES = {"tcp": "*", "tcp46": "*", "tcp4": "0.0.0.0", "tcp6": "::"}  # noqa: S104
 _FIELDS = 6
 _WAIT = re.compile(r"(wait|nowait)(?:\.([0-9]{1,9})|((?:/[0-9]{0,9}){1,3}))?")
 _MAX_RATE = 1_000_000
-REMARK = "As under inetd, descriptor 2 is the client's socket: stderr: log writes what programs say there to the log."
+REMARK = (
+    "As under inetd, descriptor 2 is the client's socket; with stderr: log, what is written there is logged."
+)
 
 
 class Entry(NamedTuple):

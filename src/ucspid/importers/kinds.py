@@ -7,6 +7,7 @@ from ucspid.importers.description import Description
 from ucspid.importers.host import Host
 from ucspid.importers.inetd import import_inetd
 
+_INETD_FIELDS = 6
 Importer = Callable[[list[str], str, Host, Description], None]
 
 
@@ -29,6 +30,8 @@ def _importer(path: str, lines: list[str]) -> Importer | None:
 def _looks_like_inetd(lines: list[str]) -> bool:
     entries = [line.split() for line in lines if line.strip() and not line.startswith("#")]
     return any(
-        len(words) > 4 and words[1] in {"stream", "dgram"} and words[3].startswith(("wait", "nowait"))
+        len(words) >= _INETD_FIELDS
+        and words[1] in {"stream", "dgram"}
+        and words[3].startswith(("wait", "nowait"))
         for words in entries
     )

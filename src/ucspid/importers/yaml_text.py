@@ -39,8 +39,10 @@ def yaml_text(description: Description, top: Mapping[str, Any], defaults: Mappin
             continue
         if about := _comment(_about(service), _INDENT):
             waiting.append(about)
+        elif waiting:
+            waiting.append("")
         name = _value(service.name)
-        before = "\n\n".join(waiting)
+        before = "\n\n".join(waiting).removesuffix("\n")
         services[name] = _settings(service.settings, service.beside, 2 * _INDENT)
         first = len(services) == 1
         services.yaml_set_comment_before_after_key(name, _spaced(before, first=first), indent=_INDENT)
