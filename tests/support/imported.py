@@ -119,13 +119,13 @@ def free_ports(count: int) -> list[int]:
 
 def ask(port: int, source: str = LOOPBACK, host: str = LOOPBACK, data: bytes = b"") -> list[str]:
     """Connect, send, and return the lines of the answer, without those that describe the connection."""
-    with socket.create_connection((host, port), TIMEOUT, source_address=(source, 0)) as sock:
-        try:
+    try:
+        with socket.create_connection((host, port), TIMEOUT, source_address=(source, 0)) as sock:
             sock.sendall(data)
             sock.shutdown(socket.SHUT_WR)
             answer = receive_all(sock)
-        except ConnectionError:
-            answer = b""
+    except ConnectionError:
+        answer = b""
     lines = answer.decode("utf-8", "replace").splitlines()
     return [line for line in lines if not line.startswith(tuple(f"env {name}" for name in OF_THE_CONNECTION))]
 
@@ -143,10 +143,10 @@ def accepted(port: int, count: int, source: str = LOOPBACK) -> list[str]:
     with contextlib.ExitStack() as stack:
         said = []
         for _ in range(count):
-            sock = stack.enter_context(
-                socket.create_connection((LOOPBACK, port), TIMEOUT, source_address=(source, 0))
-            )
             try:
+                sock = stack.enter_context(
+                    socket.create_connection((LOOPBACK, port), TIMEOUT, source_address=(source, 0))
+                )
                 said.append(sock.recv(100).decode())
             except ConnectionError:
                 said.append("")

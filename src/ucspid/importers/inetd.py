@@ -33,9 +33,9 @@ class Entry(NamedTuple):
     comments: list[str]
 
 
-def import_inetd(lines: list[str], label: str, host: Host, description: Description) -> None:
+def import_inetd(lines: list[str], path: str, host: Host, description: Description) -> None:
     """Add the services of an inetd.conf."""
-    entries, description.trailing[len(description.trailing) :] = read(lines, label)
+    entries, description.trailing[len(description.trailing) :] = read(lines, host.label(path))
     addresses = ["*"]
     for entry in entries:
         first = entry.words[0]

@@ -1,0 +1,43 @@
+"""Resource limits of other servers, where a launcher may live under them, and where not."""
+
+from ucspid.config.forms import Descriptors, Limit, MemorySize, StackSize
+from ucspid.importers.description import Imported, Place
+
+_LEAST: dict[str, type[Limit]] = {
+    "as": MemorySize, "data": MemorySize, "nofile": Descriptors, "stack": StackSize,
+}  # fmt: skip
+_SIZES = {"as", "core", "data", "fsize", "memlock", "msgqueue", "rss", "stack"}
+_UNITS = ((1 << 30, "G"), (1 << 20, "M"), (1 << 10, "k"))
+PRLIMIT = "/usr/bin/prlimit"
+
+
+def set_limit(service: Imported, place: Place, name: str, value: int | None) -> None:
+    """Set a limit by its name in ucspid's file, None for infinity.
+
+    One that a launcher could not live under is set by prlimit(1) in front of the program.
+    """
+    least = _LEAST[name].least if name in _LEAST else 0
+    if value is None or value >= least:
+        service.settings.setdefault("rlimits", {})[name] = written(name, value)
+    elif "argv0" in service.settings:
+        service.note(
+            place,
+            f"the limit {name} of {value} is less than a launcher needs, which lives under it too",
+            "set it in a script that executes the program",
+        )
+    else:
+        program = service.settings["program"]
+        service.settings["program"] = [PRLIMIT, f"--{name}={value}", *program]
+        service.remark(
+            f"A launcher could not live under so small a limit {name}: prlimit sets it for the program."
+        )
+
+
+def written(name: str, value: int | None) -> str | int:
+    """Return a limit as the file writes it."""
+    if value is None:
+        return "infinity"
+    for factor, unit in _UNITS if name in _SIZES else ():
+        if value and value % factor == 0:
+            return f"{value // factor}{unit}"
+    return value
