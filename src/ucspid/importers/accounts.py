@@ -8,7 +8,7 @@ _FIELDS = 4
 """Fields of a line of passwd(5) that are needed, and all of group(5)."""
 
 
-class Accounts:
+class HostAccounts:
     """Names and numbers of users and groups, from files or from name services."""
 
     def __init__(self, passwd: Iterable[str] | None, group: Iterable[str] | None) -> None:

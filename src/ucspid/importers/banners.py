@@ -2,11 +2,11 @@
 
 from ucspid.config.forms import MAX_MESSAGE
 from ucspid.errors import ConfigError
-from ucspid.importers.description import Imported, Place
+from ucspid.importers.description import Imported, SourceLine
 from ucspid.importers.host import Host
 
 
-def message_of(service: Imported, place: Place, host: Host, path: str) -> str | None:
+def message_of(service: Imported, place: SourceLine, host: Host, path: str) -> str | None:
     """Return what a file has for refused clients; None, and a note, if that cannot be a message."""
     try:
         data = host.read(path)

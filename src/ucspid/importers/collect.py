@@ -9,7 +9,7 @@ from ucspid.config.endpoints import Listen
 from ucspid.config.forms import Misfit, ServiceName
 from ucspid.config.listeners import Listeners
 from ucspid.errors import ConfigError
-from ucspid.importers.description import Description, Imported, Rule
+from ucspid.importers.description import AccessRule, Description, Imported
 from ucspid.importers.host import Host
 from ucspid.importers.kinds import import_path
 from ucspid.importers.sharing import share
@@ -97,14 +97,14 @@ def _texts(value: Any) -> Iterator[str]:
             for key, item in value.items():
                 yield from _texts(key)
                 yield from _texts(item)
-        case Rule():
+        case AccessRule():
             yield from _texts(vars(value))
 
 
 def _replaced(value: Any) -> Any:
     match value:
-        case Rule():
-            return Rule(**_replaced(vars(value)))
+        case AccessRule():
+            return AccessRule(**_replaced(vars(value)))
         case str():
             return value.encode("utf-8", "replace").decode()
         case list():

@@ -11,7 +11,7 @@ UNLIMITED = 1000
 """Connections of a service that had no limit: as many as the daemon takes if its file says nothing."""
 
 
-class Place(NamedTuple):
+class SourceLine(NamedTuple):
     """A line of a source; 0 is the file as a whole."""
 
     file: str
@@ -22,10 +22,10 @@ class Place(NamedTuple):
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-class Note(NamedTuple):
+class Unmapped(NamedTuple):
     """Something of a source that has no equivalent: what it did, and what to do."""
 
-    place: Place
+    place: SourceLine
     what: str
     advice: str
 
@@ -35,7 +35,7 @@ class Note(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class Rule:
+class AccessRule:
     """An access rule; without patterns it is for everyone."""
 
     allow: bool
@@ -55,19 +55,19 @@ class Imported:
     """
 
     name: str
-    place: Place
+    place: SourceLine
     settings: dict[str, Any] = field(default_factory=dict)
     comments: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     beside: dict[str, str] = field(default_factory=dict)
-    notes: list[Note] = field(default_factory=list)
+    notes: list[Unmapped] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
-    def note(self, place: Place, what: str, advice: str) -> None:
+    def note(self, place: SourceLine, what: str, advice: str) -> None:
         """Note what has no equivalent; the service works without it."""
-        self.notes.append(Note(place, what, advice))
+        self.notes.append(Unmapped(place, what, advice))
 
-    def cannot(self, place: Place, what: str, advice: str) -> None:
+    def cannot(self, place: SourceLine, what: str, advice: str) -> None:
         """Note what has no equivalent and without which the service is not to run."""
         self.note(place, what, advice)
         self.reasons.append("it cannot run as it is")
@@ -77,7 +77,7 @@ class Imported:
         if text not in self.remarks:
             self.remarks.append(text)
 
-    def add_rule(self, rule: Rule) -> None:
+    def add_rule(self, rule: AccessRule) -> None:
         """Add an access rule after the others. Raises ConfigError for too many."""
         rules = self.settings.setdefault("rules", [])
         if len(rules) >= MAX_RULES:
@@ -95,7 +95,7 @@ class Description:
 
     sources: list[str] = field(default_factory=list)
     services: list[Imported] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
+    notes: list[Unmapped] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     trailing: list[str] = field(default_factory=list)
     """Comments of the source after its last service."""
@@ -106,16 +106,16 @@ class Description:
             raise ConfigError([f"{service.place}: more than {MAX_SERVICES} services"])
         self.services.append(service)
 
-    def note(self, place: Place, what: str, advice: str) -> None:
+    def note(self, place: SourceLine, what: str, advice: str) -> None:
         """Note what has no equivalent and belongs to no service."""
-        self.notes.append(Note(place, what, advice))
+        self.notes.append(Unmapped(place, what, advice))
 
     def remark(self, text: str) -> None:
         """Have a comment at the top of the file, once."""
         if text not in self.remarks:
             self.remarks.append(text)
 
-    def all_notes(self) -> Iterator[Note]:
+    def all_notes(self) -> Iterator[Unmapped]:
         """Yield all notes, those of no service first."""
         yield from self.notes
         for service in self.services:

@@ -3,13 +3,13 @@
 import re
 from ipaddress import ip_address
 
-from ucspid.importers.description import Imported, Place
+from ucspid.importers.description import Imported, SourceLine
 from ucspid.importers.host import Host
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
-def listen_on(service: Imported, place: Place, host: Host, address: str, port: str) -> None:
+def listen_on(service: Imported, place: SourceLine, host: Host, address: str, port: str) -> None:
     """Add an endpoint: address is "*", "0.0.0.0", "::", another address, or a name in hosts(5)."""
     number = host.port(port)
     if number is None:
@@ -35,7 +35,7 @@ def add_endpoint(service: Imported, address: str, port: int) -> None:
         service.settings["listen"] = [old, written]
 
 
-def _addresses(service: Imported, place: Place, host: Host, address: str) -> list[str]:
+def _addresses(service: Imported, place: SourceLine, host: Host, address: str) -> list[str]:
     if address == "*":
         return ["*"]
     try:

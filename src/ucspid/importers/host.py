@@ -11,7 +11,7 @@ import socket
 import stat
 
 from ucspid.errors import ConfigError
-from ucspid.importers.accounts import Accounts
+from ucspid.importers.accounts import HostAccounts
 from ucspid.importers.bounds import (
     MAX_ENTRIES,
     MAX_FILE_BYTES,
@@ -94,11 +94,11 @@ class Host:
         return status is not None and stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o111)
 
     @functools.cached_property
-    def accounts(self) -> Accounts:
+    def accounts(self) -> HostAccounts:
         """The host's users and groups."""
         if self.is_this_one:
-            return Accounts(None, None)
-        return Accounts(self._optional("/etc/passwd"), self._optional("/etc/group"))
+            return HostAccounts(None, None)
+        return HostAccounts(self._optional("/etc/passwd"), self._optional("/etc/group"))
 
     def port(self, name: str) -> int | None:
         """Return the number of a TCP port by its number or its name in services(5)."""

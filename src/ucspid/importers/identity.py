@@ -1,10 +1,10 @@
 """Whom a service runs as, from names or numbers that must be known on the host."""
 
-from ucspid.importers.description import Imported, Place
+from ucspid.importers.description import Imported, SourceLine
 from ucspid.importers.host import Host
 
 
-def run_as(service: Imported, place: Place, host: Host, user: str, group: str | None = None) -> None:
+def run_as(service: Imported, place: SourceLine, host: Host, user: str, group: str | None = None) -> None:
     """Set user and group. One that the host does not know keeps the service from running."""
     service.settings["user"] = _written(user)
     known = host.accounts.user(user)
@@ -27,7 +27,7 @@ def run_as(service: Imported, place: Place, host: Host, user: str, group: str | 
         set_group(service, place, host, group)
 
 
-def set_group(service: Imported, place: Place, host: Host, group: str) -> None:
+def set_group(service: Imported, place: SourceLine, host: Host, group: str) -> None:
     """Set the group."""
     service.settings["group"] = _written(group)
     if host.accounts.group(group) is None and not group.isdecimal():

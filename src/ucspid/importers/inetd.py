@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from ucspid.importers.bounds import MAX_WORDS
-from ucspid.importers.description import UNLIMITED, Description, Imported, Place
+from ucspid.importers.description import UNLIMITED, Description, Imported, SourceLine
 from ucspid.importers.endpoints import listen_on
 from ucspid.importers.host import Host
 from ucspid.importers.identity import run_as
@@ -25,10 +25,10 @@ REMARK = (
 )
 
 
-class Entry(NamedTuple):
+class InetdEntry(NamedTuple):
     """A line of the file, with those that continue it."""
 
-    place: Place
+    place: SourceLine
     words: list[str]
     comments: list[str]
 
@@ -53,9 +53,9 @@ def import_inetd(lines: list[str], path: str, host: Host, description: Descripti
         description.add(_service(entry, addresses, host))
 
 
-def read(lines: list[str], label: str) -> tuple[list[Entry], list[str]]:
+def read(lines: list[str], label: str) -> tuple[list[InetdEntry], list[str]]:
     """Return the entries of a file, and the comments after the last of them."""
-    entries: list[Entry] = []
+    entries: list[InetdEntry] = []
     comments: list[str] = []
     for number, line in enumerate(lines, 1):
         if line.startswith("#"):
@@ -63,12 +63,12 @@ def read(lines: list[str], label: str) -> tuple[list[Entry], list[str]]:
         elif line[:1].isspace() and entries and not comments:
             entries[-1].words.extend(line.split()[: MAX_WORDS - len(entries[-1].words)])
         elif words := line.split()[:MAX_WORDS]:
-            entries.append(Entry(Place(label, number), words, comments))
+            entries.append(InetdEntry(SourceLine(label, number), words, comments))
             comments = []
     return entries, comments
 
 
-def _service(entry: Entry, default: list[str], host: Host) -> Imported:
+def _service(entry: InetdEntry, default: list[str], host: Host) -> Imported:
     place = entry.place
     addresses, name = _split(entry.words[0])
     kind, protocol, wait, user, program = entry.words[1:_FIELDS]
@@ -100,7 +100,7 @@ def _split(field: str) -> tuple[list[str], str]:
     return addresses, name
 
 
-def _wait(service: Imported, place: Place, text: str) -> None:
+def _wait(service: Imported, place: SourceLine, text: str) -> None:
     found = _WAIT.fullmatch(text)
     if found is None:
         service.cannot(place, f"{text} is neither wait nor nowait", "correct the line")
@@ -130,7 +130,7 @@ def _wait(service: Imported, place: Place, text: str) -> None:
         settings["ipv6_prefix"] = 128
 
 
-def _internal(service: Imported, place: Place, name: str) -> None:
+def _internal(service: Imported, place: SourceLine, name: str) -> None:
     service.settings["user"] = USER
     if name in INTERNAL:
         service.settings["program"] = INTERNAL[name]
@@ -140,7 +140,7 @@ def _internal(service: Imported, place: Place, name: str) -> None:
         service.cannot(place, f"{name} was a part of inetd", "find a program that does it, or go without")
 
 
-def _program(service: Imported, entry: Entry, user: str, host: Host) -> None:
+def _program(service: Imported, entry: InetdEntry, user: str, host: Host) -> None:
     program, arguments = entry.words[_FIELDS - 1], entry.words[_FIELDS:]
     service.settings["program"] = [program, *arguments[1:]]
     if arguments and arguments[0] not in {program, program.rpartition("/")[2]}:

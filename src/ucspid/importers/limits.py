@@ -1,7 +1,7 @@
 """Resource limits of other servers, where a launcher may live under them, and where not."""
 
 from ucspid.config.forms import Descriptors, Limit, MemorySize, StackSize
-from ucspid.importers.description import Imported, Place
+from ucspid.importers.description import Imported, SourceLine
 
 _LEAST: dict[str, type[Limit]] = {
     "as": MemorySize, "data": MemorySize, "nofile": Descriptors, "stack": StackSize,
@@ -11,7 +11,7 @@ _UNITS = ((1 << 30, "G"), (1 << 20, "M"), (1 << 10, "k"))
 PRLIMIT = "/usr/bin/prlimit"
 
 
-def set_limit(service: Imported, place: Place, name: str, value: int | None) -> None:
+def set_limit(service: Imported, place: SourceLine, name: str, value: int | None) -> None:
     """Set a limit by its name in ucspid's file, None for infinity.
 
     One that a launcher could not live under is set by prlimit(1) in front of the program.

@@ -11,9 +11,9 @@ from ucspid.importers.identity import run_as, set_group
 from ucspid.importers.inet_programs import INTERNAL, USER
 from ucspid.importers.limits import set_limit
 from ucspid.importers.xinetd_access import set_access
-from ucspid.importers.xinetd_attributes import DEFAULTS, Attributes, with_defaults
+from ucspid.importers.xinetd_attributes import DEFAULTS, XinetdAttributes, with_defaults
 from ucspid.importers.xinetd_flags import set_flags, set_type
-from ucspid.importers.xinetd_syntax import Entry, Reader
+from ucspid.importers.xinetd_syntax import XinetdEntry, XinetdReader
 
 MAX_COUNT = 65536
 _CPS = ["50", "10"]
@@ -31,27 +31,27 @@ _REMARKS = (
 
 def import_xinetd(lines: list[str], path: str, host: Host, description: Description) -> None:
     """Add the services of a file and of those that it includes."""
-    reader = Reader(host, description)
+    reader = XinetdReader(host, description)
     reader.take(lines, path)
     add_services(reader, host, description)
 
 
 def import_xinetd_directory(path: str, host: Host, description: Description) -> None:
     """Add the services of a directory such as /etc/xinetd.d."""
-    reader = Reader(host, description)
+    reader = XinetdReader(host, description)
     reader.read_directory(path)
     add_services(reader, host, description)
 
 
-def add_services(reader: Reader, host: Host, description: Description) -> None:
+def add_services(reader: XinetdReader, host: Host, description: Description) -> None:
     """Add the services of entries."""
-    found: list[tuple[Entry, Attributes]] = []
-    defaults = Attributes(DEFAULTS)
+    found: list[tuple[XinetdEntry, XinetdAttributes]] = []
+    defaults = XinetdAttributes(DEFAULTS)
     for entry in reader.entries:
         if entry.kind == "defaults":
             defaults.apply(entry.attributes, cumulative=True)
         else:
-            found.append((entry, Attributes(DEFAULTS, defaults)))
+            found.append((entry, XinetdAttributes(DEFAULTS, defaults)))
     for line, why in defaults.ignored:
         description.note(line.place, f"{why}: xinetd ignores it", "remove the line")
     for entry, so_far in found:
@@ -61,7 +61,9 @@ def add_services(reader: Reader, host: Host, description: Description) -> None:
     description.trailing += reader.comments
 
 
-def _service(entry: Entry, attributes: Attributes, defaults: Attributes, host: Host) -> Imported:
+def _service(
+    entry: XinetdEntry, attributes: XinetdAttributes, defaults: XinetdAttributes, host: Host
+) -> Imported:
     name = attributes.first("id", entry.name)
     service = Imported(name, entry.place, comments=entry.comments)
     for line, why in attributes.ignored:
@@ -83,7 +85,7 @@ def _service(entry: Entry, attributes: Attributes, defaults: Attributes, host: H
     return service
 
 
-def _off(service: Imported, attributes: Attributes, defaults: Attributes, name: str) -> None:
+def _off(service: Imported, attributes: XinetdAttributes, defaults: XinetdAttributes, name: str) -> None:
     if attributes.first("disable") == "yes":
         service.reasons.append(f"off: disable = yes in {attributes['disable'].place}")
     if "enabled" in defaults and name not in defaults.words("enabled"):
@@ -92,7 +94,7 @@ def _off(service: Imported, attributes: Attributes, defaults: Attributes, name: 
         service.reasons.append(f"off: disabled in {defaults['disabled'].place} names it")
 
 
-def _listen(service: Imported, entry: Entry, attributes: Attributes, host: Host) -> None:
+def _listen(service: Imported, entry: XinetdEntry, attributes: XinetdAttributes, host: Host) -> None:
     kind = attributes.first("socket_type") or {"tcp": "stream"}.get(attributes.first("protocol"), "")
     protocol = attributes.first("protocol") or {"stream": "tcp", "dgram": "udp"}.get(kind, "")
     if (kind, protocol) != ("stream", "tcp"):
@@ -110,7 +112,7 @@ def _listen(service: Imported, entry: Entry, attributes: Attributes, host: Host)
     listen_on(service, entry.place, host, address, port)
 
 
-def _internal(service: Imported, entry: Entry) -> None:
+def _internal(service: Imported, entry: XinetdEntry) -> None:
     service.settings["user"] = USER
     service.settings["program"] = INTERNAL.get(entry.name, ["internal"])
     if entry.name in INTERNAL:
@@ -121,7 +123,7 @@ def _internal(service: Imported, entry: Entry) -> None:
         )
 
 
-def _program(service: Imported, entry: Entry, attributes: Attributes, host: Host) -> None:
+def _program(service: Imported, entry: XinetdEntry, attributes: XinetdAttributes, host: Host) -> None:
     server, arguments = attributes.first("server"), attributes.words("server_args")
     if "redirect" in attributes:
         server = server or "redirect"
@@ -146,7 +148,7 @@ def _program(service: Imported, entry: Entry, attributes: Attributes, host: Host
         service.settings["argv0"] = arguments[0]
 
 
-def _user(service: Imported, entry: Entry, attributes: Attributes, host: Host) -> None:
+def _user(service: Imported, entry: XinetdEntry, attributes: XinetdAttributes, host: Host) -> None:
     user = attributes.first("user")
     if not user:
         service.cannot(
@@ -161,7 +163,7 @@ def _user(service: Imported, entry: Entry, attributes: Attributes, host: Host) -
         service.settings["groups"] = []
 
 
-def _limits(service: Imported, attributes: Attributes) -> None:
+def _limits(service: Imported, attributes: XinetdAttributes) -> None:
     settings = service.settings
     settings["max_connections"] = _count(service, attributes, "instances") or UNLIMITED
     settings["on_full"] = "refuse"
@@ -186,7 +188,7 @@ def _limits(service: Imported, attributes: Attributes) -> None:
 
 
 def _number(
-    service: Imported, attributes: Attributes, name: str, base: int, made: Callable[[int], int | str]
+    service: Imported, attributes: XinetdAttributes, name: str, base: int, made: Callable[[int], int | str]
 ) -> None:
     if name not in attributes:
         return
@@ -196,7 +198,7 @@ def _number(
         service.note(attributes[name].place, f"{name} = {attributes.first(name)} is no number", "correct it")
 
 
-def _count(service: Imported, attributes: Attributes, name: str) -> int | None:
+def _count(service: Imported, attributes: XinetdAttributes, name: str) -> int | None:
     """Return a limit, None where there is none."""
     word = attributes.first(name, "UNLIMITED")
     if word == "UNLIMITED":
@@ -209,7 +211,7 @@ def _count(service: Imported, attributes: Attributes, name: str) -> int | None:
     return None
 
 
-def _environment(service: Imported, attributes: Attributes) -> None:
+def _environment(service: Imported, attributes: XinetdAttributes) -> None:
     variables = dict(word.partition("=")[::2] for word in attributes.words("env") if word.find("=") > 0)
     if variables:
         service.settings["env"] = variables
@@ -217,7 +219,7 @@ def _environment(service: Imported, attributes: Attributes) -> None:
         service.settings["inherit_env"] = passed
 
 
-def _banners(service: Imported, attributes: Attributes, host: Host) -> str | None:
+def _banners(service: Imported, attributes: XinetdAttributes, host: Host) -> str | None:
     """Set what refused clients are sent, and return it for rules; note the other banners."""
     for name in ("banner", "banner_success"):
         if name in attributes:
@@ -234,7 +236,7 @@ def _banners(service: Imported, attributes: Attributes, host: Host) -> str | Non
     return message
 
 
-def _lost(service: Imported, attributes: Attributes) -> None:
+def _lost(service: Imported, attributes: XinetdAttributes) -> None:
     def note(name: str, what: str, advice: str) -> None:
         if name in attributes:
             service.note(attributes[name].place, what, advice)

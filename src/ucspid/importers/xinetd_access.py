@@ -7,30 +7,30 @@ whatever its manual says.
 import re
 from ipaddress import ip_address, ip_network
 
-from ucspid.importers.description import Imported, Place, Rule
-from ucspid.importers.xinetd_attributes import Attributes
+from ucspid.importers.description import AccessRule, Imported, SourceLine
+from ucspid.importers.xinetd_attributes import XinetdAttributes
 from ucspid.rules.patterns import parse_pattern
 
 _FACTORIZED = re.compile(r"((?:[0-9]{1,3}\.){0,3})\{([0-9,]+)\}((?:\.0)*)")
 _OCTETS = 4
 
 
-def set_access(service: Imported, attributes: Attributes, message: str | None) -> None:
+def set_access(service: Imported, attributes: XinetdAttributes, message: str | None) -> None:
     """Set the rules; message is what a refused client is sent."""
     denied, allowed = (_patterns(service, attributes, name) for name in ("no_access", "only_from"))
     if denied:
-        service.add_rule(Rule(allow=False, patterns=denied, message=message))
+        service.add_rule(AccessRule(allow=False, patterns=denied, message=message))
     if "only_from" in attributes:
         if allowed:
-            service.add_rule(Rule(allow=True, patterns=allowed))
+            service.add_rule(AccessRule(allow=True, patterns=allowed))
         if message:
-            service.add_rule(Rule(allow=False, message=message))
+            service.add_rule(AccessRule(allow=False, message=message))
         service.settings["default_action"] = "deny"
     if any(isinstance(parse_pattern(pattern).where, bytes) for pattern in [*denied, *allowed]):
         service.need_lookup(remote_host=True)
 
 
-def _patterns(service: Imported, attributes: Attributes, name: str) -> list[str]:
+def _patterns(service: Imported, attributes: XinetdAttributes, name: str) -> list[str]:
     if name not in attributes:
         return []
     found: list[str] = []
@@ -43,7 +43,7 @@ def _patterns(service: Imported, attributes: Attributes, name: str) -> list[str]
     return found
 
 
-def _refuse(service: Imported, place: Place, name: str, word: str) -> None:
+def _refuse(service: Imported, place: SourceLine, name: str, word: str) -> None:
     what = f"{name} names {word}, which is neither an address nor a host's name"
     advice = "write its network in the rules"
     if name == "no_access":

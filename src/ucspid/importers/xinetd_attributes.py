@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ucspid.importers.description import Place
-from ucspid.importers.xinetd_syntax import Attribute, Entry
+from ucspid.importers.description import SourceLine
+from ucspid.importers.xinetd_syntax import XinetdEntry, XinetdLine
 
 MODIFIABLE = {
     "log_on_success", "log_on_failure", "only_from", "no_access", "passenv", "env", "disabled",
@@ -30,24 +30,24 @@ DEFAULTS = {
 """What the defaults may say, and an entry without them has from there."""
 
 
-class Value(NamedTuple):
+class XinetdValue(NamedTuple):
     """The words of an attribute, and where the last of its lines is."""
 
-    place: Place
+    place: SourceLine
     words: list[str]
 
 
-class Attributes(dict[str, Value]):
+class XinetdAttributes(dict[str, XinetdValue]):
     """The attributes of an entry by name; ignored has the lines that xinetd does not take."""
 
-    def __init__(self, allowed: set[str], base: Mapping[str, Value] | None = None) -> None:
+    def __init__(self, allowed: set[str], base: Mapping[str, XinetdValue] | None = None) -> None:
         """Begin with what is there without an entry; only allowed names are taken."""
         super().__init__(base or {})
         self._allowed = allowed
         self._said: set[str] = set()
-        self.ignored: list[tuple[Attribute, str]] = []
+        self.ignored: list[tuple[XinetdLine, str]] = []
 
-    def apply(self, attributes: Iterable[Attribute], *, cumulative: bool = False) -> None:
+    def apply(self, attributes: Iterable[XinetdLine], *, cumulative: bool = False) -> None:
         """Take the lines of an entry; cumulative, = is += for lists, as the defaults have it."""
         for line in attributes:
             name = "bind" if line.name == "interface" else line.name
@@ -61,7 +61,7 @@ class Attributes(dict[str, Value]):
                 self._set(name, line, cumulative=cumulative)
                 self._said.add(name)
 
-    def _set(self, name: str, line: Attribute, *, cumulative: bool) -> None:
+    def _set(self, name: str, line: XinetdLine, *, cumulative: bool) -> None:
         if name not in MODIFIABLE:
             old: list[str] = []
         elif line.operator == "=" and not cumulative:
@@ -69,9 +69,9 @@ class Attributes(dict[str, Value]):
         else:
             old = self[name].words if name in self else []
         if line.operator == "-=":
-            self[name] = Value(line.place, [word for word in old if word not in line.values])
+            self[name] = XinetdValue(line.place, [word for word in old if word not in line.values])
         else:
-            self[name] = Value(line.place, [*old, *line.values])
+            self[name] = XinetdValue(line.place, [*old, *line.values])
 
     def words(self, name: str) -> list[str]:
         """Return the words of an attribute, none if it is not there."""
@@ -82,10 +82,12 @@ class Attributes(dict[str, Value]):
         return next(iter(self.words(name)), otherwise)
 
 
-def with_defaults(entry: Entry, so_far: Attributes, in_the_end: Attributes) -> Attributes:
+def with_defaults(
+    entry: XinetdEntry, so_far: XinetdAttributes, in_the_end: XinetdAttributes
+) -> XinetdAttributes:
     """Return what a service has: lists begin with the defaults above it, others have those of the file."""
     base = {name: value for name, value in so_far.items() if name in MODIFIABLE & SERVICE}
-    made = Attributes(SERVICE, base)
+    made = XinetdAttributes(SERVICE, base)
     made.apply(entry.attributes)
     for name, value in in_the_end.items():
         if name not in MODIFIABLE and name in SERVICE:

@@ -1,8 +1,8 @@
 """The attributes type, flags and wait of xinetd.conf."""
 
 from ucspid.importers.description import Imported
-from ucspid.importers.xinetd_attributes import Attributes
-from ucspid.importers.xinetd_syntax import Entry
+from ucspid.importers.xinetd_attributes import XinetdAttributes
+from ucspid.importers.xinetd_syntax import XinetdEntry
 
 _WITHOUT_EFFECT = {"REUSE", "NORETRY", "NOLIBWRAP", "NAMEINARGS", "IPv4", "IPv6"}
 """Flags that are not needed, or that are looked at elsewhere."""
@@ -19,7 +19,7 @@ _NEEDED = {
 _TYPES = {"RPC", "TCPMUX", "TCPMUXPLUS"}
 
 
-def set_type(service: Imported, entry: Entry, attributes: Attributes) -> bool:
+def set_type(service: Imported, entry: XinetdEntry, attributes: XinetdAttributes) -> bool:
     """Look at type and wait; return whether the service is a part of xinetd."""
     types = attributes.words("type")
     for word in types:
@@ -40,7 +40,7 @@ def set_type(service: Imported, entry: Entry, attributes: Attributes) -> bool:
     return "INTERNAL" in types
 
 
-def set_flags(service: Imported, entry: Entry, attributes: Attributes) -> None:
+def set_flags(service: Imported, entry: XinetdEntry, attributes: XinetdAttributes) -> None:
     """Set what flags say."""
     for flag in attributes.words("flags"):
         place = attributes["flags"].place

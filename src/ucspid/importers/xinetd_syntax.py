@@ -7,34 +7,34 @@ from typing import Literal, NamedTuple
 
 from ucspid.errors import ConfigError
 from ucspid.importers.bounds import MAX_DEPTH, MAX_WORDS
-from ucspid.importers.description import Description, Place
+from ucspid.importers.description import Description, SourceLine
 from ucspid.importers.host import Host
 
 Operator = Literal["=", "+=", "-="]
 _ATTRIBUTE = re.compile(r"([A-Za-z0-9_]+)\s*(\+=|-=|=)\s*(.*)")
 
 
-class Attribute(NamedTuple):
+class XinetdLine(NamedTuple):
     """A line of an entry."""
 
-    place: Place
+    place: SourceLine
     name: str
     operator: str
     values: list[str]
 
 
 @dataclass
-class Entry:
+class XinetdEntry:
     """What stands in braces: the defaults, or a service."""
 
     kind: Literal["defaults", "service"]
     name: str
-    place: Place
+    place: SourceLine
     comments: list[str]
-    attributes: list[Attribute] = field(default_factory=list)
+    attributes: list[XinetdLine] = field(default_factory=list)
 
 
-class Reader:
+class XinetdReader:
     """Reads a file and what it includes, into entries in their order."""
 
     def __init__(self, host: Host, description: Description) -> None:
@@ -42,7 +42,7 @@ class Reader:
         self._host = host
         self._description = description
         self._open: list[str] = []
-        self.entries: list[Entry] = []
+        self.entries: list[XinetdEntry] = []
         self.comments: list[str] = []
 
     def read(self, path: str) -> None:
@@ -56,7 +56,7 @@ class Reader:
         self._open.append(path)
         numbered = enumerate(lines, 1)
         for number, line in numbered:
-            self._line(Place(self._host.label(path), number), line, numbered)
+            self._line(SourceLine(self._host.label(path), number), line, numbered)
         self._open.pop()
 
     def read_directory(self, path: str) -> None:
@@ -65,7 +65,7 @@ class Reader:
             if "." not in name and not name.endswith("~") and self._host.is_file(f"{path}/{name}"):
                 self.read(f"{path}/{name}")
 
-    def _line(self, place: Place, line: str, ahead: Iterator[tuple[int, str]]) -> None:
+    def _line(self, place: SourceLine, line: str, ahead: Iterator[tuple[int, str]]) -> None:
         words = line.split()
         if not words:
             return
@@ -80,21 +80,21 @@ class Reader:
             self._description.note(place, what, "remove the line")
             self._skip(ahead)
 
-    def _include(self, place: Place, words: list[str]) -> None:
+    def _include(self, place: SourceLine, words: list[str]) -> None:
         read = self.read if words[0] == "include" else self.read_directory
         try:
             read(words[1])
         except OSError as error:
             self._description.note(place, f"{words[1]} cannot be read: {error.strerror}", "correct the path")
 
-    def _entry(self, place: Place, words: list[str], ahead: Iterator[tuple[int, str]]) -> None:
+    def _entry(self, place: SourceLine, words: list[str], ahead: Iterator[tuple[int, str]]) -> None:
         name = words[1] if len(words) > 1 else ""
         kind: Literal["defaults", "service"] = "defaults" if words[0] == "defaults" else "service"
-        entry = Entry(kind, name, place, self.comments)
+        entry = XinetdEntry(kind, name, place, self.comments)
         self.comments = []
         opened = False
         for number, line in ahead:
-            text, here = line.strip(), Place(place.file, number)
+            text, here = line.strip(), SourceLine(place.file, number)
             if text.startswith("#") or not text:
                 entry.comments += [text[1:].strip()] if text else []
             elif not opened:
@@ -105,7 +105,7 @@ class Reader:
                 self.entries.append(entry)
                 return
             elif found := _ATTRIBUTE.fullmatch(text):
-                entry.attributes.append(Attribute(here, found[1], found[2], found[3].split()[:MAX_WORDS]))
+                entry.attributes.append(XinetdLine(here, found[1], found[2], found[3].split()[:MAX_WORDS]))
             else:
                 self._description.note(
                     here, f"{text} is not NAME = VALUE: xinetd ignores the entry", "correct it"

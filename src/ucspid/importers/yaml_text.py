@@ -13,7 +13,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from ucspid.errors import ConfigError
 from ucspid.importers.bounds import MAX_OUTPUT_BYTES
-from ucspid.importers.description import Description, Imported, Rule
+from ucspid.importers.description import AccessRule, Description, Imported
 from ucspid.importers.sharing import ordered
 
 WIDTH = 100
@@ -126,7 +126,7 @@ def _rules(rules: Any, indent: int) -> Any:
     return made
 
 
-def _rule(rule: Rule) -> CommentedMap:
+def _rule(rule: AccessRule) -> CommentedMap:
     made = CommentedMap()
     if rule.patterns:
         made["from"] = _value(rule.patterns[0] if len(rule.patterns) == 1 else rule.patterns)
