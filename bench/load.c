@@ -53,7 +53,7 @@ static u64 started, answered, empty, failed, given_up, marked;
 static int first_error;
 
 static long wanted;
-static long most_clients = 1;
+static long max_clients = 1;
 static double rate;
 static in_addr_t source;
 static unsigned sources = 1;
@@ -170,7 +170,7 @@ static void speak(struct client *client, const char *data, ssize_t size)
 			const char *line = lines[client->said++];
 
 			if (send(client->fd, line, strlen(line), MSG_NOSIGNAL) < 0)
-				return; /* the server is gone: reading tells */
+				return; /* the server is gone: reading shows that */
 		}
 		client->last = 0;
 	}
@@ -245,7 +245,7 @@ static long waiting(void)
 static long long start_due(u64 began)
 {
 	if (!rate) {
-		for (long at = most_clients - waiting(); at > 0 && more(); at--)
+		for (long at = max_clients - waiting(); at > 0 && more(); at--)
 			start(now());
 		return -1;
 	}
@@ -293,7 +293,7 @@ static void make_clients(void)
 	getrlimit(RLIMIT_NOFILE, &limit);
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
-	capacity = rate || hold ? (long)limit.rlim_cur - RESERVED : most_clients;
+	capacity = rate || hold ? (long)limit.rlim_cur - RESERVED : max_clients;
 	if (wanted && wanted < capacity)
 		capacity = wanted;
 	clients = calloc((size_t)capacity, sizeof *clients);
@@ -339,7 +339,7 @@ int main(int argument_count, char **arguments)
 		switch (option) {
 		case 'p': server.sin_port = htons((unsigned short)atoi(optarg)); break;
 		case 'n': wanted = atol(optarg); break;
-		case 'c': most_clients = atol(optarg); break;
+		case 'c': max_clients = atol(optarg); break;
 		case 'r': rate = atof(optarg); break;
 		case 'a': source = inet_addr(optarg); break;
 		case 'A': sources = (unsigned)atoi(optarg); break;
@@ -349,7 +349,7 @@ int main(int argument_count, char **arguments)
 		case 't': seconds = atof(optarg); break;
 		default: return usage();
 		}
-	if (!server.sin_port || most_clients < 1 || sources < 1)
+	if (!server.sin_port || max_clients < 1 || sources < 1)
 		return usage();
 	lines = arguments + optind;
 	line_count = argument_count - optind;

@@ -120,7 +120,7 @@ class Running:
             raise BadLoadError(f"the load ended before its mark: {line[:200]}")
 
     def end(self) -> Load:
-        """Have it start no more and let go of what it holds; return what came of it."""
+        """Have it start no more and release what it holds; return what came of it."""
         output, _ = self._process.communicate()
         text = output.strip().rpartition("\n")[2]
         if self._process.returncode:

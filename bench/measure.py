@@ -59,7 +59,7 @@ def _running_time(pid: int) -> float:
 
 
 def start_time(pid: int) -> str:
-    """Return when a process began: it tells it from a later one of its number. "" if it is gone."""
+    """Return when a process began: a later one with its number began at another time. "" if it is gone."""
     fields = _stat(pid)
     return fields[_START_TIME] if fields else ""
 

@@ -1,4 +1,4 @@
-"""The servers that ucspid is compared with: how each is started, with what it can be told."""
+"""The servers that ucspid is compared with: how each is started, with which settings."""
 
 import os
 import subprocess

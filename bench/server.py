@@ -16,7 +16,7 @@ from bench import measure
 
 LOOPBACK = "127.0.0.1"
 BACKLOG = 1024
-"""Connections that wait in the kernel, for every server that can be told: no client is to try again."""
+"""Connections that wait in the kernel, for every server that can be set: no client is to try again."""
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 30.0

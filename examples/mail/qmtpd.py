@@ -17,7 +17,7 @@ ADDRESSES_LIMIT = 64 * 1024
 
 BLOCK = 64 * 1024
 
-LONGEST_LENGTH = 9
+MAX_LENGTH = 9
 LENGTH = re.compile(rb"(0|[1-9][0-9]{0,7}):")
 """How a netstring begins. A message too big is refused only when all of it has come: hence not any length."""
 
@@ -127,7 +127,7 @@ def read_addresses(connection: ucspi.Connection) -> bytes:
 def read_length(connection: ucspi.Connection, first: bytes) -> int:
     """Read the length that begins a netstring, up to its colon. Raises MalformedError."""
     text = first
-    while text[-1:].isdigit() and len(text) < LONGEST_LENGTH:
+    while text[-1:].isdigit() and len(text) < MAX_LENGTH:
         text += connection.read(1)
     match = LENGTH.fullmatch(text)
     if match is None:

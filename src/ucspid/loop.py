@@ -1,7 +1,7 @@
 """The event loop's process: the one that meets the network. `python -I -m ucspid.loop`.
 
 Started by the master with the channel to it as descriptor 3. It says when everything is imported,
-and waits: perhaps for another loop to leave. The first packet says how to log, as whom to run,
+and waits: perhaps for another loop to exit. The first packet says how to log, as whom to run,
 and brings the counts' memory and the control socket; then privileges are dropped, what the loop will
 not need is forbidden to it, and it begins. It never forks, has no children, and never waits.
 """
@@ -97,7 +97,7 @@ def _take_limits(first: orders.Begin) -> None:
 
 
 def _confine(first: orders.Begin) -> dict[str, Any]:
-    """Give up what the loop never does; return what the kernel has for that.
+    """Drop what the loop never does; return what the kernel has for that.
 
     The loop asks name servers and ident servers where the plan wants that, and has no connections of
     its own otherwise. The file's name servers are those of this process for good: others, or a plan

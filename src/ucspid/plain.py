@@ -100,7 +100,7 @@ def _of_items(origin: Any, reader: Reader | None) -> Reader | None:
 
 
 def _of_any(arguments: tuple[Any, ...]) -> Reader | None:
-    """Return what reads one of several types, which JSON tells apart: a list, an object, or neither."""
+    """Return what reads one of several types, which JSON distinguishes: a list, an object, or neither."""
     of_list = [_reader(item) for item in arguments if get_origin(item) in (tuple, list)]
     of_dict = [_reader(item) for item in arguments if is_dataclass(item) or get_origin(item) is dict]
     readers: dict[Any, Reader | None] = {

@@ -58,7 +58,7 @@ class RulesFile:
 class Lookup:
     """Which names are looked up for a connection, all together within timeout seconds.
 
-    local_host is a name that is told as it is, local_ptr asks the DNS for one; paranoid
+    local_host is a name that is given as it is, local_ptr asks the DNS for one; paranoid
     drops a client's name whose addresses do not have the client's among them.
     """
 
@@ -103,7 +103,7 @@ class Throttling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a service's sessions end, in seconds: what is left of a service that the plan has no more."""
+    """How a service's sessions end, in seconds: all that stays of a service that the plan no longer has."""
 
     drain_timeout: float
     kill_timeout: float

@@ -70,7 +70,7 @@ class Process(asyncio.SubprocessTransport):
         self.launcher = launcher
         self.connection = connection
         self.protocol = protocol
-        """Who is told what becomes of it. One that has ended has none, so that both are freed at once."""
+        """Its protocol. One that has ended has none, so that both are freed at once."""
         self.pid = 0
         self.status: int | None = None
         self.used: tuple[int, int, int] | None = None
@@ -187,7 +187,7 @@ class Processes:
     ) -> None:
         """Take a program's end; before all that runs is known, also of one that nobody here has met.
 
-        It ended when there was no loop to be told. Afterwards, or if it was counted out, it is one
+        It ended when there was no loop. Afterwards, or if it was counted out, it is one
         whose end a launcher has reported twice, because it died before it had noted that it had.
         """
         if status & _STOPPED == _STOPPED and status != wire.STATUS_UNKNOWN:
@@ -383,7 +383,7 @@ class LauncherClient:
         self.max_in_flight = max_in_flight
 
     def _hello(self, version: int, pid: int, max_in_flight: int) -> None:
-        """Take up with another process; its answer settles what a death may have left open."""
+        """Take up with another process; its answer settles what a death may have left undecided."""
         if version != wire.VERSION:
             raise WireError(f"version {version} of the messages")
         self._introduced(pid, max_in_flight)

@@ -320,7 +320,7 @@ def test_the_same_file_by_another_path_is_the_daemons(
 
 
 @pytest.mark.parametrize("verb", ["status", "reload", "upgrade"])
-def test_a_user_who_may_not_is_told_who_may(
+def test_a_user_who_may_not_reads_who_may(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     def refuse(_sock: socket.socket, _path: str) -> None:

@@ -198,13 +198,13 @@ def test_what_is_not_printable_is_shown_as_an_escape(explain: Explain) -> None:
 
 
 def test_every_dialect_of_the_environment(explain: Explain) -> None:
-    told = of("environment", explain("cdb", "2001:db8::7", "--host", "b.example"))
+    shown = of("environment", explain("cdb", "2001:db8::7", "--host", "b.example"))
     assert {"PROTO=TCP6", "TCP6REMOTEIP=2001:db8::7", "TCPREMOTEIP=2001:db8::7", "TCP6LOCALPORT=?"} < set(
-        told
+        shown
     )
-    told = of("environment", explain("unit", "192.0.2.7", "--info", ""))
-    assert {"REMOTE_ADDR=192.0.2.7", "REMOTE_PORT=?", "TCPLOCALHOST=?", "TCPREMOTEINFO="} < set(told)
-    assert not [variable for variable in told if variable.startswith("TCPREMOTEHOST")]
+    shown = of("environment", explain("unit", "192.0.2.7", "--info", ""))
+    assert {"REMOTE_ADDR=192.0.2.7", "REMOTE_PORT=?", "TCPLOCALHOST=?", "TCPREMOTEINFO="} < set(shown)
+    assert not [variable for variable in shown if variable.startswith("TCPREMOTEHOST")]
 
 
 @pytest.mark.parametrize(

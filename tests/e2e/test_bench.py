@@ -79,7 +79,7 @@ def test_load_keeps_a_fixed_number_of_clients_at_once(programs: Programs, listen
     assert (done.started, done.empty, done.answered, done.failed) == (6, 6, 0, 0)
 
 
-def test_load_tells_a_reset_from_an_end(programs: Programs, listener: socket.socket) -> None:
+def test_load_distinguishes_a_reset_from_an_end(programs: Programs, listener: socket.socket) -> None:
     with generate(programs, listener, Clients(2)) as running:
         first, _ = listener.accept()
         first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -92,7 +92,7 @@ def test_load_tells_a_reset_from_an_end(programs: Programs, listener: socket.soc
         done.must_succeed()
 
 
-def test_load_holds_until_it_is_told_to_end(programs: Programs, listener: socket.socket) -> None:
+def test_load_holds_until_it_is_asked_to_end(programs: Programs, listener: socket.socket) -> None:
     with generate(programs, listener, Clients(2, at_once=1, hold=True, mark=2)) as running:
         held = []
         for _ in range(2):
@@ -219,7 +219,7 @@ def test_a_launcher_of_the_two_python_processes_reports_start_and_end_and_ends_w
 
 
 @pytest.mark.alone
-def test_memory_is_told_by_role_and_an_idle_daemon_uses_next_to_nothing(
+def test_memory_is_reported_by_role_and_an_idle_daemon_uses_next_to_nothing(
     tmp_path: Path,
 ) -> None:
     with UcspidPeer().start(Workload(program=("/bin/true",), files=tmp_path)) as server:

@@ -21,7 +21,7 @@ import pytest
 
 import contract
 from folders import NOBODY, public_folder
-from ucspid.ipc import counters
+from ucspid.ipc import counters, orders
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import pair
 from ucspid.linux import landlock, seccomp
@@ -77,12 +77,11 @@ def sleeping(user: int | None) -> Iterator[subprocess.Popen[bytes]]:
 def tried(without: str = "", asks: str = "dns ident") -> Outcomes:
     """Return what became of all attempts, with a kernel that lacks something and a plan that asks servers."""
     user = NOBODY if os.geteuid() == 0 else None
-    groups = None if user is None else [user]
-    first = {
-        "log": {"format": "json", "level": "error"},
-        "uid": user, "gid": user, "groups": groups,
-        "nameservers": [], "looks_up": True, "asks_dns": "dns" in asks, "asks_ident": "ident" in asks,
-    }  # fmt: skip
+    first = orders.Begin(
+        log_format="json", log_level="error", uid=user, gid=user, groups=None if user is None else (user,),
+        nameservers=(), looks_up=True, asks_dns="dns" in asks, asks_ident="ident" in asks,
+        owner=os.geteuid(), config="", began=0.0,
+    )  # fmt: skip
     ours, theirs = pair()
     ours.settimeout(30)
     with (
@@ -109,26 +108,26 @@ def tried(without: str = "", asks: str = "dns ident") -> Outcomes:
         with theirs:
             program = [str(contract.PROGRAMS / "hostile_loop.py"), *without.split()]
             descriptors = {0: null.fileno(), 1: null.fileno(), 3: theirs.fileno()}
-            pid = roles._start(["-I", *program], descriptors, {})
+            pid = roles._start([*roles.PYTHON[:2], *program], descriptors, {})
         assert wire.Note.unpack(ours.recv(100)).kind == wire.NOTE_READY
         counts = sealed_memory("counters", counters.SIZE)
-        socket.send_fds(ours, [json.dumps(first).encode()], [counts])
+        socket.send_fds(ours, [orders.pack(first)], [counts])
         os.close(counts)
         target = {
             "folder": str(folder), "pid": other.pid, "victim": victim.pid, "port": listener.getsockname()[1],
             "free": free, "path": str(folder / "socket"),
         }  # fmt: skip
         ours.send(json.dumps(target).encode())
-        told: Outcomes = json.loads(ours.recv(100_000))
+        reported: Outcomes = json.loads(ours.recv(100_000))
         os.waitpid(pid, 0)
         victim.terminate()  # too late for one that was killed
-        told["victim"] = {"end": str(victim.wait(30))}
-    return told
+        reported["victim"] = {"end": str(victim.wait(30))}
+    return reported
 
 
-def refused(told: Outcomes, *kinds: str) -> set[str]:
+def refused(reported: Outcomes, *kinds: str) -> set[str]:
     """Return which attempts were refused for want of permission, and not because they cannot be."""
-    return {name for kind in kinds for name, outcome in told[kind].items() if outcome in REFUSED}
+    return {name for kind in kinds for name, outcome in reported[kind].items() if outcome in REFUSED}
 
 
 KINDS = ("files", "programs", "others", "sockets")
@@ -158,37 +157,39 @@ def test_where_only_ident_servers_are_asked_there_is_no_udp() -> None:
 @pytest.mark.skipif(not SECCOMP, reason="no seccomp here")
 @pytest.mark.parametrize("without", ["", "landlock"])
 def test_where_nobody_is_asked_the_loop_has_no_connections_of_its_own(without: str) -> None:
-    told = tried(without, asks="")
+    reported = tried(without, asks="")
     for kind in ("sockets", "dns", "ident"):
-        assert told[kind].keys() - refused(told, kind) == set()
+        assert reported[kind].keys() - refused(reported, kind) == set()
 
 
 @pytest.mark.parametrize("without", ["", "seccomp", "landlock", "seccomp landlock"])
 @pytest.mark.parametrize("asks", ["", "dns", "ident", "dns ident"])
 def test_the_loop_can_do_its_work(without: str, asks: str) -> None:
-    told = tried(without, asks)
+    reported = tried(without, asks)
     for kind in ("work", *asks.split()):
-        assert {name: end for name, end in told[kind].items() if end not in NOTHING_THERE} == {}
+        assert {name: end for name, end in reported[kind].items() if end not in NOTHING_THERE} == {}
 
 
 @pytest.mark.skipif(SCOPES > LANDLOCK, reason="no Landlock that knows of signals here")
 def test_landlock_alone_refuses_what_it_can_see() -> None:
-    told = tried("seccomp")
-    assert {name for kind in KINDS for name in told[kind]} - refused(told, *KINDS) <= BEYOND_LANDLOCK
-    assert told["victim"] == SURVIVED
+    reported = tried("seccomp")
+    assert {name for kind in KINDS for name in reported[kind]} - refused(reported, *KINDS) <= BEYOND_LANDLOCK
+    assert reported["victim"] == SURVIVED
 
 
 @pytest.mark.skipif(not SECCOMP, reason="no seccomp here")
 def test_seccomp_alone_refuses_all_but_what_it_cannot_see() -> None:
-    told = tried("landlock")
-    assert {name for kind in KINDS for name in told[kind]} - refused(told, *KINDS) == BY_LANDLOCK_ONLY.keys()
-    assert told["victim"] == SURVIVED
+    reported = tried("landlock")
+    assert {name for kind in KINDS for name in reported[kind]} - refused(
+        reported, *KINDS
+    ) == BY_LANDLOCK_ONLY.keys()
+    assert reported["victim"] == SURVIVED
 
 
 def test_without_either_the_attempts_would_succeed() -> None:
     """Show that the attempts are real: what is refused here needs a privilege."""
-    told = tried("seccomp landlock")
-    assert {name for kind in KINDS for name, outcome in told[kind].items() if outcome == "done"} >= {
+    reported = tried("seccomp landlock")
+    assert {name for kind in KINDS for name, outcome in reported[kind].items() if outcome == "done"} >= {
         "write", "append", "create", "fork", "spawn", "run", "kill", "set the priority", "connect", "bind",
         "listen", "a Unix socket", "connect by sending", "connect by sending a message",
         "read the environment", "bind for UDP", "filter packets", "send to a path",
@@ -196,7 +197,7 @@ def test_without_either_the_attempts_would_succeed() -> None:
         "own a socket, extended", "own a socket by ioctl", "own a socket by another ioctl",
         "choose the signal", "have input signalled", "have input signalled by ioctl",
     }  # fmt: skip
-    assert told["victim"] == {"end": str(-signal.SIGKILL)}
+    assert reported["victim"] == {"end": str(-signal.SIGKILL)}
 
 
 @pytest.mark.skipif(not SECCOMP, reason="no seccomp here")

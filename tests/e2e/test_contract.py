@@ -282,10 +282,10 @@ def test_a_program_sees_of_its_connection_what_it_sees_under_tcpserver(daemon: D
         seen_here, ours = contract.variables(sock), contract.report(sock)
     assert seen_there <= set(theirs["environ"].encode().split(b"\0"))
     assert seen_here <= contract.entries(ours)
-    for told in (theirs, ours):
-        assert sorted(told["descriptors"]) == ["0", "1", "2"]
-        assert told["descriptors"]["0"] == told["descriptors"]["1"]
-    assert [told["descriptors"]["0"]["blocking"] for told in (theirs, ours)] == [True, True]
+    for reported in (theirs, ours):
+        assert sorted(reported["descriptors"]) == ["0", "1", "2"]
+        assert reported["descriptors"]["0"] == reported["descriptors"]["1"]
+    assert [reported["descriptors"]["0"]["blocking"] for reported in (theirs, ours)] == [True, True]
     assert theirs["limits"] == ours["limits"]
 
 

@@ -172,7 +172,7 @@ def test_a_loop_killed_under_load_leaves_no_connection_uncounted(tmp_path: Path,
                     os.kill(process["pid"], signal.SIGKILL)
                 kill_loop(daemon, times)
         while (found := counts(daemon, "echo"))["live"]:
-            """A client sees its program's end before the loop is told."""
+            """A client sees its program's end before the loop does."""
         lost = sum(event["count"] for event in daemon.events if event["event"] == "connections_lost")
     assert found["failed"].get("loop_died", 0) == lost
     assert found["failed"].keys() <= {"loop_died", "EOWNERDEAD"}

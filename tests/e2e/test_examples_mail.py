@@ -309,7 +309,7 @@ def test_qmtp_defers_recipients_beyond_the_limit(box: Path) -> None:
         b"1:\n,0:,6:99999:,",
     ],
 )
-def test_qmtp_leaves_a_client_that_does_not_speak_it(box: Path, data: bytes) -> None:
+def test_qmtp_disconnects_a_client_that_does_not_speak_it(box: Path, data: bytes) -> None:
     assert talk(qmtpd, data + b"\n" * 20, box) == (ucspi.DROPPED, b"")
     assert stored(box) == []
 
@@ -372,7 +372,7 @@ def test_pop3_removes_only_at_quit_and_keeps_the_names_of_the_rest(two_messages:
     assert len(stored(two_messages)) == 1
 
 
-def test_pop3_lets_nobody_in_with_a_wrong_password_and_leaves_after_three(two_messages: Path) -> None:
+def test_pop3_lets_nobody_in_with_a_wrong_password_and_exits_after_three(two_messages: Path) -> None:
     data = b"STAT\r\nPASS secret\r\nUSER you\r\nPASS Secret\r\nUSER me\r\nPASS secret\r\nNOOP\r\n"
     status, output = talk(popd, data, two_messages)
     assert [line[:4] for line in output.split(b"\r\n")] == [
@@ -433,7 +433,7 @@ def test_a_broken_maildir_is_a_temporary_failure(
     ],
     ids=["smtp", "qmtp", "pop3"],
 )
-def test_a_client_that_leaves_at_any_point_leaves_all_or_nothing(
+def test_a_client_that_disconnects_at_any_point_leaves_all_or_nothing(
     tmp_path: Path, program: Any, session: bytes, delivered_after: bytes
 ) -> None:
     for length in range(len(session) + 1):
@@ -588,7 +588,7 @@ def test_mail_by_smtp_and_by_qmtp_is_read_and_removed_by_pop3(box: Path) -> None
 @pytest.mark.parametrize(
     ("name", "data"), [("smtpd.py", b"EHLO x\r\nMAIL FR"), ("popd.py", b"USER y"), ("qmtpd.py", b"999:\n")]
 )
-def test_a_client_that_leaves_ends_the_program_quietly(box: Path, name: str, data: bytes) -> None:
+def test_a_client_that_disconnects_ends_the_program_quietly(box: Path, name: str, data: bytes) -> None:
     program = start(name, box)
     program.sock.sendall(data)
     assert program.end() == (ucspi.DROPPED, "")
@@ -605,14 +605,14 @@ IMPATIENT = "import sys, ucspi; ucspi.IDLE = 0.05; import {0}; ucspi.run({0}.ser
         ("qmtpd", rb""),
     ],
 )
-def test_a_silent_client_is_left(box: Path, name: str, words: bytes) -> None:
+def test_a_silent_client_is_disconnected(box: Path, name: str, words: bytes) -> None:
     program = Program([sys.executable, "-c", IMPATIENT.format(name), str(box)], cwd=MAIL)
     with program.sock.makefile("rb") as stream:
         assert re.fullmatch(words, stream.read())
     assert program.end() == (ucspi.DROPPED, "")
 
 
-def test_a_client_that_takes_no_answers_is_left(box: Path) -> None:
+def test_a_client_that_takes_no_answers_is_disconnected(box: Path) -> None:
     program = Program([sys.executable, "-c", IMPATIENT.format("smtpd"), str(box)], cwd=MAIL)
     program.sock.setblocking(False)
     with contextlib.suppress(BlockingIOError):

@@ -121,10 +121,10 @@ def test_no_process_can_be_read_or_traced_by_others_of_its_user(daemon: Daemon) 
 
 
 def test_a_program_cannot_regain_what_its_launcher_gave_up(daemon: Daemon) -> None:
-    told = dict(line.split(" ", 1) for line in daemon.talk("regain").decode().splitlines())
-    assert told.pop("securebits") == "0"
-    assert {name: outcome for name, outcome in told.items() if outcome != "refused"} == {}
-    assert len(told) == 8
+    reported = dict(line.split(" ", 1) for line in daemon.talk("regain").decode().splitlines())
+    assert reported.pop("securebits") == "0"
+    assert {name: outcome for name, outcome in reported.items() if outcome != "refused"} == {}
+    assert len(reported) == 8
 
 
 def test_capabilities_that_a_service_manager_gave_a_user_are_not_the_loops() -> None:

@@ -162,9 +162,9 @@ def test_clients_that_are_exempt_have_no_limits_of_their_own(daemon: Daemon) -> 
     assert daemon.service("exempt")["refused"] == {"per_ip": 1, "rate_per_ip": 1}
 
 
-def test_sessions_that_have_lived_too_long_are_told_to_end_and_else_killed(daemon: Daemon) -> None:
-    with daemon.connect("lifetime") as told, daemon.connect("stubborn") as killed:
-        assert receive_all(told) == receive_all(killed) == b""
+def test_sessions_that_have_lived_too_long_get_sigterm_and_then_sigkill(daemon: Daemon) -> None:
+    with daemon.connect("lifetime") as polite, daemon.connect("stubborn") as killed:
+        assert receive_all(polite) == receive_all(killed) == b""
     ended = daemon.wait_event("connection_served", service="lifetime")
     assert ended["signal"] == "SIGTERM"
     assert 0.99 < ended["duration"] < 3

@@ -1,4 +1,4 @@
-"""Names in the daemon: asked of a real DNS server, told to programs, and what a dead one costs."""
+"""Names in the daemon: asked of a real DNS server, given to programs, and what a dead one costs."""
 
 import contextlib
 import os
@@ -22,9 +22,9 @@ ZONE = {
 }
 
 
-def names_of(told: bytes) -> dict[str, str]:
-    """Return the variables about names that a program was told."""
-    variables = dict(line.split("=", 1) for line in told.decode().splitlines())
+def names_of(reported: bytes) -> dict[str, str]:
+    """Return the variables about names that a program got."""
+    variables = dict(line.split("=", 1) for line in reported.decode().splitlines())
     wanted = ("TCPREMOTEHOST", "TCPLOCALHOST", "TCPREMOTEINFO")
     return {name: variables[name] for name in wanted if name in variables}
 
@@ -33,7 +33,7 @@ def service(**settings: Any) -> dict[str, Any]:
     return {"listen": "127.0.0.1:0", "program": ["env"], **settings}
 
 
-def test_programs_are_told_the_names_that_their_services_look_up(tmp_path: Path) -> None:
+def test_programs_get_the_names_that_their_services_look_up(tmp_path: Path) -> None:
     services = {
         "none": service(),
         "host": service(lookup={"remote_host": True}),
@@ -45,10 +45,10 @@ def test_programs_are_told_the_names_that_their_services_look_up(tmp_path: Path)
         dns_server.serving(ZONE) as server,
         running(tmp_path, {"nameservers": [server.address], "services": services}) as daemon,
     ):
-        told = {name: names_of(daemon.talk(name)) for name in services}
+        reported = {name: names_of(daemon.talk(name)) for name in services}
         liar = {name: names_of(daemon.talk(name, b"", "127.0.0.2")) for name in ("host", "paranoid")}
         nobody = names_of(daemon.talk("host", b"", "127.0.0.9"))
-    assert told == {
+    assert reported == {
         "none": {},
         "host": {"TCPREMOTEHOST": "client.example.org"},
         "paranoid": {"TCPREMOTEHOST": "client.example.org"},
@@ -137,10 +137,10 @@ def test_the_ident_user_is_set_empty_or_unset_as_the_contract_says(tmp_path: Pat
     with running(tmp_path, config) as daemon:
         try:
             with ident("127.0.0.77", replies):
-                told = [names_of(daemon.talk("s", b"", "127.0.0.77")) for _ in replies]
+                reported = [names_of(daemon.talk("s", b"", "127.0.0.77")) for _ in replies]
         except PermissionError:
             pytest.skip("port 113 may not be bound here")
-        assert told == [{"TCPREMOTEINFO": "joe"}, {"TCPREMOTEINFO": ""}, {}]
+        assert reported == [{"TCPREMOTEINFO": "joe"}, {"TCPREMOTEINFO": ""}, {}]
         assert names_of(daemon.talk("s")) == {}
 
 

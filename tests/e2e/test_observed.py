@@ -81,8 +81,8 @@ def test_recordio_loses_nothing_of_a_long_session(daemon: Daemon) -> None:
     for way in ("<", ">"):
         daemon.wait_event("program_stderr", service="record", line=f"{pid} {way} [EOF]")
         lines = [item["line"] for item in daemon.wait_events(LINES, "program_stderr", service="record")]
-        told = [line.split(f" {way} ", 1)[1].rstrip(" +") for line in lines if f" {way} " in line]
-        assert "".join(told) == text.decode().replace("\n", "") + "[EOF]"
+        reported = [line.split(f" {way} ", 1)[1].rstrip(" +") for line in lines if f" {way} " in line]
+        assert "".join(reported) == text.decode().replace("\n", "") + "[EOF]"
     assert not [item for item in daemon.events if item["event"] == "program_stderr_dropped"]
 
 

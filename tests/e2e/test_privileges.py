@@ -82,7 +82,7 @@ def setuid_id(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def daemon(folder: Path, root: Path, setuid_id: Path) -> Iterator[Daemon]:
-    """Return a daemon whose services tell as whom their programs run."""
+    """Return a daemon whose services report as whom their programs run."""
     mine = {"user": UID, "group": GID, "groups": GROUPS}
     setuid = [str(setuid_id)]
     services: dict[str, dict[str, Any]] = {
@@ -159,11 +159,11 @@ def test_a_program_has_the_user_group_groups_and_umask_of_its_service(daemon: Da
 
 def test_a_program_has_the_directory_and_niceness_of_its_service(daemon: Daemon, folder: Path) -> None:
     with daemon.connect("report") as sock:
-        told = contract.report(sock)
-    assert (told["cwd"], told["nice"]) == ("/usr", 19)
+        reported = contract.report(sock)
+    assert (reported["cwd"], reported["nice"]) == ("/usr", 19)
     with daemon.connect("relative") as sock:
-        told = contract.report(sock)
-    assert (told["cwd"], told["nice"]) == (str(folder.resolve()), os.getpriority(os.PRIO_PROCESS, 0))
+        reported = contract.report(sock)
+    assert (reported["cwd"], reported["nice"]) == (str(folder.resolve()), os.getpriority(os.PRIO_PROCESS, 0))
 
 
 def test_a_program_has_the_resource_limits_of_its_service(daemon: Daemon) -> None:

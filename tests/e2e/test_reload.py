@@ -285,7 +285,7 @@ def test_a_service_that_comes_back_counts_its_sessions_of_before(daemon: Daemon)
     assert daemon.talk("back", b"x") == b"x"
 
 
-def test_other_privileges_are_another_launcher_and_the_old_one_leaves_with_its_last_program(
+def test_other_privileges_are_another_launcher_and_the_old_one_exits_with_its_last_program(
     daemon: Daemon,
 ) -> None:
     def masked(umask: str) -> dict[str, Any]:
@@ -306,7 +306,7 @@ def test_other_privileges_are_another_launcher_and_the_old_one_leaves_with_its_l
     assert not [event for event in daemon.events if event["event"] == "process_died"]
 
 
-def test_a_launcher_that_is_killed_while_it_leaves_has_a_successor_that_leaves(daemon: Daemon) -> None:
+def test_a_launcher_that_is_killed_while_it_drains_has_a_successor_that_drains(daemon: Daemon) -> None:
     daemon.reload(services(still=ECHO, mask=echo(umask="027")))
     with daemon.connect("mask") as sock:
         sock.sendall(b"x")
@@ -410,7 +410,7 @@ def test_another_user_is_another_loop_with_the_same_sessions(tmp_path: Path) -> 
 
 
 def state(daemon: Daemon) -> dict[str, Any]:
-    """Return what a reload could change; launchers of other tests that still leave are left out."""
+    """Return what a reload could change; launchers of other tests that still drain are not among them."""
     status = daemon.status()
     staying = [item for item in status["processes"] if not item["draining"]]
     return {key: status[key] for key in ("services", "listeners", "generation")} | {"processes": staying}

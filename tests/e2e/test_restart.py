@@ -14,7 +14,7 @@ from daemon import TIMEOUT, Daemon, assert_counts_match, receive_all, running, w
 
 SESSIONS = 15
 STATUS = ["sh", "-c", 'echo on; read status; exit "$status"']
-"""Says that it runs, and ends as it is told to."""
+"""Says that it runs, and ends as it is asked to."""
 CLIENTS = ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
 
 
@@ -282,7 +282,7 @@ def test_a_launcher_that_does_not_answer_a_new_loop_is_replaced(daemon: Daemon) 
 # The master
 
 
-def test_without_a_master_sessions_finish_and_everything_leaves(tmp_path: Path) -> None:
+def test_without_a_master_sessions_finish_and_everything_exits(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, {"services": {"one": service(), "two": service(umask="077")}})
     daemon.start()
     try:
@@ -305,7 +305,7 @@ def test_without_a_master_sessions_finish_and_everything_leaves(tmp_path: Path) 
         daemon.kill()
 
 
-def test_without_a_master_and_without_sessions_everything_leaves_at_once(tmp_path: Path) -> None:
+def test_without_a_master_and_without_sessions_everything_exits_at_once(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, {"services": {"one": service()}})
     daemon.start()
     children = daemon.processes_left()

@@ -48,10 +48,10 @@ def tcpserver(folder: Path, rules: str) -> Iterator[int]:
 def variables(port: int, source: str) -> list[str] | None:
     """Return what the rules set for a client from this address, or None if it is sent away."""
     with socket.create_connection(("127.0.0.1", port), TIMEOUT, source_address=(source, 0)) as sock:
-        told = receive_all(sock).decode()
-    if not told:
+        reported = receive_all(sock).decode()
+    if not reported:
         return None
-    kept = [line for line in told.splitlines() if line.partition("=")[0] not in CONNECTIONS_OWN]
+    kept = [line for line in reported.splitlines() if line.partition("=")[0] not in CONNECTIONS_OWN]
     return sorted(kept)
 
 
@@ -101,8 +101,8 @@ def test_rules_in_the_file_deny_with_a_message_and_set_limits_and_variables(fold
     service = {"listen": "127.0.0.1:0", "program": ["sh", "-c", "env; cat"], "max_per_ip": 1, "rules": rules}
     with running(folder, {"services": {"s": service}}) as daemon:
         assert daemon.talk("s", b"", "127.0.0.2") == b"553 not you\r\n"
-        told = daemon.talk("s", b"", "127.0.0.1").decode().splitlines()
-        assert {"WHO=neighbour", "PROTO=MINE"} <= set(told)
+        reported = daemon.talk("s", b"", "127.0.0.1").decode().splitlines()
+        assert {"WHO=neighbour", "PROTO=MINE"} <= set(reported)
         with daemon.connect("s", "127.0.0.3") as first, daemon.connect("s", "127.0.0.3") as second:
             assert first.recv(1)
             assert second.recv(1)

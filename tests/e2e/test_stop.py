@@ -82,7 +82,7 @@ def test_with_no_sessions_it_is_gone_at_once(daemon: Daemon) -> None:
     assert not daemon.control.exists()
 
 
-def test_clients_in_the_backlog_are_let_go(daemon: Daemon) -> None:
+def test_clients_in_the_backlog_are_disconnected(daemon: Daemon) -> None:
     daemon.write(config(max_connections=1))
     daemon.start()
     with session(daemon) as sock, daemon.connect("echo") as waiting:
@@ -333,42 +333,42 @@ def test_a_second_daemon_on_the_control_socket_is_exit_111(tmp_path: Path) -> No
         assert first.talk("echo", b"x") == b"x"
 
 
-# What systemd is told
+# What systemd is sent
 
 
-def test_the_service_manager_is_told_of_start_reload_and_stop(daemon: Daemon, tmp_path: Path) -> None:
+def test_the_service_manager_is_notified_of_start_reload_and_stop(daemon: Daemon, tmp_path: Path) -> None:
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(path))
         server.settimeout(TIMEOUT)
 
-        def told() -> dict[str, str]:
+        def reported() -> dict[str, str]:
             """Return what comes next that is not about listeners: test_store.py has those."""
             while "FDNAME" in (
-                told := dict(line.split("=", 1) for line in server.recv(4096).decode().splitlines())
+                reported := dict(line.split("=", 1) for line in server.recv(4096).decode().splitlines())
             ):
                 """Another one."""
-            return told
+            return reported
 
         daemon.start(env=os.environ | {"NOTIFY_SOCKET": str(path)})
-        assert told() == {"READY": "1", "STATUS": "1 services"}
+        assert reported() == {"READY": "1", "STATUS": "1 services"}
         daemon.write({"services": {"echo": ECHO, "new": ECHO}})
         daemon.signal(signal.SIGHUP)
-        begun = told()
+        begun = reported()
         assert begun["RELOADING"] == "1"
         assert begun["MONOTONIC_USEC"].isdigit()
-        assert told() == {"READY": "1", "STATUS": "2 services"}
+        assert reported() == {"READY": "1", "STATUS": "2 services"}
         daemon.config_path.write_text("nonsense")
         daemon.signal(signal.SIGHUP)
-        assert told()["RELOADING"] == "1"
-        assert told() == {"READY": "1", "STATUS": "2 services"}
+        assert reported()["RELOADING"] == "1"
+        assert reported() == {"READY": "1", "STATUS": "2 services"}
         daemon.write()
         daemon.signal(signal.SIGHUP)
-        assert told()["RELOADING"] == "1"
+        assert reported()["RELOADING"] == "1"
         daemon.signal(signal.SIGTERM)
-        heard = [told()]
+        heard = [reported()]
         while "STOPPING" not in heard[-1]:
-            heard.append(told())
+            heard.append(reported())
         assert daemon.wait() == 0
         server.setblocking(False)
         with pytest.raises(BlockingIOError):

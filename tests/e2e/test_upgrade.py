@@ -42,7 +42,7 @@ def daemon(installation: Installation, tmp_path: Path) -> Iterator[Daemon]:
 
 
 def upgrade(daemon: Daemon) -> dict[str, Any]:
-    """Return what the daemon answers, when the loop of before has left."""
+    """Return what the daemon answers, when the previous loop has exited."""
     return client.call(daemon.control, "upgrade", {}, TIMEOUT, to_end=True)
 
 

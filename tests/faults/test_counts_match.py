@@ -1,4 +1,4 @@
-"""The loop's books against made-up reports, a clock that was set back, and limits that change on the way."""
+"""The loop's counts against made-up reports, a clock that was set back, and limits that change on the way."""
 
 import asyncio
 import socket

@@ -88,7 +88,7 @@ def fifo(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_a_blocked_log_could_not_take_is_counted_and_told_when_it_can(fifo: Path) -> None:
+def test_what_a_blocked_log_could_not_take_is_counted_and_reported_when_it_can(fifo: Path) -> None:
     with fifo.open("r+b", buffering=0) as pipe, public_folder() as folder:
         with missing(folder) as config:
             daemon = Daemon(folder, config).start(command=logging_to(fifo))
@@ -142,7 +142,7 @@ def test_a_daemon_whose_log_is_blocked_stops_in_its_time(fifo: Path) -> None:
             daemon.kill()
 
 
-def test_a_log_whose_disk_was_full_goes_on_and_tells_what_is_missing(tmp_path: Path) -> None:
+def test_a_log_whose_disk_was_full_goes_on_and_reports_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.touch()
     with running(tmp_path, {"services": {"echo": ECHO}}, command=logging_to(path)) as daemon:

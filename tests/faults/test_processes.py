@@ -88,7 +88,7 @@ def test_process_ids_that_come_round_again_confuse_nobody(tmp_path: Path) -> Non
         assert (status["totals"]["live"], status["totals"]["failed"]) == (0, {})
 
 
-def test_parts_and_programs_that_end_together_are_told_apart(tmp_path: Path) -> None:
+def test_parts_and_programs_that_end_together_are_distinguished(tmp_path: Path) -> None:
     services = {"one": ECHO, "two": ECHO | {"umask": "077"}}
     with contextlib.ExitStack() as stack, running(tmp_path, {"services": services}) as daemon:
         for sock in (socks := [stack.enter_context(daemon.connect(name)) for name in services]):

@@ -1,4 +1,4 @@
-"""Programs that misbehave: what they cost is theirs and their clients', and the books stay right.
+"""Programs that misbehave: what they cost is theirs and their clients', and the counts stay right.
 
 Those that ignore SIGTERM are in test_daemon_limits.py and test_stop.py.
 """

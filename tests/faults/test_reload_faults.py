@@ -79,7 +79,7 @@ def test_a_thousand_hangups_cost_no_client_anything(daemon: Daemon) -> None:
     for launcher in daemon.children("ucspid: launche"):
         if launcher not in {process["pid"] for process in daemon.processes("launcher")}:
             wait_gone(launcher)
-    daemon.reload()  # whatever has left is let go of by now
+    daemon.reload()  # whatever has ended is forgotten by now
     before, over, answers = held(daemon), threading.Event(), list[bytes]()
     addresses, lasting = (
         [daemon.address(name) for name in SERVICES],

@@ -62,7 +62,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 @pytest.fixture
 def managed(tmp_path: Path) -> Iterator[Daemon]:
-    """A daemon that tells a service manager how it is, one that has gone."""
+    """A daemon that notifies a service manager, one that has gone."""
     with running(tmp_path, ECHO, env=os.environ | {"NOTIFY_SOCKET": "@ucspid-test-nobody"}) as daemon:
         yield daemon
 
@@ -209,7 +209,7 @@ def test_a_launcher_that_runs_out_of_descriptors_is_replaced(daemon: Daemon) -> 
     with daemon.connect("echo") as lasting:
         lasting.sendall(b"x")
         assert lasting.recv(1) == b"x"
-        daemon.wait_event("connection_started")  # the launcher has let go of the client's socket
+        daemon.wait_event("connection_started")  # the launcher has closed its copy of the client's socket
         with no_descriptors(launcher):
             assert fate(address) == "closed"
         daemon.wait_event("process_died", role="launcher", pid=launcher)

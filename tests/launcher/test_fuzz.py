@@ -1,4 +1,4 @@
-"""A launcher against a loop that was subverted, and against what a subverted predecessor left to it."""
+"""A launcher against a loop that was subverted, and against what a subverted predecessor has noted."""
 
 import contextlib
 import os

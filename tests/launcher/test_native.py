@@ -315,7 +315,7 @@ def test_valgrind_finds_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def live_a_little(peers: Peers) -> None:
-    """Have a launcher do a bit of everything, and leave."""
+    """Have a launcher do a bit of everything, and exit."""
     peers.set_program("/bin/cat", env={"PROTO": "TCP", "A": "b"})
     peers.ready({1 << 22}, 100, cwd="/", rlimits=(("cpu", None),), umask=0o22)
     peers.wait(wire.HELLO)

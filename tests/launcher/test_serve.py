@@ -52,7 +52,7 @@ def test_a_session_is_started_and_its_end_reported(running: Peers) -> None:
     assert exited.tag == TAG
 
 
-def test_how_a_program_ended_is_told_as_wait_says(running: Peers) -> None:
+def test_how_a_program_ended_is_reported_as_wait_says(running: Peers) -> None:
     running.set_program("/bin/sh", "-c", "exit 99", service=1)
     running.set_program("/bin/sh", "-c", "kill -9 $$", service=2)
     running.connect(1, service=1)
@@ -93,7 +93,7 @@ def test_a_program_that_cannot_run_fails_with_its_errno(running: Peers, program:
     assert client.recv(1) == b""
 
 
-def test_a_service_that_the_master_never_told_of_starts_nothing(running: Peers) -> None:
+def test_a_service_that_the_master_never_sent_starts_nothing(running: Peers) -> None:
     running.connect(1, service=99)
     assert running.wait(wire.FAILED).status == errno.EINVAL
 
@@ -190,7 +190,7 @@ def test_a_service_that_was_removed_starts_nothing_and_its_descriptor_is_closed(
     assert list(running.list()) == []
 
 
-def test_all_that_the_master_has_told_holds_for_a_start_that_came_after(running: Peers) -> None:
+def test_all_that_the_master_has_sent_holds_for_a_start_that_came_after(running: Peers) -> None:
     os.kill(running.pid, signal.SIGSTOP)
     for number in range(20):
         running.set_program("/bin/echo", str(number))
@@ -271,12 +271,12 @@ def test_the_list_is_of_all_that_runs_and_ends_with_its_token(running: Peers) ->
     assert all(report.tag == TAG and report.service == SERVICE for report in listed.values())
 
 
-def test_told_to_drain_it_exits_at_once_when_nothing_runs(running: Peers) -> None:
+def test_sent_drain_it_exits_at_once_when_nothing_runs(running: Peers) -> None:
     running.loop.send(wire.Drain().pack())
     assert running.exit() == 0
 
 
-def test_told_to_drain_it_exits_with_its_last_program(running: Peers) -> None:
+def test_sent_drain_it_exits_with_its_last_program(running: Peers) -> None:
     client = running.connect(1)
     running.loop.send(wire.Drain().pack())
     assert list(running.list()) == [1]
@@ -286,14 +286,14 @@ def test_told_to_drain_it_exits_with_its_last_program(running: Peers) -> None:
     assert running.exit() == 0
 
 
-def test_starts_on_their_way_when_it_is_told_to_leave_are_served(running: Peers) -> None:
+def test_starts_on_their_way_when_it_drains_are_served(running: Peers) -> None:
     clients = [running.connect(connection) for connection in range(1, 9)]
     running.loop.send(wire.Drain().pack())
     assert [finish(client) for client in clients] == 8 * [b""]
     assert running.exit() == 0
 
 
-def test_without_a_loop_it_leaves_with_its_last_program(running: Peers) -> None:
+def test_without_a_loop_it_exits_with_its_last_program(running: Peers) -> None:
     client = running.connect(1)
     running.wait(wire.STARTED)
     running.loop.close()
@@ -309,7 +309,7 @@ def test_without_a_master_it_goes_on(running: Peers) -> None:
     running.wait(wire.EXITED, 1)
 
 
-def test_without_master_and_loop_it_leaves(running: Peers) -> None:
+def test_without_master_and_loop_it_exits(running: Peers) -> None:
     for sock in (running.master, running.loop, running.loop_end):
         sock.close()
     assert running.exit() == 0

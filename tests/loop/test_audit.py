@@ -1,4 +1,4 @@
-"""The check of the books: it agrees with what is right, and sees what is wrong."""
+"""The check of the counts: it agrees with what is right, and sees what is wrong."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ def differences(launcher: int, programs: dict[int, str], *in_flight: int) -> lis
     return procfs.differences(os.getpid(), {launcher: programs}, set(in_flight))
 
 
-def test_programs_that_are_there_and_in_the_books_agree(launcher: int) -> None:
+def test_programs_that_run_and_that_are_counted_agree(launcher: int) -> None:
     assert len(named(launcher)) == 2
     assert differences(launcher, named(launcher)) == []
 
@@ -96,7 +96,7 @@ def test_the_parent_of_a_process_with_any_name() -> None:
     assert procfs.parent(odd.pid) is None
 
 
-# The loop's own books
+# The loop's own counts
 
 
 @pytest.fixture(autouse=True)
@@ -205,7 +205,7 @@ async def test_a_listener_that_nobody_waits_on_is_seen() -> None:
         rig.service("a").acceptor.listeners.append(listener)
 
 
-async def test_what_differs_only_once_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_differs_only_once_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(settings("a")) as rig:
         check = verifier(rig)
         slots = [rig.service("a").limits.restore("192.0.2.1")]
@@ -221,7 +221,7 @@ async def test_what_differs_only_once_is_not_told(monkeypatch: pytest.MonkeyPatc
         assert await found(check) == []
 
 
-async def test_more_differences_than_are_told_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_differences_than_are_reported_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(settings("a")) as rig:
         check = verifier(rig)
 

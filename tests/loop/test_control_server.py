@@ -166,7 +166,7 @@ def test_unknown_verb_is_answered_and_the_connection_goes_on(daemon: Daemon) -> 
 
 
 @pytest.mark.parametrize("line", [b"hello\n", b"x" * MAX_REQUEST, ECHO[:-1] + b" " * MAX_REQUEST + b"\n"])
-def test_who_does_not_speak_the_protocol_is_told_once_and_disconnected(daemon: Daemon, line: bytes) -> None:
+def test_who_does_not_speak_the_protocol_is_answered_and_disconnected(daemon: Daemon, line: bytes) -> None:
     with daemon.connect() as sock:
         sock.sendall(line)
         reply = decode_reply(read_line(sock))
@@ -229,7 +229,7 @@ def test_user_who_is_not_allowed_is_turned_away(tmp_path: Path) -> None:
             call(daemon.path, "echo", {}, DEADLINE)
 
 
-def test_one_client_too_many_is_turned_away_until_another_leaves(daemon: Daemon) -> None:
+def test_one_client_too_many_is_turned_away_until_another_disconnects(daemon: Daemon) -> None:
     clients = [daemon.connect() for _ in range(server.MAX_CLIENTS)]
     for sock in clients:
         sock.sendall(ECHO)
@@ -264,7 +264,7 @@ def test_client_that_does_not_read_costs_only_itself(daemon: Daemon, monkeypatch
     assert not daemon.problems
 
 
-def test_client_that_leaves_does_not_stop_its_verb(tmp_path: Path, loop_factory: LoopFactory) -> None:
+def test_client_that_disconnects_does_not_stop_its_verb(tmp_path: Path, loop_factory: LoopFactory) -> None:
     entered, finished = threading.Event(), threading.Event()
     go_on = asyncio.Event()
 

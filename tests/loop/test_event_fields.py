@@ -71,7 +71,7 @@ async def test_a_start_that_failed_names_the_file() -> None:
         assert (event["file"], event["reason"]) == ("/usr/bin/absent", "No such file or directory")
 
 
-async def test_a_client_that_a_rule_denies_is_told_with_the_rule() -> None:
+async def test_a_client_that_a_rule_denies_is_logged_with_the_rule() -> None:
     rule = RuleSpec(
         from_=("127.0.0.2",), verdict="deny", env=(), max_per_ip=None, rate_per_ip=None, message=None,
         where="ucspid.yaml:12",
@@ -82,7 +82,7 @@ async def test_a_client_that_a_rule_denies_is_told_with_the_rule() -> None:
         assert (event["reason"], event["rule"]) == ("denied", "ucspid.yaml:12")
 
 
-async def test_a_client_over_its_limit_is_told_with_the_limit_and_its_network() -> None:
+async def test_a_client_over_its_limit_is_logged_with_the_limit_and_its_network() -> None:
     async with serving(settings("a", max_per_ip=1, ipv4_prefix=24)) as rig:
         rig.connect("a", "127.0.0.1")
         (connection,) = await rig.starts(1)

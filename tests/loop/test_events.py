@@ -63,7 +63,7 @@ class Fields:
                 inner = Fields(self.functions, self.functions[name])
                 returned = [item for item in ast.walk(inner.function) if isinstance(item, ast.Return)]
                 return set().union(*(inner._of(item.value) for item in returned if item.value is not None))
-        raise AssertionError(f"cannot tell the fields of {ast.unparse(node)}")
+        raise AssertionError(f"cannot find the fields of {ast.unparse(node)}")
 
     def _assigned(self, name: str) -> Iterator[ast.expr]:
         for item in ast.walk(self.function):

@@ -273,7 +273,7 @@ async def test_sessions_that_are_found_before_the_plan_lose_no_state(memory: int
         second.close()
 
 
-async def test_a_loop_that_leaves_writes_what_there_is_room_for() -> None:
+async def test_a_loop_that_hands_over_writes_what_there_is_room_for() -> None:
     descriptor = os.memfd_create("handover")
     os.ftruncate(descriptor, 400)
     rig = Rig()
@@ -338,8 +338,8 @@ async def test_no_answer_of_a_launcher_is_taken_for_one_to_another_loop() -> Non
         second.close()
 
 
-@pytest.mark.parametrize("patience", [10.0, 0.0])
-async def test_clients_on_their_way_in_have_a_moment(patience: float) -> None:
+@pytest.mark.parametrize("grace", [10.0, 0.0])
+async def test_clients_on_their_way_in_have_a_moment(grace: float) -> None:
     client, accepted = socket.socketpair()
     found, entered = asyncio.Event(), asyncio.Event()
     rig = Rig()
@@ -357,12 +357,12 @@ async def test_clients_on_their_way_in_have_a_moment(patience: float) -> None:
             return Refused("denied")
 
         service.pipeline._wait(connection, looked_up(), ())
-        leaving = asyncio.create_task(service.drain(patience))
-        if patience:
+        draining = asyncio.create_task(service.drain(grace))
+        if grace:
             asyncio.get_running_loop().call_soon(found.set)
-        await leaving
-        assert entered.is_set() == bool(patience)
-        assert service.sessions.counts.refused == ({"denied": 1} if patience else {"closed": 1})
+        await draining
+        assert entered.is_set() == bool(grace)
+        assert service.sessions.counts.refused == ({"denied": 1} if grace else {"closed": 1})
         assert client.recv(1) == b""
     finally:
         client.close()

@@ -60,9 +60,7 @@ def test_a_listener_is_shown_as_the_file_has_it(family: int, host: str, v6only: 
         (socket.AF_INET6, "::", "127.0.0.3"),
     ],
 )
-def test_a_program_is_told_the_address_that_its_client_connected_to(
-    family: int, bound: str, host: str
-) -> None:
+def test_a_program_gets_the_address_that_its_client_connected_to(family: int, bound: str, host: str) -> None:
     listener = listen(family, bound, v6only=":" in host)
     with connected(listener, host) as (client, accepted):
         port = client.getpeername()[1]

@@ -54,7 +54,7 @@ def logged(level: str = "info", form: str = "json") -> list[str]:
 
 
 class Watched(Writer):
-    """A writer that tells when it is done with a chunk, and how much of it went out."""
+    """A writer that reports when it is done with a chunk, and how much of it went out."""
 
     def __init__(self, fd: int, capacity: int = 1 << 20) -> None:
         self.settled: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -112,7 +112,7 @@ def test_hostile_text_stays_within_one_json_line(event: str, value: str) -> None
         assert (record["event"], record["field"], record["nested"]) == (event, value, {"list": [value]})
 
 
-def test_bytes_that_are_not_utf8_are_told_apart_in_json() -> None:
+def test_bytes_that_are_not_utf8_are_distinguished_in_json() -> None:
     value = b"caf\xe9".decode("utf-8", "surrogateescape")
     record = json.loads(render_json(None, "info", {"event": "e", "helo": value, "odd": "\ud800"}))
     assert record["helo"] == r"caf\xe9"

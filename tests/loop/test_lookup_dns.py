@@ -109,7 +109,7 @@ def test_a_name_is_confirmed_by_its_addresses(
 
 
 @in_uvloop
-async def test_odd_bytes_in_names_are_told_as_tcpserver_tells_them() -> None:
+async def test_odd_bytes_in_names_are_given_as_tcpserver_gives_them() -> None:
     zone = {
         PTR: [r"a\.b\\.c\000D\010.\032\255\*.Example."],
         "2.2.0.192.in-addr.arpa PTR": ["."],
@@ -316,12 +316,12 @@ def test_names_keep_all_their_bytes_but_for_upper_case(labels: list[bytes]) -> N
         return bytes([int(match[1], 8)])
 
     length = sum(len(label) + 1 for label in labels) + 1
-    told = hostname(dns.name.Name([*labels, b""]).to_text() if length <= 255 else in_zone_file(labels))
+    written = hostname(dns.name.Name([*labels, b""]).to_text() if length <= 255 else in_zone_file(labels))
     if length > 255:
-        assert told is None
+        assert written is None
     else:
-        assert told is not None
-        octets = [re.sub(rb"\\([0-7]{3})", back, label) for label in told.split(b".")]
+        assert written is not None
+        octets = [re.sub(rb"\\([0-7]{3})", back, label) for label in written.split(b".")]
         assert octets == [label.lower() for label in labels]
 
 

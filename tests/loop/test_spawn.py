@@ -37,7 +37,7 @@ def tokens(packets: list[bytes]) -> list[int]:
 
 
 class Session(asyncio.SubprocessProtocol):
-    """What a program's protocol was told."""
+    """What a program's protocol was called with."""
 
     def __init__(self) -> None:
         self.process: Process | None = None
@@ -268,7 +268,7 @@ async def test_a_start_that_nobody_asked_for_is_made_up(synced: Rig) -> None:
     assert not synced.met
 
 
-async def test_news_is_told_once_for_a_packet(synced: Rig) -> None:
+async def test_news_is_reported_once_for_a_packet(synced: Rig) -> None:
     before = synced.changes
     for number in (1, 2, 3):
         synced.start(number)
@@ -405,14 +405,14 @@ async def test_nothing_is_started_before_all_that_runs_is_known(rig: Rig) -> Non
     assert sorted(rig.launcher.running) == [5, 6]
 
 
-async def test_sessions_that_an_earlier_loop_was_not_told_of_are_met(rig: Rig) -> None:
+async def test_sessions_that_no_earlier_loop_knew_of_are_found(rig: Rig) -> None:
     rig.say(report(wire.STARTED, 5, process=55))
     rig.answer_list(5)
     assert rig.met[5].process is not None
     assert rig.met[5].process.get_pid() == 55
 
 
-async def test_an_end_that_no_loop_was_told_of_is_met(rig: Rig) -> None:
+async def test_an_end_that_no_loop_knew_of_is_found(rig: Rig) -> None:
     rig.say(report(wire.EXITED, 5, status=3 << 8))
     assert rig.met[5].exited
     assert rig.met[5].process is not None
@@ -421,7 +421,7 @@ async def test_an_end_that_no_loop_was_told_of_is_met(rig: Rig) -> None:
     assert not rig.launcher.running
 
 
-async def test_a_failure_that_no_loop_was_told_of_is_met(rig: Rig) -> None:
+async def test_a_failure_that_no_loop_knew_of_is_found(rig: Rig) -> None:
     rig.say(report(wire.FAILED, 5, status=errno.ENOENT))
     assert rig.met[5].failed == errno.ENOENT
 
@@ -481,7 +481,7 @@ async def test_half_an_answer_of_a_launcher_that_died_counts_for_nothing(synced:
     assert await answer == []
 
 
-async def test_nobody_waits_for_the_answer_of_a_launcher_that_has_left(synced: Rig) -> None:
+async def test_nobody_waits_for_the_answer_of_a_launcher_that_has_exited(synced: Rig) -> None:
     answer = synced.launcher.call_roll()
     synced.launcher.lost()
     assert await answer == []
@@ -586,7 +586,7 @@ async def test_the_answer_to_an_earlier_loop_settles_nothing(rig: Rig) -> None:
     assert rig.usable()
 
 
-async def test_a_launcher_that_is_to_leave_tells_its_successor(synced: Rig) -> None:
+async def test_a_launcher_that_drains_has_its_successor_drain(synced: Rig) -> None:
     synced.launcher.drain()
     synced.launcher.drain()
     assert synced.heard() == [wire.Drain().pack()]
@@ -605,7 +605,7 @@ async def test_without_a_successor_everything_ends(synced: Rig) -> None:
     assert not synced.launcher.in_flight
 
 
-async def test_the_end_of_the_channel_is_told(synced: Rig) -> None:
+async def test_the_end_of_the_channel_is_reported(synced: Rig) -> None:
     synced.peer.sock.close()
     assert not synced.launcher.receive()
 
@@ -745,7 +745,7 @@ async def test_one_native_launcher_is_enough_unless_it_is_stuck(two: tuple[Rig, 
     assert asked == ["more"]
 
 
-async def test_none_is_chosen_that_is_stuck_leaves_or_is_full(two: tuple[Rig, Rig]) -> None:
+async def test_none_is_chosen_that_is_stuck_drains_or_is_full(two: tuple[Rig, Rig]) -> None:
     pool, _asked = pool_of(*two)
     two[0].launcher.drain()
     for number in range(1, IN_FLIGHT + 1):
@@ -761,7 +761,7 @@ async def test_none_is_chosen_before_the_pool_is_open(two: tuple[Rig, Rig]) -> N
     assert asked == []
 
 
-async def test_launchers_that_become_stuck_are_told_once_and_another_asked_for(two: tuple[Rig, Rig]) -> None:
+async def test_launchers_that_get_stuck_are_reported_once_and_another_requested(two: tuple[Rig, Rig]) -> None:
     pool, asked = pool_of(*two)
     two[1].start(1)
     now = time.monotonic()

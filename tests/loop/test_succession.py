@@ -160,7 +160,7 @@ class Succession(RuleBasedStateMachine):
         assert sorted(session.number for session in loop.live) == sorted(alive)
         assert {session.state for session in loop.live} <= {ConnectionState.RUNNING}
         started = {program.connection for program in world.programs.values()}
-        assert loop.ids_served <= started - alive.keys() <= world.told | loop.ids_served
+        assert loop.ids_served <= started - alive.keys() <= world.reported | loop.ids_served
         assert loop.ids_failed & started == set()
 
     def teardown(self) -> None:
@@ -178,7 +178,7 @@ TestSuccession = Succession.TestCase
 TestSuccession.settings = settings(max_examples=examples(80), stateful_step_count=40, deadline=None)
 
 
-def test_an_end_that_is_still_to_be_sent_when_the_launcher_dies_is_told_by_its_successor() -> None:
+def test_an_end_that_is_still_to_be_sent_when_the_launcher_dies_is_reported_by_its_successor() -> None:
     world = World(small_buffers=True)
     try:
         loop = world.settle()

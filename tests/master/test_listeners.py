@@ -106,7 +106,7 @@ def test_a_listener_is_known_by_its_address_whoever_has_it() -> None:
     assert keys(service("a", listen=(address,))) == keys(service("b", listen=(address,)))
 
 
-def test_listeners_on_ports_of_the_kernels_choice_are_told_apart() -> None:
+def test_listeners_on_ports_of_the_kernels_choice_are_distinguished() -> None:
     assert len({*keys(service("a", listen=(V4, V4))), *keys(service("b", listen=(V4,)))}) == 3
 
 

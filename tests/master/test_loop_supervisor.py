@@ -150,9 +150,7 @@ def test_the_loop_is_sent_away_when_its_successor_is_ready(supervised: Supervise
     supervised.until(lambda: TAKEN in supervised.heard)
 
 
-def test_a_loop_that_does_not_leave_is_killed(
-    supervised: Supervised, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loop_that_does_not_exit_is_killed(supervised: Supervised, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(succession, "HANDOVER_TIMEOUT", 0.01)
     supervised.replace()
     supervised.until(lambda: supervised.heard == ["hands over"])

@@ -44,7 +44,7 @@ def test_an_abstract_socket(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("path", [None, "", "/does/not/exist"])
-def test_nobody_to_tell_is_no_error(path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_service_manager_is_no_error(path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     if path is not None:
         monkeypatch.setenv("NOTIFY_SOCKET", path)

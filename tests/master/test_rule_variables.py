@@ -46,7 +46,7 @@ def ask(rig: MasterRig, name: str = "a") -> None:
 
 
 def find(rig: MasterRig, *names: str, status: int = 0, errors: bytes = b"") -> list[dict[str, Any]]:
-    """Have the reader of rules that was started last find names and end; return what the loop is told."""
+    """Have the reader of rules that was started last find names and end; return what the loop is sent."""
     rig.rules_readers[-1].write(b"" if status else json.dumps(names).encode(), errors)
     rig.end(rig.rules_readers[-1], status)
     return [order for order in rig.loop.orders() if order["do"] == "allow_variables"]
@@ -74,23 +74,23 @@ def test_launchers_know_of_new_variables_before_the_loop(
 ) -> None:
     serve(rig, with_rules("a"))
     ((profile, _launcher),) = rig.master.reaper.launchers()
-    told: list[str] = []
+    sent: list[str] = []
     set_programs, send = profile.set_programs, rig.master.parts.loop.send
 
     def tell_launcher(*arguments: Any) -> None:
-        told.append("launcher")
+        sent.append("launcher")
         set_programs(*arguments)
 
     monkeypatch.setattr(profile, "set_programs", tell_launcher)
 
     def tell_loop(*arguments: Any, **fields: Any) -> None:
-        told.append(type(arguments[0]).__name__)
+        sent.append(type(arguments[0]).__name__)
         send(*arguments, **fields)
 
     monkeypatch.setattr(rig.master.parts.loop, "send", tell_loop)
     ask(rig)
     find(rig, "NEW")
-    assert told == ["launcher", "AllowVariables"]
+    assert sent == ["launcher", "AllowVariables"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_what_makes_no_sense_is_no_name(rig: MasterRig, said: bytes) -> None:
     assert allowed(rig, "a") == ("OLD",)
 
 
-def test_names_that_a_launcher_cannot_be_told_are_refused(rig: MasterRig) -> None:
+def test_names_that_a_launcher_cannot_be_sent_are_refused(rig: MasterRig) -> None:
     serve(rig, with_rules("a"))
     ask(rig)
     assert find(rig, *(f"A{number:0100}" for number in range(500)))[0]["names"]

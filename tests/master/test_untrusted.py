@@ -173,7 +173,7 @@ def test_a_launcher_may_have_its_own_orphans_ended_and_no_other_process(
     assert process.wait(10) == -signal.SIGTERM
 
 
-def test_a_reason_of_any_length_is_cut_to_one_that_can_be_told(hostile: Hostile) -> None:
+def test_a_reason_of_any_length_is_cut_to_one_that_can_be_sent(hostile: Hostile) -> None:
     hostile.say(refused(b"\xff" * 100_000))
     (reason,) = hostile.observer.reasons
     assert 0 < len(reason) <= MAX_REASON
@@ -213,7 +213,7 @@ def test_a_launcher_cannot_cut_its_table_short(hostile: Hostile) -> None:
     os.waitpid(launcher.pid, 0)
 
 
-def test_the_end_of_an_orphan_waits_for_a_launcher_to_be_told(hostile: Hostile) -> None:
+def test_the_end_of_an_orphan_waits_until_a_launcher_can_be_sent_it(hostile: Hostile) -> None:
     hostile.launcher.orphans = {77}
     assert hostile.profile.orphan_exited(Exit(77, 0, 1, 2, 3))
     assert not hostile.profile.orphan_exited(Exit(77, 0, 1, 2, 3))

@@ -285,16 +285,16 @@ async def hostile(channel: Any, *_others: object) -> None:
     wait = asyncio.Event()
     asyncio.get_running_loop().add_reader(channel.fileno(), wait.set)
     await wait.wait()
-    told = json.loads(channel.receive()[0])
-    folder = Path(told["folder"])
+    orders = json.loads(channel.receive()[0])
+    folder = Path(orders["folder"])
     attempts = {
         "files": files(folder),
         "programs": programs(folder / "program"),
-        "others": others(told["pid"], told["victim"]),
-        "sockets": sockets(told["port"], told["free"], told["path"]),
+        "others": others(orders["pid"], orders["victim"]),
+        "sockets": sockets(orders["port"], orders["free"], orders["path"]),
         "privileges": privileges(),
         "work": work(folder),
-        "dns": dns(told["port"]),
+        "dns": dns(orders["port"]),
         "ident": ident(),
         "calls": filtered() if len(sys.argv) == 1 else {},
     }

@@ -3,7 +3,7 @@
 make soak [MINUTES=60] [SEED=1234]; or this file itself, with tests/support in PYTHONPATH.
 The seed that is printed repeats the same choices, though not their timing to the microsecond. What must be
 true: no connection is refused by the kernel; a session that has begun is ended by nobody but its
-client; a client that comes in is served or told why not, but for those that a killed process had in
+client; a client that comes in is served or gets the reason, but for those that a killed process had in
 its hands, of which each death has few; limits hold as clients see them; and at every rest the
 counts match what the launchers and the kernel report, and what the clients did.
 """

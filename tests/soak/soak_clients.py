@@ -156,7 +156,7 @@ class Clients:
         """Meet a program that fails; the service is throttled, so that this may take its time."""
         try:
             async with asyncio.timeout(1.0):
-                self._resets["failing"] += 1  # it may leave before it is accepted, and be accepted later
+                self._resets["failing"] += 1  # it may disconnect before it is accepted, and be accepted later
                 source = f"127.0.3.{self._chance.randint(1, 20)}"
                 reader, writer = await self._connect("failing", source)
                 with contextlib.closing(writer):
@@ -204,7 +204,7 @@ class Clients:
         return streams
 
     async def _stay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Say something now and then, and leave after a while."""
+        """Say something now and then, and disconnect after a while."""
         for _ in range(self._chance.randint(0, 3)):
             await self._wait(self._chance.uniform(0, 2))
             await self._say(reader, writer)

@@ -20,7 +20,7 @@ Answer = TypeVar("Answer")
 
 
 def asked(ask: Callable[[], Answer]) -> Answer:
-    """Return the daemon's answer: a loop that dies or leaves takes its control clients with it: ask again."""
+    """Return the daemon's answer: a loop that dies or exits takes its control clients with it: ask again."""
     end = time.monotonic() + TIMEOUT
     while True:
         try:

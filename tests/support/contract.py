@@ -1,4 +1,4 @@
-"""What the programs of a service are promised, and services that tell what theirs got."""
+"""What the programs of a service are promised, and services that report what theirs got."""
 
 import json
 import re
@@ -27,19 +27,19 @@ SIGNALS = ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
 
 
 def services(listen: str = "127.0.0.1:0", **settings: Any) -> dict[str, Any]:
-    """Return services that tell what their programs got."""
+    """Return services that report what their programs got."""
     reports = {kind: {"listen": listen, "program": REPORT, "stderr": kind, **settings} for kind in STDERR}
     return {**reports, "status": {"listen": listen, "program": STATUS, **settings}}
 
 
 def report(sock: socket.socket) -> dict[str, Any]:
-    """Return what a program that reports tells on a connection."""
-    told: dict[str, Any] = json.loads(exchange(sock))
-    return told
+    """Return what a program that reports says on a connection."""
+    reported: dict[str, Any] = json.loads(exchange(sock))
+    return reported
 
 
 def status(sock: socket.socket) -> dict[str, str]:
-    """Return what STATUS tells on a connection."""
+    """Return what STATUS says on a connection."""
     lines = exchange(sock).decode().splitlines()
     return {key: value.strip() for key, value in (line.split(":", 1) for line in lines)}
 
@@ -52,11 +52,11 @@ def check(daemon: Daemon, *, limits: str, environment: Iterable[bytes] = ()) -> 
     for kind, file in STDERR.items():
         with daemon.connect(kind) as sock:
             expected = variables(sock) | {f"PATH={DEFAULT_PATH}".encode(), *environment}
-            told = report(sock)
-        check_descriptors(told, stderr=file)
-        assert entries(told) == expected
-        assert told["limits"] == limits
-        assert (told["cwd"], told["group"]) == ("/", told["pid"])
+            reported = report(sock)
+        check_descriptors(reported, stderr=file)
+        assert entries(reported) == expected
+        assert reported["limits"] == limits
+        assert (reported["cwd"], reported["group"]) == ("/", reported["pid"])
     with daemon.connect("status") as sock:
         fields = status(sock)
     assert signals(fields) == dict.fromkeys(SIGNALS, 0)
@@ -68,9 +68,9 @@ def signals(fields: dict[str, str]) -> dict[str, int]:
     return {name: int(fields[name], 16) for name in SIGNALS}
 
 
-def check_descriptors(told: dict[str, Any], *, stderr: str) -> None:
+def check_descriptors(reported: dict[str, Any], *, stderr: str) -> None:
     """Assert that descriptors 0 and 1 are one blocking socket, 2 is the right file, and there are no more."""
-    descriptors = told["descriptors"]
+    descriptors = reported["descriptors"]
     assert sorted(descriptors) == ["0", "1", "2"]
     assert descriptors["0"] == descriptors["1"]
     assert descriptors["0"]["file"].startswith("socket:")
@@ -91,9 +91,9 @@ def variables(sock: socket.socket) -> set[bytes]:
     }
 
 
-def entries(told: dict[str, Any]) -> set[bytes]:
+def entries(reported: dict[str, Any]) -> set[bytes]:
     """Return the environment but for the connection's number, which must be there once; no name is twice."""
-    *found, last = told["environ"].encode("latin-1").split(b"\0")
+    *found, last = reported["environ"].encode("latin-1").split(b"\0")
     assert last == b""
     assert len({entry.partition(b"=")[0] for entry in found}) == len(found)
     numbers = [entry for entry in found if re.fullmatch(rb"UCSPID_CONN_ID=[0-9a-f]+", entry)]

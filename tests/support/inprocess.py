@@ -188,15 +188,15 @@ class Rig:
     # What the server asks its master
 
     def allow_variables(self, _service: int) -> None:
-        """Note the wish."""
+        """Note the request."""
         self.asked.append("variables")
 
     def more_launchers(self, _profile: int) -> None:
-        """Note the wish."""
+        """Note the request."""
         self.asked.append("more")
 
     def broken_launcher(self, number: int) -> None:
-        """Note the wish."""
+        """Note the request."""
         self.asked.append("broken")
         self.broken.append(number)
         self.tell()
@@ -211,7 +211,7 @@ class Rig:
         self.asked.append("drained")
         self.tell()
 
-    # What the master tells
+    # What the master sends
 
     def plan(self, *services: plan.Service, max_connections: int = 1000, listeners: int = 1) -> None:
         """Go over to a plan; services keep their listeners."""

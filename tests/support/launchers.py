@@ -114,9 +114,9 @@ class Peers:
         client, servers = socket.socketpair()
         client.settimeout(TIMEOUT)
         head = wire.Start.head(service, connection, TAG)
-        told = "\0".join(variables).encode()
+        strings = "\0".join(variables).encode()
         with servers:
-            socket.send_fds(self.loop, [head + told], [servers.fileno()])
+            socket.send_fds(self.loop, [head + strings], [servers.fileno()])
         self.clients.append(client)
         return client
 

@@ -49,7 +49,7 @@ class Child:
         self.say(wire.Note.head(kind, number, token))
 
     def orders(self) -> list[dict[str, Any]]:
-        """Return what a loop has been told since the last time."""
+        """Return what a loop has been sent since the last time."""
         assert self.channel is not None
         orders = []
         while (received := self.channel.receive()) and received[0]:
@@ -192,7 +192,7 @@ class MasterRig:
         self.work()
 
     def succeed(self) -> None:
-        """Have the successor of the loop be ready, the one before leave, and the plan be taken."""
+        """Have the successor of the loop be ready, the one before exit, and the plan be taken."""
         before = self.loops[-2]
         self.loop.note(wire.NOTE_READY, wire.VERSION)
         self.work()

@@ -12,7 +12,7 @@ SERVICE = plans.service("smtp")
 
 
 class Tokens:
-    """A bucket by the book."""
+    """A bucket as defined."""
 
     def __init__(self, rate: Rate) -> None:
         self.rate = rate

@@ -66,7 +66,7 @@ class ProcessWorld:
         self.memory = os.memfd_create("table")
         os.ftruncate(self.memory, session_table.SIZE)
         self.handed: dict[int, socket.socket] = {}
-        self.told: set[int] = set()
+        self.reported: set[int] = set()
         self.missing = False
         self.loop: ProcessLoop | None = None
         self._kind = kind

@@ -1,6 +1,6 @@
 """Both ends of the protocol between loop and launcher, in one process, with deaths at any point.
 
-The launcher is launcher.serve.Launcher in a thread of its own, which takes one turn when it is told to
+The launcher is launcher.serve.Launcher in a thread of its own, which takes one turn when it is asked to
 and can die at any of POINTS; the loop's end is spawn.LauncherClient; the test is the master, which holds the
 channel and the table. Only programs are not real: they are started in place of Program's start()
 and reaped in place of wait4(2).
@@ -52,7 +52,7 @@ class Started:
 
 
 class Loop:
-    """One event loop's end of the channel, and its books: the owner of its sessions."""
+    """One event loop's end of the channel, and its table: the owner of its sessions."""
 
     name = "smtp"
     kill_timeout = 5.0
@@ -67,7 +67,7 @@ class Loop:
 
     def counted_out(self, connection: int) -> bool:
         """Say whether this loop or an earlier one has counted a session out."""
-        return connection in self.world.told | self.ids_served
+        return connection in self.world.reported | self.ids_served
 
     def found(self, service: int, connection: int, tag: bytes) -> Connection:
         """Meet a session of an earlier loop."""
@@ -109,12 +109,12 @@ class Loop:
         self.ids_failed.add(session.number)
 
     def die(self) -> None:
-        self.world.told |= self.ids_served
+        self.world.reported |= self.ids_served
         self.launcher.close()
 
 
 class Turns:
-    """Stands for the launcher's poll(2): waits until it is told to take a turn, and then never waits."""
+    """Stands for the launcher's poll(2): waits until it is asked to take a turn, and then never waits."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
@@ -274,8 +274,8 @@ class World:
         self.no_more_processes = False
         self.programs: dict[int, Started] = {}
         self.handed: dict[int, socket.socket] = {}
-        self.told: set[int] = set()
-        """Connections whose end some loop was told that is no more."""
+        self.reported: set[int] = set()
+        """Connections whose end was reported to a loop that has ended."""
         self.orphans: set[int] = set()
         self.late: dict[int, bytes] = {}
         self.loop: Loop | None = Loop(self)

@@ -1,4 +1,4 @@
-"""The counts in memory that outlives a loop: what a loop leaves, wherever it stops, the next goes on from."""
+"""The counts in memory that outlives a loop: the next loop goes on from it, wherever one stops."""
 
 import contextlib
 import errno

@@ -151,7 +151,7 @@ def test_the_phases_of_the_master() -> None:
     assert rows == [row for row in written if row not in stops] + [["any", *stops[0][1:]]]
 
 
-def test_the_reasons_that_hold_a_gate() -> None:
+def test_the_reasons_that_hold_an_acceptor() -> None:
     assert {row[0] for row in table(INTERNALS, "hold", "why", "is checked again")} == {
         str(hold) for hold in Hold
     }

@@ -12,12 +12,12 @@ IPV4 = ("192.0.2.1", "198.51.100.7")
 IPV6 = ("2001:db8::1", "2001:db8::7")
 
 
-def parsed(told: bytes) -> dict[str, str]:
+def parsed(strings: bytes) -> dict[str, str]:
     """Return the variables as a launcher would set them: the last of one name holds."""
-    return dict(item.decode().split("=", 1) for item in told.split(b"\0"))
+    return dict(item.decode().split("=", 1) for item in strings.split(b"\0"))
 
 
-def told(
+def strings(
     ends: tuple[str, str],
     dialect: Dialect = "tcp",
     found: ClientFacts = NO_FACTS,
@@ -40,26 +40,26 @@ FOUND = {"TCPREMOTEHOST": "there.example", "TCPLOCALHOST": "here.example", "TCPR
 
 
 def test_an_ipv4_connection() -> None:
-    assert told(IPV4) == TCP4
+    assert strings(IPV4) == TCP4
 
 
 def test_an_ipv6_connection_is_tcp_as_well() -> None:
-    assert told(IPV6) == TCP6
+    assert strings(IPV6) == TCP6
 
 
 def test_names_that_were_found() -> None:
-    assert told(IPV4, found=ALL) == TCP4 | FOUND
+    assert strings(IPV4, found=ALL) == TCP4 | FOUND
 
 
 @pytest.mark.parametrize("dialect", get_args(Dialect))
 @pytest.mark.parametrize("ends", [IPV4, IPV6])
 def test_what_was_not_found_is_not_set(dialect: Dialect, ends: tuple[str, str]) -> None:
-    assert told(ends, dialect, ClientFacts(None, None, None)) == told(ends, dialect)
-    assert not [name for name in told(ends, dialect) if name.endswith(("HOST", "INFO"))]
+    assert strings(ends, dialect, ClientFacts(None, None, None)) == strings(ends, dialect)
+    assert not [name for name in strings(ends, dialect) if name.endswith(("HOST", "INFO"))]
 
 
 def test_an_ident_error_is_set_and_empty() -> None:
-    assert told(IPV4, found=ClientFacts(info=b"")) == TCP4 | {"TCPREMOTEINFO": ""}
+    assert strings(IPV4, found=ClientFacts(info=b"")) == TCP4 | {"TCPREMOTEINFO": ""}
 
 
 def test_arbitrary_bytes_are_passed_on() -> None:
@@ -67,8 +67,8 @@ def test_arbitrary_bytes_are_passed_on() -> None:
     assert odd.endswith(b"\0TCPREMOTEINFO=\xff\n=;$(x)")
 
 
-def test_tcp6_tells_an_ipv6_connection_twice() -> None:
-    assert told(IPV6, "tcp6", ALL) == TCP6 | FOUND | {
+def test_tcp6_gives_an_ipv6_connection_twice() -> None:
+    assert strings(IPV6, "tcp6", ALL) == TCP6 | FOUND | {
         "PROTO": "TCP6",
         "TCP6LOCALIP": "2001:db8::1",
         "TCP6LOCALPORT": "25",
@@ -79,22 +79,22 @@ def test_tcp6_tells_an_ipv6_connection_twice() -> None:
     }
 
 
-def test_tcp6_tells_an_ipv4_connection_as_tcp() -> None:
-    assert told(IPV4, "tcp6", ALL) == TCP4 | FOUND
+def test_tcp6_gives_an_ipv4_connection_as_tcp() -> None:
+    assert strings(IPV4, "tcp6", ALL) == TCP4 | FOUND
 
 
 @pytest.mark.parametrize(("ends", "expected"), [(IPV4, TCP4), (IPV6, TCP6)])
 def test_systemd_adds_its_own(ends: tuple[str, str], expected: dict[str, str]) -> None:
     own = {"REMOTE_ADDR": ends[1], "REMOTE_PORT": "40000"}
-    assert told(ends, "systemd", ALL) == expected | FOUND | own
+    assert strings(ends, "systemd", ALL) == expected | FOUND | own
 
 
 def test_rules_have_the_last_word() -> None:
     env = ((b"TCPREMOTEHOST", b"x"), (b"RELAYCLIENT", b""), (b"PROTO", b"a=b"), (b"PROTO", b"\xc3\xa9"))
     expected = TCP4 | FOUND | {"TCPREMOTEHOST": "x", "RELAYCLIENT": "", "PROTO": "é"}
-    assert told(IPV4, found=ALL, env=env) == expected
+    assert strings(IPV4, found=ALL, env=env) == expected
 
 
 @pytest.mark.parametrize("dialect", get_args(Dialect))
-def test_what_may_be_told_is_what_is_told_when_all_is_known(dialect: Dialect) -> None:
-    assert sorted(NAMES[dialect]) == sorted(told(IPV6, dialect, ALL))
+def test_what_may_be_set_is_what_is_set_when_all_is_known(dialect: Dialect) -> None:
+    assert sorted(NAMES[dialect]) == sorted(strings(IPV6, dialect, ALL))

@@ -5,7 +5,7 @@ from ucspid.linux.fd_limit import raise_limit
 SOFT = 100
 
 
-def test_the_hard_limit_is_taken_and_the_soft_one_of_before_told() -> None:
+def test_the_hard_limit_is_taken_and_the_earlier_soft_one_returned() -> None:
     before = _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT, hard))
     try:

@@ -134,7 +134,7 @@ def test_the_reason_is_the_clients_own_before_it_is_the_services() -> None:
     assert limits.admit(B, 0.0) is Refusal.RATE
 
 
-def test_numbers_that_are_wrong_are_told() -> None:
+def test_numbers_that_are_wrong_are_reported() -> None:
     limits = service(max_per_ip=5)
     assert isinstance(limits.admit(A, 0.0, session=False), Slot)
     slot = admitted(limits)

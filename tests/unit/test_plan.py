@@ -39,7 +39,7 @@ def test_a_service_is_the_same_after_json() -> None:
     assert plain.read(Service, json.loads(plain.to_json(before))) == before
 
 
-def test_profiles_are_told_apart_by_every_privilege() -> None:
+def test_profiles_differ_by_every_privilege() -> None:
     profile = service("a").profile
     others: dict[str, object] = {
         "uid": 7, "gid": 7, "groups": (7,), "umask": 7, "cwd": "/x", "root": "/y", "nice": 7,

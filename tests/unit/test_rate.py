@@ -12,7 +12,7 @@ from ucspid.policy.rate import TokenBucket, TokenBuckets
 
 
 class Naive:
-    """A bucket by the book: a number of tokens that grows with time."""
+    """A bucket as defined: a number of tokens that grows with time."""
 
     def __init__(self, rate: Rate) -> None:
         self.rate = rate

@@ -19,10 +19,10 @@ def test_the_rest_are_summed_up_by_reason() -> None:
         refusals.note("full", 100.0)
     for reason in ("full", "per_ip", "full"):
         assert not refusals.note(reason, 101.0)
-    assert refusals.untold == 3
+    assert refusals.unreported == 3
     assert refusals.ends == 100.0 + WINDOW
     assert refusals.summary() == {"full": 2, "per_ip": 1}
-    assert refusals.untold == 0
+    assert refusals.unreported == 0
 
 
 def test_a_new_window_begins_with_the_first_refusal_after_the_old_one() -> None:
@@ -48,15 +48,15 @@ def test_a_window_lasts_until_its_summary_was_made() -> None:
 def test_every_refusal_is_logged_once_and_few_of_them_by_themselves(knocks: list[tuple[str, float]]) -> None:
     refusals = Refusals()
     now = 1000.0
-    told: collections.Counter[str] = collections.Counter()
+    reported: collections.Counter[str] = collections.Counter()
     singles: list[float] = []
     for reason, pause in knocks:
         now += pause
-        if refusals.untold and now >= refusals.ends:
-            told.update(refusals.summary())
+        if refusals.unreported and now >= refusals.ends:
+            reported.update(refusals.summary())
         if refusals.note(reason, now):
-            told[reason] += 1
+            reported[reason] += 1
             singles.append(now)
         assert sum(now - WINDOW < single for single in singles) <= 2 * SINGLE
-    told.update(refusals.summary())
-    assert told == collections.Counter(reason for reason, _ in knocks)
+    reported.update(refusals.summary())
+    assert reported == collections.Counter(reason for reason, _ in knocks)

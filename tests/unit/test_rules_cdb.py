@@ -49,7 +49,7 @@ def test_the_hash_tables_find_the_first_record_of_a_key(
         assert found(content, key) == first.get(key)
 
 
-def test_keys_of_one_hash_are_told_apart() -> None:
+def test_keys_of_one_hash_are_distinguished() -> None:
     keys = [b"ab", b"`C"]
     assert cdb.hash_of(keys[0]) == cdb.hash_of(keys[1])
     content = make([(key, key) for key in keys], "f")

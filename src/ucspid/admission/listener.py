@@ -68,7 +68,7 @@ class Reserve:
         """Accept one client and close it; return its address, or None if there was none.
 
         Another process may take the descriptor that is closed here, if the whole system has no
-        descriptors left; then there is none in hand until one can be had again.
+        descriptors left; then there is none in reserve until one can be opened again.
         """
         if self.descriptor is not None:
             os.close(self.descriptor)

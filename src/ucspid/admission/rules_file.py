@@ -96,7 +96,7 @@ class FollowedRules:
 
     @property
     def fresh(self) -> bool:
-        """Whether the rules may be used for a client that is there now: nothing newer is, or can be had."""
+        """Whether the rules hold for a client that is there now: nothing newer is there, or can be read."""
         self._readers.watcher.check()
         if self._answered is not None:
             return self._answered.done()

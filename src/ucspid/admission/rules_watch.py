@@ -26,7 +26,7 @@ MAX_LINKS = 40
 """Symbolic links on a path, as for the kernel: path_resolution(7)."""
 
 MAX_EVENTS = 20_000
-"""Events that are read at once, more than kernels queue unless they are told to: of more it is taken that
+"""Events that are read at once, more than kernels queue by default: of more it is taken that
 they mattered to everybody."""
 
 MAX_MISSED = 1000
@@ -132,7 +132,7 @@ class Watcher:
         return look.was_too_early(trail)
 
     def forget(self, watched: Watched) -> None:
-        """Watch nothing for this one any more; with the last one, give up what is open."""
+        """Watch nothing for this one any more; with the last one, close what is open."""
         self._replace(watched, Trail())
         del self._trails[watched]
         if self._queue is None or self._trails or self._looks:

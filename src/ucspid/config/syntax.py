@@ -1,6 +1,6 @@
-"""YAML's syntax errors in plain words, each at the place that a person would look at.
+"""YAML's syntax errors in plain words, each where one would look for it.
 
-The parsers, libyaml and its Python twin, say what they lacked and where they gave up. What is meant
+The parsers, libyaml and its Python twin, say what they lacked and where they stopped. What is meant
 is read from the kind of error and from the lines around it. Lines and columns count from 0 here.
 """
 
@@ -39,7 +39,7 @@ def explain(error: Any, lines: Sequence[str]) -> Found:
 
 
 class _Source:
-    """The lines of the file, and where the parser gave up."""
+    """The lines of the file, and where the parser stopped."""
 
     def __init__(self, lines: Sequence[str], row: int, column: int) -> None:
         self._lines = lines

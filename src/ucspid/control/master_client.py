@@ -108,7 +108,7 @@ class MasterClient:
         try:
             received = self._channel.receive()
         except WireError as problem:
-            # For want of descriptors, say: another process of the loop is told everything again.
+            # For want of descriptors, say: another process of the loop is sent everything again.
             events.internal_error(self._log, {"message": "an order of the master", "exception": problem})
             self._finished()
             return

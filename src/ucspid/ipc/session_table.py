@@ -38,7 +38,7 @@ class Table:
     __slots__ = ("_free", "_memory", "_used")
 
     def __init__(self, descriptor: int) -> None:
-        """Map the memory and find what a predecessor left in it."""
+        """Map the memory and find what a predecessor has noted in it."""
         self._memory = mmap.mmap(descriptor, SIZE)
         left = [slot for slot in range(_extent(descriptor)) if self.read(slot)[0]]
         self._used = max(left, default=-1) + 1

@@ -63,7 +63,7 @@ class Launcher:
         }
 
     def run(self) -> None:
-        """Serve until it was sent Drain and the last program has ended, or nobody is left to serve.
+        """Serve until Drain was received and the last program has ended, or loop and master are gone.
 
         Raises WireError for what neither the master nor the loop sends. The programs are not
         harmed by it: they go on, and the launcher's successor takes them over.

@@ -33,8 +33,8 @@ class RunningPrograms:
         """Take over the sessions of a predecessor: orphans are its programs that still run.
 
         A session that was being started when it died has no process noted; if one orphan is
-        in nobody's slot, that is it (programs lead a process group, so the master can tell
-        them from strays).
+        in no slot, that is it (programs lead a process group, so the master can tell them
+        from their descendants).
         """
         unclaimed = orphans - {self._table.read(slot)[1] for slot in self._table.taken()}
         for slot in list(self._table.taken()):
@@ -106,9 +106,9 @@ class RunningPrograms:
 
     def orphan_exited(self, packet: bytes, _descriptors: list[int]) -> None:
         """Report the end of an orphan, as the master has seen it."""
-        told = wire.OrphanExit.unpack(packet)
-        self._orphans.discard(told.process)
-        self.ended(told.process, told.status, (told.user, told.system, told.max_rss))
+        exit_ = wire.OrphanExit.unpack(packet)
+        self._orphans.discard(exit_.process)
+        self.ended(exit_.process, exit_.status, (exit_.user, exit_.system, exit_.max_rss))
 
     def forget_orphans(self) -> None:
         """Stop waiting for the orphans: without a master no process will report their end."""

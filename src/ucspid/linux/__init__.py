@@ -1,1 +1,1 @@
-"""What the event loop's process gives up before it meets the network, as far as the kernel lets it."""
+"""What the event loop's process drops before it meets the network, as far as the kernel lets it."""

@@ -8,7 +8,7 @@ import os
 
 
 def send_signal(process: int, number: int) -> None:
-    """Signal the group that a child of this process was made to lead, and the child if it has left it.
+    """Signal the group that a child of this process was made to lead, and the child if its group is another.
 
     The child has not been reaped, so that its number is nobody else's. Processes that this one may not
     signal, setuid ones say, are passed over: whoever waits for their end sees that they go on.

@@ -16,7 +16,7 @@ MIN_SECONDS, MAX_SECONDS = 1.0, 3600.0
 NEGATIVE = 60.0
 """Seconds for which it is remembered that there is no answer."""
 FAILED = 5.0
-"""Seconds for which it is remembered that an answer could not be had."""
+"""Seconds for which it is remembered that there was no answer."""
 TEST_AGAIN = 10.0
 """Seconds between the tests of a resolver that does not answer."""
 

@@ -63,7 +63,7 @@ class Channels:
         return result
 
     async def close(self) -> None:
-        """Give up all channels; what is asked, or will be, fails."""
+        """Close all channels; what is asked, or will be, fails."""
         self._closed = True
         self._current = None
         while self._channels:

@@ -39,7 +39,7 @@ class Question(NamedTuple):
 
 
 class DnsAnswer(NamedTuple):
-    """The name that was asked for or about; None if there is none, or if none could be had: failed."""
+    """The name that was asked for or about; None if there is none, or if the look-up failed."""
 
     found: bytes | None
     failed: bool = False

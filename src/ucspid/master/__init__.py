@@ -1,1 +1,1 @@
-"""The master: the privileged process that holds everything and meets nobody."""
+"""The master: the privileged process that holds everything and reads nothing from the network."""

@@ -61,7 +61,7 @@ class Children:
         """Return this process's children that lead a process group.
 
         A launcher's programs do, and become the master's children when the launcher dies (the
-        master is a child subreaper); strays among their descendants do not, as a rule.
+        master is a child subreaper); their own descendants do not, as a rule.
         """
         return {pid for pid in self._all() if _leads(pid)}
 
@@ -70,7 +70,7 @@ class Children:
 
         Its own table names them, but for one that it may have been starting: that is a child of its
         session that no other table names. Of one that has ended, the session is not known any more;
-        it is given to one launcher only, since only one is told of its end. Tables are written by
+        it is given to one launcher only, since only one is sent its end. Tables are written by
         launchers, and one may have been subverted: what it names of another's it does not get if
         that one names it, too.
         """

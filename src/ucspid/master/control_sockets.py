@@ -17,7 +17,7 @@ FOLDER_MODE = 0o755
 
 
 def open_control(path: str) -> socket.socket:
-    """Listen on the control socket; one left by a daemon that is gone is replaced.
+    """Listen on the control socket; that of a daemon that is gone is replaced.
 
     Its folder is made if it is missing, but not what that would be in.
     Raises ResourceError, also when a daemon answers there.

@@ -157,7 +157,7 @@ class HeldLauncher:
         os.close(self.memory)
 
     def drain(self) -> None:
-        """Have it leave, in the place of a loop that has ended, perhaps before it knew of this launcher."""
+        """Send it Drain in the place of a loop that has ended, perhaps before it knew of this launcher."""
         Channel(self.loop_end).send(wire.Drain().pack())
 
     # What it is sent

@@ -216,7 +216,7 @@ class Holdings:
         return frozenset.intersection(*allowed) if allowed else frozenset()
 
     def close(self) -> None:
-        """Close what clients connect to, remove what would be left behind in the file system, and end."""
+        """Close what clients connect to, remove what would stay in the file system, and end."""
         self.listeners.close()
         self.control.keep(None)
         os.close(self.counters)

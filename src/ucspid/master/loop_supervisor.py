@@ -42,7 +42,7 @@ class LoopObserver(Protocol):
         """Note that no successor can be started for now; the current process goes on."""
 
     def loop_lost(self, reason: str) -> None:
-        """End: no process of the loop can be had."""
+        """End: no process of the loop can be started."""
 
 
 class LoopSupervisor:
@@ -197,7 +197,7 @@ class LoopSupervisor:
             self.current.send_launcher(profile, launcher)
 
     def launcher_gone(self, number: int) -> None:
-        """Say that a launcher has left."""
+        """Send the loop that a launcher has exited."""
         self.send(orders.RemoveLauncher(number=number))
 
     def drain(self, *, at_once: bool) -> None:

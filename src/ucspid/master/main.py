@@ -37,7 +37,7 @@ SIGNALS: set[int] = {
     signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
 }  # fmt: skip
 LAST_RESORT = 10.0
-"""Seconds beyond all timeouts of services after which a stop kills what is left."""
+"""Seconds beyond all timeouts of services after which a stop kills whatever still runs."""
 
 
 class Master:
@@ -169,7 +169,7 @@ class Master:
         self.changeover.overdue(reason)
 
     def loop_lost(self, reason: str) -> None:
-        """End: no event loop can be had."""
+        """End: no event loop can be started."""
         print_error(reason)
         self._kill_everything(EXIT_SYSTEM)
 

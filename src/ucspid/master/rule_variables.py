@@ -2,7 +2,7 @@
 
 The event loop says which service's rules file sets variables that launchers do not know. What it
 would call them does not count, as it may have been subverted: a process with the loop's rights
-reads the file, and launchers are told what that has found, before the loop is.
+reads the file, and launchers are sent what that has found, before the loop is.
 """
 
 import json

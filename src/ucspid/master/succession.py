@@ -63,7 +63,7 @@ class Succession:
 
     @property
     def handing_over(self) -> bool:
-        """Whether the process in place was sent away."""
+        """Whether the process in place is handing over."""
         return self._handing_over is not None
 
     def begin(self) -> None:
@@ -118,7 +118,7 @@ class Succession:
         self._handing_over = HandingOver(self._poller.call_in(HANDOVER_TIMEOUT, before.process.kill), memory)
 
     def predecessor_ended(self) -> tuple[LoopOrders | None, bool]:
-        """Return the successor, if there is one, and whether the process in place has left for it."""
+        """Return the successor, if there is one, and whether the process in place had handed over to it."""
         handing_over, self._handing_over = self._handing_over, None
         if handing_over is not None:
             handing_over.timer.cancel()

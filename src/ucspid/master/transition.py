@@ -2,7 +2,7 @@
 
 Pure. The first start is a reload with nothing in force; an upgrade is a trial, and then, in the next
 image of the master, a reload. What is wanted meanwhile begins when nothing else is under way, and
-several wishes for the same are one.
+several requests for the same are one.
 """
 
 from enum import Enum

@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _try_loop() -> None:
-    """Start a loop that is told nothing: it says that it is ready, and ends when we are gone."""
+    """Start a loop that is sent no orders: it reports that it is ready, and exits with this process."""
     progress.at("the start of an event loop")
     ours, theirs = pair()
     with theirs:

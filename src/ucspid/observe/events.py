@@ -227,12 +227,12 @@ def connections_lost(log: Logger, service: str, count: int) -> None:
 
 
 def counts_cleared(log: Logger) -> None:
-    """The counts that an earlier event loop has left make no sense, or are of another version: all are 0."""
+    """The counts of an earlier event loop make no sense, or are of another version: all are 0."""
     log.error("counts_cleared")
 
 
 def handover_refused(log: Logger, service: str, reason: str) -> None:
-    """What an event loop that left has handed over makes no sense; its successor goes on without."""
+    """What an event loop has handed over makes no sense; its successor goes on without."""
     log.error("handover_refused", service=service, reason=reason)
 
 

@@ -26,7 +26,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 CAPACITY = 1 << 20
-"""Bytes that may wait to be written, unless configure() is told otherwise."""
+"""Bytes that may wait to be written, unless configure() is given another number."""
 
 GATHER = 0.005
 """Seconds that a line waits for others: waking the thread for each costs more than making the line."""
@@ -222,7 +222,7 @@ class Writer:
             while done < len(view):
                 done += self._write_some(view[done:])
         except OSError:
-            pass  # whoever reads the log cannot be told here; _settle() counts what is lost
+            pass  # this cannot be logged; _settle() counts what is lost
         if done:
             self._torn = view[done - 1] != _NEWLINE
         return max(0, done - len(prefix))

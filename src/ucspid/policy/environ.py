@@ -1,11 +1,11 @@
-"""The variables that a connection's program is told, by the UCSPI contract (ucspi-tcp's tcp-environ).
+"""The variables that a connection's program gets, by the UCSPI contract (ucspi-tcp's tcp-environ).
 
 What is not known is not set. Addresses are plain: an IPv4-mapped one is shown as IPv4. The dialects:
 
 - tcp: PROTO is TCP for IPv6 too, and an IPv6 address stands in TCPREMOTEIP, because programs of
   the qmail family test for PROTO=TCP
 - tcp6: as ucspi-tcp6 1.11 does: over IPv6 PROTO is TCP6, and addresses, ports and host names
-  are told twice, as TCP6* and as TCP*; the ident user has only the one name TCPREMOTEINFO
+  are given twice, as TCP6* and as TCP*; the ident user has only the one name TCPREMOTEINFO
 - systemd: as tcp, and REMOTE_ADDR and REMOTE_PORT as of a systemd socket with Accept=yes
 
 UCSPID_CONN_ID is the connection's number in the log, in hexadecimal.
@@ -81,32 +81,32 @@ def variables(
         remote += f"\0TCP6REMOTEIP={remote_ip}\0TCP6REMOTEPORT={remote_port}"
     elif dialect == "systemd":
         remote += f"\0REMOTE_ADDR={remote_ip}\0REMOTE_PORT={remote_port}"
-    told = local + remote.encode()
+    strings = local + remote.encode()
     if found is not NO_FACTS:
-        told += _names(found, twice=twice)
+        strings += _names(found, twice=twice)
     for item in from_rule:
-        told += b"\0%b=%b" % item
-    return told
+        strings += b"\0%b=%b" % item
+    return strings
 
 
 @lru_cache(maxsize=256)
 def local_variables(ip: str, port: int, dialect: Dialect = "tcp") -> bytes:
     """Return the part that is the same for all connections to one local address."""
-    told = f"TCPLOCALIP={ip}\0TCPLOCALPORT={port}\0"
+    strings = f"TCPLOCALIP={ip}\0TCPLOCALPORT={port}\0"
     if dialect == "tcp6" and ":" in ip:
-        return f"PROTO=TCP6\0{told}TCP6LOCALIP={ip}\0TCP6LOCALPORT={port}\0".encode()
-    return f"PROTO=TCP\0{told}".encode()
+        return f"PROTO=TCP6\0{strings}TCP6LOCALIP={ip}\0TCP6LOCALPORT={port}\0".encode()
+    return f"PROTO=TCP\0{strings}".encode()
 
 
 def _names(found: ClientFacts, *, twice: bool) -> bytes:
     """Return the strings of what was found, a NUL before each."""
-    told = b""
+    strings = b""
     for name, value in ((b"REMOTEHOST", found.remote_host), (b"LOCALHOST", found.local_host)):
         if value is not None:
-            told += b"\0TCP%b=%b" % (name, value)
+            strings += b"\0TCP%b=%b" % (name, value)
             if twice:
-                told += b"\0TCP6%b=%b" % (name, value)
-    return told if found.info is None else told + b"\0TCPREMOTEINFO=" + found.info
+                strings += b"\0TCP6%b=%b" % (name, value)
+    return strings if found.info is None else strings + b"\0TCPREMOTEINFO=" + found.info
 
 
 def too_long(argv: Sequence[str], env: Sequence[tuple[str, str]], rule_env: Collection[str]) -> str | None:

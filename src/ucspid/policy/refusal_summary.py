@@ -15,32 +15,32 @@ WINDOW = 10.0
 class Refusals:
     """The refusals of one service in the current window."""
 
-    __slots__ = ("_ends", "_logged", "_untold")
+    __slots__ = ("_ends", "_logged", "_unreported")
 
     def __init__(self) -> None:
         """Begin with none."""
         self._ends = 0.0
         self._logged = 0
-        self._untold: collections.Counter[str] = collections.Counter()
+        self._unreported: collections.Counter[str] = collections.Counter()
 
     def note(self, reason: str, now: float) -> bool:
         """Count a refusal; return whether to log it by itself.
 
-        When untold becomes 1, have summary() called at the end of the window.
+        When unreported becomes 1, have summary() called at the end of the window.
         """
-        if now >= self._ends and not self._untold:
+        if now >= self._ends and not self._unreported:
             self._ends = now + WINDOW
             self._logged = 0
         if self._logged < SINGLE:
             self._logged += 1
             return True
-        self._untold[reason] += 1
+        self._unreported[reason] += 1
         return False
 
     @property
-    def untold(self) -> int:
+    def unreported(self) -> int:
         """How many refusals wait for the summary."""
-        return self._untold.total()
+        return self._unreported.total()
 
     @property
     def ends(self) -> float:
@@ -49,12 +49,12 @@ class Refusals:
 
     def summary(self) -> dict[str, int]:
         """Return the refusals that were not logged, by reason, and forget them."""
-        untold = dict(self._untold)
-        self._untold.clear()
-        return untold
+        unreported = dict(self._unreported)
+        self._unreported.clear()
+        return unreported
 
     def to_state(self) -> list[float]:
-        """Return what from_state() takes: the window. What is untold should have been told before."""
+        """Return what from_state() takes: the window. Call summary() first: its refusals are not in it."""
         return [self._ends, self._logged]
 
     def from_state(self, state: Any, now: float) -> None:

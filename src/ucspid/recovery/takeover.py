@@ -1,4 +1,4 @@
-"""What earlier loops left: running sessions, used connection ids, and counts to balance."""
+"""What is there of earlier loops: running sessions, used connection ids, and counts to balance."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable

@@ -39,7 +39,7 @@ class Refusing:
             events.connection_refused(
                 self._log, settings, connection, refused.reason, refused.rule, refused.detail
             )
-        elif self.window.untold == 1:
+        elif self.window.unreported == 1:
             asyncio.get_running_loop().call_later(self.window.ends - now, self.summarise)
         waited = connection in sessions.waiting
         sessions.waiting.discard(connection)
@@ -52,6 +52,6 @@ class Refusing:
 
     def summarise(self) -> None:
         """Log how many refusals were not logged one by one, unless that is done already."""
-        if self.window.untold:
+        if self.window.unreported:
             seconds = round(time.monotonic() - self.window.ends + WINDOW, 3)
             events.connections_refused(self._log, self._sessions.name, seconds, self.window.summary())

@@ -37,7 +37,7 @@ VARIANTS = {
 
 
 class CannotBuildError(Exception):
-    """There is no native launcher to be had here; the text says why."""
+    """The launcher in C cannot be compiled here; the text says why."""
 
 
 def build(output: str, variant: str = "plain") -> None:

@@ -1,4 +1,4 @@
-/* Ends of the launcher that are nobody's wish, and memory that is there. */
+/* Exits of the launcher after an error, and memory that is there. */
 #ifndef UCSPID_DIE_H
 #define UCSPID_DIE_H
 

@@ -107,7 +107,7 @@ begin(struct reader *reader, int table_descriptor, char *reason, size_t room)
 	return done;
 }
 
-/* Takes the privileges, or tells the master why not. */
+/* Takes the privileges, or sends the master the reason. */
 static void
 take_privileges(struct channel *master, size_t size, int table_descriptor)
 {

@@ -17,7 +17,7 @@ struct orphans {
 
 /*
  * Takes the programs, the orphans and then the privileges, and maps the table. Returns false if the master is gone.
- * If a privilege cannot be taken, tells the master why, and exits with 111.
+ * If a privilege cannot be taken, sends the master the reason, and exits with 111.
  */
 bool orders_take(struct channel *master, int table_descriptor, struct orphans *);
 

@@ -148,7 +148,7 @@ take_groups(struct list groups)
 	return result == 0;
 }
 
-/* Sets group and user, and sees to it that root is not to be had again. */
+/* Sets group and user, and makes sure that there is no way back to root. */
 static bool
 take_ids(const struct wire_profile *head, char *reason, size_t size)
 {

@@ -1,6 +1,6 @@
 /*
- * What the loop is told, in order, many reports to a packet. STARTED waits a little for company: a program
- * that ends meanwhile costs the loop one packet.
+ * What the loop is sent, in order, many reports to a packet. STARTED waits a little for other reports: a
+ * program that ends meanwhile costs the loop one packet.
  */
 #ifndef UCSPID_REPORTS_H
 #define UCSPID_REPORTS_H

@@ -6,13 +6,13 @@
 #include "orders.h"
 
 /*
- * Takes over the sessions that a predecessor left in the table; orphans are its programs that still run.
- * A session that was being started when it died has no process noted; if one orphan is in nobody's slot, that is
- * it (programs lead a process group, so the master can tell them from strays).
+ * Takes over the sessions that a predecessor has noted in the table; orphans are its programs that still run.
+ * A session that was being started when it died has no process noted; if one orphan is in no slot, that is it
+ * (programs lead a process group, so the master can tell them from their descendants).
  */
 void take_over(const struct orphans *);
 
-/* Serves until it was sent DRAIN and the last program has ended, or nobody is left to serve. */
+/* Serves until Drain was received and the last program has ended, or loop and master are gone. */
 void serve(struct channel *master, struct channel *loop, int signals);
 
 #endif

@@ -22,7 +22,7 @@ take(void *to, size_t due, const void *packet, size_t size)
 	memcpy(to, packet, due);
 }
 
-/* Reports that a start failed that no slot could be had for. */
+/* Reports that a start failed because no slot was free. */
 static void
 failed_without_slot(const struct wire_start *head, int error)
 {
@@ -77,7 +77,7 @@ session_ended(uint32_t slot, const struct ending *ending)
 	release_when_sent(slot);
 }
 
-/* Signals the group that a child was made to lead, and the child if it has left it, or is not there yet. */
+/* Signals the group that a child was made to lead, and the child if it is in another group, or is not there yet. */
 static void
 send_signal(pid_t process, int number)
 {

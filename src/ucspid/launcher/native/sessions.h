@@ -10,7 +10,7 @@
 #include "channel.h"
 
 /*
- * Starts that the loop may send before it has an answer: it is told so. With fewer there is nothing to do at times;
+ * Starts that the loop may send before it has an answer: HELLO says so. With fewer there is nothing to do at times;
  * with more, programs of clients that came later share the cores with those that came earlier.
  */
 enum { MAX_IN_FLIGHT = 16 };

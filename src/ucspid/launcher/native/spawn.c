@@ -163,7 +163,7 @@ static int
 make_child(struct start *start, pid_t *process)
 {
 #ifdef UCSPID_FORKS
-	/* For valgrind: the child has memory of its own, and its errno is not to be had from there. */
+	/* For valgrind: the child has memory of its own, and its errno cannot be read from there. */
 	pid_t made = fork();
 
 	if (made == 0)

@@ -17,7 +17,7 @@
 extern struct wire_session_slot *table;
 extern uint32_t table_used;
 
-/* Maps the memory and finds what a predecessor left. Returns false, with errno, if it cannot be mapped. */
+/* Maps the memory and finds what a predecessor has noted. Returns false, with errno, if it cannot be mapped. */
 bool table_open(int descriptor);
 
 /* Writes a session that is about to start into a free slot; returns NO_SLOT if there is none. */
