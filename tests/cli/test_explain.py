@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from reachable import reachable
 from tiers import examples
-from ucspid.cli.explain import answer, as_tcprulescheck, rules_of
+from ucspid.cli.explain import answer, rules_of
 from ucspid.cli.explanation import ExplainedClient
 from ucspid.cli.main import main
 from ucspid.config.environment import DEFAULT_PATH
 from ucspid.config.load import load
 from ucspid.rules.tcprules import compile_text
+from ucspid.tools.tcprulescheck import report
 
 CONFIG = """\
 services:
@@ -296,7 +297,7 @@ def test_explain_and_tcprulescheck_agree(lines: list[str], clients: list[Explain
         for client in clients:
             expected = tcprulescheck(cdb, client)
             for service, rules in services:
-                assert as_tcprulescheck(answer(service, rules, client)) == expected
+                assert report(answer(service, rules, client)) == expected
 
 
 def tcprulescheck(cdb: Path, client: ExplainedClient) -> bytes:

@@ -13,6 +13,7 @@ from ucspid.rules.bounds import read
 from ucspid.rules.lookup import PARSERS
 from ucspid.rules.networks import YamlRules
 from ucspid.rules.rule import Rule, Rules
+from ucspid.tools.tcprulescheck import report
 
 
 def main(options: argparse.Namespace) -> int:
@@ -25,7 +26,7 @@ def main(options: argparse.Namespace) -> int:
     if options.tcprulescheck:
         if not isinstance(service.rules, RulesFile):
             raise ConfigError([f"--tcprulescheck: the rules of {service.name} are not in a tcprules file"])
-        sys.stdout.buffer.write(as_tcprulescheck(rule))
+        sys.stdout.buffer.write(report(rule))
     else:
         early = rules.decide_early(client.ip) is not None
         print("\n".join(explanation(service, client, rule, early=early)))
@@ -44,15 +45,6 @@ def answer(service: Service, rules: Rules, client: ExplainedClient) -> Rule:
     """Return the rule for a client, with the service's default where none matches."""
     rule = rules.match(client.ip, client.host, client.info)
     return replace(rule, verdict=service.default_action) if rule.where == "default" else rule
-
-
-def as_tcprulescheck(rule: Rule) -> bytes:
-    """Return the words of tcprulescheck(1) for what a tcprules file says to a client."""
-    first = b"default:\n" if rule.key is None else b"rule " + rule.key + b":\n"
-    if rule.verdict == "deny":
-        return first + b"deny connection\n"
-    variables = [b"set environment variable %s=%s\n" % variable for variable in rule.env]
-    return b"".join((first, *variables, b"allow connection\n"))
 
 
 def _service(plan: Plan, options: argparse.Namespace) -> Service:

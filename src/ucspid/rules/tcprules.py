@@ -51,7 +51,7 @@ def parse_text(text: bytes, path: str) -> list[TextRule]:
     problems: list[str] = []
     for number, line in enumerate(text.split(b"\n"), 1):
         try:
-            records.extend(_parse_line(line, number))
+            records.extend(parse_line(line, number))
         except ValueError as error:
             shown = line[:_SHOWN].decode("ascii", "backslashreplace")
             problems.append(f"{path}:{number}: {error}: {shown!r}")
@@ -60,6 +60,22 @@ def parse_text(text: bytes, path: str) -> list[TextRule]:
     if problems:
         raise ConfigError(problems)
     return records
+
+
+def parse_line(line: bytes, number: int) -> Iterator[TextRule]:
+    """Yield the rules of a line: one, none for a comment, several for a range. Raises ValueError."""
+    line = line.rstrip(b" \t")
+    if line.startswith(b"#") or b":" not in line:
+        return
+    if b"\0" in line:
+        raise ValueError("a NUL byte")
+    rule = _RULE.fullmatch(line)
+    if rule is None:
+        raise ValueError("no :allow or :deny")
+    address, verdict, variables = rule.groups()
+    data = (b"D\0" if verdict == b"deny" else b"") + _parse_variables(variables)
+    for key in _expand_range(address):
+        yield TextRule(key, parse(key), data, number)
 
 
 def compile_text(text: bytes, path: str) -> bytes:
@@ -99,22 +115,6 @@ def _copy_owner_and_mode(path: str, descriptor: int) -> None:
         with contextlib.suppress(PermissionError):
             os.fchown(descriptor, owner, group)
     os.fchmod(descriptor, stat.S_IMODE(old.st_mode) & 0o777)
-
-
-def _parse_line(line: bytes, number: int) -> Iterator[TextRule]:
-    """Yield the rules of a line: one, none for a comment, several for a range."""
-    line = line.rstrip(b" \t")
-    if line.startswith(b"#") or b":" not in line:
-        return
-    if b"\0" in line:
-        raise ValueError("a NUL byte")
-    rule = _RULE.fullmatch(line)
-    if rule is None:
-        raise ValueError("no :allow or :deny")
-    address, verdict, variables = rule.groups()
-    data = (b"D\0" if verdict == b"deny" else b"") + _parse_variables(variables)
-    for key in _expand_range(address):
-        yield TextRule(key, parse(key), data, number)
 
 
 def _parse_variables(text: bytes) -> bytes:

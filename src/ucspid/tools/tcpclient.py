@@ -1,0 +1,224 @@
+"""tcpclient [OPTIONS] HOST PORT PROGRAM [ARG …]: connect, and become the program.
+
+It has the connection as descriptors 6 and 7, and nothing of this process stays.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+
+from ucspid.tools import domain, ident, resolver
+from ucspid.tools.connecting import PORTS, Target, UnreachableError, connect
+from ucspid.tools.messages import EXIT_USAGE, ToolError, system_error, write_line
+from ucspid.tools.options import Options, digits, ipv4, number
+from ucspid.tools.process import allow_sigpipe, environment, execute, ignore_sigpipe
+from ucspid.tools.sockets import ANY, packed, packed_ipv6, text_of
+
+FATAL = b"tcpclient: fatal: "
+USAGE = (
+    b"tcpclient: usage: tcpclient [ -hHrRdDqQv ] [ -i localip ] [ -p localport ] [ -T timeoutconn ] "
+    b"[ -l localname ] [ -t timeoutinfo ] host port program"
+)
+LETTERS = "dDvqQhHrRi:p:t:T:l:46I:"
+READ, WRITE = 6, 7
+"""The descriptors of the program."""
+
+
+class Choices:
+    """What the options say."""
+
+    def __init__(self) -> None:
+        """Have the originals' defaults."""
+        self.target = Target()
+        self.verbosity = 1
+        self.delay = True
+        self.remote_host = True
+        self.remote_info = True
+        self.ident_seconds = 26
+        self.local_host: bytes | None = None
+
+
+def main(argv: list[bytes]) -> int:
+    """Become the program, or return the exit code. Raises ToolError."""
+    for descriptor in (READ, WRITE):
+        _close(descriptor)
+    ignore_sigpipe()
+    options = Options(argv, LETTERS)
+    choices = read_options(options)
+    try:
+        return _run(choices, options.rest)
+    except UnreachableError as error:
+        return error.code
+    except ToolError as error:
+        if choices.verbosity:
+            raise
+        return error.code
+
+
+def read_options(options: Options) -> Choices:
+    """Return what the options say. Raises ToolError if one is wrong."""
+    choices = Choices()
+    for letter, value in options:
+        if letter in _FLAGS:
+            name, setting = _FLAGS[letter]
+            setattr(choices, name, setting)
+        elif letter in _VALUES:
+            _VALUES[letter](choices, value)
+        else:
+            raise ToolError(EXIT_USAGE, USAGE)
+    choices.target.quiet = not choices.verbosity
+    return choices
+
+
+_FLAGS = {
+    "d": ("delay", True),
+    "D": ("delay", False),
+    "v": ("verbosity", 2),
+    "Q": ("verbosity", 1),
+    "q": ("verbosity", 0),
+    "h": ("remote_host", True),
+    "H": ("remote_host", False),
+    "r": ("remote_info", True),
+    "R": ("remote_info", False),
+}
+"""Options without an argument: which choice they make."""
+
+
+def _take_local_ip(choices: Choices, value: bytes) -> None:
+    scanned = ipv4(value)
+    address = packed_ipv6(value) if scanned is None else scanned[0]
+    if address is None:
+        raise ToolError(EXIT_USAGE, USAGE)
+    choices.target.local_ip = address
+
+
+def _take_local_port(choices: Choices, value: bytes) -> None:
+    choices.target.local_port = number(value) % PORTS
+
+
+def _take_timeouts(choices: Choices, value: bytes) -> None:
+    rest = value[digits(value) :]
+    choices.target.timeouts = [number(value) % 2**32, number(rest.removeprefix(b"+")) % 2**32]
+
+
+def _take_local_host(choices: Choices, value: bytes) -> None:
+    choices.local_host = value
+
+
+def _take_ident_seconds(choices: Choices, value: bytes) -> None:
+    choices.ident_seconds = number(value) % 2**32
+
+
+def _take_interface(choices: Choices, value: bytes) -> None:
+    try:
+        choices.target.scope = _socket.if_nametoindex(os.fsdecode(value))
+    except OSError as error:
+        raise system_error(error, FATAL, b"unable to find interface ", value, b": ") from None
+
+
+def _take_ipv4(choices: Choices, _value: bytes) -> None:
+    choices.target.families = (domain.A,)
+
+
+def _take_ipv6(choices: Choices, _value: bytes) -> None:
+    choices.target.families = (domain.AAAA,)
+
+
+_VALUES = {
+    "i": _take_local_ip,
+    "p": _take_local_port,
+    "T": _take_timeouts,
+    "l": _take_local_host,
+    "t": _take_ident_seconds,
+    "I": _take_interface,
+    "4": _take_ipv4,
+    "6": _take_ipv6,
+}
+"""The other options: what takes their argument."""
+
+
+def _run(choices: Choices, words: list[bytes]) -> int:
+    """Connect and become the program. Raises ToolError."""
+    if len(words) < 3:  # noqa: PLR2004 - host, port, program
+        raise ToolError(EXIT_USAGE, USAGE)
+    sock = connect(choices.target, words[0], words[1])
+    if not choices.delay:
+        _no_delay(sock)
+    variables = environment()
+    describe(sock, choices, variables)
+    descriptor = sock.detach()
+    _move(descriptor, READ)
+    os.dup2(READ, WRITE)
+    allow_sigpipe()
+    error = execute(words[2], words[2:], variables)
+    raise system_error(error, FATAL, b"unable to run ", words[2], b": ")
+
+
+def describe(sock: _socket.socket, choices: Choices, variables: dict[bytes, bytes]) -> None:
+    """Set the variables of a connection. Raises ToolError."""
+    try:
+        local = sock.getsockname()
+    except OSError as error:
+        raise system_error(error, FATAL, b"unable to get local address: ") from None
+    local_ip = packed(local[0])
+    variables[b"PROTO"] = b"TCP" if len(local_ip) == len(ANY) else b"TCP6"
+    _set_address(variables, b"LOCAL", local_ip, local[1])
+    name = choices.local_host
+    _set(variables, b"TCPLOCALHOST", _name_of(local_ip) if name is None else name)
+    try:
+        remote = sock.getpeername()
+    except OSError as error:
+        raise system_error(error, FATAL, b"unable to get remote address: ") from None
+    remote_ip = packed(remote[0])
+    _set_address(variables, b"REMOTE", remote_ip, remote[1])
+    if choices.verbosity > 1:
+        write_line(b"tcpclient: connected to ", text_of(remote_ip), b" port %d" % remote[1])
+    _set(variables, b"TCPREMOTEHOST", _name_of(remote_ip) if choices.remote_host else None)
+    info = None
+    if choices.remote_info:
+        ends = (remote_ip, remote[1]), (local_ip, local[1])
+        info = ident.ask(*ends, choices.target.scope, choices.ident_seconds)
+    _set(variables, b"TCPREMOTEINFO", info)
+
+
+def _set_address(variables: dict[bytes, bytes], side: bytes, ip: bytes, port: int) -> None:
+    for proto in (b"TCP", b"TCP6") if len(ip) > len(ANY) else (b"TCP",):
+        variables[proto + side + b"PORT"] = b"%d" % port
+        variables[proto + side + b"IP"] = text_of(ip)
+
+
+def _set(variables: dict[bytes, bytes], name: bytes, value: bytes | None) -> None:
+    """Set a variable, or unset it; a value ends at its first NUL, as environments have it."""
+    if value is None:
+        variables.pop(name, None)
+    else:
+        variables[name] = value.partition(b"\0")[0]
+
+
+def _name_of(ip: bytes) -> bytes | None:
+    try:
+        return resolver.name_of(ip)
+    except OSError:
+        return None
+
+
+def _no_delay(sock: _socket.socket) -> None:
+    try:
+        sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+    except OSError:
+        return  # it only was to be faster
+
+
+def _move(descriptor: int, target: int) -> None:
+    if descriptor != target:
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+    os.set_inheritable(target, True)
+
+
+def _close(descriptor: int) -> None:
+    try:
+        os.close(descriptor)
+    except OSError:
+        return  # it was not open
