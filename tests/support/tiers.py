@@ -30,7 +30,7 @@ TIERS = {
     "loop": Tier(0.25, 8),
     "master": Tier(0.25, 6),
     "launcher": Tier(0.25, 4),
-    "conformance": Tier(10, 200, fast=False),
+    "conformance": Tier(15, 200, fast=False),
     "e2e": Tier(10, 200, fast=False),
     "faults": Tier(10, 80, fast=False),
 }

@@ -89,13 +89,13 @@ def find(target: Target, host: bytes) -> list[bytes]:
 
 
 def _find_all(target: Target, host: bytes) -> list[bytes]:
-    """Return all addresses; where IPv4 has some, that IPv6 could not be asked for does not matter."""
+    """Return all addresses; where there are some of IPv4, those of IPv6 are asked for in one round only."""
     found: list[bytes] = []
     for kind in target.families:
         if target.local_ip != ANY and len(target.local_ip) != _BYTES[kind]:
             continue
         try:
-            found += qualified(host, kind)
+            found += qualified(host, kind, 1) if found else qualified(host, kind)
         except OSError:
             if not found:
                 raise

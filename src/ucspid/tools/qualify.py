@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 REWRITE_FILE = b"/etc/dnsrewrite"
 
 
-def qualified(name: bytes, kind: int) -> list[bytes]:
+def qualified(name: bytes, kind: int, rounds: int = len(resolver.ROUNDS)) -> list[bytes]:
     """Return the addresses of a type of the first name that may be meant and has any. Raises OSError."""
     for candidate in candidates(name, rules()):
-        found = resolver.addresses_of(candidate, kind)
+        found = resolver.addresses_of(candidate, kind, rounds)
         if found:
             return found
     return []

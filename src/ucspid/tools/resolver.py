@@ -28,11 +28,11 @@ MAX_UDP = 512
 RESOLV_CONF = "/etc/resolv.conf"
 
 
-def look_up(name: bytes, kind: int) -> bytes:
+def look_up(name: bytes, kind: int, rounds: int = len(ROUNDS)) -> bytes:
     """Return the reply to a question; name is as in packets. Raises OSError: why the last try failed."""
     reason = OSError(errno.EIO, "no name server")
     servers = name_servers()
-    for number, seconds in enumerate(ROUNDS):
+    for number, seconds in enumerate(ROUNDS[:rounds]):
         for server in servers:
             try:
                 packet, asked = _ask_by_udp(server, name, kind, seconds, patient=number == PATIENT_ROUND)
@@ -50,12 +50,12 @@ def name_of(address: bytes) -> bytes:
     return domain.first_name(look_up(domain.reverse(address), domain.PTR))
 
 
-def addresses_of(name: bytes, kind: int = domain.A) -> list[bytes]:
+def addresses_of(name: bytes, kind: int = domain.A, rounds: int = len(ROUNDS)) -> list[bytes]:
     """Return the addresses of a name, or those it consists of, in random order. Raises OSError."""
     written = domain.literal(name)
     if written is not None:
         return written if kind == domain.A else []
-    return shuffled(domain.addresses(look_up(domain.encode(name), kind), kind))
+    return shuffled(domain.addresses(look_up(domain.encode(name), kind, rounds), kind))
 
 
 def texts_of(name: bytes) -> bytes:

@@ -10,7 +10,7 @@ import os
 
 from ucspid.tools import domain, ident, resolver
 from ucspid.tools.connecting import PORTS, Target, UnreachableError, connect
-from ucspid.tools.messages import EXIT_USAGE, ToolError, system_error, write_line
+from ucspid.tools.messages import EXIT_SYSTEM, EXIT_USAGE, ToolError, system_error, write_line
 from ucspid.tools.options import Options, digits, ipv4, number
 from ucspid.tools.process import allow_sigpipe, environment, execute, ignore_sigpipe
 from ucspid.tools.sockets import ANY, packed, packed_ipv6, text_of
@@ -113,8 +113,8 @@ def _take_ident_seconds(choices: Choices, value: bytes) -> None:
 def _take_interface(choices: Choices, value: bytes) -> None:
     try:
         choices.target.scope = _socket.if_nametoindex(os.fsdecode(value))
-    except OSError as error:
-        raise system_error(error, FATAL, b"unable to find interface ", value, b": ") from None
+    except OSError:
+        raise ToolError(EXIT_SYSTEM, FATAL, b"unable to find interface ", value) from None
 
 
 def _take_ipv4(choices: Choices, _value: bytes) -> None:
