@@ -16,7 +16,7 @@ from tiers import examples
 from ucspid.tools import domain
 from ucspid.tools.crlf import AddCr, DelCr, FixCr
 from ucspid.tools.http import Body
-from ucspid.tools.ident import MAX_BYTES, Answer
+from ucspid.tools.ident import MAX_BYTES, IdentAnswer
 from ucspid.tools.options import WRONG, Options, digits, ipv4, number
 from ucspid.tools.qualify import candidates, rewrite
 from ucspid.tools.rblsmtpd import BOUNCE, REFUSE, Commands, Decision, reverse
@@ -351,7 +351,7 @@ def test_names_that_may_be_meant(name: bytes, meant: list[bytes]) -> None:
 @settings(max_examples=examples(200))
 @given(st.lists(st.integers(0, 40), max_size=6))
 def test_an_ident_answer_in_any_pieces(cuts: list[int]) -> None:
-    answer = Answer()
+    answer = IdentAnswer()
     for piece in pieces(b"25 , 1 : USERID : UNIX : m e\t:x\r\nmore\n", cuts):
         answer.feed(piece)
     assert (answer.name, answer.complete) == (b"me:x", True)
@@ -370,7 +370,7 @@ def test_an_ident_answer_in_any_pieces(cuts: list[int]) -> None:
     ids=range(6),
 )
 def test_ident_answers(data: bytes, name: bytes, complete: bool) -> None:
-    answer = Answer()
+    answer = IdentAnswer()
     answer.feed(data)
     assert (answer.name, answer.complete) == (name, complete)
 

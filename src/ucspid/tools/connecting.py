@@ -16,7 +16,7 @@ _BYTES = {domain.A: 4, domain.AAAA: 16}
 """Of an address."""
 
 
-class Target:
+class ConnectSettings:
     """What to connect to, from where, and for how long; from the options of tcpclient."""
 
     def __init__(self) -> None:
@@ -31,24 +31,24 @@ class Target:
         self.quiet = False
 
 
-def connect(target: Target, host: bytes, port: bytes) -> _socket.socket:
+def connect(settings: ConnectSettings, host: bytes, port: bytes) -> _socket.socket:
     """Return a connected socket that blocks.
 
     Raises ToolError if there is no such host or port, or nobody answers; each address that failed has been
     reported by then.
     """
     number_of_port = port_number(port)
-    addresses = find(target, host)
-    first, second = target.timeouts
+    addresses = find(settings, host)
+    first, second = settings.timeouts
     if len(addresses) == 1:
         first, second = first + second, 0
     late: list[bytes] = []
     for address in addresses:
-        sock = _try(target, address, number_of_port, first, late if second else None)
+        sock = _try(settings, address, number_of_port, first, late if second else None)
         if sock is not None:
             return sock
     for address in late:
-        sock = _try(target, address, number_of_port, second, None)
+        sock = _try(settings, address, number_of_port, second, None)
         if sock is not None:
             return sock
     raise UnreachableError(EXIT_SYSTEM)
@@ -70,16 +70,16 @@ def port_number(text: bytes) -> int:
         ) from None
 
 
-def find(target: Target, host: bytes) -> list[bytes]:
+def find(settings: ConnectSettings, host: bytes) -> list[bytes]:
     """Return the addresses of a host, of 4 or 16 bytes, IPv4 first. Raises ToolError.
 
     A local address has to be of the same family.
     """
     if host in {b"", b"0"}:
-        host = b"127.0.0.1" if domain.A in target.families else b"::1"
+        host = b"127.0.0.1" if domain.A in settings.families else b"::1"
     literal = packed_ipv6(host)
     try:
-        found = [literal] if literal is not None else _find_all(target, host)
+        found = [literal] if literal is not None else _find_all(settings, host)
     except OSError as error:
         what = b"tcpclient: fatal: temporarily unable to figure out IP address for "
         raise system_error(error, what, host, b": ") from None
@@ -88,11 +88,11 @@ def find(target: Target, host: bytes) -> list[bytes]:
     return found
 
 
-def _find_all(target: Target, host: bytes) -> list[bytes]:
+def _find_all(settings: ConnectSettings, host: bytes) -> list[bytes]:
     """Return all addresses; where there are some of IPv4, those of IPv6 are asked for in one round only."""
     found: list[bytes] = []
-    for kind in target.families:
-        if target.local_ip != ANY and len(target.local_ip) != _BYTES[kind]:
+    for kind in settings.families:
+        if settings.local_ip != ANY and len(settings.local_ip) != _BYTES[kind]:
             continue
         try:
             found += qualified(host, kind, 1) if found else qualified(host, kind)
@@ -103,7 +103,7 @@ def _find_all(target: Target, host: bytes) -> list[bytes]:
 
 
 def _try(
-    target: Target, address: bytes, port: int, seconds: int, late: list[bytes] | None
+    settings: ConnectSettings, address: bytes, port: int, seconds: int, late: list[bytes] | None
 ) -> _socket.socket | None:
     """Return a socket that is connected to an address, None if it does not answer.
 
@@ -115,18 +115,18 @@ def _try(
         sock = open_socket(address)
     except OSError as error:
         raise system_error(error, fatal, b"create socket: ") from None
-    local = target.local_ip if target.local_ip != ANY else bytes(len(address))
+    local = settings.local_ip if settings.local_ip != ANY else bytes(len(address))
     try:
-        sock.bind(socket_address(local, target.local_port, target.scope))
+        sock.bind(socket_address(local, settings.local_port, settings.scope))
     except OSError as error:
         raise system_error(error, fatal, b"bind socket: ") from None
     try:
-        finish_connecting(sock, socket_address(address, port, target.scope), seconds)
+        finish_connecting(sock, socket_address(address, port, settings.scope), seconds)
     except OSError as error:
         sock.close()
         if late is not None and error.errno == errno.ETIMEDOUT:
             late.append(address)
-        elif not target.quiet:
+        elif not settings.quiet:
             what = b"tcpclient: unable to connect to "
             write_line(what, text_of(address), b" port %d: " % port, reason(error))
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _socket
 import os
 
-from ucspid.tools.connecting import Target, UnreachableError, connect
+from ucspid.tools.connecting import ConnectSettings, UnreachableError, connect
 from ucspid.tools.messages import ToolError, reason, write_line
 from ucspid.tools.streams import PIECE, write_all
 
@@ -28,7 +28,7 @@ def fetch(host: bytes, port: bytes, request: bytes, *through: Converter) -> int:
     It is 0 though nobody answers: the originals are pipelines, whose last command it is not that fails.
     """
     try:
-        sock = connect(Target(), host, port)
+        sock = connect(ConnectSettings(), host, port)
     except UnreachableError:
         return 0
     except ToolError as error:

@@ -38,7 +38,7 @@ def ask(remote: tuple[bytes, int], local: tuple[bytes, int], scope: int, seconds
         sock.close()
 
 
-class Answer:
+class IdentAnswer:
     """The answer of a server, in whatever pieces it comes. Pure."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Answer:
 
 
 def _read_answer(sock: _socket.socket, deadline: float) -> bytes | None:
-    answer = Answer()
+    answer = IdentAnswer()
     while not answer.complete:
         wait(sock, select.POLLIN, deadline)
         piece = sock.recv(128)

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Converter = Callable[[bytes], bytes]
+    Conversion = Callable[[bytes], bytes]
     """What a piece of a stream becomes; called with nothing at the end of the stream."""
 
 POLL_SECONDS = 3600
@@ -24,7 +24,7 @@ POLL_SECONDS = 3600
 class Direction:
     """One of the two: at most one piece of the stream is on its way."""
 
-    def __init__(self, source: int, target: int, convert: Converter, piece: int) -> None:
+    def __init__(self, source: int, target: int, convert: Conversion, piece: int) -> None:
         """Copy from source to target in pieces of so many bytes, not over PIPE_BUF when converted."""
         self.source, self.target = source, target
         self._convert = convert
@@ -73,7 +73,9 @@ def copy_both(incoming: Direction, outgoing: Direction) -> None:
         return
 
 
-def run_through(name: bytes, argv: list[bytes], into: Converter, out_of: Converter, piece: int) -> ToolError:
+def run_through(
+    name: bytes, argv: list[bytes], into: Conversion, out_of: Conversion, piece: int
+) -> ToolError:
     """Become the program argv[1], with a child that copies to and from it; return why that failed."""
     fatal = name + b": fatal: "
     if len(argv) < 2:  # noqa: PLR2004 - at least the program

@@ -1,13 +1,13 @@
 """tcpcat [HOST [PORT]]: show what a host says on a TCP port."""
 
-from ucspid.tools.connecting import Target, UnreachableError, connect
+from ucspid.tools.connecting import ConnectSettings, UnreachableError, connect
 from ucspid.tools.fetch import argument, show
 
 
 def main(argv: list[bytes]) -> int:
     """Show it, and return the exit code. Raises ToolError."""
     try:
-        sock = connect(Target(), argument(argv, 1, b"0"), argument(argv, 2, b"17"))
+        sock = connect(ConnectSettings(), argument(argv, 1, b"0"), argument(argv, 2, b"17"))
     except UnreachableError as error:
         return error.code
     return show(sock)

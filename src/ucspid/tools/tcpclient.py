@@ -9,7 +9,7 @@ import _socket
 import os
 
 from ucspid.tools import domain, ident, resolver
-from ucspid.tools.connecting import PORTS, Target, UnreachableError, connect
+from ucspid.tools.connecting import PORTS, ConnectSettings, UnreachableError, connect
 from ucspid.tools.messages import EXIT_SYSTEM, EXIT_USAGE, ToolError, system_error, write_line
 from ucspid.tools.options import Options, digits, ipv4, number
 from ucspid.tools.process import allow_sigpipe, environment, execute, ignore_sigpipe
@@ -30,7 +30,7 @@ class Choices:
 
     def __init__(self) -> None:
         """Have the originals' defaults."""
-        self.target = Target()
+        self.settings = ConnectSettings()
         self.verbosity = 1
         self.delay = True
         self.remote_host = True
@@ -67,7 +67,7 @@ def read_options(options: Options) -> Choices:
             _VALUES[letter](choices, value)
         else:
             raise ToolError(EXIT_USAGE, USAGE)
-    choices.target.quiet = not choices.verbosity
+    choices.settings.quiet = not choices.verbosity
     return choices
 
 
@@ -90,16 +90,16 @@ def _take_local_ip(choices: Choices, value: bytes) -> None:
     address = packed_ipv6(value) if scanned is None else scanned[0]
     if address is None:
         raise ToolError(EXIT_USAGE, USAGE)
-    choices.target.local_ip = address
+    choices.settings.local_ip = address
 
 
 def _take_local_port(choices: Choices, value: bytes) -> None:
-    choices.target.local_port = number(value) % PORTS
+    choices.settings.local_port = number(value) % PORTS
 
 
 def _take_timeouts(choices: Choices, value: bytes) -> None:
     rest = value[digits(value) :]
-    choices.target.timeouts = [number(value) % 2**32, number(rest.removeprefix(b"+")) % 2**32]
+    choices.settings.timeouts = [number(value) % 2**32, number(rest.removeprefix(b"+")) % 2**32]
 
 
 def _take_local_host(choices: Choices, value: bytes) -> None:
@@ -112,17 +112,17 @@ def _take_ident_seconds(choices: Choices, value: bytes) -> None:
 
 def _take_interface(choices: Choices, value: bytes) -> None:
     try:
-        choices.target.scope = _socket.if_nametoindex(os.fsdecode(value))
+        choices.settings.scope = _socket.if_nametoindex(os.fsdecode(value))
     except OSError:
         raise ToolError(EXIT_SYSTEM, FATAL, b"unable to find interface ", value) from None
 
 
 def _take_ipv4(choices: Choices, _value: bytes) -> None:
-    choices.target.families = (domain.A,)
+    choices.settings.families = (domain.A,)
 
 
 def _take_ipv6(choices: Choices, _value: bytes) -> None:
-    choices.target.families = (domain.AAAA,)
+    choices.settings.families = (domain.AAAA,)
 
 
 _VALUES = {
@@ -142,7 +142,7 @@ def _run(choices: Choices, words: list[bytes]) -> int:
     """Connect and become the program. Raises ToolError."""
     if len(words) < 3:  # noqa: PLR2004 - host, port, program
         raise ToolError(EXIT_USAGE, USAGE)
-    sock = connect(choices.target, words[0], words[1])
+    sock = connect(choices.settings, words[0], words[1])
     if not choices.delay:
         _no_delay(sock)
     variables = environment()
@@ -178,7 +178,7 @@ def describe(sock: _socket.socket, choices: Choices, variables: dict[bytes, byte
     info = None
     if choices.remote_info:
         ends = (remote_ip, remote[1]), (local_ip, local[1])
-        info = ident.ask(*ends, choices.target.scope, choices.ident_seconds)
+        info = ident.ask(*ends, choices.settings.scope, choices.ident_seconds)
     _set(variables, b"TCPREMOTEINFO", info)
 
 
