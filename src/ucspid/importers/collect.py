@@ -11,7 +11,8 @@ from ucspid.config.listeners import Listeners
 from ucspid.errors import ConfigError
 from ucspid.importers.description import AccessRule, Description, Imported
 from ucspid.importers.host import Host
-from ucspid.importers.kinds import import_path
+from ucspid.importers.hosts_access import apply_wrappers
+from ucspid.importers.kinds import Wrappers, import_path
 from ucspid.importers.sharing import share
 from ucspid.importers.yaml_text import yaml_text
 
@@ -27,8 +28,10 @@ def import_paths(paths: Sequence[str], host: Host) -> tuple[str | None, Descript
     The text is None if there is no service that could run. Raises OSError, ConfigError.
     """
     description = Description(sources=[host.label(path) for path in paths])
+    wrappers = Wrappers()
     for path in paths:
-        import_path(path if host.is_this_one else os.path.join("/", path), host, description)
+        import_path(path if host.is_this_one else os.path.join("/", path), host, description, wrappers)
+    apply_wrappers(description, [*wrappers.allow, *wrappers.deny], host)
     _name(description.services)
     _check_texts(description.services)
     _check_listeners(description.running())

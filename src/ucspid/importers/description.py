@@ -62,6 +62,8 @@ class Imported:
     beside: dict[str, str] = field(default_factory=dict)
     notes: list[Unmapped] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    daemon: str | None = None
+    """Its name in hosts.allow and hosts.deny, if these protect it."""
 
     def note(self, place: SourceLine, what: str, advice: str) -> None:
         """Note what has no equivalent; the service works without it."""

@@ -143,6 +143,7 @@ def _internal(service: Imported, place: SourceLine, name: str) -> None:
 def _program(service: Imported, entry: InetdEntry, user: str, host: Host) -> None:
     program, arguments = entry.words[_FIELDS - 1], entry.words[_FIELDS:]
     service.settings["program"] = [program, *arguments[1:]]
+    service.daemon = (arguments or [program])[0].rpartition("/")[2]
     if arguments and arguments[0] not in {program, program.rpartition("/")[2]}:
         service.settings["argv0"] = arguments[0]
     if not host.has_program(program):

@@ -1,5 +1,7 @@
 """Resource limits of other servers, where a launcher may live under them, and where not."""
 
+import resource
+
 from ucspid.config.forms import Descriptors, Limit, MemorySize, StackSize
 from ucspid.importers.description import Imported, SourceLine
 
@@ -11,13 +13,23 @@ _UNITS = ((1 << 30, "G"), (1 << 20, "M"), (1 << 10, "k"))
 PRLIMIT = "/usr/bin/prlimit"
 
 
+def is_too_small(name: str, value: int) -> bool:
+    """Say whether a launcher could not live under a limit."""
+    return name in _LEAST and value < _LEAST[name].least
+
+
+def changes_nothing(name: str, value: int) -> bool:
+    """Say whether a process has such a limit anyway: softlimit and others do not raise it."""
+    hard: int = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
+    return hard != resource.RLIM_INFINITY and value >= hard
+
+
 def set_limit(service: Imported, place: SourceLine, name: str, value: int | None) -> None:
     """Set a limit by its name in ucspid's file, None for infinity.
 
     One that a launcher could not live under is set by prlimit(1) in front of the program.
     """
-    least = _LEAST[name].least if name in _LEAST else 0
-    if value is None or value >= least:
+    if value is None or not is_too_small(name, value):
         service.settings.setdefault("rlimits", {})[name] = written(name, value)
     elif "argv0" in service.settings:
         service.note(

@@ -143,6 +143,8 @@ def _program(service: Imported, entry: XinetdEntry, attributes: XinetdAttributes
             attributes["server"].place, f"there is no program {server}", "install it, or remove the entry"
         )
     service.settings["program"] = [server, *arguments]
+    if "NOLIBWRAP" not in attributes.words("flags"):
+        service.daemon = attributes.first("libwrap", server.rpartition("/")[2])
     if "NAMEINARGS" in attributes.words("flags") and arguments:
         service.settings["program"] = [server, *arguments[1:]]
         service.settings["argv0"] = arguments[0]

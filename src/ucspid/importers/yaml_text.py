@@ -20,7 +20,7 @@ WIDTH = 100
 _INDENT = 2
 _FLOW = 80
 """Characters that a list in brackets may have."""
-_PLAIN = re.compile(r"-?[A-Za-z0-9_./][A-Za-z0-9_./@%+:-]*")
+_PLAIN = re.compile(r"-?[A-Za-z0-9_./][A-Za-z0-9_./@%+:=-]*")
 
 
 def yaml_text(description: Description, top: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
