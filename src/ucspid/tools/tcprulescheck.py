@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from ucspid.net.address import Network, parse_address
@@ -96,4 +97,6 @@ def _read(path: bytes) -> bytes:
             content += piece
     finally:
         os.close(descriptor)
+    if not content:
+        raise OSError(errno.EINVAL, "empty")  # what mmap(2) has against it, in the original
     return bytes(content)
