@@ -10,9 +10,13 @@ from typing import Protocol
 
 import pytest
 
+from ucspid.config.accounts import MAX_GROUPS
+from ucspid.config.endpoints import MAX_NAMESERVERS
 from ucspid.config.environment import DEFAULT_PATH
 from ucspid.config.load import load
 from ucspid.errors import ConfigError
+from ucspid.ipc import messages as wire
+from ucspid.ipc import orders
 from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Log, Lookup, Plan, Rate
 from ucspid.profile import Profile
@@ -359,6 +363,44 @@ def test_under_chroot_program_and_directory_are_those_inside(tmp_path: Path, loa
     assert problem(loaded, f"  t: {{listen: 0, {jailed}, chdir: dir}}\n").endswith(
         "services.t.chdir: must be an absolute path, inside the chroot"
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "most", "text", "top"),
+    [
+        ("services.s.groups", MAX_GROUPS, "    groups: [ITEMS]\n", ""),
+        ("nameservers", MAX_NAMESERVERS, "", "nameservers: [ITEMS]"),
+    ],
+)
+def test_lists_that_are_sent_in_one_packet_have_a_bound(
+    loaded: Loaded, key: str, most: int, text: str, top: str
+) -> None:
+    item = "127.0.0.1" if top else "0"
+    items = ", ".join([item] * most)
+    assert loaded(text.replace("ITEMS", items), top=top.replace("ITEMS", items)).services
+    items += f", {item}"
+    assert problem(loaded, text.replace("ITEMS", items), top=top.replace("ITEMS", items)).endswith(
+        f" {key}: {most + 1} items, at most {most} are allowed"
+    )
+
+
+@as_root
+def test_a_user_in_too_many_groups_is_a_mistake(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getgrouplist", lambda _name, _gid: [*range(MAX_GROUPS + 1)])
+    assert problem(loaded, "    user: root\n", top="user: 65533\ngroup: 65533").endswith(
+        f"services.s.user: user root is in {MAX_GROUPS + 1} groups, at most {MAX_GROUPS} are allowed: "
+        "name those it needs"
+    )
+
+
+def test_the_largest_groups_fit_their_packets() -> None:
+    numbers = tuple(range((1 << 32) - 2 - MAX_GROUPS, (1 << 32) - 2))
+    order = orders.Begin(
+        log_format="console", log_level="warning", uid=numbers[0], gid=numbers[0], groups=numbers,
+        nameservers=("[2001:db8:1111:2222:3333:4444:5555:6666]:65535",) * MAX_NAMESERVERS,
+        looks_up=True, asks_dns=True, asks_ident=True, owner=0, config="\N{EURO SIGN}" * 4096, began=1.5,
+    )  # fmt: skip
+    assert len(orders.pack(order)) <= wire.MAX_PACKET // 2
 
 
 @not_as_root

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from ucspid.ipc.progress import progress
 
+MAX_GROUPS = 1000
+"""Groups of one user or service: they are sent to a launcher and to the event loop in one packet."""
+
 DEFAULT_SHELL = "/bin/sh"
 """Of users without one, passwd(5)."""
 

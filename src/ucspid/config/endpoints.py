@@ -69,6 +69,10 @@ class Listen(Form):
         return cls(_endpoint(str(value)))
 
 
+MAX_NAMESERVERS = 16
+"""Resolvers that are asked; they are sent to the event loop in one packet."""
+
+
 class Nameserver(Form, str):
     """Where a DNS resolver answers, as text."""
 

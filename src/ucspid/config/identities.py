@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ucspid.config.accounts import Accounts, Identity
+from ucspid.config.accounts import MAX_GROUPS, Accounts, Identity
 from ucspid.config.forms import Account
 from ucspid.config.problems import Problems
 
@@ -61,6 +61,12 @@ class Identities:
         if not self.is_root:
             return UNCHANGED
         own = self.accounts.login_groups(identity.name, gid) if groups is None else named
+        if len(own) > MAX_GROUPS:
+            text = (
+                f"user {user} is in {len(own)} groups, at most {MAX_GROUPS} are allowed: name those it needs"
+            )
+            self.problems.add(place("user"), text)
+            return None
         return UserIds(identity.uid, gid, tuple(sorted({number for number in own if number is not None})))
 
     def loop(self, user: Account, group: Account | None) -> UserIds:

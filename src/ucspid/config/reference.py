@@ -142,6 +142,8 @@ def _schema(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:  # noq
         case Sequence():
             items = _schema(shape.item, definitions)
             array = {"type": "array", "items": items, "minItems": shape.least}
+            if shape.most is not None:
+                array["maxItems"] = shape.most
             return {"anyOf": [array, items]} if shape.single else array
         case ListOr():
             return {"anyOf": [_schema(shape.items, definitions), _schema(shape.alone, definitions)]}

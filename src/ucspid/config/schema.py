@@ -11,7 +11,8 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from msgspec import Meta, Struct
 from msgspec import field as key
 
-from ucspid.config.endpoints import ClientNetwork, Listen, Nameserver
+from ucspid.config.accounts import MAX_GROUPS
+from ucspid.config.endpoints import MAX_NAMESERVERS, ClientNetwork, Listen, Nameserver
 from ucspid.config.forms import (
     MAX_RATE,
     Account,
@@ -208,7 +209,7 @@ class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = None
     group: Annotated[Account | None, Meta(description="The group. Without it the user's own.")] = None
     groups: Annotated[
-        list[Account] | None,
+        Annotated[list[Account], Meta(max_length=MAX_GROUPS)] | None,
         Meta(description="The supplementary groups; [] is none. Without it the user's, as at a login."),
     ] = None
     chdir: Annotated[
@@ -375,7 +376,10 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     nameservers: Annotated[
         list[Nameserver],
-        Meta(description="Resolvers to ask for names, in place of those in /etc/resolv.conf."),
+        Meta(
+            max_length=MAX_NAMESERVERS,
+            description="Resolvers to ask for names, in place of those in /etc/resolv.conf.",
+        ),
     ] = key(default_factory=list)
     launcher: Annotated[
         Literal["auto", "native", "python"],

@@ -88,6 +88,7 @@ class Sequence:
 
     item: "Shape"
     least: int
+    most: int | None
     single: bool
 
     @property
@@ -97,6 +98,9 @@ class Sequence:
 
     def convert(self, node: Node, path: str, problems: Problems) -> Any:
         """Return a list of the items that are right."""
+        if isinstance(node.value, list) and self.most is not None and len(node.value) > self.most:
+            problems.add(path, f"{len(node.value)} items, at most {self.most} are allowed")
+            return WRONG
         if isinstance(node.value, list) and len(node.value) >= self.least:
             return [
                 value
@@ -286,11 +290,12 @@ def _shape(annotation: Any) -> Shape:
         metas = tuple(rest)
     origin, arguments = get_origin(base), get_args(base)
     least = max((meta.min_length or 0 for meta in metas), default=0)
+    most = next((meta.max_length for meta in metas if meta.max_length is not None), None)
     if origin in {Union, UnionType}:
         return Optional(_one_of([_shape(argument) for argument in arguments if argument is not NoneType]))
     if origin is list:
         single = any((meta.extra or {}).get("single") for meta in metas)
-        return Sequence(_shape(arguments[0]), least, single)
+        return Sequence(_shape(arguments[0]), least, most, single)
     if origin is dict:
         return Mapping(Formed(arguments[0]), _shape(arguments[1]), least)
     if origin is Literal:
