@@ -1,18 +1,17 @@
 """A change of a rules file is known at once, wherever on its path it is made."""
 
 import asyncio
-import contextlib
 import os
-import resource
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from leaks import no_descriptors
 from rules_files import Case, following, fresh, problem, verdict
 from ucspid.admission import rules_file, rules_look, rules_watch
 from ucspid.admission.rules_file import FollowedRules
@@ -422,18 +421,6 @@ async def test_what_could_not_be_read_is_looked_at_again_in_intervals(
 def rename_over_without_descriptors(folder: Path) -> None:
     os.rename(folder / "rules", folder / "old")
     os.symlink("deny", folder / "rules")
-
-
-@contextlib.contextmanager
-def no_descriptors() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_file_systems_that_others_change_are_known(tmp_path: Path) -> None:
