@@ -135,7 +135,7 @@ def test_a_service_goes_without_the_rest(tmp_path: Path, attributes: dict[str, s
 def test_what_is_off_is_a_comment_and_no_note(tmp_path: Path) -> None:
     on, off, out = (entry(name, port=f"720{number}") for number, name in enumerate(("on", "off", "out")))
     services, notes = imported(
-        tmp_path, "defaults\n{\n enabled = on off\n}\n" + on + out + entry("x", disable="yes")
+        tmp_path, "defaults\n{\n enabled = on off\n}\n" + on + out + entry("x", disable="yes", wait="yes")
     )
     assert services.keys() == {"on"}
     assert notes == []

@@ -62,6 +62,8 @@ class Imported:
     beside: dict[str, str] = field(default_factory=dict)
     notes: list[Unmapped] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    off: bool = False
+    """Whether it was off in its source: what it lacks here is no loss."""
     daemon: str | None = None
     """Its name in hosts.allow and hosts.deny, if these protect it."""
 
@@ -118,10 +120,11 @@ class Description:
             self.remarks.append(text)
 
     def all_notes(self) -> Iterator[Unmapped]:
-        """Yield all notes, those of no service first."""
+        """Yield all notes, those of no service first, and none of services that were off."""
         yield from self.notes
         for service in self.services:
-            yield from service.notes
+            if not service.off:
+                yield from service.notes
 
     def running(self) -> list[Imported]:
         """Return the services that are not written as comments."""

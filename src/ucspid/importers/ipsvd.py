@@ -43,6 +43,20 @@ def import_instructions(path: str, host: Host, description: Description) -> None
     description.add(service)
 
 
+def import_instructions_cdb(data: bytes, path: str, host: Host, description: Description) -> None:
+    """Add the instructions of a cdb alone."""
+    service = alone(host.label(path), path.rpartition("/")[2].partition(".")[0])
+    found = _from_cdb(data, host.label(path))
+    add_sources(service, [_source(service, item, limited=True) for item in found])
+    description.add(service)
+
+
+def is_ipsvd_cdb(data: bytes, label: str) -> bool:
+    """Say whether each record of a cdb ends in the kind of an instruction."""
+    kinds = {record.data[-1:] for record in Cdb(data, label).records()}
+    return bool(kinds) and kinds <= {b"D", b"X", b"I"}
+
+
 def is_folder(names: list[str]) -> bool:
     """Say whether the names in a directory are those of instructions."""
     return any(name == _EVERYONE or _is_address(name) for name in names)

@@ -34,12 +34,7 @@ def import_path(path: str, host: Host, description: Description, wrappers: Wrapp
         return
     data, name = host.read(path), path.rpartition("/")[2]
     if name.endswith(".cdb"):
-        rules = (
-            s6_rules.import_s6_cdb
-            if s6_rules.is_s6_cdb(data, host.label(path))
-            else tcprules_source.import_tcprules
-        )
-        rules(data, path, host, description)
+        _importer_of_cdb(data, host.label(path))(data, path, host, description)
         return
     lines = text_lines(data, host.label(path))
     if name in {"hosts.allow", "hosts.deny"}:
@@ -76,6 +71,14 @@ def _import_directory(path: str, host: Host, description: Description) -> None:
         ipsvd.import_instructions(path, host, description)
     else:
         raise ConfigError([f"{host.label(path)}: not a directory that ucspid import knows"])
+
+
+def _importer_of_cdb(data: bytes, label: str) -> Callable[[bytes, str, Host, Description], None]:
+    if s6_rules.is_s6_cdb(data, label):
+        return s6_rules.import_s6_cdb
+    if ipsvd.is_ipsvd_cdb(data, label):
+        return ipsvd.import_instructions_cdb
+    return tcprules_source.import_tcprules
 
 
 def _importer(name: str, lines: list[str]) -> Importer | None:

@@ -92,6 +92,7 @@ def _off(service: Imported, attributes: XinetdAttributes, defaults: XinetdAttrib
         service.reasons.append(f"off: enabled in {defaults['enabled'].place} does not name it")
     if name in defaults.words("disabled"):
         service.reasons.append(f"off: disabled in {defaults['disabled'].place} names it")
+    service.off = bool(service.reasons)
 
 
 def _listen(service: Imported, entry: XinetdEntry, attributes: XinetdAttributes, host: Host) -> None:
