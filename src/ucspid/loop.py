@@ -19,6 +19,7 @@ import uvloop
 
 from ucspid.control.audit import Audit
 from ucspid.control.master_client import MasterClient
+from ucspid.control.operator_verbs import OperatorVerbs
 from ucspid.control.server import ControlServer
 from ucspid.control.status import status
 from ucspid.ipc import messages as wire
@@ -135,7 +136,13 @@ async def _run(
     names = None if new_names is None else new_names.asking(list(first.nameservers))
     link = MasterClient(channel, output, names, counters, finished.set, alone)
     audit = Audit(link.server, names, others)
+    operator = OperatorVerbs(link.server.services, output)
     verbs = {
+        "sessions": operator.sessions,
+        "kill": operator.kill,
+        "drain": operator.drain,
+        "resume": operator.resume,
+        "log_level": operator.log_level,
         "status": lambda _args: status(link, first.config, first.began),
         "verify": lambda _args: audit.verify(),
         "reload": lambda _args: link.requests.reload(),

@@ -12,7 +12,8 @@ import pytest
 
 from inprocess import Rig, received, serving, settings
 from leaks import no_descriptors
-from ucspid.admission.acceptor import BATCH, Hold
+from ucspid.admission.acceptor import BATCH
+from ucspid.admission.obstacles import Hold
 from ucspid.launcher.serve import IN_FLIGHT
 from ucspid.plan import Rate, Throttling
 

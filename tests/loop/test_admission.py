@@ -10,8 +10,8 @@ import pytest
 
 from inprocess import TIMEOUT, Rig, received, serving, settings
 from ucspid.admission import pipeline
-from ucspid.admission.acceptor import Hold
 from ucspid.admission.connection import Connection
+from ucspid.admission.obstacles import Hold
 from ucspid.admission.stage import Outcome, Resources
 from ucspid.launcher.serve import IN_FLIGHT
 from ucspid.plan import Lookup, Rate, RuleSpec, Throttling

@@ -9,8 +9,8 @@ import pytest
 from inprocess import Rig, received, serving, settings
 from rules_files import Hang, hanging
 from ucspid.admission import rules_file
-from ucspid.admission.acceptor import Hold
 from ucspid.admission.listener import Listener
+from ucspid.admission.obstacles import Hold
 from ucspid.admission.rules_look import Seen, Sight, look
 from ucspid.admission.stages.fresh_rules import FreshRules
 from ucspid.linux.inotify import Inotify

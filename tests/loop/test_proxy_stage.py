@@ -9,7 +9,7 @@ import pytest
 
 from inprocess import Rig, received, serving, settings
 from proxy_headers import AUTHORITY, SIGNATURE, addresses, ssl, tcp4, tlv, v1, v2
-from ucspid.admission.acceptor import Hold
+from ucspid.admission.obstacles import Hold
 from ucspid.plan import Proxy, Rate, RuleSpec, Service
 from ucspid.policy.environ import names_of
 

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from ucspid.admission.acceptor import Hold
+from ucspid.admission.obstacles import Hold
 from ucspid.cli.main import parser
 from ucspid.codec import Packed
 from ucspid.config import schema
@@ -116,7 +116,7 @@ def test_there_is_a_configuration_for_a_mail_host() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_that_are_named_exist(page: Path) -> None:
     text = code(page.read_text())
-    named = set(re.findall(r"(?:^|[\s/])ucspid ([a-z]+[0-9@]?)", text, re.MULTILINE))
+    named = set(re.findall(r"(?:^|[\s/])ucspid ([a-z][a-z-]*[0-9@]?)", text, re.MULTILINE))
     assert named <= verbs().keys() | TOOLS.keys()
 
 
@@ -128,7 +128,7 @@ def test_make_targets_that_are_named_exist(page: Path) -> None:
 
 
 def test_every_command_has_its_section_with_all_of_its_options() -> None:
-    sections = re.split(r"^## ucspid (\w+)$", PROGRAMS, flags=re.MULTILINE)
+    sections = re.split(r"^## ucspid ([\w-]+)$", PROGRAMS, flags=re.MULTILINE)
     described = dict(zip(sections[1::2], sections[2::2], strict=True))
     assert described.keys() == verbs().keys()
     for verb, arguments in verbs().items():

@@ -12,28 +12,23 @@ people; nothing depends on it.
 
 import asyncio
 import collections
-import enum
 import errno
 import math
 import os
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
 from ucspid.admission.connection import Connection
 from ucspid.admission.listener import Listener, Reserve
 from ucspid.admission.listening import Listening
-from ucspid.admission.pipeline import Pipeline
-from ucspid.admission.rules_file import FollowedRules
+from ucspid.admission.obstacles import Block, Hold, Obstacles, Obstructed
 from ucspid.admission.turns import Places, Turns
-from ucspid.limits import Lack, Limits, ServiceLimits
+from ucspid.limits import Limits
 from ucspid.observe import events
-from ucspid.plan import Service as Settings
 from ucspid.policy.backoff import Backoff
-from ucspid.policy.throttle import Throttle
-from ucspid.pool import Pool
 
 BATCH = 16
 """Connections accepted at one wake-up before others get their turn."""
@@ -44,59 +39,17 @@ _CLIENT_LEFT = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.E
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 
-class Hold(enum.StrEnum):
-    """Why a service accepts nothing now, or starts nothing."""
-
-    CLOSED = "closed"
-    THROTTLED = "throttled"
-    DAEMON_FULL = "daemon_full"
-    FULL = "full"
-    LOOKUPS = "lookups"
-    RATE = "rate"
-    RULES = "rules"
-    HEADERS = "proxy_headers"
-    LAUNCHERS = "launchers"
-    ACCEPT = "accept_failed"
-
-
-_OF_LACK = {
-    Lack.DAEMON: Hold.DAEMON_FULL,
-    Lack.SERVICE: Hold.FULL,
-    Lack.LOOKUPS: Hold.LOOKUPS,
-    Lack.RATE: Hold.RATE,
-}
-
-
-class Block(NamedTuple):
-    """What stands in the way, and for how many seconds; infinity if only a call ends it."""
-
-    hold: Hold
-    seconds: float = math.inf
-
-
-class Serving(Protocol):
+class Serving(Obstructed, Protocol):
     """What an acceptor asks of its service, and does to it."""
 
-    settings: Settings
-    pipeline: Pipeline
-    throttle: Throttle
-    pool: Pool
     pool_turns: Turns
 
     @property
     def name(self) -> str:
         """The service's name."""
 
-    @property
-    def limits(self) -> ServiceLimits:
-        """The service's limits."""
-
     def arrived(self, descriptor: int, ip: str, port: int, listener: Listener) -> None:
         """Take an accepted connection."""
-
-    @property
-    def followed(self) -> FollowedRules | None:
-        """Its rules file, if the rules are in one."""
 
     def wait_for_rules(self) -> None:
         """Reevaluate when the rules file has been read."""
@@ -127,10 +80,10 @@ class Acceptor:
         self._reserve = reserve
         self._log = log
         self._listening = Listening(self._readable)
+        self._obstacles = Obstacles(service, self._listening)
         self._places = Places(self)
         self._timer: asyncio.TimerHandle | None = None
         self._backoff = Backoff(0.1, 5.0, 10.0)
-        self._accept_after = -math.inf
         self._busy = False
         self._asked_again = False
 
@@ -138,13 +91,23 @@ class Acceptor:
         """Accept on these listeners from now on, and on no others."""
         self._listening.change(listeners)
         self.held = Hold.CLOSED
-        self._accept_after = -math.inf
+        self._obstacles.accept_after = -math.inf
         self.reevaluate()
 
     @property
     def listeners(self) -> list[Listener]:
         """The listeners of the service."""
         return self._listening.listeners
+
+    @property
+    def paused(self) -> bool:
+        """Whether an operator wants nothing to be accepted; queued connections still start."""
+        return self._obstacles.paused
+
+    def pause(self, *, paused: bool) -> None:
+        """Accept nothing from now on, or accept again."""
+        self._obstacles.paused = paused
+        self._work(self._accept_in_turn)
 
     def enqueue(self, connection: Connection) -> None:
         """Have an admitted connection started in its turn; at once, where nothing stands in the way."""
@@ -172,8 +135,8 @@ class Acceptor:
     def waits_in_vain(self) -> Hold | None:
         """Return the hold of a service that waits though nothing stands in its way: None, but for a bug."""
         now = time.monotonic()
-        queued = bool(self.queue) and self._why_not_start(now) is None
-        accepting = self.held is not None and self._why_not_accept(now) is None
+        queued = bool(self.queue) and self._obstacles.to_start(now) is None
+        accepting = self.held is not None and self._obstacles.to_accept(now) is None
         return self.held or Hold.LAUNCHERS if queued or accepting else None
 
     def _readable(self, listener: Listener) -> None:
@@ -214,7 +177,7 @@ class Acceptor:
 
     def _start_queued(self) -> None:
         """Begin the sessions of connections that only wait to start, as far as they may."""
-        while self.queue and self._why_not_start(time.monotonic()) is None:
+        while self.queue and self._obstacles.to_start(time.monotonic()) is None:
             connection = self.queue.popleft()
             assert connection.slot is not None
             self._service.limits.begin(connection.slot)
@@ -225,12 +188,12 @@ class Acceptor:
             block = self._accept(listener)
             if block is not None:
                 return block
-        return self._why_not_accept(time.monotonic())
+        return self._obstacles.to_accept(time.monotonic())
 
     def _accept(self, listener: Listener) -> Block | None:
         """Accept what waits, a batch at most; return what stands in the way of more."""
         for _ in range(BATCH):
-            block = self._why_not_accept(time.monotonic())
+            block = self._obstacles.to_accept(time.monotonic())
             if block is not None:
                 return block
             try:
@@ -243,35 +206,8 @@ class Acceptor:
                 return self._cannot_accept(listener, problem)
             self._service.arrived(descriptor, ip, port, listener)
             if not listener.waited_for:
-                return self._why_not_accept(time.monotonic()) if self.queue else None
+                return self._obstacles.to_accept(time.monotonic()) if self.queue else None
         return None
-
-    def _why_not_start(self, now: float) -> Block | None:
-        """Return what stands in the way of the session of a connection that is admitted."""
-        service = self._service
-        if service.throttle.failures and (pause := service.throttle.wait(now)) > 0:
-            return Block(Hold.THROTTLED, pause)
-        lack = service.limits.may_begin()
-        if lack is not None:
-            return Block(_OF_LACK[lack])
-        return Block(Hold.LAUNCHERS) if service.pool.choose() is None else None
-
-    def _why_not_accept(self, now: float) -> Block | None:
-        """Return what stands in the way of another connection."""
-        service = self._service
-        if not self._listening.listeners:
-            return Block(Hold.CLOSED)
-        if now < self._accept_after:
-            return Block(Hold.ACCEPT, self._accept_after - now)
-        if service.throttle.failures and (pause := service.throttle.wait(now)) > 0:
-            return Block(Hold.THROTTLED, pause)
-        room = service.limits.room(now)
-        if room > 0:
-            return Block(_OF_LACK[service.limits.lack()], room)
-        crowded, rules = service.pipeline.crowded, service.followed
-        if crowded or (rules is not None and rules.busy):
-            return Block(Hold.HEADERS if crowded else Hold.RULES)
-        return Block(Hold.LAUNCHERS) if service.pool.choose() is None else None
 
     def _cannot_accept(self, listener: Listener, problem: OSError) -> Block:
         now = time.monotonic()
@@ -281,13 +217,13 @@ class Acceptor:
             if client is not None:
                 self._service.dropped(client, reason)
         pause = self._backoff.failed(now)
-        self._accept_after = now + pause
+        self._obstacles.accept_after = now + pause
         events.accept_failed(self._log, self._service.name, listener.text, reason, pause)
         return Block(Hold.ACCEPT, pause)
 
     def _settle(self, accepting: Block | None) -> None:
         """Open or close the listeners; wait for what stands in the way of accepting, and of the queue."""
-        starting = self._why_not_start(time.monotonic()) if self.queue else None
+        starting = self._obstacles.to_start(time.monotonic()) if self.queue else None
         self.held = None if accepting is None else accepting.hold
         if self.held is Hold.RULES:
             self._service.wait_for_rules()

@@ -63,6 +63,36 @@ def _status(options: Namespace) -> int:
     return status.main(options)
 
 
+def _sessions(options: Namespace) -> int:
+    from ucspid.cli import sessions
+
+    return sessions.main(options)
+
+
+def _kill(options: Namespace) -> int:
+    from ucspid.cli import operate
+
+    return operate.kill(options)
+
+
+def _drain(options: Namespace) -> int:
+    from ucspid.cli import operate
+
+    return operate.drain(options)
+
+
+def _resume(options: Namespace) -> int:
+    from ucspid.cli import operate
+
+    return operate.resume(options)
+
+
+def _log_level(options: Namespace) -> int:
+    from ucspid.cli import operate
+
+    return operate.log_level(options)
+
+
 def _reload(options: Namespace) -> int:
     from ucspid.cli import reload
 
@@ -135,6 +165,43 @@ def _status_arguments(parser: ArgumentParser) -> None:
     )
 
 
+def _sessions_arguments(parser: ArgumentParser) -> None:
+    _daemon_arguments(parser)
+    _selecting_arguments(parser)
+    parser.add_argument(
+        "--sort", choices=("age", "service", "client", "cpu", "memory"), default="age",
+        help="the order: the largest first, but for names (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
+
+
+def _kill_arguments(parser: ArgumentParser) -> None:
+    _daemon_arguments(parser)
+    _selecting_arguments(parser)
+    parser.add_argument("--now", action="store_true", help="send SIGKILL at once, not after kill_timeout")
+    parser.add_argument(
+        "conns", nargs="*", metavar="CONN", help="a connection, as `ucspid sessions` shows it"
+    )
+
+
+def _selecting_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--service", metavar="NAME", help="only sessions of this service")
+    parser.add_argument("--ip", metavar="NETWORK", help="only those of clients in this network")
+    parser.add_argument(
+        "--older", metavar="TIME", help="only those that have lasted so long, such as 90s or 2h"
+    )
+
+
+def _service_arguments(parser: ArgumentParser) -> None:
+    _daemon_arguments(parser)
+    parser.add_argument("service", metavar="SERVICE", help="name of the service")
+
+
+def _log_level_arguments(parser: ArgumentParser) -> None:
+    _daemon_arguments(parser)
+    parser.add_argument("level", choices=("debug", "info", "warning", "error"), help="the lowest to log")
+
+
 def _daemon_arguments(parser: ArgumentParser) -> None:
     either = parser.add_mutually_exclusive_group()
     _config_argument(either)
@@ -187,6 +254,11 @@ VERBS = {
     "schema": Verb("print the JSON Schema of the configuration file", _no_arguments, _schema),
     "version": Verb("print the version", _no_arguments, _version),
     "status": Verb("show the running daemon's processes, services and counts", _status_arguments, _status),
+    "sessions": Verb("list the running daemon's sessions", _sessions_arguments, _sessions),
+    "kill": Verb("end sessions: exit 1 if there are none such", _kill_arguments, _kill),
+    "drain": Verb("have a service accept nothing more; its sessions go on", _service_arguments, _drain),
+    "resume": Verb("have a drained service accept again", _service_arguments, _resume),
+    "log-level": Verb("log from another level on, until the next reload", _log_level_arguments, _log_level),
     "reload": Verb("make the running daemon read its configuration file again", _daemon_arguments, _reload),
     "upgrade": Verb(
         "make the running daemon go on as the version now installed", _daemon_arguments, _upgrade

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ucspid import __version__
-from ucspid.admission.acceptor import Hold
+from ucspid.admission.obstacles import Hold
 from ucspid.control.serving import Server
 from ucspid.policy.last_failures import LastFailure
 from ucspid.sessions.service import LiveService

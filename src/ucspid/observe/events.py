@@ -180,6 +180,26 @@ def rules_load_failed(log: Logger, path: str, reason: str) -> None:
     log.error("rules_load_failed", path=path, reason=reason)
 
 
+def service_paused(log: Logger, service: str) -> None:
+    """An operator wants a service to accept nothing for now."""
+    log.warning("service_paused", service=service)
+
+
+def service_resumed(log: Logger, service: str) -> None:
+    """An operator wants a paused service to accept again."""
+    log.warning("service_resumed", service=service)
+
+
+def kill_requested(log: Logger, count: int, *, now: bool) -> None:
+    """An operator wants sessions to end; now: without the time of kill_timeout."""
+    log.warning("kill_requested", count=count, now=now)
+
+
+def log_level_set(log: Logger, level: str) -> None:
+    """An operator has set the lowest level that is logged, until the next reload."""
+    log.warning("log_level_set", to=level)
+
+
 def service_throttled(log: Logger, service: str, file: str, cause: str, interval: float) -> None:
     """A service's program, this file, cannot be started: one start is tried in each interval of seconds."""
     log.warning("service_throttled", service=service, file=file, cause=cause, interval=interval)

@@ -221,13 +221,15 @@ class LiveService:
             "throttle": self.throttle.to_state(),
             "refusals": self.refusing.window.to_state(),
             "failures": self.sessions.failures.to_state(),
+            "paused": self.acceptor.paused,
         }
 
     def from_state(self, state: Any, now: float) -> None:
         """Restore an earlier loop's state. Raises ValueError for invalid parts; the rest is restored."""
-        rates, throttle, refusals, failures = validate.members(
-            state, "rates", "throttle", "refusals", "failures"
+        rates, throttle, refusals, failures, paused = validate.members(
+            state, "rates", "throttle", "refusals", "failures", "paused"
         )
+        self.acceptor.pause(paused=paused is True)
         self.limits.rates.from_state(rates, now)
         self.throttle.from_state(throttle, now)
         self.refusing.window.from_state(refusals, now)

@@ -1,0 +1,53 @@
+"""ucspid kill, drain, resume, log-level: what an operator changes in a running daemon, without the file."""
+
+import argparse
+from typing import Any
+
+from ucspid.cli.client import call
+from ucspid.cli.report import duration
+from ucspid.cli.sessions import selected
+from ucspid.cli.socket_path import control_path
+
+TIMEOUT = 30.0
+"""Seconds for an answer."""
+
+EXIT_NONE = 1
+"""Nothing was there to be changed."""
+
+
+def kill(options: argparse.Namespace) -> int:
+    """End sessions, and say which."""
+    args = selected(options) | ({"now": True} if options.now else {})
+    ended = _call(options, "kill", args)["sessions"]
+    for session in ended:
+        print(f"{session['service']} {session['conn']}: {session['remote']}, pid {session['pid']}, "
+              f"after {duration(session['age'])}")  # fmt: skip
+    how = "killed" if options.now else "sent SIGTERM"
+    print(f"{len(ended)} {how}" if ended else "no such session")
+    return 0 if ended else EXIT_NONE
+
+
+def drain(options: argparse.Namespace) -> int:
+    """Have a service accept nothing more."""
+    live = _call(options, "drain", {"service": options.service})["live"]
+    left = f"{live} sessions go on" if live != 1 else "1 session goes on"
+    print(f"{options.service} accepts nothing more until `ucspid resume {options.service}`; {left}")
+    return 0
+
+
+def resume(options: argparse.Namespace) -> int:
+    """Have a paused service accept again."""
+    was_paused = _call(options, "resume", {"service": options.service})["was_paused"]
+    print(f"{options.service} accepts again" if was_paused else f"{options.service} was not paused")
+    return 0
+
+
+def log_level(options: argparse.Namespace) -> int:
+    """Set the lowest level that is logged."""
+    _call(options, "log_level", {"level": options.level})
+    print(f"events from {options.level} on are logged, until the next reload")
+    return 0
+
+
+def _call(options: argparse.Namespace, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+    return call(control_path(options), verb, args, TIMEOUT)

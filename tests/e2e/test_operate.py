@@ -1,0 +1,155 @@
+"""An operator's commands against a running daemon."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
+from folders import public_folder
+
+STUBBORN = ["sh", "-c", "trap '' TERM; echo deaf; while :; do read line || sleep 60; done"]
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    services: dict[str, dict[str, Any]] = {
+        "echo": {"program": ["cat"]},
+        "other": {"program": ["cat"], "rules": [{"from": "127.0.0.0/8", "allow": None}]},
+        "stubborn": {"program": STUBBORN, "kill_timeout": 60},
+    }
+    for service in services.values():
+        service["listen"] = "127.0.0.1:0"
+    with public_folder() as folder, running(folder, {"services": services}) as daemon:
+        yield daemon
+
+
+def ucspid(daemon: Daemon, verb: str, *arguments: str, code: int = 0) -> str:
+    """Run the command on the daemon; return what it prints."""
+    command = [sys.executable, "-m", "ucspid", verb, "-c", str(daemon.folder / "ucspid.yaml"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout if code in (0, 1) else done.stderr
+
+
+def opened(daemon: Daemon, service: str = "echo", source: str = "127.0.0.1") -> socket.socket:
+    """Return a connection on which a program runs."""
+    sock = daemon.connect(service, source)
+    if service == "stubborn":
+        assert sock.recv(5) == b"deaf\n"
+    else:
+        sock.sendall(b"x")
+        assert sock.recv(1) == b"x"
+    return sock
+
+
+def listed(daemon: Daemon, *arguments: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(ucspid(daemon, "sessions", "--json", *arguments))["sessions"]
+    return found
+
+
+def test_sessions_shows_who_is_there(daemon: Daemon) -> None:
+    with opened(daemon) as first, opened(daemon, "other", "127.0.0.2") as second:
+        own, theirs = first.getsockname(), second.getsockname()
+        lines = ucspid(daemon, "sessions", "--sort", "service").splitlines()
+        assert lines[0].split() == ["SERVICE", "CONN", "PID", "AGE", "CPU", "RSS", "CLIENT"]
+        assert [line.split()[0] for line in lines[1:3]] == ["echo", "other"]
+        assert lines[1].endswith("{}:{}".format(*own))
+        assert lines[-1] == "2 sessions"
+        assert max(map(len, lines)) <= 80
+        (one,) = listed(daemon, "--ip", "127.0.0.2")
+        assert one["remote"] == "{}:{}".format(*theirs)
+        assert re.search(r"ucspid\.yaml:\d+$", one["rule"])
+        assert one["rss"] > 0
+        assert one["cpu"] >= 0
+        assert Path(f"/proc/{one['pid']}/comm").read_text() == "cat\n"
+        assert listed(daemon, "--older", "1h") == []
+        assert listed(daemon, "--service", "echo", "--ip", "127.0.0.2") == []
+    daemon.wait_events(1, "connection_served", remote="{}:{}".format(*own))
+    daemon.wait_events(1, "connection_served", remote="{}:{}".format(*theirs))
+    assert ucspid(daemon, "sessions") == "no sessions\n"
+
+
+def test_kill_ends_one_session_and_no_other(daemon: Daemon) -> None:
+    with opened(daemon) as first, opened(daemon) as second:
+        remote = "{}:{}".format(*first.getsockname())
+        (conn,) = (item["conn"] for item in listed(daemon) if item["remote"] == remote)
+        said = ucspid(daemon, "kill", conn)
+        assert said.splitlines()[-1] == "1 sent SIGTERM"
+        assert remote in said
+        served = daemon.wait_event("connection_served", remote=remote)
+        assert served["signal"] == "SIGTERM"
+        assert exchange(second, b"still here") == b"still here"
+        assert daemon.wait_event("kill_requested")["count"] == 1
+
+
+def test_kill_now_does_not_wait_for_a_program_that_ignores_sigterm(daemon: Daemon) -> None:
+    with opened(daemon, "stubborn") as sock:
+        remote = "{}:{}".format(*sock.getsockname())
+        (item,) = listed(daemon, "--service", "stubborn")
+        assert ucspid(daemon, "kill", "--service", "stubborn").splitlines()[-1] == "1 sent SIGTERM"
+        assert listed(daemon, "--service", "stubborn")[0]["ending"]
+        assert ucspid(daemon, "kill", "--now", "--ip", "127.0.0.0/8").splitlines()[-1] == "1 killed"
+        wait_gone(item["pid"])
+        assert daemon.wait_event("connection_served", remote=remote)["signal"] == "SIGKILL"
+
+
+def test_kill_says_when_there_is_nothing_to_kill(daemon: Daemon) -> None:
+    assert ucspid(daemon, "kill", "--ip", "203.0.113.1", code=1) == "no such session\n"
+    assert "needs a connection" in ucspid(daemon, "kill", code=100)
+    assert "there is no service 'imap'" in ucspid(daemon, "kill", "--service", "imap", code=100)
+    assert "--older: expected a time" in ucspid(daemon, "kill", "--older", "long", code=100)
+    assert "hexadecimal" in ucspid(daemon, "kill", "first", code=100)
+
+
+def test_a_drained_service_lets_clients_wait_across_a_reload_and_an_upgrade(daemon: Daemon) -> None:
+    with opened(daemon) as sock:
+        said = ucspid(daemon, "drain", "echo")
+        assert said == "echo accepts nothing more until `ucspid resume echo`; 1 session goes on\n"
+        assert daemon.service("echo")["state"] == "paused"
+        with daemon.connect("echo") as waiting:
+            waiting.sendall(b"later")
+            assert exchange(sock, b"on") == b"on"
+            accepted = daemon.service("echo")["accepted"]
+            ucspid(daemon, "reload")
+            ucspid(daemon, "upgrade")
+            assert daemon.service("echo")["state"] == "paused"
+            assert daemon.service("echo")["accepted"] == accepted
+            assert ucspid(daemon, "resume", "echo") == "echo accepts again\n"
+            assert exchange(waiting) == b"later"
+    assert ucspid(daemon, "resume", "echo") == "echo was not paused\n"
+    daemon.wait_event("service_paused", service="echo")
+    daemon.wait_event("service_resumed", service="echo")
+
+
+def test_the_level_of_the_log_holds_until_the_next_reload(daemon: Daemon) -> None:
+    assert ucspid(daemon, "log-level", "debug") == "events from debug on are logged, until the next reload\n"
+    with opened(daemon) as sock:
+        remote = "{}:{}".format(*sock.getsockname())
+        daemon.wait_event("connection_started", remote=remote)
+    ucspid(daemon, "reload")
+    with opened(daemon) as sock:
+        remote = "{}:{}".format(*sock.getsockname())
+    daemon.wait_event("connection_served", remote=remote)
+    assert not [
+        item for item in daemon.events if item["event"] == "connection_started" and item["remote"] == remote
+    ]
+
+
+def test_what_a_command_shows_outlives_its_reader(daemon: Daemon) -> None:
+    """A pipe that nobody reads ends the command quietly, as with any other."""
+    command = [sys.executable, "-m", "ucspid", "sessions", "-c", str(daemon.folder / "ucspid.yaml")]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, check=False, timeout=TIMEOUT)
+    assert b"Traceback" not in done.stderr
+    assert done.returncode in (-signal.SIGPIPE, 111)
