@@ -137,6 +137,14 @@ def test_a_file_of_no_known_kind(
     assert why in err
 
 
+def test_no_terminal_obeys_what_is_printed(inetd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inetd.write_text(f"{INETD}7104 stream tcp nowait nobody /no\x1b[2J/such cat\x07\n# \x1b]0;x\x07\n")
+    assert run(inetd) == 2
+    out, err = capsys.readouterr()
+    assert not {"\x1b", "\x07"} & set(out + err)
+    assert "there is no program /no?[2J/such" in err
+
+
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "none") == 111
     assert capsys.readouterr().err == f"ucspid: {tmp_path}/none: No such file or directory\n"

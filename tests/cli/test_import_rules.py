@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tiers import examples
 from ucspid.config.load import load
+from ucspid.errors import ConfigError
 from ucspid.importers.collect import import_paths
 from ucspid.importers.description import Description, Imported, SourceLine
 from ucspid.importers.host import Host
@@ -166,6 +167,12 @@ def test_xinetd_applies_its_lists_and_those_of_libwrap(tmp_path: Path) -> None:
     rules = rules_of(description.services[0])
     said = {ip: rules.match(ip).verdict for ip in ("10.3.0.1", "10.1.0.1", "10.2.0.1", "11.0.0.1")}
     assert said == {"10.3.0.1": "allow", "10.1.0.1": "deny", "10.2.0.1": "deny", "11.0.0.1": "deny"}
+
+
+def test_exceptions_of_exceptions_have_an_end(tmp_path: Path) -> None:
+    (tmp_path / "hosts.deny").write_text("ALL: ALL EXCEPT 10.\n" * 2000)
+    with pytest.raises(ConfigError, match=r"hosts\.deny:18: more than 16 lines before it except the same"):
+        import_paths([str(tmp_path / "hosts.deny")], Host())
 
 
 def test_tcpd_is_taken_out_of_the_program(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def imported(root: Path, text: str) -> tuple[dict[str, Any] | None, list[str], s
             "timeout": "2000ms"}}),
         ("tcpserver -HRl0 0 25 ./cat", {"program": ["./cat"], "chdir": "/service/it"}),
         ("env -i A=b PATH=/bin " + SERVER, {"env": {"A": "b", "PATH": "/bin"}}),
+        ("env - PATH=/bin " + SERVER, {"env": {"PATH": "/bin"}}),
         ("setlock -n lock nice -n5 pgrphack " + SERVER, {"nice": "5"}),
     ],
 )  # fmt: skip
@@ -90,6 +91,7 @@ def test_commands_become_settings(root: Path, command: str, settings_: dict[str,
         ('A=$(</control/number)\nB="$(head -n 1 /control/number)"', "cat $A$B"),
         ("A=`hostname`", "cat $A"),
         ("", "cat ${A:-x y} ${B-z}"),
+        ("PATH=/service/it:$PATH; export PATH", "here a"),
         ("A='a  b'", 'cat x$A"$A"'),
         ('A=1\nif [ "$A" ]; then echo A; exit 1; fi', "cat $A"),
         ("[ -f /x ] || exit 1", "cat a"),
@@ -104,7 +106,9 @@ def test_words_are_those_of_the_shell(root: Path, lines: str, program: str) -> N
         "cat ${A:-x y} ${B-z}": ["cat", "x", "y", "z"],
         'cat x$A"$A"': ["cat", "xa", "ba  b"],
         "cat a": ["cat", "a"],
+        "here a": ["here", "a"],
     }
+    (root / "service/it/here").touch(mode=0o755)
     service, notes, _ = imported(root, f"{SH}{lines}\nexec tcpserver -HRl0 \\\n 127.0.0.1 7301 {program}\n")
     assert service is not None, notes
     if program == "cat $A":
@@ -227,6 +231,13 @@ def test_values_do_not_grow_without_end(root: Path) -> None:
         imported(root, f"{SH}A=0123456789\n{doubled}exec {SERVER} $A\n")
     with pytest.raises(ConfigError, match="substitutions inside each other"):
         imported(root, f"{SH}A={'$(echo ' * 40}x{')' * 40}\nexec {SERVER} $A\n")
+
+
+def test_a_script_is_not_too_long(root: Path) -> None:
+    with pytest.raises(ConfigError, match="run: larger than 131072 bytes"):
+        imported(root, SH + "a\n" * 70000)
+    service, _, _ = imported(root, f"{SH}: <<EOF\n{'x' * 60000}\nEOF\nexec {SERVER}\n")
+    assert service is not None
 
 
 @pytest.mark.parametrize("text", ["echo 'x", 'echo "x', "A=`x", "A=$(x"])

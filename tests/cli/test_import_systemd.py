@@ -165,7 +165,10 @@ def test_what_is_dropped_in_counts(root: Path) -> None:
 def test_a_directory_of_units(root: Path) -> None:
     imported(root)
     written, _ = import_paths([f"/{UNITS}"], Host(str(root)))
+    of_the_template, _ = import_paths([f"/{UNITS}/echo@.service"], Host(str(root)))
     assert written is not None
+    assert of_the_template is not None
+    assert written.partition("\ncontrol")[2] == of_the_template.partition("\ncontrol")[2]
     assert list(yaml.safe_load(written)["services"]) == ["echo"]
 
 

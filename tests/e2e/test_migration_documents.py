@@ -152,6 +152,8 @@ service finger
     only_from   = 127.0.0.0 192.0.2.0
 }
 END
+echo 'ALL: 192.0.2.0/255.255.255.128' >/etc/hosts.allow
+echo 'ALL: ALL EXCEPT 127.' >/etc/hosts.deny
 echo 79 >/stand-ins/xinetd.port
 program /stand-ins/xinetd <<'END'
 #!/bin/sh

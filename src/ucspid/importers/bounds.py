@@ -1,9 +1,11 @@
 """How much is read of a host's files, and how much is made of them."""
 
-MAX_FILE_BYTES = 4 << 20
+MAX_FILE_BYTES = 1 << 20
 """Bytes of one file."""
-MAX_TOTAL_BYTES = 32 << 20
+MAX_TOTAL_BYTES = 16 << 20
 """Bytes of all files together."""
+MAX_SCRIPT_BYTES = 128 << 10
+"""Bytes of a script: it is taken apart word by word."""
 MAX_FILES = 4096
 """Files and directories that are read."""
 MAX_ENTRIES = 4096

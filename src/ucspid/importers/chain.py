@@ -146,8 +146,9 @@ def follow(
 def environment(chain: CommandChain, argv: Words) -> Words:
     """Do as env."""
     options, rest = chain.options(argv, "iu:")
-    if "i" in options:
+    if "i" in options or rest[:1] == ["-"]:
         chain.env.clear()
+        rest = rest[1:] if rest[:1] == ["-"] else rest
     if "u" in options:
         chain.env.pop(options["u"], None)
     while rest and "=" in rest[0]:

@@ -11,6 +11,11 @@ UNLIMITED = 1000
 """Connections of a service that had no limit: as many as the daemon takes if its file says nothing."""
 
 
+def printable(text: str) -> str:
+    """Return a text with a question mark for each character that is none on paper."""
+    return "".join(char if char.isprintable() else "?" for char in text.expandtabs())
+
+
 class SourceLine(NamedTuple):
     """A line of a source; 0 is the file as a whole."""
 
@@ -30,8 +35,8 @@ class Unmapped(NamedTuple):
     advice: str
 
     def __str__(self) -> str:
-        """Return the line for standard error."""
-        return f"{self.place}: {self.what}; {self.advice}"
+        """Return the line for standard error, with nothing in it that a terminal would obey."""
+        return printable(f"{self.place}: {self.what}; {self.advice}")
 
 
 @dataclass(kw_only=True)

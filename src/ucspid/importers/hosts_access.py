@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 
 from ucspid.errors import ConfigError
-from ucspid.importers.bounds import MAX_RULES
+from ucspid.importers.bounds import MAX_DEPTH, MAX_RULES
 from ucspid.importers.description import AccessRule, Description, Imported, SourceLine
 from ucspid.importers.host import Host
 from ucspid.importers.rule_sources import alone, written
@@ -173,11 +173,16 @@ class _WrapperRules:
         self._count = 0
         self.names = self.users = False
 
-    def of(self, wrappers: list[Wrapper], within: list[str]) -> Iterator[AccessRule]:
+    def of(self, wrappers: list[Wrapper], within: list[str], depth: int = 0) -> Iterator[AccessRule]:
         """Yield the rules for clients within some patterns.
 
-        Exceptions of a line come before it, decided by the lines that follow.
+        Exceptions of a line come before it, decided by the lines that follow. Raises ConfigError where
+        too many lines except the same clients.
         """
+        if depth > MAX_DEPTH:
+            raise ConfigError(
+                [f"{wrappers[0].place}: more than {MAX_DEPTH} lines before it except the same clients"]
+            )
         for number, wrapper in enumerate(wrappers):
             clients = [self._converted(wrapper, words) for words in wrapper.clients]
             if len(clients) > 3:  # noqa: PLR2004
@@ -191,7 +196,7 @@ class _WrapperRules:
             if for_all_the_same:
                 yield self._rule(wrapper, self._within(wrapper, clients[0], for_all_the_same))
             if excepted:
-                yield from self.of(wrappers[number + 1 :], excepted)
+                yield from self.of(wrappers[number + 1 :], excepted, depth + 1)
                 yield AccessRule(allow=True, patterns=excepted)
             if patterns := self._within(wrapper, clients[0], within):
                 yield self._rule(wrapper, patterns)

@@ -32,6 +32,8 @@ def import_path(path: str, host: Host, description: Description, wrappers: Wrapp
     if host.is_directory(path):
         _import_directory(path.rstrip("/") or "/", host, description)
         return
+    if path.endswith("@.service"):
+        path = f"{path.removesuffix('@.service')}.socket"
     data, name = host.read(path), path.rpartition("/")[2]
     if name.endswith(".cdb"):
         _importer_of_cdb(data, host.label(path))(data, path, host, description)

@@ -4,8 +4,10 @@ import re
 from collections.abc import Sequence
 from getopt import GetoptError
 
+from ucspid.errors import ConfigError
 from ucspid.importers import chain as chains
 from ucspid.importers import s6_servers, tcp_servers
+from ucspid.importers.bounds import MAX_SCRIPT_BYTES
 from ucspid.importers.chain import CommandChain, follow
 from ucspid.importers.description import Description, Imported, SourceLine, Unmapped
 from ucspid.importers.execline import Execline, read
@@ -33,6 +35,10 @@ REMARK = "The supervisor's environment was passed on: here env: and inherit_env:
 
 def import_script(lines: list[str], path: str, host: Host, description: Description) -> None:
     """Add the services that a script starts. Raises ConfigError for one that is not understood at all."""
+    if sum(len(line) + 1 for line in lines) > MAX_SCRIPT_BYTES:
+        raise ConfigError(
+            [f"{host.label(path)}: larger than {MAX_SCRIPT_BYTES} bytes, which is long for a script"]
+        )
     first = lines[0] if lines else ""
     found = ExeclineScript if "execline" in first else ShellScript
     count = len(description.services)

@@ -5,7 +5,7 @@ import socket
 
 from ucspid.errors import ConfigError
 from ucspid.importers.bounds import MAX_LINE, MAX_WORDS
-from ucspid.importers.host import Host
+from ucspid.importers.host import SEARCH_PATH, Host
 from ucspid.importers.shell_words import ShellLexer, ShellOperator, ShellPart, ShellWord
 
 
@@ -17,10 +17,10 @@ class ShellValues:
     """The variables of a script, and what words mean with them."""
 
     def __init__(self, host: Host, label: str) -> None:
-        """Begin without any."""
+        """Begin without any but the PATH that programs have without a script."""
         self._host = host
         self._label = label
-        self._known: dict[str, str] = {}
+        self._known: dict[str, str] = {"PATH": SEARCH_PATH}
         self._unknown: dict[str, str] = {}
         self.exported: dict[str, str] = {}
         self._depth = 0

@@ -120,7 +120,8 @@ class ShellLexer:
     def _skip_here_documents(self) -> None:
         for end, strip in self._here:
             while self._at < len(self._text):
-                line = self._text[self._at :].partition("\n")[0]
+                stop = self._text.find("\n", self._at)
+                line = self._text[self._at : stop if stop >= 0 else len(self._text)]
                 self._skip(min(len(line) + 1, len(self._text) - self._at))
                 if (line.lstrip("\t") if strip else line) == end:
                     break

@@ -13,7 +13,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from ucspid.errors import ConfigError
 from ucspid.importers.bounds import MAX_OUTPUT_BYTES
-from ucspid.importers.description import AccessRule, Description, Imported
+from ucspid.importers.description import AccessRule, Description, Imported, printable
 from ucspid.importers.sharing import ordered
 
 WIDTH = 100
@@ -95,7 +95,7 @@ def _comment(lines: Iterable[str], indent: int) -> str:
     """Return lines of a comment, wrapped, as one text; what YAML does not allow is replaced."""
     wrapped: list[str] = []
     for line in lines:
-        clean = "".join(char if char.isprintable() else "?" for char in line.expandtabs())
+        clean = printable(line)
         room = WIDTH - indent - 2
         wrapped += (
             [clean]
