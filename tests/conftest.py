@@ -4,6 +4,7 @@ Tests may run in several processes at once (pytest -n). One that is marked `alon
 counts something of the whole machine: while it runs, the others wait.
 """
 
+import gc
 import shutil
 import tempfile
 from collections import defaultdict
@@ -59,6 +60,12 @@ def pytest_configure_node(node: Any) -> None:
         config.stash[FOLDER] = tempfile.mkdtemp(prefix="ucspid-turns-")
         config.add_cleanup(partial(shutil.rmtree, config.stash[FOLDER]))
     node.workerinput["turns"] = config.stash[FOLDER]
+
+
+def pytest_collection_finish() -> None:
+    """Have collections of garbage look only at what tests make, not at all that was imported."""
+    gc.collect()
+    gc.freeze()
 
 
 def tier_of(path: Path) -> str:

@@ -39,7 +39,7 @@ def locale(name: str, folder: Path) -> Mapping[str, str]:
     return {"LC_ALL": LATIN1, "LOCPATH": str(folder)}
 
 
-@pytest.fixture(scope="module", params=["C", "POSIX", "ascii", LATIN1])
+@pytest.fixture(scope="module", params=["C", pytest.param("POSIX", marks=pytest.mark.slow), "ascii", LATIN1])
 def env(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     others = ("LC_", "LANG", "PYTHON")
     own = {name: value for name, value in os.environ.items() if not name.startswith(others)}

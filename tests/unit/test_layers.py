@@ -309,6 +309,7 @@ PRIVATE = {
 """How often tests in a folder use private names of the package, at most; it may only become less."""
 
 
+@functools.cache
 def private_names() -> set[str]:
     """Return the private names that the package gives to attributes, functions, classes and constants."""
     names = set()

@@ -18,7 +18,7 @@ from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Ending, LauncherKind, Plan
 from ucspid.profile import Profile
 
-STATE = 3
+STATE = 4
 """Of this layout, and of the tables of sessions, which live on in memory (launcher.table)."""
 
 
