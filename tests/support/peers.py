@@ -13,6 +13,7 @@ REQUIRED = os.environ.get("UCSPID_REQUIRE_PEERS") == "1"
 
 PACKAGES = {
     "axfrdns": "axfrdns",
+    "mandoc": "mandoc",
     "haproxy": "haproxy",
     "inetd": "openbsd-inetd",
     "ipsvd-cdb": "ipsvd",
