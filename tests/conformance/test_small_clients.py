@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -149,6 +150,22 @@ def test_tcpcat(tools: Tools, network: PrivateNetwork) -> None:
     with network.serving(saying(ODD), port=17):
         assert tools.within(network).run("tcpcat").out == ODD
         assert tools.within(network).run("tcpcat", "127.0.0.1", "qotd").out == ODD
+
+
+def test_a_server_that_resets_tcpcat(tools: Tools, network: PrivateNetwork) -> None:
+    def talk(client: socket.socket) -> None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with port_of(network, talk) as port:
+        ended = tools.within(network).run("tcpcat", "", port)
+    assert (ended.code, ended.lines) == (1, ["cat: -: Connection reset by peer"])
+
+
+@pytest.mark.parametrize(("tool", "port"), [("who@", 11), ("date@", 13), ("tcpcat", 17), ("finger@", 79)])
+def test_output_that_cannot_be_written(tools: Tools, network: PrivateNetwork, tool: str, port: int) -> None:
+    with network.serving(saying(b"hello\r\n"), port=port), Path("/dev/full").open("wb") as full:
+        ended = tools.within(network).run(tool, stdout=full)
+    assert (ended.code, ended.lines) == (1, ["cat: write error: No space left on device"])
 
 
 @pytest.mark.parametrize(("tool", "port"), [("tcpcat", 17), ("mconnect", 25)])

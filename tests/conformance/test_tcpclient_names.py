@@ -297,6 +297,14 @@ def test_the_user_at_the_other_end(
 
 
 @pytest.mark.usefixtures("smtp")
+@pytest.mark.parametrize("seconds", ["4294967295", "5000000", "4294967356"])
+def test_long_timeouts(tools: Tools, network: PrivateNetwork, seconds: str) -> None:
+    with ident(network, answering(b":::me\n")):
+        words = ["-Hl0", f"-t{seconds}", f"-T{seconds}", "192.0.2.7"]
+        assert variables(tools, network, *words)["TCPREMOTEINFO"] == "me"
+
+
+@pytest.mark.usefixtures("smtp")
 def test_what_an_ident_server_is_asked(tools: Tools, network: PrivateNetwork) -> None:
     with ident(network, answering(b":::<PORTS>\n")):
         ended = run(tools, network, "-Hl0", "-i127.0.0.5", "192.0.2.7", str(PORT), "env", "-0")
@@ -355,7 +363,9 @@ def test_ipv6(ours: Tools, network: PrivateNetwork) -> None:
         network.serving(answering(b":::me\n"), "2001:db8::7", IDENT_PORT),
     ):
         for host in ("2001:db8::7", "2001:DB8:0::7", "mx.test"):
-            found = connection_variables(run(ours, network, "-l0", host, str(PORT), "env", "-0"))
+            ended = run(ours, network, "-l0", host, str(PORT), "env", "-0")
+            assert (ended.code, ended.err) == (0, b"")
+            found = connection_variables(ended)
             assert found["TCPLOCALPORT"] == found["TCP6LOCALPORT"]
             del found["TCPLOCALPORT"], found["TCP6LOCALPORT"]
             assert found == {
@@ -400,6 +410,8 @@ def test_the_loopback_address_of_ipv6(ours: Tools, network: PrivateNetwork) -> N
 def test_an_interface(ours: Tools, network: PrivateNetwork) -> None:
     network.add_address("fe80::7/64")
     ended = run(ours, network, "-Ilo", "-RHl0", "fe80::7", "25", "true")
+    assert ended.lines == ["tcpclient: unable to connect to fe80::7 port 25: connection refused"]
+    ended = run(ours, network, "-RHl0", "fe80::7%lo", "25", "true")
     assert ended.lines == ["tcpclient: unable to connect to fe80::7 port 25: connection refused"]
     ended = run(ours, network, "-RHl0", "fe80::7", "25", "true")
     assert ended.lines == ["tcpclient: unable to connect to fe80::7 port 25: invalid argument"]

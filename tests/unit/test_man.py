@@ -49,3 +49,12 @@ def test_pages_are_sound(tool: str) -> None:
     mandoc = peers.require("mandoc")
     command = [mandoc, "-Tlint", "-Wwarning", str(PAGES / f"{tool}.1")]
     assert subprocess.run(command, check=False, capture_output=True, text=True, timeout=20).stdout == ""
+
+
+@pytest.mark.parametrize("tool", LETTERS)
+def test_every_option_is_compared_with_the_original(tool: str) -> None:
+    page = (PAGES.parent / "tools.md").read_text()
+    section = page.partition(f"\n## {tool}\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `-")]
+    named = "".join(re.findall(r"`-(\w)", " ".join(rows)))
+    assert sorted(named) == sorted(LETTERS[tool].replace(":", ""))

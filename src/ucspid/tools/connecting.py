@@ -9,9 +9,20 @@ from ucspid.tools import domain
 from ucspid.tools.messages import EXIT_SYSTEM, ToolError, reason, system_error, write_line
 from ucspid.tools.options import digits, number
 from ucspid.tools.qualify import qualified
-from ucspid.tools.sockets import ANY, finish_connecting, open_socket, packed_ipv6, socket_address, text_of
+from ucspid.tools.sockets import (
+    ANY,
+    finish_connecting,
+    interface_number,
+    open_socket,
+    packed_ipv6,
+    socket_address,
+    text_of,
+)
 
 PORTS = 2**16
+MAX_SECONDS = 2**32
+"""Of a timeout, in the originals: what is longer is taken modulo this."""
+FATAL = b"tcpclient: fatal: "
 _BYTES = {domain.A: 4, domain.AAAA: 16}
 """Of an address."""
 
@@ -30,6 +41,13 @@ class ConnectSettings:
         self.families: tuple[int, ...] = (domain.A, domain.AAAA)
         self.quiet = False
 
+    def take_scope(self, interface: bytes) -> None:
+        """Have link-local addresses be those of an interface. Raises ToolError."""
+        try:
+            self.scope = interface_number(interface)
+        except OSError:
+            raise ToolError(EXIT_SYSTEM, FATAL, b"unable to find interface ", interface) from None
+
 
 def connect(settings: ConnectSettings, host: bytes, port: bytes) -> _socket.socket:
     """Return a connected socket that blocks.
@@ -41,7 +59,7 @@ def connect(settings: ConnectSettings, host: bytes, port: bytes) -> _socket.sock
     addresses = find(settings, host)
     first, second = settings.timeouts
     if len(addresses) == 1:
-        first, second = first + second, 0
+        first, second = (first + second) % MAX_SECONDS, 0
     late: list[bytes] = []
     for address in addresses:
         sock = _try(settings, address, number_of_port, first, late if second else None)
@@ -65,9 +83,7 @@ def port_number(text: bytes) -> int:
     try:
         return _socket.getservbyname(text.decode("ascii"), "tcp")
     except (OSError, UnicodeError):
-        raise ToolError(
-            EXIT_SYSTEM, b"tcpclient: fatal: unable to figure out port number for ", text
-        ) from None
+        raise ToolError(EXIT_SYSTEM, FATAL + b"unable to figure out port number for ", text) from None
 
 
 def find(settings: ConnectSettings, host: bytes) -> list[bytes]:
@@ -78,13 +94,16 @@ def find(settings: ConnectSettings, host: bytes) -> list[bytes]:
     if host in {b"", b"0"}:
         host = b"127.0.0.1" if domain.A in settings.families else b"::1"
     literal = packed_ipv6(host)
+    _address, scoped, interface = host.partition(b"%")
+    if literal is not None and scoped:
+        settings.take_scope(interface)
     try:
         found = [literal] if literal is not None else _find_all(settings, host)
     except OSError as error:
-        what = b"tcpclient: fatal: temporarily unable to figure out IP address for "
+        what = FATAL + b"temporarily unable to figure out IP address for "
         raise system_error(error, what, host, b": ") from None
     if not found:
-        raise ToolError(EXIT_SYSTEM, b"tcpclient: fatal: no IP address for ", host)
+        raise ToolError(EXIT_SYSTEM, FATAL, b"no IP address for ", host)
     return found
 
 
@@ -110,7 +129,7 @@ def _try(
     One that only takes longer is added to those that are late, if there are to be any; otherwise the reason
     is reported.
     """
-    fatal = b"tcpclient: fatal: unable to "
+    fatal = FATAL + b"unable to "
     try:
         sock = open_socket(address)
     except OSError as error:

@@ -6,7 +6,7 @@ import _socket
 import os
 
 from ucspid.tools.connecting import ConnectSettings, UnreachableError, connect
-from ucspid.tools.messages import ToolError, reason, write_line
+from ucspid.tools.messages import ToolError, write_line
 from ucspid.tools.streams import PIECE, write_all
 
 TYPE_CHECKING = False
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ucspid.tools.streams import Converter
 
 EXIT_NOT_SHOWN = 1
-"""What came back could not be written."""
+"""What came back could not be read or written."""
 
 
 def argument(argv: list[bytes], place: int, default: bytes) -> bytes:
@@ -39,16 +39,32 @@ def fetch(host: bytes, port: bytes, request: bytes, *through: Converter) -> int:
 
 
 def show(sock: _socket.socket, *through: Converter) -> int:
-    """Write what comes from a socket to descriptor 1, through converters, and return the exit code."""
+    """Write what comes from a socket to descriptor 1, through converters, and return the exit code.
+
+    A connection that breaks ends what is shown, as one that is closed.
+    """
     while data := _receive(sock):
         for converter in through:
             data = converter.feed(data)
-        if not _write(data):
-            return EXIT_NOT_SHOWN
+        write(data)
     rest = b""
     for converter in through:
         rest = converter.feed(rest) + converter.finish()
-    return 0 if _write(rest) else EXIT_NOT_SHOWN
+    write(rest)
+    return 0
+
+
+def write(data: bytes) -> None:
+    """Write to descriptor 1. Raises ToolError, in the words of the originals' cat."""
+    try:
+        write_all(1, data)
+    except OSError as error:
+        raise cat_error(b"write error", error) from None
+
+
+def cat_error(what: bytes, error: OSError) -> ToolError:
+    """Return what cat would have said."""
+    return ToolError(EXIT_NOT_SHOWN, b"cat: ", what, b": ", os.strerror(error.errno or 0).encode())
 
 
 def _send(sock: _socket.socket, request: bytes) -> None:
@@ -63,15 +79,6 @@ def _receive(sock: _socket.socket) -> bytes:
         return sock.recv(PIECE)
     except OSError:
         return b""
-
-
-def _write(data: bytes) -> bool:
-    try:
-        write_all(1, data)
-    except OSError as error:
-        write_line(b"unable to write: ", reason(error))
-        return False
-    return True
 
 
 def become_descriptors(sock: _socket.socket, *descriptors: int) -> None:

@@ -10,6 +10,8 @@ import time
 
 ANY = bytes(4)
 """The local IPv4 address that stands for whichever fits."""
+MAX_POLL_SECONDS = 1000
+"""Of one call; poll(2) takes no more than 24 days."""
 
 
 def packed_ipv6(text: bytes) -> bytes | None:
@@ -20,6 +22,11 @@ def packed_ipv6(text: bytes) -> bytes | None:
         return _socket.inet_pton(_socket.AF_INET6, text.partition(b"%")[0].decode("ascii"))
     except (OSError, UnicodeError, ValueError):
         return None
+
+
+def interface_number(name: bytes) -> int:
+    """Return the number of a network interface. Raises OSError if there is none of this name."""
+    return _socket.if_nametoindex(os.fsdecode(name))
 
 
 def text_of(address: bytes) -> bytes:
@@ -46,8 +53,12 @@ def wait(sock: _socket.socket, event: int, deadline: float) -> None:
     """Wait for an event of poll(2) until a time of time.monotonic(). Raises TimeoutError."""
     poll = select.poll()
     poll.register(sock.fileno(), event)
-    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-        raise TimeoutError(errno.ETIMEDOUT, "timed out")
+    while True:
+        seconds = max(0.0, deadline - time.monotonic())
+        if poll.poll(min(seconds, MAX_POLL_SECONDS) * 1000):
+            return
+        if seconds <= MAX_POLL_SECONDS:
+            raise TimeoutError(errno.ETIMEDOUT, "timed out")
 
 
 def finish_connecting(sock: _socket.socket, address: tuple[object, ...], seconds: float) -> None:

@@ -1,7 +1,8 @@
 """tcpcat [HOST [PORT]]: show what a host says on a TCP port."""
 
 from ucspid.tools.connecting import ConnectSettings, UnreachableError, connect
-from ucspid.tools.fetch import argument, show
+from ucspid.tools.fetch import argument, cat_error, write
+from ucspid.tools.streams import PIECE
 
 
 def main(argv: list[bytes]) -> int:
@@ -10,4 +11,9 @@ def main(argv: list[bytes]) -> int:
         sock = connect(ConnectSettings(), argument(argv, 1, b"0"), argument(argv, 2, b"17"))
     except UnreachableError as error:
         return error.code
-    return show(sock)
+    try:
+        while data := sock.recv(PIECE):
+            write(data)
+    except OSError as error:
+        raise cat_error(b"-", error) from None
+    return 0

@@ -9,13 +9,12 @@ import _socket
 import os
 
 from ucspid.tools import domain, ident, resolver
-from ucspid.tools.connecting import PORTS, ConnectSettings, UnreachableError, connect
-from ucspid.tools.messages import EXIT_SYSTEM, EXIT_USAGE, ToolError, system_error, write_line
+from ucspid.tools.connecting import FATAL, MAX_SECONDS, PORTS, ConnectSettings, UnreachableError, connect
+from ucspid.tools.messages import EXIT_USAGE, ToolError, system_error, write_line
 from ucspid.tools.options import Options, digits, ipv4, number
 from ucspid.tools.process import allow_sigpipe, environment, execute, ignore_sigpipe
 from ucspid.tools.sockets import ANY, packed, packed_ipv6, text_of
 
-FATAL = b"tcpclient: fatal: "
 USAGE = (
     b"tcpclient: usage: tcpclient [ -hHrRdDqQv ] [ -i localip ] [ -p localport ] [ -T timeoutconn ] "
     b"[ -l localname ] [ -t timeoutinfo ] host port program"
@@ -99,7 +98,7 @@ def _take_local_port(choices: Choices, value: bytes) -> None:
 
 def _take_timeouts(choices: Choices, value: bytes) -> None:
     rest = value[digits(value) :]
-    choices.settings.timeouts = [number(value) % 2**32, number(rest.removeprefix(b"+")) % 2**32]
+    choices.settings.timeouts = [number(value) % MAX_SECONDS, number(rest.removeprefix(b"+")) % MAX_SECONDS]
 
 
 def _take_local_host(choices: Choices, value: bytes) -> None:
@@ -107,14 +106,11 @@ def _take_local_host(choices: Choices, value: bytes) -> None:
 
 
 def _take_ident_seconds(choices: Choices, value: bytes) -> None:
-    choices.ident_seconds = number(value) % 2**32
+    choices.ident_seconds = number(value) % MAX_SECONDS
 
 
 def _take_interface(choices: Choices, value: bytes) -> None:
-    try:
-        choices.settings.scope = _socket.if_nametoindex(os.fsdecode(value))
-    except OSError:
-        raise ToolError(EXIT_SYSTEM, FATAL, b"unable to find interface ", value) from None
+    choices.settings.take_scope(value)
 
 
 def _take_ipv4(choices: Choices, _value: bytes) -> None:

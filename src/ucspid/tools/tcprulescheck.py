@@ -6,6 +6,7 @@ import errno
 import os
 
 from ucspid.net.address import Network, parse_address
+from ucspid.rules.bounds import MAX_FILE_BYTES
 from ucspid.rules.cdb import Cdb, CdbError
 from ucspid.rules.keys import after_prefixes, before_prefixes, parse
 from ucspid.rules.lookup import decode, table_from_cdb
@@ -95,6 +96,8 @@ def _read(path: bytes) -> bytes:
     try:
         while piece := os.read(descriptor, PIECE):
             content += piece
+            if len(content) > MAX_FILE_BYTES:
+                raise OSError(errno.EFBIG, "too large for the daemon, too")
     finally:
         os.close(descriptor)
     if not content:
