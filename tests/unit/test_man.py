@@ -8,17 +8,18 @@ import pytest
 
 import peers
 from ucspid.tools import rblsmtpd, tcpclient
-from ucspid.tools.table import TOOLS
+from ucspid.tools.table import NEED_PACKAGES, TOOLS
 
 PAGES = Path(__file__).parents[2] / "docs" / "man"
+NAMES = sorted(TOOLS.keys() | NEED_PACKAGES)
 LETTERS = {"tcpclient": tcpclient.LETTERS, "rblsmtpd": rblsmtpd.LETTERS}
 
 
 def test_every_tool_has_its_page() -> None:
-    assert {page.stem for page in PAGES.iterdir()} == TOOLS.keys()
+    assert {page.stem for page in PAGES.iterdir()} == set(NAMES)
 
 
-@pytest.mark.parametrize("tool", sorted(TOOLS))
+@pytest.mark.parametrize("tool", NAMES)
 def test_a_page_has_what_every_page_has(tool: str) -> None:
     text = (PAGES / f"{tool}.1").read_text()
     sections = re.findall(r"^\.Sh (.+)$", text, re.MULTILINE)
@@ -26,7 +27,7 @@ def test_a_page_has_what_every_page_has(tool: str) -> None:
     assert f".Nm {tool}\n" in text
     assert f".Dt {tool.upper()} 1\n" in text
     linked = re.findall(r"^\.Xr (\S+) 1", text, re.MULTILINE)
-    assert set(linked) <= {*TOOLS, "cat"}
+    assert set(linked) <= {*NAMES, "cat"}
     assert tool not in linked
 
 
@@ -44,7 +45,7 @@ def test_every_option_is_described(tool: str) -> None:
     assert sorted(named) == sorted(letters.replace(":", ""))
 
 
-@pytest.mark.parametrize("tool", sorted(TOOLS))
+@pytest.mark.parametrize("tool", NAMES)
 def test_pages_are_sound(tool: str) -> None:
     mandoc = peers.require("mandoc")
     command = [mandoc, "-Tlint", "-Wwarning", str(PAGES / f"{tool}.1")]
