@@ -226,11 +226,8 @@ def test_the_end_of_input_reaches_the_program_and_output_goes_on(tools: Tools, t
 def test_a_program_that_closes_its_output_ends_the_copying(tools: Tools, tool: str) -> None:
     with tools.start(tool, "sh", "-c", "exec >&-; exec cat >/dev/null") as process:
         assert process.stdout is not None
-        assert process.stdout.read() == b"", "closed though the program runs"
-        assert process.poll() is None
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(TIMEOUT) == 0
+        assert process.stdout.read() == b""
+        assert process.wait(TIMEOUT) == 0, "with the copier its input has ended, too"
 
 
 @pytest.mark.parametrize("tool", ["recordio", "fixcrio"])

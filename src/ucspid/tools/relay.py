@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     Conversion = Callable[[bytes], bytes]
     """What a piece of a stream becomes; called with nothing at the end of the stream."""
 
-POLL_SECONDS = 3600
-
 
 class Direction:
     """One of the two: at most one piece of the stream is on its way."""
@@ -65,7 +63,7 @@ def copy_both(incoming: Direction, outgoing: Direction) -> None:
                 if waits is not None:
                     poll.register(*waits)
                     ways[waits[0]] = way
-            for descriptor, _events in poll.poll(POLL_SECONDS * 1000):
+            for descriptor, _events in poll.poll():
                 ways[descriptor].go_on()
                 if descriptor == 0 and incoming.ended:
                     os.close(incoming.target)
