@@ -85,3 +85,22 @@ def test_the_environment_is_passed_on_as_it_was(tmp_path: Path) -> None:
         )
         expected = [os.fsencode(f"{name}={value}\n") for name, value in env.items()]
         assert ended.stdout == b"".join(expected)
+
+
+@pytest.mark.parametrize(
+    "tool", ["argv0", "fixcrio", "rblsmtpd", "recordio", "tcpclient", "tcprules", "tcprulescheck"]
+)
+def test_a_tool_is_the_same_by_all_its_names(tool: str, tmp_path: Path) -> None:
+    assert main(["links", str(tmp_path)]) == 0
+    (tmp_path / "symbolic").mkdir()
+    (tmp_path / "symbolic" / tool).symlink_to(COMMAND)
+    names: list[list[str | Path]] = [
+        [tmp_path / tool],
+        [tmp_path / "symbolic" / tool],
+        [COMMAND, tool],
+        [sys.executable, "-m", "ucspid", tool],
+    ]
+    for name in names:
+        ended = subprocess.run(name, check=False, capture_output=True, text=True, timeout=30)
+        assert (ended.returncode, ended.stdout) == (100, "")
+        assert ended.stderr.startswith(f"{tool}: usage: {tool} ")
