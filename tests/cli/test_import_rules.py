@@ -156,6 +156,13 @@ def test_what_libwrap_did_beside_is_noted(tmp_path: Path) -> None:
     assert dog.reasons
 
 
+def test_names_of_exceptions_are_looked_up(tmp_path: Path) -> None:
+    (tmp_path / "hosts.deny").write_text("cat: ALL EXCEPT .example.org, joe@10.0.0.1\n")
+    _, description = import_paths([str(tmp_path / "hosts.deny")], Host())
+    (service,) = description.services
+    assert service.settings["lookup"] == {"remote_host": True, "paranoid": True, "ident": True}
+
+
 def test_xinetd_applies_its_lists_and_those_of_libwrap(tmp_path: Path) -> None:
     (tmp_path / "hosts.deny").write_text("cat: 10.1.0.0/16\n")
     (tmp_path / "xinetd.conf").write_text(

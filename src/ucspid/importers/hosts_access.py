@@ -148,9 +148,12 @@ def _apply(service: Imported, wrappers: list[Wrapper], host: Host) -> None:
         service.add_rule(rule)
     if within != ["*"] and within:
         service.add_rule(AccessRule(allow=True, patterns=within))
-    if rules.names:
+    parsed = [
+        parse_pattern(pattern) for rule in service.settings.get("rules", []) for pattern in rule.patterns
+    ]
+    if any(isinstance(pattern.where, bytes) for pattern in parsed):
         service.need_lookup(remote_host=True, paranoid=True)
-    if rules.users:
+    if any(pattern.user is not None for pattern in parsed):
         service.need_lookup(ident=True)
 
 
@@ -171,7 +174,6 @@ class _WrapperRules:
     def __init__(self, service: Imported) -> None:
         self._service = service
         self._count = 0
-        self.names = self.users = False
 
     def of(self, wrappers: list[Wrapper], within: list[str], depth: int = 0) -> Iterator[AccessRule]:
         """Yield the rules for clients within some patterns.
@@ -205,10 +207,6 @@ class _WrapperRules:
         self._count += 1
         if self._count > MAX_RULES:
             raise ConfigError([f"{wrapper.place}: more than {MAX_RULES} access rules"])
-        for pattern in patterns:
-            parsed = parse_pattern(pattern)
-            self.names |= isinstance(parsed.where, bytes)
-            self.users |= parsed.user is not None
         everyone = patterns == ["*"]
         return AccessRule(
             allow=wrapper.allow,
