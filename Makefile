@@ -53,17 +53,22 @@ native: setup
 # In two processes: most tests wait. Those that must be alone on the machine are (tests/conftest.py).
 PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 
+# With LAUNCHER=python or native all daemons have that launcher; else the one that they take by themselves, and those tests
+# that are about launchers are for either.
+LAUNCHER ?=
 test: setup peers
-	$(PYTEST)
+	UCSPID_LAUNCHER=$(LAUNCHER) $(PYTEST)
 
 # In less than 20 seconds: what needs no daemon. Fails tests that take longer than they may.
 test-fast: setup
 	$(PYTEST) -m 'fast and not slow' --budgets
 
 # Says to launchers whatever comes to mind, kills them anywhere, and looks for misuse of memory: make fuzz EXAMPLES=100000.
+# KIND=sanitized, native or python fuzzes only that launcher.
 EXAMPLES ?= 5000
 fuzz: setup
-	UCSPID_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTEST) -o timeout=0 -o faulthandler_timeout=0 tests/launcher/test_fuzz_process.py tests/launcher/test_succession_process.py
+	UCSPID_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTEST) -o timeout=0 -o faulthandler_timeout=0 $(if $(KIND),-k $(KIND)) \
+	  tests/launcher/test_fuzz_process.py tests/launcher/test_succession_process.py
 
 # Runs a daemon under load, breaks things at random, and checks it: make soak MINUTES=60 SEED=1234.
 MINUTES ?= 10

@@ -49,7 +49,7 @@ def limits_with(soft: int, hard: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def daemon(each_launcher: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     env = {
         **os.environ,
         "PROTO": "UNIX",
@@ -70,7 +70,9 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     }
     if socket.has_dualstack_ipv6():
         services["six"] = {"listen": "[::1]:0", "program": contract.REPORT}
-    with running(tmp_path_factory.mktemp("contract"), {"services": services}, env=env) as started:
+    with running(
+        tmp_path_factory.mktemp("contract"), {"launcher": each_launcher, "services": services}, env=env
+    ) as started:
         yield started
 
 

@@ -159,6 +159,7 @@ def test_a_service_that_comes_back_has_the_counts_of_before(daemon: Daemon) -> N
     assert counts(daemon, "one") | {"served": 2, "accepted": 2, "live": 0} == counts(daemon, "one")
 
 
+@pytest.mark.usefixtures("each_launcher")
 @pytest.mark.parametrize("role", ["", "launcher"])
 def test_a_loop_killed_under_load_leaves_no_connection_uncounted(tmp_path: Path, role: str) -> None:
     """The loop alone, or with all launchers, which report again what they had not noted as reported."""

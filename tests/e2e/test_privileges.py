@@ -81,7 +81,7 @@ def setuid_id(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def daemon(folder: Path, root: Path, setuid_id: Path) -> Iterator[Daemon]:
+def daemon(each_launcher: str, folder: Path, root: Path, setuid_id: Path) -> Iterator[Daemon]:
     """Return a daemon whose services report as whom their programs run."""
     mine = {"user": UID, "group": GID, "groups": GROUPS}
     setuid = [str(setuid_id)]
@@ -105,6 +105,7 @@ def daemon(folder: Path, root: Path, setuid_id: Path) -> Iterator[Daemon]:
         },
     }
     config = {
+        "launcher": each_launcher,
         "user": "nobody",
         "services": {name: {"listen": "127.0.0.1:0", **given} for name, given in services.items()},
     }

@@ -20,6 +20,7 @@ from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
 from ucspid.cli import client
 from ucspid.errors import ConfigError, ResourceError
 from ucspid.ipc.control_protocol import Request, encode_request
+from ucspid.launcher.paths import NATIVE
 
 ECHO: dict[str, Any] = {"listen": "127.0.0.1:0", "program": ["cat"]}
 
@@ -95,7 +96,8 @@ generations = itertools.count(2000)
 @pytest.fixture
 def daemon(shared: Daemon) -> Daemon:
     """Return the daemon with one service, and with no events but those to come."""
-    changes = shared.reload(services(still=ECHO) | {"limits": {"max_connections": next(generations)}})
+    limits = {"max_connections": next(generations)}
+    changes = shared.reload(services(still=ECHO) | {"limits": limits, "launcher": Daemon.launcher or "auto"})
     shared.wait_event("reloaded", changes=changes)
     shared.events.clear()
     return shared
@@ -286,10 +288,11 @@ def test_a_service_that_comes_back_counts_its_sessions_of_before(daemon: Daemon)
 
 
 def test_other_privileges_are_another_launcher_and_the_old_one_exits_with_its_last_program(
-    daemon: Daemon,
+    daemon: Daemon, each_launcher: str
 ) -> None:
     def masked(umask: str) -> dict[str, Any]:
-        return services(still=ECHO, mask=echo(program=["sh", "-c", "umask; exec cat"], umask=umask))
+        masked = echo(program=["sh", "-c", "umask; exec cat"], umask=umask)
+        return {"launcher": each_launcher, **services(still=ECHO, mask=masked)}
 
     daemon.reload(masked("027"))
     with daemon.connect("mask") as before:
@@ -306,7 +309,25 @@ def test_other_privileges_are_another_launcher_and_the_old_one_exits_with_its_la
     assert not [event for event in daemon.events if event["event"] == "process_died"]
 
 
-def test_a_launcher_that_is_killed_while_it_drains_has_a_successor_that_drains(daemon: Daemon) -> None:
+@pytest.mark.skipif(not os.path.exists(NATIVE), reason="the native launcher was not built")
+def test_another_kind_of_launcher_takes_the_new_sessions_and_the_old_ones_go_on(daemon: Daemon) -> None:
+    daemon.reload({"launcher": "native"})
+    with daemon.connect("still") as first:
+        first.sendall(b"1")
+        assert first.recv(1) == b"1"
+        for kind in ("python", "native"):
+            daemon.reload({"launcher": kind})
+            assert daemon.talk("still", b"x") == b"x"
+            now = [item for item in daemon.processes("launcher") if not item["draining"]]
+            assert {item["kind"] for item in now} == {kind}
+        first.sendall(b"2")
+        assert first.recv(1) == b"2"
+
+
+def test_a_launcher_that_is_killed_while_it_drains_has_a_successor_that_drains(
+    daemon: Daemon, each_launcher: str
+) -> None:
+    daemon.reload({"launcher": each_launcher})
     daemon.reload(services(still=ECHO, mask=echo(umask="027")))
     with daemon.connect("mask") as sock:
         sock.sendall(b"x")

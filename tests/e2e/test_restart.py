@@ -178,6 +178,7 @@ def exchange_one(client: socket.socket) -> bytes:
     return client.recv(1)
 
 
+@pytest.mark.usefixtures("each_launcher")
 def test_a_launcher_killed_five_times_loses_nothing(daemon: Daemon, sessions: list[Session]) -> None:
     for _ in range(5):
         launcher = next(item["pid"] for item in daemon.processes("launcher") if "one" in item["services"])
@@ -187,6 +188,7 @@ def test_a_launcher_killed_five_times_loses_nothing(daemon: Daemon, sessions: li
     check_ends(daemon, sessions)
 
 
+@pytest.mark.usefixtures("each_launcher")
 def test_orphans_that_end_while_there_is_no_launcher_have_their_status(
     daemon: Daemon, sessions: list[Session]
 ) -> None:
@@ -202,6 +204,7 @@ def test_orphans_that_end_while_there_is_no_launcher_have_their_status(
         session.end(number)
 
 
+@pytest.mark.usefixtures("each_launcher")
 def test_all_launchers_killed_at_once_keep_their_own_sessions(
     daemon: Daemon, sessions: list[Session]
 ) -> None:
@@ -218,6 +221,7 @@ def test_all_launchers_killed_at_once_keep_their_own_sessions(
     check_ends(daemon, sessions)
 
 
+@pytest.mark.usefixtures("each_launcher")
 def test_a_successor_killed_in_its_turn_leaves_the_orphans_to_the_next(
     daemon: Daemon, sessions: list[Session]
 ) -> None:
@@ -234,6 +238,7 @@ def test_a_successor_killed_in_its_turn_leaves_the_orphans_to_the_next(
     check_ends(daemon, sessions)
 
 
+@pytest.mark.usefixtures("each_launcher")
 def test_orphans_can_be_ended(daemon: Daemon, sessions: list[Session]) -> None:
     for launcher in pids(daemon, "launcher"):
         kill(daemon, launcher)
@@ -252,6 +257,7 @@ def test_orphans_can_be_ended(daemon: Daemon, sessions: list[Session]) -> None:
 # Both
 
 
+@pytest.mark.usefixtures("each_launcher")
 def test_loop_and_launchers_killed_at_once_lose_nothing(daemon: Daemon, sessions: list[Session]) -> None:
     for _ in range(2):
         victims = pids(daemon, "loop") + pids(daemon, "launcher")
@@ -264,6 +270,7 @@ def test_loop_and_launchers_killed_at_once_lose_nothing(daemon: Daemon, sessions
     check_ends(daemon, sessions)
 
 
+@pytest.mark.usefixtures("each_launcher")
 def test_a_launcher_that_does_not_answer_a_new_loop_is_replaced(daemon: Daemon) -> None:
     with Session(daemon, "one", "127.0.0.2").sock as sock:
         (loop,) = pids(daemon, "loop")
@@ -282,6 +289,7 @@ def test_a_launcher_that_does_not_answer_a_new_loop_is_replaced(daemon: Daemon) 
 # The master
 
 
+@pytest.mark.usefixtures("each_launcher")
 def test_without_a_master_sessions_finish_and_everything_exits(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, {"services": {"one": service(), "two": service(umask="077")}})
     daemon.start()
@@ -305,6 +313,7 @@ def test_without_a_master_sessions_finish_and_everything_exits(tmp_path: Path) -
         daemon.kill()
 
 
+@pytest.mark.usefixtures("each_launcher")
 def test_without_a_master_and_without_sessions_everything_exits_at_once(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, {"services": {"one": service()}})
     daemon.start()

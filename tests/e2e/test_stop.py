@@ -141,6 +141,7 @@ def test_after_kill_timeout_they_get_sigkill(daemon: Daemon) -> None:
     assert daemon.wait_event("connection_served")["signal"] == "SIGKILL"
 
 
+@pytest.mark.usefixtures("each_launcher")
 def test_a_second_signal_ends_sessions_at_once(daemon: Daemon) -> None:
     daemon.write(config(drain_timeout="1h", kill_timeout="1h"))
     daemon.start()
@@ -273,6 +274,7 @@ def test_a_loop_that_dies_while_it_drains_has_not_forgotten_the_deadline(daemon:
     assert daemon.wait() == 0
 
 
+@pytest.mark.usefixtures("each_launcher")
 def test_a_launcher_that_dies_while_it_drains_leaves_its_sessions_to_another(daemon: Daemon) -> None:
     daemon.start()
     with session(daemon) as sock:
@@ -375,6 +377,7 @@ def test_the_service_manager_is_notified_of_start_reload_and_stop(daemon: Daemon
             server.recv(4096)
 
 
+@pytest.mark.usefixtures("each_launcher")
 def test_a_program_that_has_left_its_process_group_is_ended_all_the_same(tmp_path: Path) -> None:
     leaves = ["perl", "-e", "setpgrp(0, getppid()) or die; $| = 1; print qq(out\\n); <STDIN>"]
     settings = {"listen": "127.0.0.1:0", "program": leaves, "drain_timeout": "50ms"}

@@ -17,6 +17,7 @@ from installed import Installation
 from ucspid.cli import client
 from ucspid.errors import ConfigError, ResourceError
 from ucspid.ipc import counters, messages
+from ucspid.launcher.paths import NATIVE
 from ucspid.master.upgrade_state import STATE
 
 NEXT = "99.0-next"
@@ -57,6 +58,7 @@ def turned_away(daemon: Daemon, source: str) -> bool:
     return True
 
 
+@pytest.mark.usefixtures("each_launcher")
 def test_the_daemon_goes_on_as_another_version(daemon: Daemon, installation: Installation) -> None:
     loop, launchers = pids(daemon, "loop"), pids(daemon, "launcher")
     listeners = daemon.status()["listeners"]
@@ -168,6 +170,7 @@ BROKEN = [
 def test_a_version_that_does_not_come_up_leaves_the_old_one_running(
     daemon: Daemon, installation: Installation, module: str, before: str, after: str, reason: str
 ) -> None:
+    daemon.reload({"launcher": "python"})
     processes = daemon.status()["processes"]
     with daemon.connect("echo") as session:
         installation.replace(module, before, after)
@@ -217,6 +220,29 @@ def test_what_fails_only_in_the_new_code_leaves_the_old_loop_and_launchers_at_wo
     assert not set(pids(daemon, "launcher")) & set(launchers)
 
 
+@pytest.mark.skipif(not os.path.exists(NATIVE), reason="the native launcher was not built")
+def test_a_version_whose_native_launcher_does_not_run_goes_on_with_the_one_in_python(
+    daemon: Daemon, installation: Installation
+) -> None:
+    native = installation.package / "launcher" / Path(NATIVE).name
+    daemon.reload({"launcher": "native"})
+    with daemon.connect("echo") as session:
+        native.unlink()
+        native.write_text("#!/bin/sh\nexit 3\n")
+        native.chmod(0o755)
+        installation.version(NEXT)
+        with pytest.raises(ConfigError, match="does not run here: exit status 3"):
+            upgrade(daemon)
+        daemon.write({"launcher": "auto"})
+        assert upgrade(daemon)["version"] == NEXT
+        session.sendall(b"still")
+        assert session.recv(5) == b"still"
+    assert daemon.talk("echo", b"new") == b"new"
+    kinds = {item["kind"] for item in daemon.processes("launcher") if not item["draining"]}
+    assert kinds == {"python"}
+
+
+@pytest.mark.usefixtures("each_launcher")
 def test_deaths_after_an_upgrade_lose_nothing(daemon: Daemon, installation: Installation) -> None:
     with daemon.connect("echo") as first, daemon.connect("echo") as second:
         first.sendall(b"1")

@@ -177,6 +177,7 @@ def test_a_loop_killed_twenty_times_loses_no_more_than_it_held(
     check(daemon, load, lasting, HELD_BY_A_LOOP, met)
 
 
+@pytest.mark.usefixtures("each_launcher")
 def test_launchers_killed_twenty_times_lose_no_program(
     daemon: Daemon, load: Load, lasting: list[socket.socket]
 ) -> None:

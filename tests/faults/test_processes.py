@@ -59,6 +59,7 @@ def running_in_namespace(folder: Path, config: dict[str, Any]) -> Iterator[Daemo
         daemon.kill()
 
 
+@pytest.mark.usefixtures("each_launcher")
 @needs_root
 def test_process_ids_that_come_round_again_confuse_nobody(tmp_path: Path) -> None:
     need_few_processes()
@@ -88,6 +89,7 @@ def test_process_ids_that_come_round_again_confuse_nobody(tmp_path: Path) -> Non
         assert (status["totals"]["live"], status["totals"]["failed"]) == (0, {})
 
 
+@pytest.mark.usefixtures("each_launcher")
 def test_parts_and_programs_that_end_together_are_distinguished(tmp_path: Path) -> None:
     services = {"one": ECHO, "two": ECHO | {"umask": "077"}}
     with contextlib.ExitStack() as stack, running(tmp_path, {"services": services}) as daemon:

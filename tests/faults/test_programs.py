@@ -33,8 +33,10 @@ SERVICES = {
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with running(tmp_path_factory.mktemp("programs"), {"services": SERVICES}) as it:
+def daemon(each_launcher: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with running(
+        tmp_path_factory.mktemp("programs"), {"launcher": each_launcher, "services": SERVICES}
+    ) as it:
         yield it
 
 

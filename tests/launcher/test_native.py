@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import resource
 import select
 import shutil
 import signal
@@ -114,6 +115,28 @@ def test_a_program_that_is_replaced_while_its_start_hangs_stays_until_that_is_ov
         peers.connect(3, service=HUNG)
         assert peers.wait(wire.FAILED, 3).status == errno.EINVAL
     assert peers.wait(wire.FAILED, 1).status in GONE
+
+
+def test_without_memory_a_start_fails_and_later_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    peers = Peers(choose("native", monkeypatch))
+    try:
+        peers.set_program("/bin/cat")
+        peers.ready()
+        before = resource.prlimit(peers.pid, resource.RLIMIT_AS)
+        pages = int(Path(f"/proc/{peers.pid}/statm").read_text().split()[0])
+        resource.prlimit(peers.pid, resource.RLIMIT_AS, (pages * resource.getpagesize(), before[1]))
+        much = "TCPREMOTEINFO=" + "x" * 120_000
+        reports = []
+        for connection in range(1, 6):
+            client = peers.connect(connection, much)
+            reports.append(peers.next_report(connection))
+            client.close()
+        assert {report.status for report in reports if report.kind == wire.FAILED} == {errno.ENOMEM}
+        resource.prlimit(peers.pid, resource.RLIMIT_AS, before)
+        assert finish(peers.connect(6, much)) == b""
+        peers.wait(wire.EXITED, 6)
+    finally:
+        peers.close()
 
 
 # Reports
@@ -312,6 +335,24 @@ def test_valgrind_finds_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     finally:
         peers.close()
     assert [path.read_text() for path in tmp_path.iterdir() if path.read_text()] == []
+
+
+@pytest.mark.slow
+def test_it_works_on_aarch64(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    emulator = shutil.which("qemu-aarch64")
+    compiler = shutil.which("aarch64-linux-gnu-gcc")
+    if emulator is None or compiler is None:
+        pytest.skip("qemu-user or gcc-aarch64-linux-gnu is not installed")
+    monkeypatch.setenv("CC", compiler)
+    build(str(tmp_path / "launcher"), "forking")  # the emulator has no clone(2) as others need it
+    emulated = [emulator, "-L", "/usr/aarch64-linux-gnu", str(tmp_path / "launcher")]
+    monkeypatch.setitem(roles.LAUNCHERS, "native", [*emulated, " " * 100])
+    peers = Peers("native")
+    try:
+        live_a_little(peers)
+        assert peers.exit() == 0
+    finally:
+        peers.close()
 
 
 def live_a_little(peers: Peers) -> None:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import yaml
 
@@ -29,12 +29,16 @@ TIMEOUT = 20.0
 class Daemon:
     """One daemon with its configuration in a folder of the test's."""
 
+    launcher: ClassVar[str] = os.environ.get("UCSPID_LAUNCHER", "")
+    """The kind of launcher that it has, unless the test says otherwise; "" is what it takes by itself."""
+
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         """Write the configuration; start() starts."""
         self.folder = folder
         self.config_path = folder / "ucspid.yaml"
         self.control = folder / "control"
-        self.config: dict[str, Any] = {"control": str(self.control), **config}
+        kind = {"launcher": self.launcher} if self.launcher else {}
+        self.config: dict[str, Any] = {"control": str(self.control), **kind, **config}
         self.write()
         self.events: list[dict[str, Any]] = []
         self.stderr: list[str] = []

@@ -137,6 +137,15 @@ class Peers:
         self.reports.remove(found)
         return found
 
+    def next_report(self, connection: int) -> Report:
+        """Return the next report of a connection, whatever it says."""
+        while not (found := [report for report in self.reports if report.connection == connection]):
+            packet = self.loop.recv(wire.MAX_PACKET)
+            assert packet
+            self.reports += map(Report._make, wire.Report.rows(packet))
+        self.reports.remove(found[0])
+        return found[0]
+
     def list(self, token: int = 1) -> dict[int, Report]:
         """Have the launcher list what runs; return it by connection."""
         self.ask(wire.ListSessions(token))

@@ -387,7 +387,7 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="What starts the programs: the launcher in C, the one in Python, or the former where "
             "it was built."
         ),
-    ] = "python"
+    ] = "auto"
     log: Annotated[LogSection, Meta(description="The log.")] = key(default_factory=LogSection)
     limits: Annotated[LimitsSection, Meta(description="Limits of the whole daemon.")] = key(
         default_factory=LimitsSection
