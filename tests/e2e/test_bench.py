@@ -227,7 +227,8 @@ def test_memory_is_reported_by_role_and_an_idle_daemon_uses_next_to_nothing(
         idle = idle_cpu(server, 0.1)
     assert list(memory) == ["", "master", "loop", "launcher"]
     assert memory[""] == sum(memory[role] for role in ("master", "loop", "launcher"))
-    assert all(value > 1e6 for value in memory.values())
+    assert min(memory["master"], memory["loop"]) > 1e6
+    assert memory["launcher"] > 1e5  # one in C is no more
     assert 0 <= idle["idle CPU ms/s"] < 500
 
 

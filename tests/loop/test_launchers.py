@@ -1,5 +1,9 @@
 """Launchers that do not answer: noticed, and replaced one at a time; not where the loop did not run."""
 
+import contextlib
+import os
+import select
+import socket
 import threading
 
 import pytest
@@ -7,6 +11,7 @@ import pytest
 from inprocess import serving, settings
 from ucspid import spawn
 from ucspid.control import launchers
+from ucspid.ipc import messages as wire
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +69,38 @@ async def test_a_launcher_is_not_blamed_for_the_time_at_which_the_loop_did_not_r
         rig.launchers[0].exited(connection)
         await rig.until(lambda: rig.named("connection_served"))
         assert not {"more", "broken"} & set(rig.asked)
+
+
+async def test_what_a_launcher_sent_before_it_exited_counts() -> None:
+    async with serving(settings("a")) as rig:
+        for _ in range(2):
+            rig.connect("a")
+        connections = await rig.starts(2)
+        for connection in connections:
+            rig.launchers[0].started(connection)
+        await rig.until(lambda: len(rig.named("connection_started")) == 2)
+        rig.launchers[0].exited(connections[0], 256)
+        rig.server.launchers.lose(rig.launchers[0].number)
+        assert [event["status"] for event in rig.named("connection_served")] == [1, "unknown"]
+
+
+async def test_whoever_has_the_channel_of_a_launcher_that_has_exited_cannot_hold_the_loop_up() -> None:
+    async with serving(settings("a")) as rig:
+        launcher = rig.launcher()
+        await rig.until(lambda: rig.server.launchers.synced)
+        report = wire.Report.head(wire.EXITED, 0, 1, 1, 1, 0, 0, 0, bytes(wire.TAG_SIZE))
+
+        def send_without_end() -> None:
+            with (
+                socket.socket(fileno=os.dup(launcher.descriptor)) as sock,
+                contextlib.suppress(BrokenPipeError),
+            ):
+                while True:
+                    select.select([], [sock], [])
+                    sock.send(report)
+
+        sender = threading.Thread(target=send_without_end)
+        sender.start()
+        rig.server.launchers.lose(launcher.number)
+        sender.join()
+        assert list(rig.server.launchers.by_number) == [rig.launchers[0].number]

@@ -103,7 +103,7 @@ def limited(pid: int, name: str, soft: int) -> Iterator[None]:
     finally:
         try:
             _prlimit(pid, f"--{name}={before}:{hard}")
-        except subprocess.CalledProcessError:
+        except (subprocess.CalledProcessError, FileNotFoundError):
             assert not Path(f"/proc/{pid}").exists()
 
 

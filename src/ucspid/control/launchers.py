@@ -1,6 +1,8 @@
 """The launchers as the loop has them: a pool for each privilege profile, and the services waiting for it."""
 
 import asyncio
+import contextlib
+import select
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -16,6 +18,9 @@ from ucspid.pool import Pool
 from ucspid.recovery.takeover import Takeover
 from ucspid.sessions.service import LiveService
 from ucspid.spawn import STUCK_AFTER, LauncherClient
+
+MAX_LAST_PACKETS = 1024
+"""Packets that are taken of a launcher that has exited: more than a socket holds."""
 
 MIN_LOOK = 0.25
 """Minimum seconds between two checks for stuck launchers: each check visits all of them."""
@@ -75,6 +80,7 @@ class Launchers:
         if launcher is None:
             return
         asyncio.get_running_loop().remove_reader(launcher.fileno())
+        _hear_last(launcher)
         for pool, _turns in self._pools.values():
             pool.launchers.pop(number, None)
         launcher.lost()
@@ -170,3 +176,13 @@ class Launchers:
         if overdue:
             launcher = min(overdue, key=lambda item: next(iter(item.in_flight)))
             self._master.broken_launcher(launcher.number)
+
+
+def _hear_last(launcher: LauncherClient) -> None:
+    """Take what a launcher sent before it exited: it may do so right after its last report."""
+    poll = select.poll()
+    poll.register(launcher.fileno(), select.POLLIN)
+    with contextlib.suppress(WireError):
+        for _ in range(MAX_LAST_PACKETS):
+            if not poll.poll(0) or not launcher.receive():
+                break
