@@ -270,11 +270,19 @@ def test_loop_and_launchers_killed_at_once_lose_nothing(daemon: Daemon, sessions
     check_ends(daemon, sessions)
 
 
+def busy_launcher(daemon: Daemon) -> int:
+    """Return the launcher that has a program: it says so some milliseconds after the program has begun."""
+    busy: list[int] = []
+    while not busy:
+        busy = [item["pid"] for item in daemon.processes("launcher") if item["running"]]
+    return busy[0]
+
+
 @pytest.mark.usefixtures("each_launcher")
 def test_a_launcher_that_does_not_answer_a_new_loop_is_replaced(daemon: Daemon) -> None:
     with Session(daemon, "one", "127.0.0.2").sock as sock:
         (loop,) = pids(daemon, "loop")
-        stopped = next(item["pid"] for item in daemon.processes("launcher") if item["running"])
+        stopped = busy_launcher(daemon)
         os.kill(stopped, signal.SIGSTOP)
         kill(daemon, loop)
         daemon.wait_event("launcher_stuck")

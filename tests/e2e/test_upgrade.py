@@ -51,6 +51,11 @@ def pids(daemon: Daemon, role: str, *, draining: bool = False) -> list[int]:
     return [item["pid"] for item in daemon.processes(role) if item["draining"] == draining]
 
 
+def staying(daemon: Daemon) -> list[int]:
+    """Return all processes but those that are about to exit."""
+    return [item["pid"] for item in daemon.status()["processes"] if not item["draining"]]
+
+
 def turned_away(daemon: Daemon, source: str) -> bool:
     with daemon.connect("limited", source) as sock, contextlib.suppress(ConnectionResetError):
         sock.sendall(b"in")
@@ -171,7 +176,7 @@ def test_a_version_that_does_not_come_up_leaves_the_old_one_running(
     daemon: Daemon, installation: Installation, module: str, before: str, after: str, reason: str
 ) -> None:
     daemon.reload({"launcher": "python"})
-    processes = daemon.status()["processes"]
+    processes = staying(daemon)
     with daemon.connect("echo") as session:
         installation.replace(module, before, after)
         with pytest.raises(ResourceError, match=reason):
@@ -180,7 +185,7 @@ def test_a_version_that_does_not_come_up_leaves_the_old_one_running(
         session.sendall(b"still")
         assert session.recv(5) == b"still"
     assert daemon.talk("echo", b"as before") == b"as before"
-    assert [item["pid"] for item in daemon.status()["processes"]] == [item["pid"] for item in processes]
+    assert staying(daemon) == processes
     installation.restore(module)
     installation.version(NEXT)
     assert upgrade(daemon)["version"] == NEXT
