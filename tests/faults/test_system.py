@@ -39,7 +39,7 @@ HELD_UP = OVERDUE_AFTER + 1.0
 """Seconds that a start which hangs may hold up the one behind it, with one for a slow machine."""
 
 
-NATIVE_IN_FLIGHT = 16
+NATIVE_IN_FLIGHT = 32
 """Starts that a native launcher takes before it has answered one."""
 
 SOME_TRIES = 0.1

@@ -13,7 +13,7 @@
  * Starts that the loop may send before it has an answer: HELLO says so. With fewer there is nothing to do at times;
  * with more, programs of clients that came later share the cores with those that came earlier.
  */
-enum { MAX_IN_FLIGHT = 16 };
+enum { MAX_IN_FLIGHT = 32 };
 
 /* How a program ended, and what it used: as wait4(2) says, times in µs, memory in KiB. */
 struct ending {
