@@ -138,9 +138,12 @@ class Daemon:
         return [item for item in self.status()["processes"] if item["role"] == role]
 
     def children(self, name: str) -> list[int]:
-        """Return the master's children of a command name, as the kernel cuts it: whatever the loop knows."""
+        """Return the master's children of a command name, as the kernel cuts it: whatever the loop knows.
+
+        They lead a session. What a launcher that died was starting has its name, too, until it is executed.
+        """
         text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-        return [int(pid) for pid in text.split() if _name(pid) == name]
+        return [int(pid) for pid in text.split() if _name(pid) == name and _leads_session(int(pid))]
 
     def address(self, service: str) -> tuple[str, int]:
         """Return where a service listens: its first listener, as IPv4 if it takes both."""
@@ -227,6 +230,13 @@ def descendants(pid: int) -> list[int]:
         return []
     children = [int(child) for child in text.split()]
     return children + [below for child in children for below in descendants(child)]
+
+
+def _leads_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
 
 
 def _name(pid: str) -> str:
