@@ -101,6 +101,11 @@ class ServiceLimits:
         return self._sessions
 
     @property
+    def max_connections(self) -> int:
+        """How many sessions there may be."""
+        return self._settings.max_connections
+
+    @property
     def full(self) -> bool:
         """Whether no other session may begin."""
         return self._sessions >= self._settings.max_connections or self._daemon.full

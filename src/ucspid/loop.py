@@ -126,6 +126,10 @@ async def _run(
     finished = asyncio.Event()
 
     def alone() -> None:
+        if first.stop == "exit":
+            output.go_on_alone()
+        else:
+            events.master_lost(output.logger)
         # Whoever started the daemon will start another, and that needs the control socket's place.
         if server is not None:
             server.stop()

@@ -48,10 +48,15 @@ class RuleSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulesFile:
-    """A tcprules file, as text or compiled, that is followed while the daemon runs; path is absolute."""
+    """A tcprules file, as text or compiled, that is followed while the daemon runs; path is absolute.
+
+    unusable says what holds while it cannot be read: the previous rules, or that all clients are refused.
+    allow_missing refuses them if it is broken, and lets all in while there is no such file.
+    """
 
     path: str
     kind: Literal["text", "cdb"]
+    unusable: Literal["keep", "refuse", "allow_missing"] = "keep"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +64,9 @@ class Lookup:
     """Which names are looked up for a connection, all together within timeout seconds.
 
     local_host is a name that is given as it is, local_ptr asks the DNS for one; paranoid
-    drops a client's name whose addresses do not have the client's among them.
+    drops a client's name whose addresses do not have the client's among them. ident_timeout is for the
+    ident server alone, at most timeout; any_ident_reply takes a line that is no proper reply, too, as
+    tcpserver does. before_rules has all looked up before any rule decides.
     """
 
     FORGIVING: ClassVar = True
@@ -70,12 +77,15 @@ class Lookup:
     local_host: str | None = None
     local_ptr: bool = False
     ident: bool = False
+    any_ident_reply: bool = False
+    ident_timeout: float | None = None
     timeout: float = 5.0
+    before_rules: bool = False
 
     @property
     def wanted(self) -> bool:
         """Whether there is anything to look up, or a fixed name to pass on."""
-        return bool(self.remote_host or self.local_ptr or self.ident or self.local_host)
+        return (self.remote_host or self.local_ptr or self.ident) or self.local_host is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +148,8 @@ class Service:
     rate: Rate | None = None
     exempt: tuple[str, ...] = ()
     refuse_message: str = ""
+    banner: str = ""
+    kill_ip_options: bool = False
     nodelay: bool = False
     keepalive: bool = False
     backlog: int = 128
@@ -164,10 +176,10 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """How the log is written: console or JSON lines (auto: by what stderr is), from which level."""
+    """How the log is written, and from which level; auto is console or json by what standard error is."""
 
-    format: Literal["auto", "console", "json"]
-    level: Literal["debug", "info", "warning", "error"]
+    format: Literal["auto", "console", "json", "tcpserver"]
+    level: Literal["debug", "info", "warning", "error", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +187,8 @@ class Plan:
     """A whole configuration file.
 
     uid, gid and groups are the event loop's; None leaves them. nameservers are addresses with
-    ports; empty means those of resolv.conf(5). launcher is what starts the programs.
+    ports; empty means those of resolv.conf(5). launcher is what starts the programs. stop says whether
+    the daemon, when it is to stop, waits for its sessions or exits while they go on.
     """
 
     uid: int | None
@@ -187,6 +200,7 @@ class Plan:
     max_connections: int
     services: tuple[Service, ...]
     launcher: LauncherKind = "python"
+    stop: Literal["wait", "exit"] = "wait"
 
     @property
     def looks_up(self) -> bool:
@@ -208,7 +222,7 @@ class Plan:
         """What a process of the event loop takes at its start and cannot change."""
         return (
             self.uid, self.gid, self.groups, self.control, self.log.format, self.nameservers,
-            self.looks_up, self.asks_dns, self.asks_ident,
+            self.looks_up, self.asks_dns, self.asks_ident, self.stop,
         )  # fmt: skip
 
     def to_json(self) -> str:

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from ucspid.config import schema
+from ucspid.config.lookups import LookupSection
 from ucspid.config.reference import main, reference_markdown, schema_json
+from ucspid.config.rlimits import Rlimits
 from ucspid.config.shapes import record
 from ucspid.linux.privileges import RLIMITS
 
@@ -21,9 +23,9 @@ STRUCTS = [
         schema.LimitsSection,
         schema.SettingsSection,
         schema.ServiceSection,
-        schema.Rlimits,
+        Rlimits,
     ),
-    *(schema.RuleSection, schema.LookupSection),
+    *(schema.RuleSection, LookupSection),
 ]
 
 
@@ -63,7 +65,7 @@ def test_every_key_is_described_and_on_the_page(struct: type[msgspec.Struct]) ->
 
 
 def test_every_limit_of_the_system_can_be_set() -> None:
-    assert set(record(schema.Rlimits).fields) == set(RLIMITS) - {"ofile"}
+    assert set(record(Rlimits).fields) == set(RLIMITS) - {"ofile"}
 
 
 def test_the_schema_accepts_the_example(

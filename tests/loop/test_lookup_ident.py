@@ -139,3 +139,25 @@ async def test_who_does_not_wait_leaves_nothing_behind() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await server.gone.wait()
+
+
+@pytest.mark.parametrize(
+    ("reply", "user"),
+    [
+        (b"PORTS : USERID : UNIX : joe\r\n", b"joe"),
+        (b"PORTS:ERROR:NO-USER\n", b""),
+        (b"what?\n", b""),
+        (b"\n", b""),
+        (b"1,2:x:y: a b\tc\r:d\n", b"abc:d"),
+        (b"1,2:x:y:joe\0you\n", b"joe"),
+        (b"1,2:x:y:" + b"j" * 300 + b"\n", b"j" * MAX_USER),
+        (b"1,2:x:y:" + b"j" * 2000, b"j" * MAX_USER),
+        (b"1,2:x:y:" + b" " * 2000, None),
+        (b"1,2:x:y:joe", None),
+    ],
+)
+@in_uvloop
+async def test_any_line_is_a_reply_where_that_is_wanted(reply: bytes, user: bytes | None) -> None:
+    async with answering(reply) as server:
+        ident = Ident(server.port)
+        assert await ident.ask("127.0.0.1", "127.0.0.1", LOCAL, REMOTE, strict=False) == user

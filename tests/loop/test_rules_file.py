@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -394,3 +395,33 @@ async def test_a_client_that_does_not_wait_any_more_stops_no_look(case: Case) ->
         await waiting
     await other
     assert verdict(followed) == "deny"
+
+
+@following
+async def test_a_file_that_cannot_be_used_refuses_every_client_where_that_is_wanted(case: Case) -> None:
+    followed = case.follow(unusable="refuse")
+    await followed.refresh()
+    assert (followed.rules, followed.number) == (None, errno.ENOENT)
+    case.write(":allow\n")
+    await followed.refresh()
+    assert verdict(followed) == "allow"
+    case.write(":what\n")
+    await followed.refresh()
+    assert (followed.rules, followed.number) == (None, errno.EPROTO)
+    case.write(":deny\n")
+    await followed.refresh()
+    assert verdict(followed) == "deny"
+    assert [item.get("unusable") for item in case.log.events] == ["refuse", None, "refuse", None]
+
+
+@following
+async def test_a_file_that_is_not_there_lets_all_in_where_that_is_wanted(case: Case) -> None:
+    followed = case.follow(unusable="allow_missing")
+    await followed.refresh()
+    assert verdict(followed) == "allow"
+    case.write(":what\n")
+    await followed.refresh()
+    assert (followed.rules, followed.number) == (None, errno.EPROTO)
+    (case.folder / "rules").unlink()
+    await followed.refresh()
+    assert verdict(followed) == "allow"

@@ -107,7 +107,8 @@ def test_the_loop_hears_why_variables_are_not_allowed(
     serve(rig, with_rules("a", "OLD"))
     ask(rig)
     (order,) = find(rig, status=status, errors=errors)
-    assert order == {"do": "allow_variables", "path": FILE.path, "kind": "text", "reason": reason}
+    expected = {"path": FILE.path, "kind": "text", "unusable": "keep", "reason": reason}
+    assert order == {"do": "allow_variables", **expected}
     assert allowed(rig, "a") == ("OLD",)
     ask(rig)
     assert find(rig, "OLD", "NEW")[0]["names"]

@@ -168,6 +168,12 @@ class Daemon:
             )
             return found()
 
+    def wait_lines(self, count: int) -> list[str]:
+        """Return the lines that are no events as soon as there are so many."""
+        with self._news:
+            assert self._news.wait_for(lambda: len(self.stderr) >= count, TIMEOUT), self.stderr
+            return [*self.stderr]
+
     def _read_log(self) -> None:
         assert self._process is not None
         assert self._process.stderr is not None

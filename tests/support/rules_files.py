@@ -5,7 +5,7 @@ import functools
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -54,12 +54,18 @@ class Case:
         """Called when variables of the file that is followed last are asked for."""
         self._followed: list[FollowedRules] = []
 
-    def follow(self, name: str = "rules", text: str | None = None) -> FollowedRules:
+    def follow(
+        self,
+        name: str = "rules",
+        text: str | None = None,
+        unusable: Literal["keep", "refuse", "allow_missing"] = "keep",
+    ) -> FollowedRules:
         """Follow a file, which is written first if a text is given."""
         path = self.folder / name
         if text is not None:
             path.write_text(text)
-        file = RulesFile(path=str(path), kind="cdb" if name.endswith(".cdb") else "text")
+        kind: Literal["cdb", "text"] = "cdb" if name.endswith(".cdb") else "text"
+        file = RulesFile(path=str(path), kind=kind, unusable=unusable)
         followed = FollowedRules(file, self.readers, self._ask)
         self._followed.append(followed)
         return followed

@@ -36,9 +36,10 @@ LAYERS = {
     "ipc": BASE | {"net"},
     "linux": BASE,
     "rules": PURE,
+    "tools": PURE | {"rules"},
     "launcher": BASE | {"ipc", "linux"},
     "lookup": PURE,
-    "observe": PURE,
+    "observe": PURE | {"tools"},
     "roll_call": BASE | {"ipc"},
     "spawn": BASE | {"ipc", "roll_call"},
     "pool": BASE | {"spawn"},
@@ -50,9 +51,9 @@ LAYERS = {
     "config": PURE | {"ipc", "linux", "launcher", "rules"},
     "importers": PURE | {"rules", "config"},
     "master": PURE | {"ipc", "linux", "launcher"},
-    "tools": PURE | {"rules"},
+    "tcpserver": PURE | {"linux", "master", "tools"},
     "cli": PURE | {"ipc", "config", "importers", "rules", "master", "tools"},
-    "command": {"cli", "tools"},
+    "command": {"cli", "tools", "tcpserver"},
     "__main__": {"command"},
 }  # fmt: skip
 """What each folder, or module at the top, may import besides itself; those it imports stand above it."""

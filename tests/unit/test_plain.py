@@ -101,7 +101,7 @@ ORDERS: list[orders.Order] = [
     orders.AddPipe(service="a"),
     orders.AddListeners(numbers=(1, 2)),
     orders.TakePlan(generation=1, log_level="info"),
-    orders.AllowVariables(path="/rules", kind="text"),
+    orders.AllowVariables(path="/rules", kind="text", unusable="keep"),
     orders.RemoveLauncher(number=1),
     orders.Stop(at_once=True),
     orders.TakeHandover(),

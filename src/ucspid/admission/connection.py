@@ -10,6 +10,7 @@ from ucspid.admission.listener import Listener
 from ucspid.admission.proxied import Proxied
 from ucspid.limits import Slot
 from ucspid.net.endpoint import endpoint
+from ucspid.observe.transcript import LoggedEnds
 from ucspid.policy.client_facts import NO_FACTS, ClientFacts
 from ucspid.policy.connection_states import STEP, ConnectionState, Event
 from ucspid.rules.rule import Environment, Rule, Rules
@@ -43,8 +44,8 @@ class Connection(asyncio.SubprocessProtocol):
     """What is known of a connection. To a launcher's process it is an asyncio.SubprocessProtocol."""
 
     __slots__ = (
-        "began", "deadline", "descriptor", "ending", "env", "found", "handed", "ip", "listener", "number",
-        "port", "process", "proxied", "rule", "rules", "service", "slot", "state",
+        "began", "deadline", "descriptor", "ending", "ends", "env", "found", "handed", "ip", "listener",
+        "number", "port", "process", "proxied", "rule", "rules", "service", "slot", "state",
     )  # fmt: skip
 
     def __init__(self, service: ServiceSessions, ip: str, port: int, began: float) -> None:
@@ -65,6 +66,8 @@ class Connection(asyncio.SubprocessProtocol):
         """The monotonic time by which every stage that waits must have come to a result; set by the first."""
         self.proxied: Proxied | None = None
         """What the balancer said in whose name the client speaks; ip and port are the client's."""
+        self.ends: LoggedEnds | None = None
+        """Both ends as the log of tcpserver shows them, while its program is being started."""
         self.found: ClientFacts = NO_FACTS
         self.rules: Rules | None = None
         """The rules that it met: those of the moment at which it was accepted."""

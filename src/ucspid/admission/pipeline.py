@@ -16,6 +16,7 @@ from ucspid.admission.stages import (
     address_rules,
     client_limits,
     client_names,
+    first_words,
     fresh_rules,
     name_rules,
     proxy_header,
@@ -24,6 +25,7 @@ from ucspid.policy.connection_states import Event
 
 STAGES: tuple[Make, ...] = (
     proxy_header.make,
+    first_words.make,
     fresh_rules.make,
     address_rules.make,
     client_limits.make,

@@ -7,6 +7,7 @@ be used leaves the rules as they were, and is not parsed again until it changes.
 """
 
 import asyncio
+import errno
 import math
 import time
 from collections.abc import Callable
@@ -71,6 +72,8 @@ class FollowedRules:
         """
         self.file = file
         self.rules: Rules | None = None
+        self.number = 0
+        """The errno of why there are no rules, where that leaves none."""
         self.problem: str | None = None
         """Why what is in the file now is not in force."""
         self._readers = readers
@@ -176,7 +179,7 @@ class FollowedRules:
             self._watched = trail.complete
             await self._use(sight)
         except (OSError, ConfigError) as problem:
-            self._failed(_describe(problem), INTERVAL)
+            self._failed(_describe(problem), INTERVAL, _number(problem))
         except Exception as bug:  # noqa: BLE001 - the event loop's handler reports it
             context = {"message": f"looking at {self.file.path}", "exception": bug}
             asyncio.get_running_loop().call_exception_handler(context)
@@ -211,7 +214,7 @@ class FollowedRules:
             await self._parse(sight.content)
         self._seen = sight.seen
         if self._broken is not None:
-            self._failed(self._broken)
+            self._failed(self._broken, lacking=errno.EPROTO)
         elif self._table is not None:
             why = await self._ask_for_variables(self._table)
             self._put_in_force(self._table, why)
@@ -251,12 +254,14 @@ class FollowedRules:
             self.problem = None
             events.rules_loaded(self._readers.log, self.file.path, len(table), watched=self._watched)
 
-    def _failed(self, reason: str, again: float = math.inf) -> None:
-        """Keep the rules; log the reason, once. Check again after so many seconds at the latest."""
+    def _failed(self, reason: str, again: float = math.inf, lacking: int = 0) -> None:
+        """Keep the rules, unless the file wants others with the errno lacking; log the reason, once."""
+        if lacking and self.file.unusable != "keep":
+            self.number, self.rules = lacking, _without(self.file, lacking)
         self._due = min(self._due, time.monotonic() + again)
         if reason != self.problem:
             self.problem = reason
-            events.rules_load_failed(self._readers.log, self.file.path, reason)
+            events.rules_load_failed(self._readers.log, self.file, reason)
 
 
 def _shown(names: frozenset[bytes]) -> str:
@@ -264,6 +269,16 @@ def _shown(names: frozenset[bytes]) -> str:
     some = [name.decode("utf-8", "surrogateescape") for name in sorted(names)[:MAX_SHOWN]]
     more = [f"and {len(names) - MAX_SHOWN} more"] if len(names) > MAX_SHOWN else []
     return " ".join(some + more)
+
+
+def _number(problem: Exception) -> int:
+    return (problem.errno if isinstance(problem, OSError) else None) or errno.EPROTO
+
+
+def _without(file: RulesFile, number: int) -> Rules | None:
+    """Return what holds in place of a file that cannot be read."""
+    allow = number == errno.ENOENT and file.unusable == "allow_missing"
+    return RuleTable(file.path) if allow else None
 
 
 def _describe(problem: Exception) -> str:

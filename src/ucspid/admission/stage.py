@@ -31,13 +31,15 @@ only whether there is anybody."""
 class Refused:
     """The end of a connection that is not admitted: reason is a name in the log and in the counts.
 
-    message is sent to the client; rule is the one that decided, if one did; detail is for the log.
+    message is sent to the client; rule is the one that decided, if one did; detail is for the log, number is
+    an errno, where the system is the reason.
     """
 
     reason: str
     message: str = ""
     rule: Rule | None = None
     detail: str = ""
+    number: int = 0
 
 
 Outcome = Refused | None
@@ -70,6 +72,11 @@ class Resources:
 
 Make = Callable[[Resources], Stage | None]
 """Makes a service's stage, or None where its settings need none."""
+
+
+def no_rules(followed: "FollowedRules | None") -> Refused:
+    """Return the refusal of a client of whom no rules are known."""
+    return Refused(NO_RULES, number=0 if followed is None else followed.number)
 
 
 def denied(rule: Rule, settings: Settings) -> bool:

@@ -51,7 +51,9 @@ class Access:
         """Return the rules of a service: None where they decide nothing."""
         path = place("rules")
         if isinstance(given.rules, str):
-            file = RulesFile(path=str(self.base / given.rules), kind=kind_of(given.rules))
+            file = RulesFile(
+                path=str(self.base / given.rules), kind=kind_of(given.rules), unusable=given.unusable_rules
+            )
             self._files.setdefault(file, path)
             return file
         if not given.rules:
@@ -77,7 +79,10 @@ class Access:
             local_host=wanted.local_host.name,
             local_ptr=wanted.local_host.look_up,
             ident=wanted.ident,
+            any_ident_reply=wanted.any_ident_reply,
+            ident_timeout=None if wanted.ident_timeout is None else float(wanted.ident_timeout),
             timeout=float(wanted.timeout),
+            before_rules=wanted.before_rules,
         )
 
     def read_files(self, user: UserIds, label: str, *, others_may: bool) -> dict[RulesFile, tuple[str, ...]]:
@@ -92,6 +97,8 @@ class Access:
         for (file, path), answer in zip(self._files.items(), answers, strict=True):
             if not isinstance(answer, Trouble):
                 found[file] = answer.names
+            elif file.unusable != "keep":
+                continue
             elif answer.problems:
                 self.problems.add_elsewhere(path, answer.problems)
             elif not (others_may and answer.why == DENIED):

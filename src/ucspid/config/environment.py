@@ -2,6 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from ucspid.policy.environ import inheritable
+
+ALL = "*"
+"""In inherit_env: all of the daemon's environment."""
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -12,5 +17,6 @@ def fixed_environment(
 
     A default PATH, the user's login variables, what is inherited from environ, the service's own.
     """
-    inherited = {name: environ[name] for name in inherit if name in environ}
+    inherited = inheritable(environ) if ALL in inherit else {}
+    inherited |= {name: environ[name] for name in inherit if name in environ}
     return {"PATH": DEFAULT_PATH, **login, **inherited, **own}

@@ -7,6 +7,7 @@ from ucspid.config import schema
 from ucspid.config.forms import Account
 from ucspid.config.identities import UNCHANGED, Identities, UserIds
 from ucspid.config.problems import Problems
+from ucspid.config.rlimits import Rlimits
 from ucspid.config.settings import Place
 from ucspid.config.shapes import record
 from ucspid.profile import Profile
@@ -26,7 +27,7 @@ class Profiles:
         numbers = self._numbers(service, place)
         limits = [
             (field.key, limit.value)
-            for field in record(schema.Rlimits).fields.values()
+            for field in record(Rlimits).fields.values()
             if (limit := getattr(service.rlimits, field.name)) is not None
         ]
         return Profile(

@@ -13,7 +13,9 @@ import msgspec
 from ucspid.config import schema
 from ucspid.config.environment import DEFAULT_PATH
 from ucspid.config.forms import Form
+from ucspid.config.lookups import LookupSection
 from ucspid.config.positions import MAX_DEPTH, MAX_NODES
+from ucspid.config.rlimits import Rlimits
 from ucspid.config.ruleforms import Said
 from ucspid.config.shapes import (
     Field,
@@ -116,10 +118,10 @@ _SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("## limits", schema.LimitsSection),
     ("## services.NAME", schema.ServiceSection),
     ("## rules", schema.RuleSection),
-    ("## lookup", schema.LookupSection),
+    ("## lookup", LookupSection),
     ("## proxy", schema.ProxySection),
     ("## defaults", schema.SettingsSection),
-    ("## rlimits", schema.Rlimits),
+    ("## rlimits", Rlimits),
 )
 
 

@@ -49,6 +49,7 @@ def resolve(file: schema.File, name: str, environ: Mapping[str, str], problems: 
         control=_control(file, resolver.base, problems),
         nameservers=tuple(str(server) for server in file.nameservers),
         launcher=launcher_kind(file.launcher, problems),
+        stop=file.stop,
         log=Log(format=file.log.format, level=file.log.level),
         max_connections=file.limits.max_connections,
         services=tuple(replace(service, executable=found.get(service.name, "")) for service in services),

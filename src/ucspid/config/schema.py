@@ -16,23 +16,20 @@ from ucspid.config.endpoints import MAX_NAMESERVERS, ClientNetwork, Listen, Name
 from ucspid.config.forms import (
     MAX_RATE,
     Account,
-    Descriptors,
     Duration,
     EnvName,
     Frequency,
     Lifetime,
-    Limit,
-    MemorySize,
     Message,
     Path,
     ProgramText,
     ServiceName,
-    Size,
-    StackSize,
     ThrottleForm,
     Umask,
 )
-from ucspid.config.ruleforms import ClientPattern, LocalHost, LookupTime, RulesPath, Said
+from ucspid.config.lookups import LookupSection
+from ucspid.config.rlimits import Rlimits
+from ucspid.config.ruleforms import ClientPattern, LookupTime, RulesPath, Said
 from ucspid.plan import Throttling
 
 MAX_CONNECTIONS = 65536
@@ -51,11 +48,15 @@ class LogSection(Struct, frozen=True, forbid_unknown_fields=True):
     """How the log is written to standard error."""
 
     format: Annotated[
-        Literal["auto", "console", "json"],
-        Meta(description="Lines for people, JSON lines, or auto: console on a terminal, json otherwise."),
+        Literal["auto", "console", "json", "tcpserver"],
+        Meta(
+            description="Lines for people, JSON lines, or auto: console on a terminal, json otherwise. "
+            "tcpserver writes what tcpserver -v does."
+        ),
     ] = "auto"
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="The lowest level of events to log.")
+        Literal["debug", "info", "warning", "error", "none"],
+        Meta(description="The lowest level of events to log; none logs nothing."),
     ] = "info"
 
 
@@ -68,36 +69,6 @@ class LimitsSection(Struct, frozen=True, forbid_unknown_fields=True):
             description="Connections of all services together; over it clients wait in the kernel's backlog."
         ),
     ] = 1000
-
-
-class Rlimits(Struct, frozen=True, forbid_unknown_fields=True):
-    """Resource limits, setrlimit(2), by its names in lower case without RLIMIT_.
-
-    Each sets the soft and the hard limit, except cpu. They also limit the launcher that starts the programs,
-    except cpu.
-    """
-
-    as_: Annotated[MemorySize | None, Meta(description="Address space.")] = key(default=None, name="as")
-    core: Annotated[Size | None, Meta(description="Size of a core file.")] = None
-    cpu: Annotated[
-        Limit | None, Meta(description="Seconds of CPU time of one process; the soft limit only.")
-    ] = None
-    data: Annotated[MemorySize | None, Meta(description="Size of a process's data.")] = None
-    fsize: Annotated[Size | None, Meta(description="Size of a file that is written.")] = None
-    memlock: Annotated[Size | None, Meta(description="Memory locked into RAM.")] = None
-    msgqueue: Annotated[Size | None, Meta(description="POSIX message queues of the user.")] = None
-    nice: Annotated[Limit | None, Meta(description="How far nice may be lowered: 20 minus it.")] = None
-    nofile: Annotated[Descriptors | None, Meta(description="Open descriptors.")] = None
-    nproc: Annotated[
-        Limit | None, Meta(description="Processes of the user, those of other services too.")
-    ] = None
-    rss: Annotated[Size | None, Meta(description="Resident memory; without effect on Linux.")] = None
-    rtprio: Annotated[Limit | None, Meta(description="Real-time priority.")] = None
-    rttime: Annotated[
-        Limit | None, Meta(description="Microseconds of real-time CPU without a system call.")
-    ] = None
-    sigpending: Annotated[Limit | None, Meta(description="Signals queued for the user.")] = None
-    stack: Annotated[StackSize | None, Meta(description="Size of the stack.")] = None
 
 
 class RuleSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -142,25 +113,6 @@ class RuleSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             "refuse_message."
         ),
     ] = None
-
-
-class LookupSection(Struct, frozen=True, forbid_unknown_fields=True):
-    """The names to look up for each connection that the rules may allow."""
-
-    remote_host: Annotated[bool, Meta(description="The client's name in the DNS: TCPREMOTEHOST.")] = False
-    paranoid: Annotated[
-        bool, Meta(description="Drop a client's name unless it has the client's address; needs remote_host.")
-    ] = False
-    local_host: Annotated[
-        LocalHost,
-        Meta(description="TCPLOCALHOST: this name, or with yes what the DNS says of the local address."),
-    ] = key(default_factory=_made(LocalHost(None, look_up=False)))
-    ident: Annotated[
-        bool, Meta(description="The user that the client's ident server returns (RFC 1413): TCPREMOTEINFO.")
-    ] = False
-    timeout: Annotated[
-        LookupTime, Meta(description="Time for all lookups together; what is not found by then is not set.")
-    ] = key(default_factory=_made(LookupTime(5)))
 
 
 class ProxySection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -237,7 +189,11 @@ class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         dict[EnvName, ProgramText], Meta(description="Environment of the program; overrides inherit_env.")
     ] = key(default_factory=dict)
     inherit_env: Annotated[
-        list[EnvName], Meta(description="Names taken from the daemon's own environment, where it has them.")
+        list[EnvName],
+        Meta(
+            description='Names taken from the daemon\'s own environment, where it has them; "*" is all but '
+            "those that describe a connection."
+        ),
     ] = key(default_factory=list)
     user_env: Annotated[
         bool, Meta(description="HOME, USER, LOGNAME and SHELL are those of the user, from passwd(5).")
@@ -256,7 +212,10 @@ class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             "recordio needs thousands."
         ),
     ] = key(default_factory=_made(Frequency(200, 1)))
-    max_connections: Annotated[Count, Meta(description="Connections at once; over it, on_full.")] = 40
+    max_connections: Annotated[
+        Annotated[int, Meta(ge=0, le=MAX_CONNECTIONS)],
+        Meta(description="Connections at once; over it, on_full. With 0 nobody is accepted."),
+    ] = 40
     on_full: Annotated[
         Literal["queue", "refuse"],
         Meta(
@@ -288,6 +247,13 @@ class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     refuse_message: Annotated[
         Message, Meta(description="What a refused client is sent; in double quotes \\r\\n ends a line.")
     ] = key(default_factory=_made(Message("")))
+    banner: Annotated[
+        Message,
+        Meta(description="What every client is sent at once, before names and rules; refused ones, too."),
+    ] = key(default_factory=_made(Message("")))
+    kill_ip_options: Annotated[
+        bool, Meta(description="Send no packets back along the source route of a client, ip(7) IP_OPTIONS.")
+    ] = False
     rules: Annotated[
         list[RuleSection] | RulesPath | None,
         Meta(
@@ -295,6 +261,13 @@ class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             "Its path is relative to the file's directory."
         ),
     ] = None
+    unusable_rules: Annotated[
+        Literal["keep", "refuse", "allow_missing"],
+        Meta(
+            description="While the rules file cannot be read, the previous rules hold, or all clients are "
+            "refused; allow_missing lets all in while there is no such file."
+        ),
+    ] = "keep"
     default_action: Annotated[
         Literal["allow", "deny"], Meta(description="The verdict for clients that no rule matches.")
     ] = "allow"
@@ -316,7 +289,7 @@ class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     nodelay: Annotated[bool, Meta(description="Send small writes at once, tcp(7) TCP_NODELAY.")] = False
     keepalive: Annotated[bool, Meta(description="Probe silent clients, socket(7) SO_KEEPALIVE.")] = False
     backlog: Annotated[
-        Annotated[int, Meta(ge=1, le=65535)],
+        Annotated[int, Meta(ge=0, le=65535)],
         Meta(description="Connections that wait in the kernel, listen(2); net.core.somaxconn bounds it."),
     ] = 128
     drain_timeout: Annotated[
@@ -388,6 +361,13 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "it was built."
         ),
     ] = "auto"
+    stop: Annotated[
+        Literal["wait", "exit"],
+        Meta(
+            description="What SIGTERM does: wait for sessions and end them after drain_timeout, or exit at "
+            "once while they go on."
+        ),
+    ] = "wait"
     log: Annotated[LogSection, Meta(description="The log.")] = key(default_factory=LogSection)
     limits: Annotated[LimitsSection, Meta(description="Limits of the whole daemon.")] = key(
         default_factory=LimitsSection

@@ -47,7 +47,7 @@ class MasterClient:
         finished() is called when the loop has nothing more to do, alone() when the master is gone.
         """
         self.generation = 0
-        self.server = Server(output.logger, self, names, counters, time.time())
+        self.server = Server(output.logger, self, names, counters, time.time(), output.transcript)
         self._channel = channel
         self._output = output
         self._log = output.logger
@@ -120,11 +120,7 @@ class MasterClient:
             order = orders.unpack(packet)
             self._orders[type(order)](order, descriptors)
             return
-        asyncio.get_running_loop().remove_reader(self._channel.fileno())
-        events.master_lost(self._log)
-        self.requests.fail("the master is gone")
-        self._alone()
-        self.server.drain(at_once=False, deadline=False)
+        self._go_on_alone()
 
     def _launcher(self, order: orders.AddLauncher, descriptors: list[int]) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
@@ -169,7 +165,7 @@ class MasterClient:
                 pipe.follow(service.settings.stderr_rate, service.sessions if known else None)
 
     def _allow(self, order: orders.AllowVariables, descriptors: list[int]) -> None:
-        file = plan.RulesFile(path=order.path, kind=order.kind)
+        file = plan.RulesFile(path=order.path, kind=order.kind, unusable=order.unusable)
         if descriptors:
             with os.fdopen(descriptors[0], "rb") as memory:
                 memory.seek(0)
@@ -181,7 +177,18 @@ class MasterClient:
         self.server.launchers.lose(order.number)
 
     def _stop(self, order: orders.Stop, _descriptors: list[int]) -> None:
-        self.server.drain(at_once=order.at_once)
+        if order.alone:
+            self._go_on_alone()
+            self._note(wire.NOTE_ALONE)
+        else:
+            self.server.drain(at_once=order.at_once)
+
+    def _go_on_alone(self) -> None:
+        """See the sessions to their end without the master."""
+        asyncio.get_running_loop().remove_reader(self._channel.fileno())
+        self.requests.fail("the master is gone")
+        self._alone()
+        self.server.drain(at_once=False, deadline=False)
 
     def _handover(self, _order: orders.TakeHandover, descriptors: list[int]) -> None:
         self.server.inherit(descriptors[0])

@@ -13,6 +13,7 @@ from ucspid.errors import WireError
 from ucspid.ipc.counters import ROWS, Counters
 from ucspid.limits import Limits, ServiceLimits
 from ucspid.observe import events
+from ucspid.observe.transcript import Transcript
 from ucspid.policy.service_rates import NoLimits
 from ucspid.pool import Pool
 from ucspid.sessions.service import LiveService, Shared
@@ -34,6 +35,7 @@ class Services:
         counters: Counters,
         allow_variables: Callable[[int], None],
         slot_released: Callable[[], None],
+        transcript: Transcript | None = None,
     ) -> None:
         """Begin with none.
 
@@ -48,6 +50,7 @@ class Services:
         self.turns = Turns(lambda: not self.limits.full)
         self.reserve = Reserve()
         self._log = log
+        self._transcript = transcript
         self._counters = counters
         self.rules_files = RulesFiles(log, allow_variables)
         self._slot_released = slot_released
@@ -134,10 +137,16 @@ class Services:
         for number, service in now.items():
             if before.get(number) != service:
                 events.listening(self._log, service, self.listeners[number].text)
+                self._tell_status(service)
         for number in self.listeners.keys() - now.keys():
             listener = self.listeners.pop(number)
             listener.sock.close()
             events.not_listening(self._log, before.get(number, ""), listener.text)
+
+    def _tell_status(self, name: str) -> None:
+        for service in self.by_number.values():
+            if service.name == name and service.sessions.lines is not None:
+                service.sessions.lines.status()
 
     # Services that are no more
 
@@ -166,7 +175,7 @@ class Services:
         if owner is None and number in range(ROWS):
             ending = self._endings.get((number, name), UNKNOWN)
             limits = ServiceLimits(self.limits, NoLimits())
-            owner = Sessions(number, name, limits, ending, self._counters, self._log)
+            owner = Sessions(number, name, limits, ending, self._counters, self._log, self._transcript)
             owner.released = self._slot_released
             self.retired[number, name] = owner
         if owner is None or owner.name != name:

@@ -15,6 +15,7 @@ from ucspid.control.opening import Opening
 from ucspid.control.services import Services
 from ucspid.ipc.counters import Counters
 from ucspid.observe import events
+from ucspid.observe.transcript import Transcript
 from ucspid.recovery.handover import HandoverState, stop_listening, write
 from ucspid.recovery.takeover import Takeover
 from ucspid.sessions.service import Shared
@@ -46,13 +47,15 @@ class Server:
         names: "Names | None",
         counters: Counters,
         now: float,
+        transcript: Transcript | None = None,
     ) -> None:
         """Begin with nothing; plans and launchers come from the master.
 
-        Without names no service may want any looked up. now is seconds of the epoch: see Takeover.
+        Without names no service may want any looked up. transcript is for the lines of tcpserver, if they
+        are wanted. now is seconds of the epoch: see Takeover.
         """
         self.draining = False
-        self.services = Services(log, counters, master.allow_variables, self._slot_released)
+        self.services = Services(log, counters, master.allow_variables, self._slot_released, transcript)
         self.takeover = Takeover(self.services.owner, counters, log, now)
         self.launchers = Launchers(log, master, self.takeover, self._heard)
         self.opening = Opening(self.services, self.launchers, self.takeover, log)
@@ -66,6 +69,7 @@ class Server:
             turns=self.services.turns,
             reserve=self.services.reserve,
             names=names,
+            transcript=transcript,
             follow=self.services.rules_files.follow,
             next_connection=self.takeover.next_connection,
             handed_over=self.launchers.watch,

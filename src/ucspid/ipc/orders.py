@@ -18,7 +18,7 @@ class Begin:
     started the daemon, began when that was, by the monotonic clock.
     """
 
-    log_format: Literal["auto", "console", "json"]
+    log_format: Literal["auto", "console", "json", "tcpserver"]
     log_level: str
     uid: int | None
     gid: int | None
@@ -30,6 +30,7 @@ class Begin:
     owner: int
     config: str
     began: float
+    stop: Literal["wait", "exit"] = "wait"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,7 @@ class AllowVariables:
 
     path: str
     kind: Literal["text", "cdb"]
+    unusable: Literal["keep", "refuse", "allow_missing"]
     reason: str | None = None
 
 
@@ -82,9 +84,13 @@ class RemoveLauncher:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """Accept nothing more, wait for the sessions to end, or end them at once, and exit."""
+    """Accept nothing more, wait for the sessions to end, or end them at once, and exit.
+
+    alone says that the master exits now: sessions take as long as they take.
+    """
 
     at_once: bool
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

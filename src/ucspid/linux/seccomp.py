@@ -74,8 +74,8 @@ def bounded(outgoing: Outgoing) -> dict[str, Forms]:
     - Sending makes no TCP connection, which Landlock would not see.
     - Descriptors are duplicated, inherited or not, and block or not. They send no signals, and hold no
       locks and no leases, with which a reader holds up others.
-    - One option of sockets is set, by the resolver. Others would outlive the loop, on its listeners: a
-      filter that drops everything, for one.
+    - Two options of sockets are set, by the resolver, and for clients with IP options. Others would outlive
+      the loop, on its listeners: a filter that drops everything, for one.
     - Files are opened for reading. There are threads, but no processes.
     - Signals and limits are its own.
     - Sockets are TCP and UDP, not other protocols, which Landlock does not watch. A pair is connected for
@@ -92,7 +92,10 @@ def bounded(outgoing: Outgoing) -> dict[str, Forms]:
             (Bound(1, _WHOLE, (F_SETFL,)), Bound(2, os.O_ASYNC, (0,))),
         ),
         "ioctl": ((Bound(1, _WHOLE, (*wakeups, *terminals)),),),
-        "setsockopt": ((Bound(1, _WHOLE, (socket.IPPROTO_TCP,)), Bound(2, _WHOLE, (socket.TCP_NODELAY,))),),
+        "setsockopt": (
+            (Bound(1, _WHOLE, (socket.IPPROTO_TCP,)), Bound(2, _WHOLE, (socket.TCP_NODELAY,))),
+            (Bound(1, _WHOLE, (socket.IPPROTO_IP,)), Bound(2, _WHOLE, (socket.IP_OPTIONS,))),
+        ),
         "open": ((Bound(1, _MEANS_TO_WRITE, (0,)),),),
         "openat": ((Bound(2, _MEANS_TO_WRITE, (0,)),),),
         "clone": ((Bound(0, _CLONE_THREAD, (_CLONE_THREAD,)),),),

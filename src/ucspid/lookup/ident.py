@@ -35,6 +35,12 @@ def parse_reply(line: bytes, local_port: int, remote_port: int) -> bytes | None:
     return b"" if is_error else user.translate(None, _DROPPED)[:MAX_USER]
 
 
+def any_reply(line: bytes) -> bytes:
+    r"""Return what tcpserver takes for the user id in a line without its \n: all after the third colon."""
+    user = line.translate(None, _DROPPED).split(b":", 3)[3:]
+    return user[0].partition(b"\0")[0] if user else b""
+
+
 class Ident:
     """Asks ident servers."""
 
@@ -42,8 +48,13 @@ class Ident:
         """Take the port that they listen on."""
         self._port = port
 
-    async def ask(self, local_ip: str, remote_ip: str, local_port: int, remote_port: int) -> bytes | None:
+    async def ask(
+        self, local_ip: str, remote_ip: str, local_port: int, remote_port: int, *, strict: bool = True
+    ) -> bytes | None:
         """Return the user of the connection between these ends as parse_reply() does; None if that fails.
+
+        Unless strict, any line is taken for a reply, as any_reply() does, and what it has read of one that
+        is too long.
 
         Waits for as long as the client's host makes it wait: to be cancelled by the caller.
         """
@@ -55,22 +66,25 @@ class Ident:
                 sock.bind((local_ip, 0))
                 await loop.sock_connect(sock, (remote_ip, self._port))
                 await loop.sock_sendall(sock, b"%d , %d\r\n" % (remote_port, local_port))
-                line = await _read_line(sock)
+                line, whole = await _read_line(sock)
         except OSError:
             return None
-        return None if line is None else parse_reply(line, local_port, remote_port)
+        if not strict:
+            user = any_reply(line)
+            return user[:MAX_USER] if whole or len(user) >= MAX_USER else None
+        return parse_reply(line, local_port, remote_port) if whole else None
 
 
-async def _read_line(sock: socket.socket) -> bytes | None:
-    """Return what comes before the first end of line; None if that is too much, or if there is none."""
+async def _read_line(sock: socket.socket) -> tuple[bytes, bool]:
+    """Return what comes before the first end of line, and whether there is one in as much as is read."""
     loop = asyncio.get_running_loop()
     data = b""
     while len(data) < MAX_LINE:
         more = await loop.sock_recv(sock, MAX_LINE - len(data))
         if not more:
-            return None
+            break
         data += more
         line, end, _rest = data.partition(b"\n")
         if end:
-            return line
-    return None
+            return line, True
+    return data, False

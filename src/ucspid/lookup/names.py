@@ -43,7 +43,7 @@ class Names:
         local_host = self._known(local[0]) if lookup.local_ptr else _NONE
         if remote_host is None or local_host is None:
             return None
-        return ClientFacts(remote_host.found, _given(lookup) or local_host.found)
+        return ClientFacts(remote_host.found, _given(lookup, local_host.found))
 
     async def find(self, lookup: Lookup, local: End, remote: End, seconds: float) -> ClientFacts:
         """Return what is found out within so many seconds; what takes longer is left out."""
@@ -53,13 +53,23 @@ class Names:
         if lookup.local_ptr:
             parts["local_host"] = self._name(local[0])
         if lookup.ident:
-            parts["info"] = self._ident.ask(local[0], remote[0], local[1], remote[1])
-        found = ClientFacts(local_host=_given(lookup))
+            parts["info"] = self._info(lookup, local, remote)
+        found = ClientFacts(local_host=_given(lookup, None))
         return found._replace(**await _finished(parts, seconds)) if parts else found
 
     async def close(self) -> None:
         """Stop asking for names; what is still looked up is not found."""
         await self._resolver.close()
+
+    async def _info(self, lookup: Lookup, local: End, remote: End) -> bytes | None:
+        """Return the client's user, if its ident server says within its time who that is."""
+        try:
+            async with asyncio.timeout(lookup.ident_timeout):
+                return await self._ident.ask(
+                    local[0], remote[0], local[1], remote[1], strict=not lookup.any_ident_reply
+                )
+        except TimeoutError:
+            return None
 
     def _known(self, ip: str, paranoid: bool = False) -> DnsAnswer | None:
         answer = self._resolver.known(Question(ip))
@@ -75,9 +85,9 @@ class Names:
         return (await self._resolver.ask(Question(ip, answer.found))).found
 
 
-def _given(lookup: Lookup) -> bytes | None:
-    """Return the local host name that the file gives."""
-    return None if lookup.local_host is None else lookup.local_host.encode("utf-8", "surrogateescape")
+def _given(lookup: Lookup, found: bytes | None) -> bytes | None:
+    """Return the local host name that the file gives, or else the one that was found."""
+    return found if lookup.local_host is None else lookup.local_host.encode("utf-8", "surrogateescape")
 
 
 async def _finished(

@@ -133,7 +133,12 @@ class Changeover:
             parts.readiness.reloading()
         try:
             self.preparation = Preparation(
-                parts.config, parts.held, parts.children, parts.poller, parts.starter.start, self._prepared
+                parts.given or parts.config,
+                parts.held,
+                parts.children,
+                parts.poller,
+                parts.starter.start,
+                self._prepared,
             )
         except ResourceError as problem:
             self._failed(problem)
@@ -197,6 +202,11 @@ class Changeover:
     def _try(self) -> None:
         self._take(Step.TRY)
         parts = self._parts
+        if parts.given is not None:
+            self._tried(
+                ResourceError(f"{parts.config} has no file that another version could read: restart it")
+            )
+            return
         try:
             self._trial = upgrade.start_trial(self._to_state(), parts.children, parts.poller, self._tried)
         except ResourceError as problem:

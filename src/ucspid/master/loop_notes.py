@@ -12,8 +12,11 @@ from ucspid.master.rule_variables import RuleVariables
 class LoopNotes:
     """A handler for each kind of note that a loop sends."""
 
-    def __init__(self, parts: Parts, changeover: Changeover, variables: RuleVariables) -> None:
-        """Carry notes out with these parts."""
+    def __init__(
+        self, parts: Parts, changeover: Changeover, variables: RuleVariables, leave: Callable[[], None]
+    ) -> None:
+        """Carry notes out with these parts; leave() ends a daemon that is not to wait for its sessions."""
+        self._leave = leave
         self._parts = parts
         self._changeover = changeover
         self._variables = variables
@@ -25,6 +28,7 @@ class LoopNotes:
             wire.NOTE_RELOAD: self._reload,
             wire.NOTE_UPGRADE: self._upgrade,
             wire.NOTE_VARIABLES: self._new_variables,
+            wire.NOTE_ALONE: self._alone,
         }
 
     def take(self, kind: int, number: int, token: int) -> None:
@@ -55,6 +59,11 @@ class LoopNotes:
 
     def _upgrade(self, _number: int, token: int) -> None:
         self._changeover.upgrade(token)
+
+    def _alone(self, _number: int, _token: int) -> None:
+        if not self._parts.loop.alone:
+            raise WireError("it goes on alone, and was not ordered to")
+        self._leave()
 
     def _new_variables(self, service: int, _token: int) -> None:
         self._variables.want(service)

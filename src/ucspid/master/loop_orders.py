@@ -37,6 +37,7 @@ class LoopOrders:
         order = orders.Begin(
             log_format=plan.log.format,
             log_level=plan.log.level,
+            stop=plan.stop,
             uid=plan.uid,
             gid=plan.gid,
             groups=plan.groups,
@@ -129,5 +130,5 @@ class LoopOrders:
 
 
 def _settings(service: Service) -> Service:
-    """Return what the loop is sent of a service: of its program the file, for events, and nothing else."""
-    return replace(service, argv=(), env=())
+    """Return what the loop is sent of a service: of its program the file and the name, for events."""
+    return replace(service, argv=service.argv[:1], env=())

@@ -55,6 +55,8 @@ class LoopSupervisor:
         self.generation = 0
         """The number of the plan in force."""
         self.draining = False
+        self.alone = False
+        """Whether it was ordered to go on without the master."""
         self._at_once = False
         self._served = False
         """Whether a process has ever served a plan."""
@@ -200,12 +202,13 @@ class LoopSupervisor:
         """Send the loop that a launcher has exited."""
         self.send(orders.RemoveLauncher(number=number))
 
-    def drain(self, *, at_once: bool) -> None:
-        """Have it accept nothing more, and let or make its sessions end."""
+    def drain(self, *, at_once: bool, alone: bool = False) -> None:
+        """Have it accept nothing more, and let or make its sessions end; alone, if the master exits now."""
         self.draining = True
+        self.alone = alone
         self._at_once = at_once
         self.succession.cancel()
-        self.send(orders.Stop(at_once=at_once))
+        self.send(orders.Stop(at_once=at_once, alone=alone))
 
     def send(self, order: orders.Order, descriptors: tuple[int, ...] = ()) -> None:
         """Give an order to a process that has been sent the first ones."""

@@ -25,7 +25,7 @@ from ucspid.master.listener_table import ListenerTable
 from ucspid.master.loop_notes import LoopNotes
 from ucspid.master.loop_supervisor import LoopSupervisor
 from ucspid.master.notify import Readiness
-from ucspid.master.parts import Parts
+from ucspid.master.parts import Given, Parts
 from ucspid.master.poller import Poller
 from ucspid.master.reaper import Reaper
 from ucspid.master.rule_variables import RuleVariables
@@ -36,6 +36,8 @@ from ucspid.master.upgrade_state import STATE, MasterState
 SIGNALS: set[int] = {
     signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
 }  # fmt: skip
+ALONE_TIMEOUT = 1.0
+"""Seconds in which the loop is to say that it no longer listens, where the daemon exits with stop: exit."""
 LAST_RESORT = 10.0
 """Seconds beyond all timeouts of services after which a stop kills whatever still runs."""
 
@@ -44,11 +46,18 @@ class Master:
     """The daemon as a whole."""
 
     def __init__(
-        self, config: str, ready_fd: int | None, signalfd: int, nofile: int, before: MasterState | None = None
+        self,
+        config: str,
+        ready_fd: int | None,
+        signalfd: int,
+        nofile: int,
+        before: MasterState | None = None,
+        given: Given | None = None,
     ) -> None:
         """Hold nothing yet, or what an earlier image of this process did, if its state is given.
 
-        nofile is the soft limit of descriptors that the daemon was started with.
+        config is the path of the file, or the name of what is given in its place. nofile is the soft limit
+        of descriptors that the daemon was started with.
         """
         self.exit: int | None = None
         """The exit status, once the daemon is to end."""
@@ -57,13 +66,16 @@ class Master:
         errors = InternalErrors(self._went_wrong)
         poller, log = Poller(errors.caught), EventLog()
         starter = LauncherStarter(nofile, poller, log, self, before)
-        if before is None:
+        if given is not None:
+            held = Holdings(listeners=ListenerTable(Passed([("", sock) for sock in given.listening])))
+        elif before is None:
             held = Holdings(listeners=ListenerTable(Passed.from_environment()))
         else:
             held = Holdings.from_state(before.holdings, starter.take_over)
         loop = LoopSupervisor(config, held, poller, log, self)
         self.parts = parts = Parts(
             config,
+            None if given is None else given.plan,
             poller,
             Children(),
             log,
@@ -71,11 +83,11 @@ class Master:
             Settling(held, poller),
             loop,
             starter,
-            Readiness(ready_fd),
+            Readiness(ready_fd, b"\n" if given is None else given.ready),
         )
         self.changeover = Changeover(parts, before, self.to_state, self._kill_everything)
         self.variables = RuleVariables(held, loop, parts.children, poller)
-        self._notes = LoopNotes(parts, self.changeover, self.variables)
+        self._notes = LoopNotes(parts, self.changeover, self.variables, self._leave)
         self.reaper = Reaper(parts, self.changeover, errors)
 
     def run(self) -> int:
@@ -184,6 +196,11 @@ class Master:
         if parts.held.plan is None:
             self._kill_everything(0)
             return
+        if parts.held.plan.stop == "exit":
+            if not again:
+                parts.loop.drain(at_once=False, alone=True)
+                parts.poller.call_in(ALONE_TIMEOUT if parts.loop.pids else 0.0, self._leave)
+            return
         parts.held.listeners.close()
         parts.loop.drain(at_once=again)
         if not again:
@@ -192,6 +209,11 @@ class Master:
                 profile.draining = True
             timeout = parts.held.longest + LAST_RESORT
             parts.poller.call_in(timeout, lambda: self._kill_everything(0))
+
+    def _leave(self) -> None:
+        """End; the programs go on, and the loop and the launchers with them. Nobody listens any more."""
+        self.parts.held.listeners.shut_down()
+        self.exit = 0
 
     def finish_if_drained(self) -> None:
         """End, if the daemon drains and the last of its processes has ended."""

@@ -32,19 +32,20 @@ def notify(*lines: str, descriptors: tuple[int, ...] = (), timeout: float = 0.0)
 class Readiness:
     """Says when the daemon is ready, reloads or stops."""
 
-    def __init__(self, ready_fd: int | None) -> None:
-        """Take a descriptor for a newline when the daemon is first ready, if there is one."""
+    def __init__(self, ready_fd: int | None, text: bytes = b"\n") -> None:
+        """Take a descriptor for a text when the daemon is first ready, if there is one."""
         self._ready_fd = ready_fd
+        self._text = text
 
     def serving(self) -> None:
-        """Write the newline and close the descriptor: all listeners listen. It never blocks."""
+        """Write the text and close the descriptor: all listeners listen. It never blocks."""
         if self._ready_fd is None:
             return
         with contextlib.suppress(OSError):  # whoever waited for it is gone
             poll = select.poll()
             poll.register(self._ready_fd, select.POLLOUT)
             if poll.poll(0):
-                os.write(self._ready_fd, b"\n")
+                os.write(self._ready_fd, self._text)
         os.close(self._ready_fd)
         self._ready_fd = None
 

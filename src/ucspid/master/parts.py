@@ -1,5 +1,6 @@
 """The objects that the parts of the master share."""
 
+import socket
 from dataclasses import dataclass
 
 from ucspid.master.children import Children
@@ -10,13 +11,25 @@ from ucspid.master.loop_supervisor import LoopSupervisor
 from ucspid.master.notify import Readiness
 from ucspid.master.poller import Poller
 from ucspid.master.settling import Settling
+from ucspid.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A plan that is in no file: its name, sockets that listen already, and what says that all is served."""
+
+    plan: Plan
+    name: str
+    listening: tuple[socket.socket, ...]
+    ready: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """One of each; config is the path of the configuration file."""
+    """One of each; config is the path of the file, or the name of the plan that was given in its place."""
 
     config: str
+    given: Plan | None
     poller: Poller
     children: Children
     log: EventLog

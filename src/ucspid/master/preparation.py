@@ -4,6 +4,7 @@ If anything fails, what was acquired is released, and the error says what failed
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from ucspid.errors import ResourceError, UcspidError
 from ucspid.master import reader
@@ -11,6 +12,7 @@ from ucspid.master.acquired import Acquired, StartProfile
 from ucspid.master.children import Children
 from ucspid.master.held_launcher import HeldLauncher
 from ucspid.master.holdings import Holdings
+from ucspid.master.job import Job
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.poller import Poller, Timer
 from ucspid.plan import Plan
@@ -26,14 +28,14 @@ class Preparation:
 
     def __init__(
         self,
-        config: str,
+        source: str | Plan,
         held: Holdings,
         children: Children,
         poller: Poller,
         start: StartProfile,
         done: PreparationDone,
     ) -> None:
-        """Begin by reading the file. Raises ResourceError."""
+        """Begin by reading the file; or with a plan that needs none. Raises ResourceError."""
         self._held = held
         self._poller = poller
         self._start = start
@@ -42,7 +44,11 @@ class Preparation:
         self._acquired = Acquired()
         self._over = False
         self._timer: Timer | None = None
-        self._reader = reader.read(config, children, poller, self._read)
+        self._reader: Job | None = None
+        if isinstance(source, Plan):
+            self._timer = poller.call_in(0.0, partial(self._read, source))
+        else:
+            self._reader = reader.read(source, children, poller, self._read)
 
     def launchers(self) -> list[tuple[ProfileLaunchers, HeldLauncher]]:
         """Return the launchers that were started for the new plan."""
@@ -67,7 +73,8 @@ class Preparation:
 
     def cancel(self) -> None:
         """Release everything; done() is not called."""
-        self._reader.cancel()
+        if self._reader is not None:
+            self._reader.cancel()
         self._release()
 
     def _read(self, result: Plan | UcspidError) -> None:

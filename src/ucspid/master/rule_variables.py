@@ -103,12 +103,16 @@ class RuleVariables:
             with os.fdopen(os.memfd_create("ucspid-variables", os.MFD_CLOEXEC), "w") as memory:
                 json.dump(list(names), memory)
                 memory.flush()
-                self._loop.send(AllowVariables(path=file.path, kind=file.kind), (memory.fileno(),))
+                self._loop.send(_order(file), (memory.fileno(),))
         except OSError as problem:
             self._refuse(file, f"cannot allocate memory for their names: {why(problem)}")
 
     def _refuse(self, file: RulesFile, reason: str) -> None:
-        self._loop.send(AllowVariables(path=file.path, kind=file.kind, reason=reason))
+        self._loop.send(_order(file, reason))
+
+
+def _order(file: RulesFile, reason: str | None = None) -> AllowVariables:
+    return AllowVariables(path=file.path, kind=file.kind, unusable=file.unusable, reason=reason)
 
 
 def _names(outcome: JobOutcome) -> list[str]:

@@ -1,10 +1,12 @@
 """Becoming the master: what a process does once, before it starts the others."""
 
 import os
+import signal
 
 from ucspid.linux import prctl
 from ucspid.linux.fd_limit import raise_limit
 from ucspid.master.main import SIGNALS, Master
+from ucspid.master.parts import Given
 
 TITLE = "ucspid: master"
 _STDERR = 2
@@ -16,13 +18,25 @@ def run(config: str, ready_fd: int | None) -> int:
     Writes a newline to ready_fd and closes it when all listeners listen. Returns 0 after an
     orderly stop, 100 for a file that is wrong, 111 where the system refused something.
     """
+    return _become_master(os.path.abspath(config), None, ready_fd, SIGNALS)
+
+
+def run_given(given: Given, ready_fd: int | None) -> int:
+    """Run the daemon as run() does, but on a plan that is not in a file.
+
+    Signals that have nothing to do with it have their default effect.
+    """
+    return _become_master(given.name, given, ready_fd, {signal.SIGCHLD, signal.SIGTERM})
+
+
+def _become_master(config: str, given: Given | None, ready_fd: int | None, signals: set[int]) -> int:
     _open_standard_descriptors()
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)
-    signalfd = prctl.open_signalfd(SIGNALS)
+    signalfd = prctl.open_signalfd(signals)
     prctl.set_title(TITLE)
     prctl.become_subreaper()
-    return Master(os.path.abspath(config), ready_fd, signalfd, raise_limit()).run()
+    return Master(config, ready_fd, signalfd, raise_limit(), given=given).run()
 
 
 def _open_standard_descriptors() -> None:

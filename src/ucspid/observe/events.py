@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from structlog.typing import FilteringBoundLogger as Logger
 
+from ucspid.plan import RulesFile
 from ucspid.plan import Service as Settings
 from ucspid.policy.exit_status import how_ended
 from ucspid.policy.outcome import is_fault
@@ -175,9 +176,13 @@ def rules_loaded(log: Logger, path: str, rules: int, *, watched: bool) -> None:
     log.info("rules_loaded", path=path, rules=rules, watched=watched)
 
 
-def rules_load_failed(log: Logger, path: str, reason: str) -> None:
-    """A rules file cannot be used: the previous rules stay, or every client is refused if there are none."""
-    log.error("rules_load_failed", path=path, reason=reason)
+def rules_load_failed(log: Logger, file: RulesFile, reason: str) -> None:
+    """A rules file cannot be used: the previous rules stay, or every client is refused if there are none.
+
+    Or if the file wants that: then the event says so.
+    """
+    wanted = {} if file.unusable == "keep" else {"unusable": file.unusable}
+    log.error("rules_load_failed", path=file.path, reason=reason, **wanted)
 
 
 def service_paused(log: Logger, service: str) -> None:

@@ -25,12 +25,18 @@ import msgspec
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from ucspid.observe.transcript import Transcript
+
 CAPACITY = 1 << 20
 """Bytes that may wait to be written, unless configure() is given another number."""
 
 GATHER = 0.005
 """Seconds that a line waits for others: waking the thread for each costs more than making the line."""
 
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "none": 50}
+_IN_TRANSCRIPT = frozenset(
+    {"connection_served", "connection_refused", "connections_refused", "connection_failed"}
+)
 _CHUNK = 1 << 16
 _NEWLINE = 0x0A
 _COLOURS = {"debug": "36", "info": "32", "warning": "33", "error": "31", "critical": "31"}
@@ -44,20 +50,32 @@ Renderer = Callable[[Any, str, MutableMapping[str, Any]], bytes]
 class LogOutput:
     """A configured log: the logger to use, its level, and its end."""
 
-    def __init__(self, logger: FilteringBoundLogger, writer: "Writer") -> None:
+    def __init__(
+        self, logger: FilteringBoundLogger, writer: "Writer", transcript: Transcript | None = None
+    ) -> None:
         """Wrap what configure() made."""
         self.logger = logger
+        self.transcript = transcript
+        """Writes the lines of connections, where the format is tcpserver's."""
         self._writer = writer
 
     def set_level(self, level: str) -> None:
-        """Log from this level on ("debug", "info", "warning", "error").
+        """Log from this level on ("debug", "info", "warning", "error", "none").
 
         It holds for everyone who kept the logger, but not for loggers already bound to
         more fields with bind().
         """
         # structlog builds the level into the logger's class, so that an event below it
         # costs one call that returns; another level is therefore another class.
-        self.logger.__class__ = structlog.make_filtering_bound_logger(level)
+        self.logger.__class__ = _filtering(level, tcpserver=self.transcript is not None)
+        if self.transcript is not None:
+            self.transcript.set_level(level)
+
+    def go_on_alone(self) -> None:
+        """Log no more events of the daemon, which has exited: only what tcpserver's connections say."""
+        self.logger.__class__ = _filtering("none", tcpserver=True)
+        if self.transcript is not None:
+            self.transcript.go_on_alone()
 
     def has_room(self) -> bool:
         """Return whether half of the buffer is free: that is not for what may come in masses."""
@@ -73,21 +91,27 @@ class LogOutput:
 
 def configure(
     fd: int,
-    format: Literal["auto", "console", "json"],  # noqa: A002
+    format: Literal["auto", "console", "json", "tcpserver"],  # noqa: A002
     level: str,
     capacity: int = CAPACITY,
 ) -> LogOutput:
     """Start the log on descriptor fd, which stays the caller's, with a buffer of capacity bytes.
 
     format "auto" is "console" on a terminal and "json" elsewhere; level is the lowest that is
-    logged; a terminal gets colours unless NO_COLOR is set (no-color.org). Events that find the
-    buffer full, or that the descriptor refuses, are dropped and counted; an event `log_dropped`
-    has the count when there is room again.
+    logged. "tcpserver" has the lines of its transcript, and of events only warnings and errors. A
+    terminal gets colours unless NO_COLOR is set (no-color.org). Events that find the buffer full, or
+    that the descriptor refuses, are dropped and counted; an event `log_dropped` has the count when
+    there is room again.
     """
     terminal = os.isatty(fd)
     console = format == "console" or (format == "auto" and terminal)
     colours = terminal and not os.environ.get("NO_COLOR")
-    render = console_renderer(terminal=terminal, colours=colours) if console else render_json
+    tcpserver = format == "tcpserver"
+    render: Renderer = render_json
+    if console:
+        render = console_renderer(terminal=terminal, colours=colours)
+    elif tcpserver:
+        render = render_warning
 
     def report(count: int) -> bytes:
         return render(None, "warning", {"event": "log_dropped", "count": count})
@@ -96,10 +120,37 @@ def configure(
     logger = structlog.wrap_logger(
         _Sink(writer.put),
         processors=[_with_traceback, render],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=_filtering(level, tcpserver=tcpserver),
         cache_logger_on_first_use=True,
     )
-    return LogOutput(logger.bind(), writer)
+    return LogOutput(logger.bind(), writer, Transcript(writer.put, level) if tcpserver else None)
+
+
+def _filtering(level: str, *, tcpserver: bool) -> type[FilteringBoundLogger]:
+    """Return the class of loggers from a level on."""
+    number = _LEVELS[level]
+    filtering = structlog.make_filtering_bound_logger(
+        max(number, _LEVELS["warning"]) if tcpserver else number
+    )
+    return _Silent if level == "none" else filtering
+
+
+class _Silent(structlog.make_filtering_bound_logger("critical")):  # type: ignore[misc]
+    """Logs nothing, where the highest level of structlog still has events."""
+
+    def critical(self, *_words: object, **_fields: object) -> None:
+        """Drop it."""
+
+
+def render_warning(_sink: Any, _level: str, fields: MutableMapping[str, Any]) -> bytes:
+    """Return the event as a warning of tcpserver's; raise DropEvent for what its transcript has."""
+    event = fields.pop("event")
+    if event in _IN_TRANSCRIPT or "unusable" in fields:  # of rules: each client who is refused has a line
+        raise structlog.DropEvent
+    trace = str(fields.pop("exception", "")).splitlines()
+    words = [f"{key}={_text(value)}" for key, value in fields.items()]
+    line = " ".join(["tcpserver: warning:", _text(event), *words, *map(_text, trace[-1:])])
+    return line.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def render_json(_sink: Any, level: str, fields: MutableMapping[str, Any]) -> bytes:

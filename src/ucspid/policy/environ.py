@@ -11,7 +11,7 @@ What is not known is not set. Addresses are plain: an IPv4-mapped one is shown a
 UCSPID_CONN_ID is the connection's number in the log, in hexadecimal.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -61,6 +61,9 @@ def names_of(dialect: Dialect, *, proxied: bool) -> tuple[str, ...]:
     return (*NAMES[dialect], *PROXY_NAMES) if proxied else NAMES[dialect]
 
 
+_OF_CONNECTIONS = frozenset(name for names in NAMES.values() for name in (*names, *PROXY_NAMES))
+
+
 def variables(
     local: bytes,
     remote_ip: str,
@@ -107,6 +110,11 @@ def _names(found: ClientFacts, *, twice: bool) -> bytes:
             if twice:
                 strings += b"\0TCP6%b=%b" % (name, value)
     return strings if found.info is None else strings + b"\0TCPREMOTEINFO=" + found.info
+
+
+def inheritable(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what a service may have of an environment: all but what describes another connection."""
+    return {name: value for name, value in environ.items() if name not in _OF_CONNECTIONS}
 
 
 def too_long(argv: Sequence[str], env: Sequence[tuple[str, str]], rule_env: Collection[str]) -> str | None:

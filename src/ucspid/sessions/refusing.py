@@ -31,6 +31,8 @@ class Refusing:
         now, sessions = time.monotonic(), self._sessions
         connection.take(Event.REFUSED)
         sessions.count(REFUSED[refused.reason])
+        if sessions.lines is not None:
+            sessions.lines.refused(connection, refused, settings)
         send_away(connection.descriptor, refused.message.encode())
         connection.descriptor = NO_DESCRIPTOR
         if refused.reason == HEALTH_CHECK:

@@ -20,6 +20,7 @@ from ucspid.ipc.counters import ACCEPTED, DESCRIPTORS, FAILED, Counters
 from ucspid.limits import Limits, Refusal, ServiceLimits
 from ucspid.net.address import plain
 from ucspid.observe import events
+from ucspid.observe.transcript import Transcript
 from ucspid.plan import RulesFile
 from ucspid.plan import Service as Settings
 from ucspid.policy import validate
@@ -47,6 +48,7 @@ class Shared:
     turns: Turns
     reserve: Reserve
     names: "Names | None"
+    transcript: Transcript | None
     follow: Callable[[RulesFile], FollowedRules]
     next_connection: Callable[[], int]
     handed_over: Callable[[], None]
@@ -85,6 +87,7 @@ class LiveService:
             settings.ending,
             shared.counters,
             shared.log,
+            shared.transcript,
         )
         self.sessions.released = self._released
         self.sessions.passed = shared.passed
@@ -117,6 +120,7 @@ class LiveService:
         settings = self.settings
         self.limits.change(settings)
         self.sessions.file = settings.executable
+        self.sessions.program = settings.argv[0] if settings.argv else ""
         self.sessions.change(settings.ending)
         self.throttle.change(settings.throttle)
         rules: Callable[[], Rules | None] | None = None

@@ -15,11 +15,13 @@ from ucspid.admission.connection import Connection
 from ucspid.ipc.counters import ACCEPTED, SERVED, Counters, Counts, failed_column
 from ucspid.limits import ServiceLimits, Slot
 from ucspid.observe import events
+from ucspid.observe.transcript import Transcript
 from ucspid.plan import Ending
 from ucspid.policy.exit_status import in_words
 from ucspid.policy.last_failures import KINDS, NOT_STARTED, LastFailure, LastFailures
 from ucspid.policy.outcome import OK, outcome
 from ucspid.policy.throttle import Throttle
+from ucspid.sessions.lines import TcpserverLines
 
 NOT_TAKEN = errno.ENOBUFS
 """What a start fails with that the kernel did not take from the loop; no fault of the program's."""
@@ -36,12 +38,17 @@ class Sessions:
         ending: Ending,
         counters: Counters,
         log: FilteringBoundLogger,
+        transcript: Transcript | None = None,
     ) -> None:
-        """Begin with none; ending says how they end."""
+        """Begin with none; ending says how they end, transcript writes the lines of tcpserver."""
         self.number = number
         self.name = name
         self.limits = limits
         self.throttle = Throttle(None)
+        self.lines = None if transcript is None else TcpserverLines(self, transcript)
+        """Writes the lines of tcpserver, where the log has them."""
+        self.program = ""
+        """What the program is called by."""
         self.file = ""
         """The program, for events; empty for a service that the plan has no more."""
         self.by_number: dict[int, Connection] = {}
@@ -106,6 +113,8 @@ class Sessions:
     def add(self, connection: Connection) -> None:
         """Take in a connection that is on its way to a launcher."""
         self.by_number[connection.number] = connection
+        if self.lines is not None:
+            self.lines.status()
         if self._ending.max_lifetime is not None:
             self._watch_lifetime()
 
@@ -131,6 +140,8 @@ class Sessions:
         if self.throttle.failures:
             self.throttle.started(connection.handed)
         events.connection_started(self._log, connection, pid)
+        if self.lines is not None:
+            self.lines.started(connection, pid)
         if self.earlier:
             self.passed(connection)
 
@@ -144,6 +155,8 @@ class Sessions:
         if how in KINDS:
             self.failures.note(how, LastFailure(in_words(code), connection.remote, connection.number, now))
         events.connection_served(self._log, connection, code, now)
+        if self.lines is not None:
+            self.lines.ended(connection)
         if self.throttle.failures and self.throttle.ended(connection.handed):
             events.service_recovered(self._log, self.name)
         self._count_out(connection)
@@ -156,6 +169,8 @@ class Sessions:
         now = time.monotonic()
         self._counters.count_out(self._row, failed_column(reason), connection.number)
         events.connection_failed(self._log, connection, self.file, reason, now)
+        if self.lines is not None:
+            self.lines.failed(connection, reason)
         cause = os.strerror(reason)
         what = f"{cause}: {self.file}" if self.file else cause
         self.failures.note(NOT_STARTED, LastFailure(what, connection.remote, connection.number, now))

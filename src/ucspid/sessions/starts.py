@@ -37,9 +37,12 @@ class Starts:
         sessions = self._sessions
         number, now = self._next_connection(), time.monotonic()
         descriptor, proxied = connection.descriptor, connection.proxied
+        local = connection.local()
+        if sessions.lines is not None:
+            sessions.lines.begins(connection, local)
         tag = session_tag.pack(connection.began, connection.ip, connection.port, sessions.name)
         packet = Start.head(sessions.number, number, tag) + variables(
-            local_variables(*connection.local(), dialect),
+            local_variables(*local, dialect),
             connection.ip,
             connection.port,
             number,

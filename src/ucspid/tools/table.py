@@ -16,6 +16,7 @@ TOOLS = {
     "tcpclient": "ucspid.tools.tcpclient",
     "tcprules": "ucspid.tools.tcprules",
     "tcprulescheck": "ucspid.tools.tcprulescheck",
+    "tcpserver": "ucspid.tcpserver.main",
     "who@": "ucspid.tools.who",
 }
 """By name: the module whose main(argv) is the tool. argv is in bytes, argv[0] is what it was called by."""

@@ -3,7 +3,7 @@
 import time
 
 from ucspid.admission.connection import Connection
-from ucspid.admission.stage import Outcome, Resources, denied, refusal_of
+from ucspid.admission.stage import Outcome, Resources, denied, no_rules, refusal_of
 from ucspid.admission.stages.client_limits import limits_of, loosest, over_limit
 
 
@@ -14,16 +14,23 @@ class NameRules:
         """Take the settings of a service that has rules."""
         self._settings = resources.settings
         self._limits = resources.limits
+        self._followed = resources.followed
+        self._rules = resources.rules
         self._rules_set_limits = loosest(resources.settings) is not None
 
     def enter(self, connection: Connection) -> Outcome:
         """Refuse a client that its rule denies, or that is over the limits of its rule."""
         if connection.rule is not None:
             return None
-        assert connection.rules is not None
+        rules = connection.rules
+        if rules is None:  # all that was looked up comes first
+            assert self._rules is not None
+            rules = self._rules()
+            if rules is None:
+                return no_rules(self._followed)
         assert connection.slot is not None
         found = connection.found
-        rule = connection.rule = connection.rules.match(connection.ip, found.remote_host, found.info)
+        rule = connection.rule = rules.match(connection.ip, found.remote_host, found.info)
         if denied(rule, self._settings):
             return refusal_of(rule)
         if self._rules_set_limits:

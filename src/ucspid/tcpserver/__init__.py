@@ -1,0 +1,1 @@
+"""tcpserver of ucspi-tcp, by its own command line: the daemon with one service."""
