@@ -267,6 +267,26 @@ def test_small_writes_are_delayed_or_not(which: Which, option: str, expected: in
         assert int(server.talk()) == expected
 
 
+RECORD_ROUTE = bytes([7, 7, 4, 0, 0, 0, 0, 0])
+"""An IP option that every kernel lets through, and echoes unless it is told not to: RFC 791."""
+
+
+@both
+@pytest.mark.parametrize(("options", "killed"), [((), True), (("-o",), False), (("-oO",), True)])
+def test_ip_options_are_killed_or_not(which: Which, options: tuple[str, ...], killed: bool) -> None:
+    """The original takes BSD's number for IP_OPTIONS, which is another option of Linux: it kills none."""
+    option = "socket.socket(fileno=0).getsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, 40)"
+    script = f"import socket; print(len({option}))"
+    with (
+        serving(which, *options, *QUICK, program=["python3", "-c", script]) as server,
+        socket.socket() as client,
+    ):
+        client.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, RECORD_ROUTE)
+        client.connect((LOOPBACK, server.port))
+        kept = not killed or not which.ours
+        assert bool(int(receive_all(client))) == kept
+
+
 @both
 @pytest.mark.parametrize("backlog", ["0", "1", "5", "99999999"])
 def test_any_backlog_will_do(which: Which, backlog: str) -> None:

@@ -150,3 +150,22 @@ def wait_until_free(port: int) -> None:
             sock.recv(1)
             continue
         return
+
+
+def test_its_event_loop_may_die() -> None:
+    """What the original does not have: sessions go on, and others are served."""
+    with serving(BOTH[1], "-v", *QUICK) as server, server.connect() as client:
+        assert echoed(client)
+        (loop,) = [pid for pid in descendants(server.pid) if b"ucspid: loop" in cmdline(pid)]
+        os.kill(loop, signal.SIGKILL)
+        assert server.talk(b"x") == b"x"
+        assert echoed(client)
+        said = server.wait_for(lambda lines: any(b" 1/40" in line for line in lines[5:]))
+        assert b" process_died " in next(line for line in said if b"warning" in line)
+
+
+def cmdline(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
