@@ -1,7 +1,8 @@
 """What the tools take from their start to their end, beside Debian's: python -m bench.startup [ROUNDS].
 
 Each round runs every command once, one after the other, on an idle connection or an empty input, so that
-nearly all of it is the start. Milliseconds: the least of all rounds, and the median.
+nearly all of it is the start; tcpserver is measured until it says its port. Milliseconds: the least of all
+rounds, and the median.
 """
 
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 
 DEBIAN = Path("/usr/bin")
 ROUNDS = 50
+SERVER = "tcpserver"
 
 
 def commands(port: str, rules: str) -> dict[str, list[str]]:
@@ -34,6 +36,7 @@ def commands(port: str, rules: str) -> dict[str, list[str]]:
         "tcpclient": ["tcpclient", "-RHl0", "127.0.0.1", port, "/bin/true"],
         "tcprules": ["tcprules", rules, f"{rules}.tmp"],
         "tcprulescheck": ["tcprulescheck", rules],
+        SERVER: [SERVER, "-1RHl0", "127.0.0.1", "0", "/bin/true"],
     }
 
 
@@ -61,6 +64,17 @@ def measure(words: list[str]) -> float:
     return taken * 1000
 
 
+def measure_server(words: list[str]) -> float:
+    """Start a server; return the milliseconds until it has said its port, and end it."""
+    began = time.perf_counter()
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline()
+        taken = time.perf_counter() - began
+        server.terminate()
+    return taken * 1000
+
+
 def contestants(folder: Path) -> Iterator[tuple[str, str, list[str]]]:
     """Yield tool, implementation and command of each."""
     links = folder / "links"
@@ -82,7 +96,7 @@ def main() -> None:
         times: dict[tuple[str, str], list[float]] = {(tool, kind): [] for tool, kind, _words in entered}
         for _ in range(rounds):
             for tool, kind, words in entered:
-                times[tool, kind].append(measure(words))
+                times[tool, kind].append((measure_server if tool == SERVER else measure)(words))
     print("| tool | Debian | link | `ucspid TOOL` |\n| --- | --- | --- | --- |")
     for tool in dict.fromkeys(tool for tool, _kind, _words in entered):
         cells = [times.get((tool, kind), []) for kind in ("Debian", "link", "ucspid")]
