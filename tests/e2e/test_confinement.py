@@ -48,7 +48,8 @@ BEYOND_LANDLOCK = {
     "fork", "clone", "open as a descriptor", "set limits", "set the priority", "set the processor",
     "change the mode", "change the group", "change the times", "set an attribute",
     "connect by multipath TCP", "connect by sending", "connect by sending a message", "listen",
-    "bind for UDP", "filter packets", "send to a path", "send a message to a path", "connect to a path",
+    "bind for UDP", "filter packets", "route packets", "send to a path", "send a message to a path",
+    "connect to a path",
     "a Unix socket", "a netlink socket", "a ping socket", "an SCTP socket", "a kernel crypto socket",
     "a VM socket", "a pair of TIPC sockets", "kill by input", "own a socket", "own a socket, extended",
     "own a socket by ioctl", "own a socket by another ioctl", "choose the signal", "have input signalled",
@@ -192,7 +193,7 @@ def test_without_either_the_attempts_would_succeed() -> None:
     assert {name for kind in KINDS for name, outcome in reported[kind].items() if outcome == "done"} >= {
         "write", "append", "create", "fork", "spawn", "run", "kill", "set the priority", "connect", "bind",
         "listen", "a Unix socket", "connect by sending", "connect by sending a message",
-        "read the environment", "bind for UDP", "filter packets", "send to a path",
+        "read the environment", "bind for UDP", "filter packets", "route packets", "send to a path",
         "send a message to a path", "connect to a path", "kill by input", "own a socket",
         "own a socket, extended", "own a socket by ioctl", "own a socket by another ioctl",
         "choose the signal", "have input signalled", "have input signalled by ioctl",

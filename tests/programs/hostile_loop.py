@@ -98,6 +98,12 @@ def filter_packets() -> None:
         sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(drop)))
 
 
+def route_packets() -> None:
+    """Have a socket send its packets along a route, as a listener could be made to."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes([7, 7, 4, 0, 0, 0, 0, 0]))
+
+
 def signal_by_input(pid: int, number: int) -> None:
     """Have another process sent a signal when a socket can be read."""
     ours, theirs = pair()
@@ -191,6 +197,7 @@ def sockets(port: int, free: int, path: str) -> dict[str, Attempt]:
         "bind for UDP": lambda: bind_for_udp(free),
         "listen": listen,
         "filter packets": filter_packets,
+        "route packets": route_packets,
         "a Unix socket": lambda: socket.socket(socket.AF_UNIX),
         "send to a path": lambda: pair(socket.SOCK_DGRAM)[0].sendto(b"x", path),
         "send a message to a path": lambda: pair(socket.SOCK_DGRAM)[0].sendmsg([b"x"], [], 0, path),

@@ -74,8 +74,8 @@ def bounded(outgoing: Outgoing) -> dict[str, Forms]:
     - Sending makes no TCP connection, which Landlock would not see.
     - Descriptors are duplicated, inherited or not, and block or not. They send no signals, and hold no
       locks and no leases, with which a reader holds up others.
-    - Two options of sockets are set, by the resolver, and for clients with IP options. Others would outlive
-      the loop, on its listeners: a filter that drops everything, for one.
+    - One option of sockets is set, by the resolver, and clients' IP options are taken off. Others would
+      outlive the loop, on its listeners: a filter that drops everything, for one.
     - Files are opened for reading. There are threads, but no processes.
     - Signals and limits are its own.
     - Sockets are TCP and UDP, not other protocols, which Landlock does not watch. A pair is connected for
@@ -94,7 +94,11 @@ def bounded(outgoing: Outgoing) -> dict[str, Forms]:
         "ioctl": ((Bound(1, _WHOLE, (*wakeups, *terminals)),),),
         "setsockopt": (
             (Bound(1, _WHOLE, (socket.IPPROTO_TCP,)), Bound(2, _WHOLE, (socket.TCP_NODELAY,))),
-            (Bound(1, _WHOLE, (socket.IPPROTO_IP,)), Bound(2, _WHOLE, (socket.IP_OPTIONS,))),
+            (
+                Bound(1, _WHOLE, (socket.IPPROTO_IP,)),
+                Bound(2, _WHOLE, (socket.IP_OPTIONS,)),
+                Bound(4, _WHOLE, (0,)),
+            ),
         ),
         "open": ((Bound(1, _MEANS_TO_WRITE, (0,)),),),
         "openat": ((Bound(2, _MEANS_TO_WRITE, (0,)),),),
