@@ -143,6 +143,13 @@ def test_descriptor_2_is_that_of_tcpserver(which: Which) -> None:
         assert server.wait_lines(1) == [b"said by the program\n"]
 
 
+def test_standard_descriptors_may_be_closed() -> None:
+    """The original closes its own listening socket then, which has the number 0."""
+    shell = ("sh", "-c", 'exec "$@" <&- 2>&-', "sh")
+    with serving(BOTH[1], "-v", *QUICK, prefix=lambda *command: [*shell, *command]) as server:
+        assert server.talk(b"x") == b"x"
+
+
 @both
 def test_the_program_runs_where_tcpserver_was_started(which: Which, public: Path) -> None:
     with serving(

@@ -30,16 +30,16 @@ def run_given(given: Given, ready_fd: int | None) -> int:
 
 
 def _become_master(config: str, given: Given | None, ready_fd: int | None, signals: set[int]) -> int:
-    _open_standard_descriptors()
+    open_standard_descriptors()
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)
     signalfd = prctl.open_signalfd(signals)
-    prctl.set_title(TITLE)
+    prctl.set_title(TITLE if given is None else f"ucspid: {given.name}")
     prctl.become_subreaper()
     return Master(config, ready_fd, signalfd, raise_limit(), given=given).run()
 
 
-def _open_standard_descriptors() -> None:
+def open_standard_descriptors() -> None:
     """Have 0, 1 and 2 in use, so that nothing else gets these numbers."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         os.set_inheritable(descriptor, True)

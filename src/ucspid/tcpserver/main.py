@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from ucspid.master.parts import Given
-from ucspid.master.start import run_given
+from ucspid.master.start import open_standard_descriptors, run_given
 from ucspid.net.endpoint import Endpoint
 from ucspid.profile import Profile
 from ucspid.tcpserver.config_file import config_file
@@ -56,6 +56,7 @@ def main(argv: list[bytes]) -> int:
 
 
 def _serve(options: CommandLine, environ: Mapping[str, str]) -> int:
+    open_standard_descriptors()
     if options.host is None or options.port is None:
         _usage()
     port = _port(options.port)
