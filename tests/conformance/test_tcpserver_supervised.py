@@ -1,4 +1,4 @@
-"""tcpserver under what supervises it: daemontools, runit, s6; the same of Debian's and of ours."""
+"""tcpserver under what supervises it: daemontools, runit, s6, the same of Debian's and of ours; systemd."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ import pytest
 
 import peers
 from daemon import receive_all
-from tcpservers import BOTH, LOOPBACK, TIMEOUT, Which, free_port
+from tcpservers import BOTH, LOOPBACK, QUICK, TIMEOUT, Which, free_port, serving
 
 both = pytest.mark.parametrize("which", BOTH, ids=lambda which: which.name)
 
@@ -113,3 +113,15 @@ def test_it_is_restarted_and_leaves_nothing(which: Which, name: str, tmp_path: P
     assert all(line.startswith("tcpserver: ") for line in lines)
     assert [line for line in lines if "warning" in line or "fatal" in line] == []
     assert sorted(os.listdir(tmp_path)) == ["log", "service"]
+
+
+def test_systemd_is_notified_when_it_serves(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(TIMEOUT)
+        env = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        with serving(BOTH[1], *QUICK, env=env, program=("env", "-0")) as server:
+            said = b""
+            while b"READY=1" not in said:
+                said = manager.recv(4096)
+            assert server.environment()["NOTIFY_SOCKET"] == str(tmp_path / "notify")
