@@ -1,4 +1,4 @@
-"""IPv6, as ucspi-tcp6 has it, and what only ours has: 0.88 knows none of it."""
+"""What only our tcpserver has: IPv6, as ucspi-tcp6 has it, and long options."""
 
 import contextlib
 import functools
@@ -148,6 +148,9 @@ def test_a_control_socket_answers_and_goes_away(tmp_path: Path) -> None:
         status = [*OURS.command()[:-1], "status", "--control", str(control)]
         said = subprocess.run(status, check=True, capture_output=True, text=True, timeout=TIMEOUT).stdout
         assert "port-0" in said
+        reload = [*OURS.command()[:-1], "reload", "--control", str(control)]
+        said = subprocess.run(reload, check=True, capture_output=True, text=True, timeout=TIMEOUT).stdout
+        assert "nothing changed" in said
         upgrade = [*OURS.command()[:-1], "upgrade", "--control", str(control)]
         refused = subprocess.run(upgrade, check=False, capture_output=True, text=True, timeout=TIMEOUT)
         assert (refused.returncode, "restart it" in refused.stderr) == (111, True)
