@@ -164,6 +164,18 @@ def test_its_event_loop_may_die() -> None:
         assert b" process_died " in next(line for line in said if b"warning" in line)
 
 
+def test_an_event_loop_that_hangs_holds_nothing_up() -> None:
+    with serving(BOTH[1], *QUICK) as server, server.connect() as client:
+        assert echoed(client)
+        (loop,) = [pid for pid in descendants(server.pid) if b"ucspid: loop" in cmdline(pid)]
+        os.kill(loop, signal.SIGSTOP)
+        assert server.signal(signal.SIGTERM) == 0
+        wait_gone(loop)
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+        assert echoed(client)
+
+
 def cmdline(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -87,12 +87,6 @@ class ListenerTable:
         """Close the listeners that none of the services has."""
         self._close(self._listeners.keys() - {key for service in services for key in keys(service)})
 
-    def shut_down(self) -> None:
-        """Have nobody listen any more, whoever has copies: the addresses are free at once."""
-        for listening in self:
-            with contextlib.suppress(OSError):
-                listening.sock.shutdown(socket.SHUT_RDWR)
-
     def close(self) -> None:
         """Close them all: the daemon stops."""
         self._close(self._listeners.keys())

@@ -13,10 +13,10 @@ class LoopNotes:
     """A handler for each kind of note that a loop sends."""
 
     def __init__(
-        self, parts: Parts, changeover: Changeover, variables: RuleVariables, leave: Callable[[], None]
+        self, parts: Parts, changeover: Changeover, variables: RuleVariables, exit_alone: Callable[[], None]
     ) -> None:
-        """Carry notes out with these parts; leave() ends a daemon that is not to wait for its sessions."""
-        self._leave = leave
+        """Carry notes out with these parts; exit_alone() ends a daemon that waits for no sessions."""
+        self._exit_alone = exit_alone
         self._parts = parts
         self._changeover = changeover
         self._variables = variables
@@ -63,7 +63,7 @@ class LoopNotes:
     def _alone(self, _number: int, _token: int) -> None:
         if not self._parts.loop.alone:
             raise WireError("it goes on alone, and was not ordered to")
-        self._leave()
+        self._exit_alone()
 
     def _new_variables(self, service: int, _token: int) -> None:
         self._variables.want(service)

@@ -87,7 +87,7 @@ class Master:
         )
         self.changeover = Changeover(parts, before, self.to_state, self._kill_everything)
         self.variables = RuleVariables(held, loop, parts.children, poller)
-        self._notes = LoopNotes(parts, self.changeover, self.variables, self._leave)
+        self._notes = LoopNotes(parts, self.changeover, self.variables, self._exit_alone)
         self.reaper = Reaper(parts, self.changeover, errors)
 
     def run(self) -> int:
@@ -199,7 +199,7 @@ class Master:
         if parts.held.plan.stop == "exit":
             if not again:
                 parts.loop.drain(at_once=False, alone=True)
-                parts.poller.call_in(ALONE_TIMEOUT if parts.loop.pids else 0.0, self._leave)
+                parts.poller.call_in(ALONE_TIMEOUT if parts.loop.pids else 0.0, self._exit_without_loop)
             return
         parts.held.listeners.close()
         parts.loop.drain(at_once=again)
@@ -210,10 +210,15 @@ class Master:
             timeout = parts.held.longest + LAST_RESORT
             parts.poller.call_in(timeout, lambda: self._kill_everything(0))
 
-    def _leave(self) -> None:
-        """End; the programs go on, and the loop and the launchers with them. Nobody listens any more."""
-        self.parts.held.listeners.shut_down()
+    def _exit_alone(self) -> None:
+        """End; the programs go on, and the loop, which no longer listens, and the launchers with them."""
         self.exit = 0
+
+    def _exit_without_loop(self) -> None:
+        """End, too, if the loop does not answer: it is killed, so that it no longer listens."""
+        if self.parts.loop.current is not None:
+            self.parts.loop.current.process.kill()
+        self._exit_alone()
 
     def finish_if_drained(self) -> None:
         """End, if the daemon drains and the last of its processes has ended."""

@@ -69,7 +69,7 @@ class Transcript:
         return b"" if self._alone else b"tcpserver: end %d status %d\n" % (pid, status)
 
     @property
-    def tells_connections(self) -> bool:
+    def logs_connections(self) -> bool:
         """Whether there are lines for connections that go well."""
         return self._level == ALL
 

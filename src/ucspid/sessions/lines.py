@@ -34,7 +34,7 @@ class TcpserverLines:
 
     def begins(self, connection: Connection, local: tuple[str, int]) -> None:
         """Keep what is known of the ends of a connection that goes to a launcher, until its program runs."""
-        if self._transcript.tells_connections:
+        if self._transcript.logs_connections:
             connection.ends = self._ends(connection, local, connection.found)
 
     def started(self, connection: Connection, pid: int) -> None:

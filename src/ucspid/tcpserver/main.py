@@ -77,7 +77,7 @@ def _serve(options: CommandLine, environ: Mapping[str, str]) -> int:
         _take_ids(options)
     bound = Endpoint(listen.host, sock.getsockname()[1])
     ready = os.dup(1) if options.print_port else None
-    _let_go_of_standard_descriptors()
+    _release_standard_descriptors()
     given = Given(
         plan=plan(options, bound, environ, os.getcwd(), ids, loop),
         name=f"tcpserver {bound}",
@@ -150,7 +150,7 @@ def _loop(ids: Profile) -> Profile:
     return Profile(uid=uid, gid=gid, groups=ids.groups or ())
 
 
-def _let_go_of_standard_descriptors() -> None:
+def _release_standard_descriptors() -> None:
     """Close 0 and 1, as tcpserver does; what is opened next does not get their numbers."""
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
