@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from masters import MasterRig, mastering
+from plans import plan, service
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
-from ucspid.master import reader
+from ucspid.master import main, reader, roles
 from ucspid.master.children import Exit
 from ucspid.master.control_clients import MAX_CLIENTS
 
@@ -211,3 +212,54 @@ def test_a_reader_that_hangs_fails_its_reload_and_the_next_reload_works(
     assert rig.events() == ["reloaded"]
     rig.end(hung, signal.SIGKILL)
     assert rig.events() == []
+
+
+def serve_to_exit(rig: MasterRig) -> None:
+    """Have a plan served whose daemon exits before its sessions."""
+    rig.begin()
+    rig.read(plan(service("a"), stop="exit"))
+    rig.take()
+    rig.loop.orders()
+
+
+def test_it_exits_when_the_loop_no_longer_listens_where_sessions_are_to_go_on(rig: MasterRig) -> None:
+    serve_to_exit(rig)
+    rig.master.signalled(signal.SIGTERM)
+    rig.master.signalled(signal.SIGTERM)
+    rig.work()
+    (order,) = rig.loop.orders()
+    assert order == {"do": "stop", "at_once": False, "alone": True}
+    assert rig.master.exit is None
+    rig.loop.note(wire.NOTE_ALONE)
+    rig.work()
+    assert rig.master.exit == 0
+
+
+def test_it_kills_a_loop_that_goes_on_listening_then(rig: MasterRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "ALONE_TIMEOUT", 0.0)
+    serve_to_exit(rig)
+    rig.master.signalled(signal.SIGTERM)
+    rig.work()
+    rig.loop.wait_killed()
+    assert rig.master.exit == 0
+
+
+def test_it_exits_without_a_loop_too(rig: MasterRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve_to_exit(rig)
+    monkeypatch.setattr(roles, "start_loop", refuse)
+    rig.end(rig.loop, signal.SIGKILL)
+    rig.master.signalled(signal.SIGTERM)
+    rig.work()
+    assert rig.master.exit == 0
+
+
+def refuse(_channel: int) -> int:
+    raise OSError(errno.EAGAIN, "no process")
+
+
+def test_no_loop_ends_the_master_unasked(rig: MasterRig) -> None:
+    serve_to_exit(rig)
+    rig.loop.note(wire.NOTE_ALONE)
+    rig.work()
+    rig.loop.wait_killed()
+    assert rig.master.exit is None
