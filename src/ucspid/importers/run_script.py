@@ -141,7 +141,9 @@ class ShellScript(Script):
                 if found := _assignment(word):
                     self.values.forget(found[0], f"set at line {word.line} in a {compound.kind}")
         if compound.kind == "if" and all(name in _HARMLESS for name in names[compound.conditions :]):
-            self._remarks.append(f"Before it started, line {compound.line} of the script checked something.")
+            self._remarks.append(
+                f"Line {compound.line} of the script checked something before the server started."
+            )
             return
         self._notes.append(
             Unmapped(

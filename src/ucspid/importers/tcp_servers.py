@@ -37,7 +37,7 @@ def _common(chain: CommandChain, options: dict[str, str], rest: Words) -> None:
         chain.become_numbers(chain.env.get("UID"), chain.env.get("GID"))
     chain.become_numbers(options.get("u"), options.get("g"))
     if chain.user == "root":
-        service.beside["user"] = "as whom it ran: nothing took root's rights away"
+        service.beside["user"] = "no -u: it ran as root"
     set_count(chain, options.get("c", "40"))
     set_backlog(chain, options.get("b"))
     settings["lookup"] = _lookup(options)

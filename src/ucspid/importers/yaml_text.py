@@ -18,7 +18,7 @@ from ucspid.importers.sharing import ordered
 
 WIDTH = 100
 _INDENT = 2
-_FLOW = 80
+_FLOW = 86
 """Characters that a list in brackets may have."""
 _PLAIN = re.compile(r"-?[A-Za-z0-9_./][A-Za-z0-9_./@%+:=-]*")
 
@@ -159,7 +159,8 @@ def _value(value: Any) -> Any:
 
 def _fits(value: Mapping[Any, Any] | Sequence[Any]) -> bool:
     """Say whether a list or a mapping is short enough for one line."""
-    return len(str(value)) <= _FLOW
+    items = [item for pair in value.items() for item in pair] if isinstance(value, Mapping) else value
+    return sum(len(str(item)) + 2 for item in items) <= _FLOW
 
 
 def _is_plain(text: str) -> bool:
