@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,11 @@ def _is_ours(pid: int) -> bool:
 
 
 class UcspidPeer:
-    """How ucspid is started; config is added to its file, service to each of its services."""
+    """How ucspid is started.
+
+    config is added to its file, service to each of its services, and what of_each returns to the one with
+    that number.
+    """
 
     def __init__(
         self,
@@ -70,11 +75,13 @@ class UcspidPeer:
         *,
         config: dict[str, Any] | None = None,
         service: dict[str, Any] | None = None,
+        of_each: Callable[[int], dict[str, Any]] | None = None,
     ) -> None:
         """Take what differs from a plain configuration."""
         self.name = name
         self._config = config or {}
         self._service = service or {}
+        self._of_each = of_each or (lambda _number: {})
 
     def absent(self) -> str | None:
         """Return None."""
@@ -119,12 +126,13 @@ class UcspidPeer:
         }
         if workload.rules is not None:
             service["rules"] = str(workload.rules)
-        names = [f"bench{number:05}" for number in range(workload.services)]
         return {
             "control": str(folder / "control"),
             "log": {"format": "json", "level": "info" if workload.logs else "warning"},
             "limits": {"max_connections": workload.max_connections},
-            "services": dict.fromkeys(names, service),
+            "services": {
+                f"bench{number:05}": service | self._of_each(number) for number in range(workload.services)
+            },
             **self._config,
         }
 

@@ -1,9 +1,11 @@
-"""`python -m bench.plots RESULTS FOLDER`: latency distributions as PNG, if matplotlib is installed."""
+"""`python -m bench.plots RESULTS FOLDER`: how latencies spread and costs grow, as PNG, with matplotlib."""
 
 import importlib
 import importlib.util
 import json
+import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,53 @@ def main(arguments: list[str]) -> int:
     for result in results:
         if result.histograms:
             draw(result, folder / f"{result.case}.png")
+        for growth in GROWTHS.get(result.case, ()):
+            draw_growth(result, growth, folder / f"{growth.file}.png")
     return 0
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A figure against a number that stands in the contestants' names: "NAME, NUMBER ..."."""
+
+    file: str
+    figure: str
+    of: str
+    y: str
+
+
+GROWTHS = {
+    "live": [
+        Growth("live-rate", "connections/s", "live sessions", "connections/s, 20 clients at once"),
+        Growth("live-cpu", "CPU µs", "live sessions", "CPU of a connection, µs"),
+    ],
+    "services": [
+        Growth("services-memory", "PSS MB", "services", "memory (PSS), MB"),
+        Growth("services-start", "start ms", "services", "start to listening, ms"),
+    ],
+}
+
+
+def draw_growth(result: Result, growth: Growth, file: Path) -> None:
+    """Draw how a figure grows, a line for each server."""
+    plt: Any = importlib.import_module("matplotlib.pyplot")
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for contestant in result.values:
+        name, _, rest = contestant.partition(", ")
+        found = result.figures(contestant).get(growth.figure)
+        if found is not None and not math.isnan(found.median):
+            lines.setdefault(name, []).append((int(rest.split()[0]), found.median))
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for name, points in lines.items():
+        axes.plot(
+            *zip(*sorted(points), strict=True), marker="o", label=name, linewidth=2 if name == "ucspid" else 1
+        )
+    axes.set(xlabel=growth.of, ylabel=growth.y, ylim=(0, None))
+    axes.set_title(f"{growth.y} against {growth.of}")
+    axes.grid(visible=True, which="major", alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(file, dpi=80)
+    plt.close(figure)
 
 
 def draw(result: Result, file: Path) -> None:

@@ -10,7 +10,7 @@ from bench.cases.logging import logging
 from bench.cases.mail import mail
 from bench.cases.refused import refused
 from bench.cases.rules import rules
-from bench.cases.services import services
+from bench.cases.services import profiles, services
 from bench.cases.sessions import live
 from bench.cases.trivial import arrivals, bare, trivial
 from bench.contest import Result, Settings
@@ -32,6 +32,7 @@ CASES: dict[str, Case] = {
     "refused": refused,
     "rules": rules,
     "services": services,
+    "profiles": profiles,
     "live": live,
     "reload": reload,
     "loop-kill": restart,

@@ -8,6 +8,7 @@ from functools import partial
 
 from bench import load, measure
 from bench.contest import Measured, Result, Settings, against_first, alternate, latencies
+from bench.daemon import Ucspid
 from bench.load import Clients, Histogram, Load
 from bench.server import CannotStartError, Peer, Server, Workload
 
@@ -43,6 +44,28 @@ def served(settings: Settings, clients: Clients, server: Server) -> tuple[Measur
     figures, done = costed(settings, clients, server)
     done.must_succeed()
     return figures | latencies("first byte", done.first), done
+
+
+def served_with_own(settings: Settings, clients: Clients, server: Server) -> tuple[Measured, Load]:
+    """Put a load on a server that has to serve every client; return also what ucspid's own processes used.
+
+    own µs is the CPU time of loop and launchers for a connection, without the program's and its start's.
+    """
+    before = _own(server)
+    figures, done = served(settings, clients, server)
+    if before:
+        used = {role: seconds - before[role] for role, seconds in _own(server).items()}
+        used |= {"own": sum(used.values())}
+        figures |= {f"{role} µs": seconds / done.started * MICRO for role, seconds in used.items()}
+        pids = server.roles()["launcher"]
+        figures |= {"launchers": len(pids), "launcher PSS MB": measure.pss_of(pids) / len(pids) / MEGABYTE}
+    return figures, done
+
+
+def _own(server: Server) -> dict[str, float]:
+    if not isinstance(server, Ucspid):
+        return {}
+    return {role: measure.running_time_of(pids) for role, pids in server.roles().items() if role != "master"}
 
 
 def costed(settings: Settings, clients: Clients, server: Server) -> tuple[Measured, Load]:

@@ -1,6 +1,7 @@
-"""Many services in one daemon: start, memory, latency."""
+"""Many services in one daemon, and many users: start, memory, latency."""
 
 import contextlib
+import os
 import time
 from functools import partial
 
@@ -11,6 +12,8 @@ from bench.daemon import UcspidPeer
 from bench.load import Clients
 from bench.peers import Tcpserver, Xinetd
 from bench.server import Peer, Server, Workload
+
+_FIRST_USER = 20_000
 
 
 def services(settings: Settings) -> Result:
@@ -59,3 +62,14 @@ def _figures(settings: Settings, servers: list[Server], seconds: float) -> Measu
     port = servers[-1].ports[-1]
     done = load.run(settings.programs.load, port, Clients(settings.size(300, 10))).must_succeed()
     return {"start ms": seconds * 1e3, **memory, **latencies("first byte", done.first)}
+
+
+def profiles(settings: Settings) -> Result:
+    """Start a daemon whose services have a user each, so that each has launchers of its own."""
+    about = "services with a user each, so with a launcher each: from start to listening, memory, latency"
+    if os.geteuid() != 0:
+        return Result("profiles", about, {}, {"ucspid": "only root can start programs as other users"})
+    counts = [1, 300] if not settings.short else [1, 3]
+    peer = UcspidPeer(of_each=lambda number: {"user": _FIRST_USER + number, "group": _FIRST_USER})
+    measures = {f"ucspid, {count}": partial(_started, settings, peer, count) for count in counts}
+    return Result("profiles", about, alternate(measures, settings.rounds))

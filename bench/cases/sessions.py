@@ -1,4 +1,4 @@
-"""Sessions that live: what one more costs while many are held, and how much memory they take."""
+"""Sessions that live: what others cost while many are held, and how much memory they take."""
 
 import contextlib
 from functools import partial
@@ -12,6 +12,7 @@ from bench.load import Clients
 from bench.peers import Tcpserver
 from bench.server import Peer, Workload
 
+AT_ONCE = 20
 HOLDING_AT_ONCE = 50
 SOURCES = 50
 SOURCE = "127.0.1.1"
@@ -22,8 +23,8 @@ _SPARE = 500
 
 
 def live(settings: Settings) -> Result:
-    """Compare the cost of a session, start and end, at three numbers of live ones."""
-    counts = [0, 1000, 10_000] if not settings.short else [0, 20]
+    """Compare what sessions cost, start and end, beside several numbers of live ones."""
+    counts = [0, 1000, 5000, 10_000, 20_000] if not settings.short else [0, 20]
     absent = {peer.name: reason for peer in (Tcpserver(),) if (reason := peer.absent())}
     peers: list[Peer] = [UcspidPeer(), *([] if absent else [Tcpserver()])]
     contestants = [(peer, count) for count in counts for peer in peers]
@@ -38,18 +39,18 @@ def live(settings: Settings) -> Result:
     ]
     pairs += [(f"{Uvloop.name}, {counts[1]} live", f"{Uvloop.name}, 0 live")]
     pairs += [(f"ucspid, {count} live", f"tcpserver, {count} live") for count in counts if not absent]
-    about = "one more session and its end, while many live; memory and idle CPU of the server's own processes"
+    about = f"{AT_ONCE} at once, start and end, while many live; the server's own memory and idle CPU"
     return Result("live", about, values, absent, pairs)
 
 
 def _beside(settings: Settings, peer: Peer, held: int) -> Measured:
-    """Measure one client after the other, with so many sessions held."""
+    """Measure some clients at once, with so many sessions held."""
     workload = Workload(
         program=(settings.programs.hold,), files=settings.files, max_connections=held + _SPARE
     )
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(peer.start(workload))
-        clients = part_for(server, Clients(settings.size(1000, 20), close_after_answer=True))
+        clients = part_for(server, Clients(settings.size(1500, 20), AT_ONCE, close_after_answer=True))
         # As many at once as later: ucspid starts its launchers now, and their memory is no session's.
         warm_up = Clients(clients.count, HOLDING_AT_ONCE, close_after_answer=True)
         load.run(settings.programs.load, server.port, warm_up).must_succeed()
@@ -68,6 +69,11 @@ def _beside(settings: Settings, peer: Peer, held: int) -> Measured:
         if held:
             sessions.end().must_succeed()
     figures = latencies("first byte", done.first) | latencies("end", done.end)
-    figures |= {"CPU µs": used.server / done.started * MICRO, **idle, **by_role("PSS MB", full, MEGABYTE)}
+    figures |= {
+        "connections/s": done.rate,
+        "CPU µs": used.server / done.started * MICRO,
+        **idle,
+        **by_role("PSS MB", full, MEGABYTE),
+    }
     grown = {role: full[role] - empty[role] for role in full}
     return figures | (by_role("bytes per session", grown, held) if held else {})

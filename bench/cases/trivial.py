@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from bench.cases.common import compare, served
+from bench.cases.common import compare, served, served_with_own
 from bench.contest import Result, Settings
 from bench.daemon import UcspidPeer
 from bench.floors import Floor, TwoProcesses
@@ -32,7 +32,7 @@ def trivial(settings: Settings, at_once: int) -> Result:
         f"trivial program, {at_once} at once",
         [UcspidPeer(), *all_peers(settings)],
         Workload(program=(settings.programs.trivial,), files=settings.files),
-        partial(served, settings, clients),
+        partial(served_with_own, settings, clients),
     )
 
 
