@@ -1,11 +1,26 @@
 """The command line of tcpserver: see tests/conformance for what the original makes of the same."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ucspid.plan import Rate
-from ucspid.tcpserver.options import QUIET, VERBOSE, CommandLine, UsageError, bucket, number, parse
+from ucspid.tcpserver.options import (
+    LETTERS,
+    QUIET,
+    VERBOSE,
+    WORDS,
+    CommandLine,
+    UsageError,
+    bucket,
+    number,
+    parse,
+)
+
+TOP = Path(__file__).parents[2]
 
 
 def parsed(line: str, **environ: str) -> CommandLine:
@@ -85,3 +100,12 @@ def test_numbers_are_those_of_the_machine(value: int, rest: str) -> None:
 
 def test_what_is_no_number_is_zero() -> None:
     assert [number(text) for text in ("", "x", "-1", " 1")] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("page", ["docs/man/tcpserver.1", "docs/tcpserver.md"])
+def test_every_option_is_described(page: str) -> None:
+    text = (TOP / page).read_text()
+    mark = {"1": (r"^\.It Fl (\w)\b", r"^\.It Fl -([a-z-]+)"), "md": (r"`-(\w)`", r"`--([a-z-]+)")}
+    letters, words = mark[page.rpartition(".")[2]]
+    assert set(re.findall(letters, text, re.MULTILINE)) >= set(LETTERS.replace(":", ""))
+    assert set(re.findall(words, text, re.MULTILINE)) >= WORDS

@@ -193,3 +193,8 @@ _LONG: dict[str, tuple[str, Callable[[str], str | int]]] = {
     "refuse-message": ("refuse_message", str),
     "control": ("control", str),
 }
+
+LETTERS = "".join(sorted([*_FLAGS, "U", *(f"{letter}:" for letter in _WITH_ARGUMENT)]))
+"""All letters, with a colon after those that have an argument."""
+WORDS = frozenset({"print-config", *_LONG})
+"""All long options."""
