@@ -23,6 +23,7 @@ class Programs:
 
     trivial says a line and exits, with the C library; bare does the same without it, for cases in which the
     server's own cost is to be seen; hold, without it too, waits for the client's end before it exits.
+    talk answers what the client says, with the C library, answers what the client says.
     """
 
     load: str
@@ -30,6 +31,7 @@ class Programs:
     trivial: str
     bare: str
     hold: str
+    talk: str
 
 
 def build(folder: Path) -> Programs:
@@ -40,12 +42,13 @@ def build(folder: Path) -> Programs:
     for name in ("load", "floor"):
         _compile(compiler, folder / name, f"{name}.c", [])
     _compile(compiler, folder / "trivial", "program.c", _STATIC)
+    _compile(compiler, folder / "talk", "program.c", [*_STATIC, "-DTALK"])
     for name, flags in (("bare", []), ("hold", ["-DHOLD"])):
         try:
             _compile(compiler, folder / name, "program.c", [*_BARE, *flags])
         except CannotBuildError:
             _compile(compiler, folder / name, "program.c", [*_STATIC, *flags])
-    return Programs(*(str(folder / name) for name in ("load", "floor", "trivial", "bare", "hold")))
+    return Programs(*(str(folder / name) for name in ("load", "floor", "trivial", "bare", "hold", "talk")))
 
 
 def _compile(compiler: str, output: Path, source: str, flags: list[str]) -> None:

@@ -124,6 +124,8 @@ class UcspidPeer:
             **limits,
             **self._service,
         }
+        if service.keys() & {"python", "module"}:
+            del service["program"]
         if workload.rules is not None:
             service["rules"] = str(workload.rules)
         return {

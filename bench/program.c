@@ -2,10 +2,15 @@
  * The programs that the servers run: next to nothing, so that what is measured is the server.
  *
  * It writes one line and exits; compiled with -DHOLD it then waits until the client sends no more.
- * With -DBARE it has no C library and starts with one page of code: x86-64 and AArch64 Linux.
+ * With -DTALK it waits for what the client says, and answers, as SMTP does. With -DBARE it has no C library and
+ * starts with one page of code: x86-64 and AArch64 Linux.
  */
 
+#ifdef TALK
+static const char line[] = "250 ok\r\n";
+#else
 static const char line[] = "ok\n";
+#endif
 
 #ifdef BARE
 
@@ -54,6 +59,10 @@ static int run(void)
 	char buffer[512];
 	while (read_some(buffer, sizeof buffer) > 0)
 		;
+#elif defined(TALK)
+	char buffer[512];
+	if (read_some(buffer, sizeof buffer) > 0 && say() < 0)
+		return 1;
 #else
 	(void)read_some;
 #endif

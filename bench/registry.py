@@ -8,6 +8,7 @@ from bench.cases.interruptions import reload, restart
 from bench.cases.launchers import launchers
 from bench.cases.logging import logging
 from bench.cases.mail import mail
+from bench.cases.python import python
 from bench.cases.refused import refused
 from bench.cases.rules import rules
 from bench.cases.services import profiles, services
@@ -29,6 +30,10 @@ CASES: dict[str, Case] = {
     "arrivals": arrivals,
     "logging": logging,
     "mail": mail,
+    "python-none": partial(python, imports="none", at_once=20),
+    "python-smtp": partial(python, imports="smtp", at_once=20),
+    "python-smtp-1": partial(python, imports="smtp", at_once=1),
+    "python-heavy": partial(python, imports="heavy", at_once=20),
     "refused": refused,
     "rules": rules,
     "services": services,

@@ -134,6 +134,17 @@ TARGETS = [
     _tail("trivial-200", "200 clients"),
     _tail("mail", "mail session"),
     Target("own CPU of loop and launchers per connection, µs", _figure("trivial-20", "ucspid", "own µs"), 90),
+    Target(
+        "example SMTP service, preloaded: connections/s against tcpserver",
+        _ratio("python-smtp-20", "ucspid preloaded", _TCPSERVER, _RATE),
+        50,
+        is_least=True,
+    ),
+    Target(
+        "example SMTP service, preloaded: first byte against a C program's",
+        _ratio("python-smtp-1", "ucspid preloaded", "ucspid, C program", _LATENCY),
+        1.3,
+    ),
     *(
         Target(
             f"CPU per refused client ({reason}) against tcpserver's deny",

@@ -8,6 +8,7 @@ removed meanwhile is answered with -ERR.
 import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import maildir
 import ucspi
@@ -195,5 +196,10 @@ def unique_id(path: Path) -> bytes:
     return name.encode("ascii", "replace")[:UID_LENGTH]
 
 
-if __name__ == "__main__":
+def main() -> NoReturn:
+    """Serve the client on descriptors 0 and 1, and exit."""
     ucspi.run(serve)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ waiting; the server answers each package with one netstring for each recipient, 
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import maildir
 import ucspi
@@ -161,5 +161,10 @@ def netstring(data: bytes) -> bytes:
     return b"%d:%b," % (len(data), data)
 
 
-if __name__ == "__main__":
+def main() -> NoReturn:
+    """Serve the client on descriptors 0 and 1, and exit."""
     ucspi.run(serve)
+
+
+if __name__ == "__main__":
+    main()

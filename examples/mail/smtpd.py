@@ -7,6 +7,7 @@ RFC 5321 without relaying, with SIZE (RFC 1870), 8BITMIME (RFC 6152) and PIPELIN
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import maildir
 import ucspi
@@ -196,5 +197,10 @@ def read_text(connection: ucspi.Connection) -> tuple[bytes, str]:
     return b"".join(lines), problem
 
 
-if __name__ == "__main__":
+def main() -> NoReturn:
+    """Serve the client on descriptors 0 and 1, and exit."""
     ucspi.run(serve)
+
+
+if __name__ == "__main__":
+    main()

@@ -33,6 +33,11 @@ TEMPORARY = 111
 """Exit statuses: 100 and 111 by the convention of UCSPI; 1 where the client ended in the middle."""
 
 
+# What is done here is done once where this module is preloaded, and not for each connection.
+_WILD = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
+_SHARED_FOLDER = Path(tempfile.gettempdir())
+
+
 class LineTooLongError(Exception):
     """The client sent a longer line than it may; all of it has been read."""
 
@@ -140,7 +145,7 @@ def private_folder() -> Path:
 
     Raises OSError if something else has its name: everybody may write into /tmp.
     """
-    path = Path(tempfile.gettempdir()) / f"ucspid-mail-{os.geteuid()}"
+    path = _SHARED_FOLDER / f"ucspid-mail-{os.geteuid()}"
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     found = path.lstat()
@@ -174,7 +179,7 @@ def _variable(name: str) -> str:
 
 def _tame(text: str) -> str:
     """Return the text fit for a header: names come from the client or its DNS and may hold anything."""
-    return re.sub(r"[^A-Za-z0-9.:\[\]_-]", "?", text[:255])
+    return _WILD.sub("?", text[:255])
 
 
 @contextlib.contextmanager

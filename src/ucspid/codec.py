@@ -40,7 +40,7 @@ class _Number:
 
     __slots__ = ("absent", "alignment", "code", "size")
 
-    def __init__(self, code: str, absent: int | None = None) -> None:
+    def __init__(self, code: str, absent: "int | None" = None) -> None:
         self.code = code
         self.size = struct.calcsize(f"<{code}")
         self.alignment = 1 if code.endswith("s") else self.size
@@ -90,14 +90,14 @@ class _Text:
     """The number of bytes, then UTF-8; for None the number is 2**32 - 1."""
 
     @staticmethod
-    def pack(value: str | None) -> bytes:
+    def pack(value: "str | None") -> bytes:
         if value is None:
             return _COUNT.pack(_ABSENT)
         data = value.encode("utf-8", "surrogateescape")
         return _COUNT.pack(len(data)) + data
 
     @staticmethod
-    def read(reading: _Reading) -> str | None:
+    def read(reading: _Reading) -> "str | None":
         size = reading.count()
         return None if size == _ABSENT else reading.take(size).decode("utf-8", "surrogateescape")
 
@@ -194,7 +194,7 @@ class Packed:
         SIZE: ClassVar[int]
         head: ClassVar[Callable[..., bytes]]
         rows: ClassVar[Callable[[bytes], Iterator[tuple[Any, ...]]]]
-        _fixed: ClassVar[tuple[tuple[str, int | None], ...]]
+        _fixed: ClassVar[tuple[tuple[str, Any], ...]]
         _tails: ClassVar[tuple[tuple[str, Any], ...]]
         _head: ClassVar[struct.Struct]
     else:
@@ -209,7 +209,7 @@ class Packed:
     def __init_subclass__(cls, kind: int = 0) -> None:
         """Lay the fields out, those of a base class first."""
         cls.KIND = kind
-        fields = dict(cls.FIELDS) | cls.__annotations__
+        fields = dict(cls.FIELDS) | getattr(cls, "__annotations__", {})  # not there in Python 3.9
         cls.FIELDS = tuple(fields.items())
         numbers = [(name, field) for name, field in cls.FIELDS if isinstance(field, _Number)]
         cls._fixed = tuple([(name, field.absent) for name, field in numbers])
@@ -227,7 +227,7 @@ class Packed:
     def __init__(self, *values: "Any", **named: "Any") -> None:
         """Take the fields in their order, or by name."""
         own = self.__dict__
-        own.update([(name, value) for (name, _), value in zip(self.FIELDS, values, strict=False)])
+        own.update([(name, value) for (name, _), value in zip(self.FIELDS, values)])
         own.update(named)
         for name, _ in self.FIELDS:
             if name not in own:
@@ -292,7 +292,7 @@ class Packed:
         values = cls._head.unpack(reading.take(cls._head.size))
         self = cls.__new__(cls)
         own = self.__dict__
-        for (name, absent), value in zip(cls._fixed, values[1:] if cls.KIND else values, strict=True):
+        for (name, absent), value in zip(cls._fixed, values[1:] if cls.KIND else values):
             own[name] = None if value == absent else value
         for name, field in cls._tails:
             own[name] = field.read(reading)

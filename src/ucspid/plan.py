@@ -112,6 +112,39 @@ class Throttling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Preloaded:
+    """A program in Python that its launcher imports once: script, a path, or module, PACKAGE.MODULE:FUNCTION.
+
+    modules are imported before; watch has a changed file taken up without a reload.
+    """
+
+    script: str | None = None
+    module: str | None = None
+    modules: tuple[str, ...] = ()
+    watch: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreloadedService:
+    """What launchers of a preloaded program are made for: if any of it changes, new ones are."""
+
+    name: str
+    executable: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    stderr: str
+    preloaded: Preloaded
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherKey:
+    """What services that share launchers have in common; one with a preloaded program shares none."""
+
+    profile: Profile
+    service: PreloadedService | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
     """How a service's sessions end, in seconds: all that stays of a service that the plan no longer has."""
 
@@ -125,6 +158,7 @@ class Service:
     """One service: where it listens, what it runs, as whom, and within which limits.
 
     Times are seconds; None means no limit. env is the whole fixed environment, sorted.
+    With preloaded, executable is the interpreter, and argv what the program has as sys.argv.
     exempt holds networks as text (10.0.0.0/8, ::1). rules is None where there are none;
     default_action is for clients that no rule matches. rule_env names all variables that rules set.
     """
@@ -163,6 +197,24 @@ class Service:
     env_dialect: Literal["tcp", "tcp6", "systemd"] = "tcp"
     throttle: Throttling | None = Throttling()
     proxy: Proxy | None = None
+    preloaded: Preloaded | None = None
+
+    @property
+    def launcher_key(self) -> LauncherKey:
+        """Which launchers start its program."""
+        if self.preloaded is None:
+            return LauncherKey(self.profile)
+        return LauncherKey(
+            self.profile,
+            PreloadedService(
+                name=self.name,
+                executable=self.executable,
+                argv=self.argv,
+                env=self.env,
+                stderr=self.stderr,
+                preloaded=self.preloaded,
+            ),
+        )
 
     @property
     def ending(self) -> Ending:

@@ -9,7 +9,7 @@ import pytest
 from leaks import own_descriptors
 from reachable import reachable
 from ucspid.config import probe
-from ucspid.config.probe import ProbeRefusal
+from ucspid.config.probe import ProbeRefusal, Search
 from ucspid.profile import Profile
 
 NOBODY = 65534
@@ -26,9 +26,13 @@ def as_nobody(**settings: Any) -> Profile:
     return profile(uid=NOBODY, gid=NOBODY, groups=(), cwd="/", **settings)
 
 
-def find(profile: Profile, searches: list[list[str]]) -> list[probe.Search]:
+def search(*candidates: str) -> Search:
+    return Search(candidates)
+
+
+def find(profile: Profile, searches: list[list[str]]) -> list[probe.FoundFile]:
     """Return what is found with a profile of which nothing is refused."""
-    found, refused = probe.find(profile, searches)
+    found, refused = probe.find(profile, [search(*each) for each in searches])
     assert refused == []
     return found
 
@@ -70,7 +74,7 @@ def test_relative_paths_start_from_the_working_directory(program: Path) -> None:
 
 def test_a_working_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
-    found, refused = probe.find(profile(cwd=missing), [["/bin/sh"], ["./x"], ["/no/such"]])
+    found, refused = probe.find(profile(cwd=missing), [search("/bin/sh"), search("./x"), search("/no/such")])
     assert refused == [ProbeRefusal("chdir", f"{missing}: No such file or directory")]
     assert found == [("/bin/sh", ""), (None, ""), (None, "/no/such: no such file")]
 
@@ -94,7 +98,7 @@ def test_limits_too_small_for_the_reader_do_not_stop_the_search() -> None:
 
 def test_a_limit_that_the_system_refuses_is_named() -> None:
     limits = (("core", 0), ("nofile", 1 << 62))
-    found, refused = probe.find(profile(rlimits=limits), [["/bin/sh"], ["/no/such"]])
+    found, refused = probe.find(profile(rlimits=limits), [search("/bin/sh"), search("/no/such")])
     assert [refusal.key for refusal in refused] == ["rlimits.nofile"]
     assert found == [("/bin/sh", ""), (None, "/no/such: no such file")]
 
@@ -128,7 +132,7 @@ def test_under_chroot_paths_are_those_inside(tmp_path: Path, program: Path) -> N
         ("/program", ""),
         (None, "/bin/sh: no such file"),
     ]
-    found, refused = probe.find(profile(root=str(program)), [["/program"]])
+    found, refused = probe.find(profile(root=str(program)), [search("/program")])
     assert [refusal.key for refusal in refused] == ["chroot"]
     assert found == [(None, "")]
 
@@ -139,5 +143,5 @@ def test_under_chroot_paths_are_those_inside(tmp_path: Path, program: Path) -> N
     [({"nice": -20}, "nice"), ({"root": "/"}, "chroot"), ({"uid": 0}, "user"), ({"gid": 0}, "group")],
 )
 def test_what_only_root_may_take_is_refused(settings: dict[str, Any], key: str) -> None:
-    _found, refused = probe.find(profile(**settings), [["/bin/sh"]])
+    _found, refused = probe.find(profile(**settings), [search("/bin/sh")])
     assert [refusal.key for refusal in refused] == [key]

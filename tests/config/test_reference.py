@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from ucspid.config import schema
+from ucspid.config.logs import LogSection
 from ucspid.config.lookups import LookupSection
 from ucspid.config.reference import main, reference_markdown, schema_json
 from ucspid.config.rlimits import Rlimits
@@ -19,7 +20,7 @@ EXAMPLE = Path(__file__).parents[1] / "golden" / "config" / "example" / "ucspid.
 STRUCTS = [
     *(
         schema.File,
-        schema.LogSection,
+        LogSection,
         schema.LimitsSection,
         schema.SettingsSection,
         schema.ServiceSection,

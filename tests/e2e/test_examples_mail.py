@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qmtp
+from daemon import running
 from folders import public_folder
 
 ROOT = Path(__file__).parents[2]
@@ -681,17 +682,19 @@ SYSTEM_PYTHON = shutil.which("python3", path="/usr/bin:/bin") or ""
     ],
 )
 def test_the_configured_programs_run_for_a_user_who_cannot_reach_the_checkout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: str, session: bytes, answer: bytes
+    tmp_path: Path, service: str, session: bytes, answer: bytes
 ) -> None:
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
-    checkout = private / "checkout"
-    shutil.copytree(MAIL, checkout / "examples" / "mail")
-    configured = yaml.safe_load((ROOT / "config" / "ucspid.yaml").read_text())["services"][service]["program"]
-    argv = [SYSTEM_PYTHON if word == "python3" else str(word) for word in configured]
-    with public_folder() as temporary:
-        monkeypatch.setenv("TMPDIR", str(temporary))
-        check_answer(Program(argv, cwd=checkout, user=65534), session, answer)
+    mail = private / "checkout" / "examples" / "mail"
+    shutil.copytree(MAIL, mail)
+    shipped = yaml.safe_load((ROOT / "config" / "ucspid.yaml").read_text())
+    configured = {**shipped["services"][service], "listen": "127.0.0.1:0"}
+    with public_folder() as folder:
+        defaults = {**shipped["defaults"], "chdir": str(mail), "env": {"TMPDIR": str(folder)}}
+        with running(folder, {"defaults": defaults, "services": {service: configured}}) as daemon:
+            assert daemon.talk(service, session).startswith(answer)
+            assert daemon.wait_event("connection_served")["status"] == 0
 
 
 def check_answer(program: Program, session: bytes, answer: bytes) -> None:

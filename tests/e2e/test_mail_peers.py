@@ -151,7 +151,11 @@ def examples() -> Iterator[Daemon]:
     with public_folder() as folder:
         for service in shipped["services"].values():
             service["listen"] = "127.0.0.1:0"
-        defaults = {**shipped["defaults"], "chdir": str(ROOT), "env": {"TMPDIR": str(folder)}}
+        defaults = {
+            **shipped["defaults"],
+            "chdir": str(ROOT / "examples" / "mail"),
+            "env": {"TMPDIR": str(folder)},
+        }
         with running(folder, {"defaults": defaults, "services": shipped["services"]}) as daemon:
             yield daemon
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import select
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -15,7 +16,8 @@ from ucspid.errors import WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.session_table import CAPACITY, SIZE, Table, processes
-from ucspid.launcher.programs import Program
+from ucspid.launcher.executed import ExecutedProgram
+from ucspid.launcher.programs import Programs
 from ucspid.launcher.serve import Launcher
 from ucspid.linux.lending import Lending
 
@@ -44,8 +46,9 @@ class Alone:
             names=(b"TCPREMOTEIP",),
         )
         self.table = Table(self.memory)
-        self.launcher = Launcher(masters, loops, self.table, self.signals, cast("Lending", Unlent()))
-        self.launcher.programs.by_service[SERVICE] = Program(nowhere, [])
+        make = partial(ExecutedProgram, cast("Lending", Unlent()))
+        self.launcher = Launcher(masters, loops, self.table, self.signals, Programs(make))
+        self.launcher.programs.by_service[SERVICE] = make(nowhere, [])
         for descriptor in (masters.fileno(), loops.fileno()):
             self.launcher._poll.register(descriptor, select.POLLIN)
 

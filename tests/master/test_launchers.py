@@ -21,7 +21,7 @@ from ucspid.master.log_pipes import LogPipe
 from ucspid.master.poller import Poller
 from ucspid.master.programs import HeldProgram
 from ucspid.master.settling import Settling
-from ucspid.plan import LauncherKind
+from ucspid.plan import LauncherKey, LauncherKind
 from ucspid.profile import Profile
 
 NOBODYS = 1 << 22
@@ -42,8 +42,11 @@ class Observer:
     def launcher_ready(self, _profile: ProfileLaunchers, launcher: HeldLauncher) -> None:
         self.ready.append(launcher.number)
 
-    def launcher_refused(self, _profile: ProfileLaunchers, reason: str) -> None:
-        raise AssertionError(reason)
+    def launcher_refused(self, _profile: ProfileLaunchers, reason: str, *, program: bool) -> None:
+        raise AssertionError(reason, program)
+
+    def program_changed(self, profile: ProfileLaunchers) -> None:
+        raise AssertionError(profile.names)
 
 
 class Rig:
@@ -51,7 +54,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.poller = Poller()
-        self.profile = ProfileLaunchers(1, Profile(), 1024, self.poller, EventLog(), Observer())
+        self.profile = ProfileLaunchers(1, LauncherKey(Profile()), 1024, self.poller, EventLog(), Observer())
         ours, theirs = pair()
         self.peer = Channel(theirs)
         launcher = self.profile.launchers[1] = HeldLauncher.open(1, self.poller, self.profile)
@@ -133,9 +136,9 @@ def test_no_number_of_services_or_sessions_is_too_large_for_a_launcher_to_start(
     observer, poller, log, held = Observer(), Poller(), EventLog(), Holdings()
 
     def start(
-        profile: Profile, programs: list[HeldProgram], names: str, _kind: LauncherKind
+        key: LauncherKey, programs: list[HeldProgram], names: str, _kind: LauncherKind
     ) -> ProfileLaunchers:
-        launchers = ProfileLaunchers(1, profile, 1024, poller, log, observer)
+        launchers = ProfileLaunchers(1, key, 1024, poller, log, observer)
         launchers.set_programs(programs, names)
         launchers.add(1)
         return launchers

@@ -17,7 +17,7 @@ from ucspid.master.log_pipes import LogPipe
 from ucspid.master.poller import Poller
 from ucspid.master.programs import HeldProgram
 from ucspid.master.settling import Settling
-from ucspid.plan import LauncherKind, Service
+from ucspid.plan import LauncherKey, LauncherKind, Service
 from ucspid.profile import Profile
 
 NOBODY = 65534
@@ -26,10 +26,10 @@ NOBODY = 65534
 class Silent:
     """Hears nothing of launchers."""
 
-    def launcher_ready(self, *_: object) -> None:
+    def launcher_ready(self, *_: object, **__: object) -> None:
         raise AssertionError
 
-    launcher_refused = launcher_ready
+    launcher_refused = program_changed = launcher_ready
 
 
 class Rig:
@@ -40,9 +40,9 @@ class Rig:
         self.settling = Settling(self.held, self.poller)
 
     def start(
-        self, profile: Profile, programs: list[HeldProgram], names: str, _kind: LauncherKind
+        self, key: LauncherKey, programs: list[HeldProgram], names: str, _kind: LauncherKind
     ) -> ProfileLaunchers:
-        launchers = ProfileLaunchers(1, profile, 1024, self.poller, EventLog(), Silent())
+        launchers = ProfileLaunchers(1, key, 1024, self.poller, EventLog(), Silent())
         launchers.set_programs(programs, names)
         return launchers
 

@@ -21,7 +21,7 @@ class Silent:
     def log(self, *_: object, **__: object) -> None:
         raise AssertionError
 
-    launcher_ready = launcher_refused = note = room = log
+    launcher_ready = launcher_refused = program_changed = note = room = log
 
 
 def test_a_listener_that_the_process_before_has_shut_down_listens_for_the_next() -> None:
@@ -35,7 +35,9 @@ def test_a_listener_that_the_process_before_has_shut_down_listens_for_the_next()
         acquired.completed = held.listeners.acquire([smtp], acquired.listeners)
         held.listeners.add(acquired.listeners)
         (listening,) = held.listeners
-        held.profiles[smtp.profile] = ProfileLaunchers(1, smtp.profile, 256, Poller(), EventLog(), Silent())
+        held.profiles[smtp.launcher_key] = ProfileLaunchers(
+            1, smtp.launcher_key, 256, Poller(), EventLog(), Silent()
+        )
         listening.sock.shutdown(socket.SHUT_RDWR)
         ours, theirs = pair()
         with ours, theirs, listening.sock:

@@ -124,7 +124,7 @@ class Silent:
     def log(self, *_: object, **__: object) -> None:
         raise AssertionError
 
-    launcher_ready = launcher_refused = log
+    launcher_ready = launcher_refused = program_changed = log
 
 
 @pytest.fixture
@@ -307,7 +307,7 @@ def test_a_loop_cannot_make_more_of_the_memory_than_it_was_given(supervised: Sup
 
 def test_what_a_loop_of_an_earlier_image_knows_it_is_not_sent_again(supervised: Supervised) -> None:
     supervisor = supervised.supervisor
-    profile = ProfileLaunchers(1, service("a").profile, 256, supervised.poller, EventLog(), Silent())
+    profile = ProfileLaunchers(1, service("a").launcher_key, 256, supervised.poller, EventLog(), Silent())
     launchers = [profile.add(1), profile.add(2)]
     channel = ChannelState.of(supervised.old.channel)
     supervised.poller.forget(channel.descriptor)

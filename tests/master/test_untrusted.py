@@ -24,7 +24,7 @@ from ucspid.ipc.session_table import Table, processes
 from ucspid.master import loop_process
 from ucspid.master.children import Exit
 from ucspid.master.event_log import MAX_WAITING, EventLog
-from ucspid.master.held_launcher import MAX_REASON, HeldLauncher
+from ucspid.master.held_launcher import MAX_REASON, MAX_TRACEBACK, HeldLauncher
 from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import MAX_UNREAD, ProfileLaunchers
 from ucspid.master.loop_orders import LoopOrders
@@ -44,14 +44,20 @@ class Observer:
     def __init__(self) -> None:
         self.ready: list[HeldLauncher] = []
         self.reasons: list[str] = []
+        self.programs: list[bool] = []
+        self.changed: list[int] = []
         self.notes: list[tuple[int, int, int]] = []
         self.events: list[str] = []
 
     def launcher_ready(self, _profile: ProfileLaunchers, launcher: HeldLauncher) -> None:
         self.ready.append(launcher)
 
-    def launcher_refused(self, _profile: ProfileLaunchers, reason: str) -> None:
+    def launcher_refused(self, _profile: ProfileLaunchers, reason: str, *, program: bool) -> None:
         self.reasons.append(reason)
+        self.programs.append(program)
+
+    def program_changed(self, profile: ProfileLaunchers) -> None:
+        self.changed.append(profile.number)
 
     def loop_note(self, kind: int, number: int, token: int) -> None:
         self.notes.append((kind, number, token))
@@ -80,8 +86,8 @@ class Hostile:
         self.observer = Observer()
         self.poller = Poller()
         self.log = EventLog()
-        profile = service("a").profile
-        self.profile = ProfileLaunchers(1, profile, 1024, self.poller, self.log, self.observer)
+        key = service("a").launcher_key
+        self.profile = ProfileLaunchers(1, key, 1024, self.poller, self.log, self.observer)
         ours, theirs = pair()
         self.peer = Channel(theirs)
         self.launcher = self.profile.launchers[1] = HeldLauncher.open(1, self.poller, self.profile)
@@ -177,6 +183,19 @@ def test_a_reason_of_any_length_is_cut_to_one_that_can_be_sent(hostile: Hostile)
     hostile.say(refused(b"\xff" * 100_000))
     (reason,) = hostile.observer.reasons
     assert 0 < len(reason) <= MAX_REASON
+
+
+def test_a_traceback_of_any_length_is_cut_to_one_that_can_be_sent(hostile: Hostile) -> None:
+    head = wire.CannotLoad("").pack()[:-4]
+    hostile.say(head + (100_000).to_bytes(4, "little") + b"\xff" * 100_000)
+    (reason,) = hostile.observer.reasons
+    assert 0 < len(reason) <= MAX_TRACEBACK
+    assert hostile.observer.programs == [True]
+
+
+def test_a_launcher_that_preloads_nothing_cannot_have_anything_imported(hostile: Hostile) -> None:
+    hostile.say(wire.Changed().pack())
+    assert hostile.observer.changed == []
 
 
 LEAVES_ITS_GROUP = """

@@ -21,7 +21,6 @@ from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.poller import Poller
 from ucspid.master.upgrade_state import ChannelState, HoldingsState, LoopState, MasterState, ProfileState
 from ucspid.plan import Ending
-from ucspid.profile import Profile
 
 PLAN = plan(service("a"), service("b"))
 
@@ -77,18 +76,18 @@ def test_a_plan_that_is_another_altogether_needs_a_restart() -> None:
 
 
 class Silent:
-    def launcher_ready(self, *_: object) -> None:
+    def launcher_ready(self, *_: object, **__: object) -> None:
         raise AssertionError
 
-    launcher_refused = launcher_ready
+    launcher_refused = program_changed = launcher_ready
 
 
 def test_a_launcher_goes_on_with_the_packets_that_wait() -> None:
-    profile: Profile = PLAN.services[0].profile
+    key = PLAN.services[0].launcher_key
     poller = Poller()
     ours, theirs = pair()
     reading, writing = os.pipe()
-    before = ProfileLaunchers(1, profile, 1024, poller, EventLog(), Silent())
+    before = ProfileLaunchers(1, key, 1024, poller, EventLog(), Silent())
     launcher = HeldLauncher.open(3, poller, before)
     launcher.pid, launcher.ready = 77, True
     launcher.channel = Channel(ours, [(b"first", (writing,))])
@@ -99,9 +98,9 @@ def test_a_launcher_goes_on_with_the_packets_that_wait() -> None:
     for sock in (ours, launcher.loop_end, launcher.own_end):
         sock.detach()
     written = plain.read(ProfileState, json.loads(text))
-    found, after = ProfileLaunchers.from_state(written, 1024, poller, EventLog(), Silent())
+    after = ProfileLaunchers.from_state(written, 1024, poller, EventLog(), Silent())
 
-    assert (found, after.names, after.outdated, after.draining) == (profile, "a,b", True, False)
+    assert (after.key, after.names, after.outdated, after.draining) == (key, "a,b", True, False)
     again = after.launchers[3]
     assert (again.pid, again.ready, again.orphans, again.late) == (77, True, {5}, {6: b"late\0"})
     poller.run_once()

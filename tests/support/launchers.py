@@ -9,12 +9,15 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from ucspid.codec import Packed
+from ucspid.errors import EXIT_USAGE
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, close_all, pair
 from ucspid.ipc.session_table import SIZE
@@ -61,6 +64,7 @@ class Peers:
         self.reports: list[Report] = []
         self.clients: list[socket.socket] = []
         self.programs: dict[int, bytes] = {}
+        self.preload = b""
         self.pid = 0
         self.master = self.loop
 
@@ -77,6 +81,8 @@ class Peers:
         self.launch()
         for packet in self.programs.values():
             self.master.send(packet)
+        if self.preload:
+            self.master.send(self.preload)
         for some in wire.chunks_of_numbers(orphans or set()):
             self.master.send(wire.Orphans(some).pack())
         self.take_privileges(nofile, **profile)
@@ -93,21 +99,47 @@ class Peers:
     def hear(self) -> bytes:
         """Return the launcher's next message to the master; it may have died since, with orders unread."""
         try:
-            return self.master.recv(1000)
+            return self.master.recv(wire.MAX_PACKET)
         except ConnectionResetError:
-            return self.master.recv(1000)
+            return self.master.recv(wire.MAX_PACKET)
 
-    def set_program(self, *argv: str, service: int = SERVICE, env: dict[str, str] | None = None) -> None:
+    def set_program(
+        self,
+        *argv: str,
+        service: int = SERVICE,
+        env: dict[str, str] | None = None,
+        executable: str | None = None,
+        stderr: int = wire.STDERR_KEPT,
+    ) -> None:
         self.programs[service] = wire.SetProgram(
             service=service,
-            stderr=wire.STDERR_KEPT,
-            executable=argv[0],
+            stderr=stderr,
+            executable=executable or argv[0],
             arguments=tuple(item.encode() for item in argv),
             environment=tuple(f"{name}={value}".encode() for name, value in (env or {}).items()),
             names=tuple(name.encode() for name in NAMES["tcp"]),
         ).pack()
         if self.pid:
             self.master.send(self.programs[service])
+
+    def set_python(
+        self, *argv: str, module: str | None = None, modules: Sequence[str] = (), **settings: Any
+    ) -> None:
+        """Have the launcher preload a script, the first of argv, or a function of a module."""
+        given = {
+            "interpreter": sys.executable, "env": {}, "watch": False, "stderr": wire.STDERR_KEPT, **settings,
+        }  # fmt: skip
+        self.set_program(*argv, env=given["env"], executable=given["interpreter"], stderr=given["stderr"])
+        script = argv[0] if module is None else None
+        names = tuple(name.encode() for name in modules)
+        self.preload = wire.Preload(given["watch"], script, module, names).pack()
+
+    def refused(self, **profile: Any) -> str:
+        """Start, and return why the program cannot be imported."""
+        self.start(**profile)
+        reason = wire.CannotLoad.unpack(self.hear()).reason
+        assert self.exit() == EXIT_USAGE
+        return reason
 
     def connect(self, connection: int, *variables: str, service: int = SERVICE) -> socket.socket:
         """Send a START; return the client's end of the connection."""
@@ -246,6 +278,9 @@ def choose(name: str, monkeypatch: pytest.MonkeyPatch) -> LauncherKind:
     return "native"
 
 
-def finish(client: socket.socket) -> bytes:
+def finish(client: socket.socket, said: bytes = b"") -> bytes:
+    """Say something, and that nothing follows; return the answer."""
+    if said:
+        client.sendall(said)
     client.shutdown(socket.SHUT_WR)
     return b"".join(iter(lambda: client.recv(65536), b""))

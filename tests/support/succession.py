@@ -24,8 +24,7 @@ from ucspid.ipc import session_tag
 from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.session_table import SIZE, Table
 from ucspid.launcher import serve
-from ucspid.launcher.programs import Program
-from ucspid.linux.lending import Lending
+from ucspid.launcher.programs import Program, Programs
 
 SERVICE = 7
 TAG = session_tag.pack(1.5, "192.0.2.1", 4000, "smtp")
@@ -176,7 +175,7 @@ class FakeProgram:
     def __init__(self, process: "LauncherProcess") -> None:
         self.process = process
 
-    def start(self, client: int, _variables: bytes, _lending: object) -> int:
+    def start(self, client: int, _variables: bytes) -> int:
         world = self.process.world
         if world.no_more_processes:
             raise OSError(errno.EAGAIN, "no more processes")
@@ -215,7 +214,7 @@ class LauncherProcess:
         loop = DyingChannel(world.own_end.dup())
         loop.process = self
         self._channels = theirs, loop
-        self.launcher = serve.Launcher(theirs, loop, table, self.sigchld, cast("Lending", None))
+        self.launcher = serve.Launcher(theirs, loop, table, self.sigchld, Programs(Program))
         self.launcher.sessions.reap = functools.partial(reap, self)  # type: ignore[method-assign]
         self.launcher._poll = cast("Any", self.turns)
         self.launcher.programs.by_service[SERVICE] = cast("Program", FakeProgram(self))

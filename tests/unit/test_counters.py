@@ -44,9 +44,8 @@ from ucspid.master.acquired import Acquired
 from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.programs import HeldProgram
-from ucspid.plan import LauncherKind
+from ucspid.plan import LauncherKey, LauncherKind
 from ucspid.policy import outcome
-from ucspid.profile import Profile
 from ucspid.rules.rule import RuleRefusal
 
 
@@ -296,7 +295,7 @@ def test_a_plan_with_more_services_than_there_are_rows_is_refused(monkeypatch: p
 
 
 def never(
-    _profile: Profile, _programs: list[HeldProgram], _names: str, _kind: LauncherKind
+    _key: LauncherKey, _programs: list[HeldProgram], _names: str, _kind: LauncherKind
 ) -> ProfileLaunchers:
     raise AssertionError
 

@@ -38,12 +38,20 @@ class ProbeRefusal:
     why: str
 
 
-Search = tuple[str | None, str]
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The files to look for, the first of which that there is is taken; access(2) says what for."""
+
+    candidates: tuple[str, ...]
+    access: int = os.X_OK
+
+
+FoundFile = tuple[str | None, str]
 """The file found; or None and why there is none, nothing if that cannot be said."""
 
 
-def find(profile: Profile, searches: Sequence[Sequence[str]]) -> tuple[list[Search], list[ProbeRefusal]]:
-    """Return for each search the first candidate that the profile's user can execute, or why none is.
+def find(profile: Profile, searches: Sequence[Search]) -> tuple[list[FoundFile], list[ProbeRefusal]]:
+    """Return for each search the first candidate that the profile's user can use, or why none is.
 
     What the system refuses of the profile is returned too; the search goes on with the rest of it
     as far as it still says something. Raises OSError where no child can be made.
@@ -58,7 +66,7 @@ def find(profile: Profile, searches: Sequence[Sequence[str]]) -> tuple[list[Sear
     return [(path, why) for path, why in answer["found"]], [ProbeRefusal(key, why) for key, why in refused]
 
 
-def _look(profile: Profile, searches: Sequence[Sequence[str]]) -> dict[str, Any]:
+def _look(profile: Profile, searches: Sequence[Search]) -> dict[str, Any]:
     refused = _take(profile.changed(rlimits=()))
     keys = {key for key, _ in refused}
     return {"refused": refused, "found": [_first(each, keys) for each in searches]}
@@ -78,12 +86,13 @@ def _key(field: str) -> str:
     return KEYS.get(field, field)
 
 
-def _first(candidates: Sequence[str], refused: Collection[str]) -> Search:
+def _first(search: Search, refused: Collection[str]) -> FoundFile:
+    candidates = search.candidates
     if "chroot" in refused or ("chdir" in refused and not candidates[0].startswith("/")):
         return None, ""
     whys = []
     for path in candidates:
-        why = _obstacle(path)
+        why = _obstacle(path, search.access)
         if why is None:
             return path, ""
         if why != REASONS[errno.ENOENT] or len(candidates) == 1:
@@ -91,8 +100,8 @@ def _first(candidates: Sequence[str], refused: Collection[str]) -> Search:
     return None, "; ".join(whys) or f"{Path(candidates[0]).name}: not found in PATH"
 
 
-def _obstacle(path: str) -> str | None:
-    """Return why the file cannot be executed; None if it can."""
+def _obstacle(path: str, access: int) -> str | None:
+    """Return why the file cannot be used; None if it can."""
     progress.at(path)
     try:
         mode = Path(path).stat().st_mode
@@ -102,7 +111,9 @@ def _obstacle(path: str) -> str | None:
         return str(error)
     if not stat.S_ISREG(mode):
         return "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-    return None if os.access(path, os.X_OK, effective_ids=True) else "not executable"
+    if os.access(path, access, effective_ids=True):
+        return None
+    return "not executable" if access == os.X_OK else "not readable"
 
 
 def in_child(work: Callable[[], Any], *, lost: Any) -> Any:

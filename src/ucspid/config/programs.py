@@ -13,11 +13,12 @@ OWN_DESCRIPTORS = 32
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A program to look for. place gives the path of a key that the service is set by."""
+    """A file to look for, which key names. place gives the path of a key that the service is set by."""
 
     service: str
+    key: str
     profile: Profile
-    candidates: tuple[str, ...]
+    search: probe.Search
     user: str
     place: Callable[[str], str]
 
@@ -30,36 +31,37 @@ class ProgramSearch:
     _wanted: dict[Profile, list[Wanted]] = field(default_factory=dict)
 
     def want(self, wanted: Wanted) -> None:
-        """Add a program."""
+        """Add a program, or a script."""
         self._wanted.setdefault(wanted.profile, []).append(wanted)
 
-    def find(self) -> dict[str, str]:
-        """Return the executable of each service, as execve(2) takes it. Raises OSError if fork fails."""
-        found: dict[str, str] = {}
+    def find(self) -> dict[tuple[str, str], str]:
+        """Return what was found, by service and key. Raises OSError if fork fails."""
+        found: dict[tuple[str, str], str] = {}
         for profile, all_wanted in self._wanted.items():
             self._check_descriptors(profile, all_wanted)
-            searches = list(dict.fromkeys(wanted.candidates for wanted in all_wanted))
+            searches = list(dict.fromkeys(wanted.search for wanted in all_wanted))
             results, refusals = probe.find(profile, searches)
             by_search = dict(zip(searches, results, strict=True))
             for wanted in all_wanted:
                 for refusal in refusals:
                     self._refused(wanted, refusal)
-                path, why = by_search[wanted.candidates]
+                path, why = by_search[wanted.search]
                 if path is not None:
-                    found[wanted.service] = path
+                    found[wanted.service, wanted.key] = path
                 elif why:
-                    self.problems.add(wanted.place("program"), f"{why} (looked for as {wanted.user})")
+                    self.problems.add(wanted.place(wanted.key), f"{why} (looked for as {wanted.user})")
         return found
 
     def _check_descriptors(self, profile: Profile, all_wanted: list[Wanted]) -> None:
         """Add a problem where the limit of descriptors, meant for programs, is too low for their launcher."""
-        least = len(all_wanted) + OWN_DESCRIPTORS
+        services = len({wanted.service for wanted in all_wanted})
+        least = services + OWN_DESCRIPTORS
         limit = dict(profile.rlimits).get("nofile")
         if limit is not None and limit < least:
             path = all_wanted[0].place("rlimits") + ".nofile"
             self.problems.add(
                 path,
-                f"must be at least {least}: {len(all_wanted)} services share a launcher. "
+                f"must be at least {least}: {services} services share a launcher. "
                 f"For less, begin program with softlimit, -o, {limit}",
             )
 

@@ -13,6 +13,7 @@ import msgspec
 from ucspid.config import schema
 from ucspid.config.environment import DEFAULT_PATH
 from ucspid.config.forms import Form
+from ucspid.config.logs import LogSection
 from ucspid.config.lookups import LookupSection
 from ucspid.config.positions import MAX_DEPTH, MAX_NODES
 from ucspid.config.rlimits import Rlimits
@@ -92,6 +93,9 @@ switched to, and `chroot` is a mistake.
 that the service's user can execute is taken. Programs are looked for with the service's rights: its user,
 groups, chroot and working directory.
 
+`python` and `module` have a page of their own, [python.md](python.md). The script is looked for from `chdir`,
+the interpreter like a program.
+
 What a program sees as its own name, argv[0], is the first word of `program` as it stands there, as in a
 shell, or `argv0`. Where inetd.conf(5) has `/usr/sbin/tcpd in.fingerd`, it is `program: [/usr/sbin/tcpd]` and
 `argv0: in.fingerd`; tcpd, which starts what its name says, would start itself otherwise.
@@ -114,7 +118,7 @@ other services with that user too.
 
 _SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("## Top level", schema.File),
-    ("## log", schema.LogSection),
+    ("## log", LogSection),
     ("## limits", schema.LimitsSection),
     ("## services.NAME", schema.ServiceSection),
     ("## rules", schema.RuleSection),

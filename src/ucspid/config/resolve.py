@@ -14,9 +14,11 @@ from ucspid.config.forms import Account, Form
 from ucspid.config.identities import NOBODY, Identities, UserIds
 from ucspid.config.launchers import launcher_kind
 from ucspid.config.listeners import Listeners
+from ucspid.config.probe import Search
 from ucspid.config.problems import Problems
 from ucspid.config.profiles import Profiles
 from ucspid.config.programs import ProgramSearch, Wanted, candidates
+from ucspid.config.python_programs import argv_of, check_keys, executable_of, form_of, preloaded_of
 from ucspid.config.settings import Place, Settings
 from ucspid.ipc.progress import progress
 from ucspid.net.endpoint import Endpoint
@@ -52,13 +54,13 @@ def resolve(file: schema.File, name: str, environ: Mapping[str, str], problems: 
         stop=file.stop,
         log=Log(format=file.log.format, level=file.log.level),
         max_connections=file.limits.max_connections,
-        services=tuple(replace(service, executable=found.get(service.name, "")) for service in services),
+        services=tuple(_with_executable(service, found) for service in services),
     )
 
 
-def _argv(entry: schema.ServiceSection) -> tuple[str, ...]:
-    words = tuple(str(word) for word in entry.program)
-    return words if entry.argv0 is None else (str(entry.argv0), *words[1:])
+def _with_executable(service: Service, found: Mapping[tuple[str, str], str]) -> Service:
+    key = "program" if service.preloaded is None else "interpreter"
+    return replace(service, executable=found.get((service.name, key), ""))
 
 
 def _control(file: schema.File, base: Path, problems: Problems) -> str | None:
@@ -120,7 +122,8 @@ class _Resolution:
             name=name,
             listen=self._listen(entry, place("listen")),
             executable="",
-            argv=_argv(entry),
+            argv=argv_of(entry),
+            preloaded=preloaded_of(entry),
             env=tuple(sorted(env.items())),
             profile=profile,
             stderr=entry.stderr or "null",
@@ -142,19 +145,22 @@ class _Resolution:
             rules = service.rules
             names = found.get(rules, ()) if isinstance(rules, RulesFile) else rule_names(rules or ())
             if why := too_long(service.argv, service.env, names):
-                self.problems.add(Place(service.name, self.problems)("program"), why)
+                self.problems.add(self._place_of_program(service.name), why)
             done.append(replace(service, rule_env=names))
         return done
 
+    def _place_of_program(self, service: str) -> str:
+        given = next(entry for name, entry in self.file.services.items() if name == service)
+        return Place(service, self.problems)(form_of(given))
+
     def _findable(self, entry: schema.ServiceSection, place: Place) -> bool:
         """Say whether the file names a program, and all that it depends on where that is looked for."""
-        wrong, program = self.problems.wrong, place("program")
-        if not entry.program or not entry.program[0] or self.problems.dropped(f"{program}[0]"):
+        wrong = self.problems.wrong
+        key, name = executable_of(entry)
+        if not name or self.problems.dropped(f"{place(key)}[0]") or wrong(place("chroot")):
             return False
-        if wrong(place("chroot")):
-            return False
-        if "/" in entry.program[0]:
-            return entry.program[0].startswith("/") or not wrong(place("chdir"))
+        if "/" in name:
+            return name.startswith("/") or not wrong(place("chdir"))
         env = place("env")
         return not self.problems.wrong_as_such(env) and not wrong(f"{env}.PATH")
 
@@ -166,8 +172,15 @@ class _Resolution:
         of_file = entry.user is None and self._user_of_the_file_is_wrong()
         if of_file or not place.right(("user", "group", "groups")):
             user, profile = None, profile.changed(uid=None, gid=None, groups=None)
-        files = candidates(entry.program[0], search_path)
-        self.programs.want(Wanted(place.service, profile, files, self.identities.label(user), place))
+        key, name = executable_of(entry)
+        wanted = {key: Search(candidates(name, search_path))}
+        script = entry.python
+        if script is not None and (script.startswith("/") or not self.problems.wrong(place("chdir"))):
+            wanted["python"] = Search((str(script),), os.R_OK)
+        for each, search in wanted.items():
+            self.programs.want(
+                Wanted(place.service, each, profile, search, self.identities.label(user), place)
+            )
 
     def _user_of_the_file_is_wrong(self) -> bool:
         return any(self.problems.wrong(key) for key in ("user", "group"))
@@ -175,9 +188,7 @@ class _Resolution:
     def _check(self, entry: schema.ServiceSection, place: Place) -> None:
         if entry.burst is not None and entry.rate_per_ip is None and place.right(("rate_per_ip",)):
             self.problems.add(place("burst"), "needs rate_per_ip")
-        if entry.program and not entry.program[0]:
-            path, _ = next(self.problems.items(place("program"), entry.program))
-            self.problems.add(path, "the name of the program is empty")
+        check_keys(entry, place, self.problems)
 
     def _listen(self, entry: schema.ServiceSection, path: str) -> tuple[Endpoint, ...]:
         for here, listen in self.problems.items(path, entry.listen):

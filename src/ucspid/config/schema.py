@@ -27,7 +27,9 @@ from ucspid.config.forms import (
     ThrottleForm,
     Umask,
 )
+from ucspid.config.logs import LogSection
 from ucspid.config.lookups import LookupSection
+from ucspid.config.pythonforms import ModuleFunction, ModuleName
 from ucspid.config.rlimits import Rlimits
 from ucspid.config.ruleforms import ClientPattern, LookupTime, RulesPath, Said
 from ucspid.plan import Throttling
@@ -42,22 +44,6 @@ Count = Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS)]
 def _made(value: T) -> Callable[[], T]:
     """Return a factory of an immutable default that JSON has no form for."""
     return lambda: value
-
-
-class LogSection(Struct, frozen=True, forbid_unknown_fields=True):
-    """How the log is written to standard error."""
-
-    format: Annotated[
-        Literal["auto", "console", "json", "tcpserver"],
-        Meta(
-            description="Lines for people, JSON lines, or auto: console on a terminal, json otherwise. "
-            "tcpserver writes what tcpserver -v does."
-        ),
-    ] = "auto"
-    level: Annotated[
-        Literal["debug", "info", "warning", "error", "none"],
-        Meta(description="The lowest level of events to log; none logs nothing."),
-    ] = "info"
 
 
 class LimitsSection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -304,7 +290,12 @@ class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ServiceSection(SettingsSection, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One service. It has the keys of defaults too."""
+    """One service. It has the keys of defaults too.
+
+    Exactly one of program, python and module says what it runs: see docs/python.md about the latter two.
+    """
+
+    either: ClassVar[tuple[str, ...]] = ("program", "python", "module")
 
     listen: Annotated[
         list[Listen],
@@ -320,7 +311,33 @@ class ServiceSection(SettingsSection, frozen=True, kw_only=True, forbid_unknown_
             min_length=1,
             description="The program and its arguments; no shell. Without a slash it is searched in PATH.",
         ),
-    ]
+    ] = key(default_factory=list)
+    python: Annotated[
+        Path | None,
+        Meta(
+            description="A script in Python, which runs in a fork for each connection; what it begins with "
+            "importing is imported once. Relative to chdir."
+        ),
+    ] = None
+    module: Annotated[
+        ModuleFunction | None,
+        Meta(description="A function of a module, which is imported once. Forks call it, without arguments."),
+    ] = None
+    args: Annotated[list[ProgramText], Meta(description="Arguments for python or module.")] = key(
+        default_factory=list
+    )
+    preload: Annotated[
+        list[ModuleName],
+        Meta(description="Modules to import once, besides those that the script begins with."),
+    ] = key(default_factory=list)
+    interpreter: Annotated[
+        Path | None,
+        Meta(
+            description="Python 3.9 or newer, for example of a virtual environment, which needs no ucspid in "
+            "it. Without it python3 in PATH; needs python or module."
+        ),
+    ] = None
+    watch: Annotated[bool, Meta(description="Import again when an imported file has changed.")] = False
     argv0: Annotated[
         ProgramText | None,
         Meta(

@@ -211,7 +211,8 @@ class Record:
             if field.name not in found:
                 found[field.name] = field.default()
         if self.either and sum(key in node.value for key in self.either) != 1:
-            problems.add(path, f"exactly one of {' and '.join(self.either)} is required")
+            *others, last = self.either
+            problems.add(path, f"exactly one of {', '.join(others)} and {last} is required")
         return self.struct(**found)
 
     def _unknown(self, key: str, path: str, problems: Problems) -> None:

@@ -98,7 +98,7 @@ class Channel:
             return True
         return True
 
-    def receive(self) -> tuple[bytes, list[int]] | None:
+    def receive(self) -> "tuple[bytes, list[int]] | None":
         """Return a packet and its descriptors, or None if there is none now.
 
         An empty packet is the end: the peer is gone. Raises WireError for a packet that was
@@ -106,7 +106,7 @@ class Channel:
         """
         return self._receive(_SPACE)
 
-    def receive_packet(self) -> bytes | None:
+    def receive_packet(self) -> "bytes | None":
         """Receive from a peer that is not trusted and has no descriptors to give, and take none from it.
 
         Returns as receive() does. Raises WireError also where descriptors came; the kernel
@@ -115,7 +115,7 @@ class Channel:
         received = self._receive(0)
         return None if received is None else received[0]
 
-    def _receive(self, space: int) -> tuple[bytes, list[int]] | None:
+    def _receive(self, space: int) -> "tuple[bytes, list[int]] | None":
         try:
             size, ancillary, flags, _ = self.sock.recvmsg_into([_BUFFER], space, _RECEIVE)
         except BlockingIOError:

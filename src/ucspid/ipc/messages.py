@@ -2,8 +2,9 @@
 
 Imported by launchers. What each side may send:
 
-master   -> launcher: SetProgram, AllowNames, ForbidNames, RemovePrograms, Orphans, OrphanExit, TakePrivileges
-launcher -> master:   Ready, PrivilegesRefused, SignalOrphan
+master   -> launcher: SetProgram, Preload, AllowNames, ForbidNames, RemovePrograms, Orphans, OrphanExit,
+                      TakePrivileges
+launcher -> master:   Ready, PrivilegesRefused, CannotLoad, Changed, SignalOrphan
 loop     -> launcher: Start (with one descriptor), Signal, ListSessions, Drain
 launcher -> loop:     packets of one or more Reports (STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO)
 master   -> loop:     JSON (see master.loop_process)
@@ -20,7 +21,9 @@ from ucspid.codec import (
     U32,
     U64,
     Bytes64,
+    Flag,
     Numbers,
+    OptText,
     OptU64,
     Packed,
     Rest,
@@ -137,6 +140,19 @@ class SetProgram(Packed, kind=33):
     names: Strings
 
 
+class Preload(Packed, kind=39):
+    """What a launcher imports once and runs in forks of itself: the program of its only service.
+
+    It comes after SetProgram, whose executable is the interpreter, and whose arguments are sys.argv. Either
+    script, a path, or module, PACKAGE.MODULE:FUNCTION, is given. modules are imported before.
+    """
+
+    watch: Flag
+    script: OptText
+    module: OptText
+    modules: Strings
+
+
 class AllowNames(Packed, kind=35):
     """Further variables that connections of a service may set."""
 
@@ -206,6 +222,16 @@ class PrivilegesRefused(Packed, kind=49):
     """Why a launcher cannot take its privileges; it exits with 111."""
 
     reason: Text
+
+
+class CannotLoad(Packed, kind=51):
+    """Why a launcher cannot import the program that it is to preload; it exits with 100."""
+
+    reason: Text
+
+
+class Changed(Packed, kind=52):
+    """A file that a preloaded program was imported from has changed."""
 
 
 class SignalOrphan(Packed, kind=50):

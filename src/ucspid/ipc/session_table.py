@@ -78,6 +78,10 @@ class Table:
         )
         return connection, process, service, tag
 
+    def close(self) -> None:
+        """Unmap the memory, which stays as it is."""
+        self._memory.close()
+
     def taken(self) -> Iterator[int]:
         """Yield the slots that hold a session."""
         for slot in range(self._used):

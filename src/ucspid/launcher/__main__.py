@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import sys
+from functools import partial
 
 sys.path.insert(0, __file__[: -len("/ucspid/launcher/__main__.py")])
 
@@ -19,10 +20,16 @@ from ucspid.errors import EXIT_SYSTEM, WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
 from ucspid.ipc.session_table import Table
+from ucspid.launcher.executed import ExecutedProgram
+from ucspid.launcher.programs import Programs
 from ucspid.launcher.serve import Launcher
 from ucspid.linux import prctl, privileges
 from ucspid.linux.fd_limit import close_above
 from ucspid.linux.lending import Lending
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ucspid.launcher.preload.handover import Handover
 
 MASTER, LOOP, TABLE = 3, 4, 5
 
@@ -37,32 +44,32 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGXCPU})
     signalfd = prctl.open_signalfd({signal.SIGCHLD})
     master = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, MASTER))
-    programs: list[tuple[bytes, list[int]]] = []
-    orphans: set[int] = set()
+    orders = _Orders()
     packet, descriptors = _next(master)
     while packet and packet[0] != wire.TakePrivileges.KIND:
-        if packet[0] == wire.Orphans.KIND:
-            orphans.update(wire.Orphans.unpack(packet).processes)
-        else:
-            programs.append((packet, descriptors))
+        orders.take(packet, descriptors)
         packet, descriptors = _next(master)
     if not packet:
         return 0
     try:
-        orders = wire.TakePrivileges.of_this_version(packet)
-        prctl.set_title(orders.title)
-        table = Table(TABLE)
-        os.close(TABLE)  # what is mapped stays
-        privileges.take(orders.profile)
-        lending = Lending({"nofile": orders.nofile, **dict(orders.profile.rlimits)})
+        taken = wire.TakePrivileges.of_this_version(packet)
+        prctl.set_title(taken.title)
+        handover = orders.handover()
+        table = None if handover else Table(TABLE)
+        privileges.take(taken.profile)
+        if handover is not None:
+            handover.execute((MASTER, LOOP, TABLE), taken)
+        lending = Lending({"nofile": taken.nofile, **dict(taken.profile.rlimits)})
     except (OSError, ValueError, privileges.CannotTake, WireError) as problem:
         master.send(wire.PrivilegesRefused(str(problem)).pack())
         return EXIT_SYSTEM
+    assert table is not None
+    os.close(TABLE)  # what is mapped stays
     loop = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, LOOP))
-    launcher = Launcher(master, loop, table, signalfd, lending)
-    for packet, descriptors in programs:
+    launcher = Launcher(master, loop, table, signalfd, Programs(partial(ExecutedProgram, lending)))
+    for packet, descriptors in orders.programs:
         launcher.hear_master(packet, descriptors)
-    launcher.sessions.take_over(orphans)
+    launcher.sessions.take_over(orders.orphans)
     master.send(wire.Ready(wire.VERSION).pack())
     try:
         launcher.run()
@@ -70,6 +77,32 @@ def main() -> int:
         sys.stderr.write(f"ucspid: launcher: {problem}\n")
         return EXIT_SYSTEM
     return 0
+
+
+class _Orders:
+    """What the master says before TakePrivileges."""
+
+    def __init__(self) -> None:
+        self.programs: list[tuple[bytes, list[int]]] = []
+        self.orphans: set[int] = set()
+        self._preload: bytes | None = None
+
+    def take(self, packet: bytes, descriptors: list[int]) -> None:
+        if packet[0] == wire.Orphans.KIND:
+            self.orphans.update(wire.Orphans.unpack(packet).processes)
+        elif packet[0] == wire.Preload.KIND:
+            self._preload = packet
+        else:
+            self.programs.append((packet, descriptors))
+
+    def handover(self) -> "Handover | None":
+        """Return what another interpreter is to be given, if there is a program to preload."""
+        if self._preload is None:
+            return None
+        from ucspid.launcher.preload.handover import Handover  # noqa: PLC0415 - most launchers have no use for it
+
+        (program, stderr), *earlier = self.programs
+        return Handover(program, stderr, self._preload, [packet for packet, _ in earlier], self.orphans)
 
 
 def _next(master: Channel) -> tuple[bytes, list[int]]:

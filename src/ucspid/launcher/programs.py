@@ -1,7 +1,7 @@
 """What a launcher may start: the programs that the master has set, each with its environment."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ucspid.errors import WireError
 from ucspid.ipc.messages import (
@@ -12,8 +12,6 @@ from ucspid.ipc.messages import (
     RemovePrograms,
     SetProgram,
 )
-from ucspid.linux import posix_spawn
-from ucspid.linux.lending import Lending
 
 MAX_SHARED = 64
 """Sets of variables that are remembered, to be shared between services."""
@@ -23,14 +21,12 @@ _SETS: dict[frozenset[bytes], frozenset[bytes]] = {}
 
 
 class Program:
-    """A service's program: what execve(2) gets, and which variables a connection may set."""
+    """A service's program: its environment, its standard error, and which variables a connection may set."""
 
-    __slots__ = ("allowed", "arguments", "environment", "executable", "stderr", "stderr_is_client")
+    __slots__ = ("allowed", "environment", "stderr", "stderr_is_client")
 
     def __init__(self, message: SetProgram, descriptors: list[int]) -> None:
         """Take the master's message; own the descriptor of standard error, if there is one."""
-        self.executable = os.fsencode(message.executable)
-        self.arguments = posix_spawn.ExecStrings(message.arguments)
         self.environment = {item.partition(b"=")[0]: item for item in message.environment}
         self.allowed: frozenset[bytes] = frozenset()
         self.allow(message.names)
@@ -47,27 +43,25 @@ class Program:
         """Let connections not set these variables any more."""
         self.allowed = _shared(self.allowed.difference(names))
 
-    def start(self, client: int, variables: bytes, lending: Lending) -> int:
-        """Start the program with the client's socket as its descriptors 0 and 1; return its process.
+    def set_by(self, variables: bytes) -> dict[bytes, bytes]:
+        """Return what a connection sets, NAME=VALUE by name; between variables is a NUL.
 
-        All other descriptors of a launcher are close-on-exec. Raises OSError, and WireError for a variable
-        that connections may not set.
+        Raises WireError for one that connections may not set.
         """
-        environment = self.environment.copy()
+        items = {}
         for item in variables.split(b"\0") if variables else ():
             name = item.partition(b"=")[0]
             if name not in self.allowed:
                 raise WireError(f"a connection may not set variable {name!r}")
-            environment[name] = item
-        lending.lend(client, client if self.stderr_is_client else self.stderr)
-        try:
-            process = posix_spawn.start(
-                self.executable, self.arguments, posix_spawn.ExecStrings(environment.values())
-            )
-            lending.started(process)
-        finally:
-            lending.take_back()
-        return process
+            items[name] = item
+        return items
+
+    def start(self, client: int, variables: bytes) -> int:
+        """Start it with the client's socket as its descriptors 0 and 1; return its process.
+
+        Raises OSError, and WireError as set_by() does.
+        """
+        raise NotImplementedError
 
     def close(self) -> None:
         """Close the descriptor of standard error."""
@@ -75,12 +69,17 @@ class Program:
             os.close(self.stderr)
 
 
+MakeProgram = Callable[[SetProgram, "list[int]"], Program]
+"""Makes a program from the master's message and the descriptors beside it."""
+
+
 class Programs:
     """All services' programs, as the master sets them; others are not to be started."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: MakeProgram) -> None:
         """Begin with none."""
         self.by_service: dict[int, Program] = {}
+        self._make = make
 
     def __getitem__(self, service: int) -> Program:
         """Return a service's program. Raises WireError if it has none here."""
@@ -92,7 +91,7 @@ class Programs:
     def set(self, packet: bytes, descriptors: list[int]) -> None:
         """Take a service's program, or another one for a service that has one."""
         message = SetProgram.unpack(packet)
-        program = Program(message, descriptors)
+        program = self._make(message, descriptors)
         before = self.by_service.get(message.service)
         if before is not None:
             program.allow(before.allowed)

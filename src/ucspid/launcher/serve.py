@@ -15,7 +15,6 @@ from ucspid.ipc.session_table import Table
 from ucspid.launcher.programs import Programs
 from ucspid.launcher.reports import Reports
 from ucspid.launcher.sessions import RunningPrograms
-from ucspid.linux.lending import Lending
 from ucspid.linux.prctl import read_signals
 
 IN_FLIGHT = 2
@@ -33,13 +32,17 @@ Handler = Callable[[bytes, list[int]], None]
 class Launcher:
     """The state of one launcher process."""
 
-    def __init__(self, master: Channel, loop: Channel, table: Table, signalfd: int, lending: Lending) -> None:
+    def __init__(
+        self, master: Channel, loop: Channel, table: Table, signalfd: int, programs: Programs
+    ) -> None:
         """Serve the master and the loop over their channels; signalfd says SIGCHLD."""
-        self.programs = programs = Programs()
+        self.programs = programs
         self.reports = Reports(loop, table)
-        self.sessions = sessions = RunningPrograms(master, table, programs, self.reports, lending)
+        self._table = table
+        self.sessions = sessions = RunningPrograms(master, table, programs, self.reports)
         self._master = master
         self._loop = loop
+        self._sources: dict[int, Callable[[], object]] = {signalfd: self._reap}
         self._signalfd = signalfd
         self._draining = False
         self._loop_gone = False
@@ -68,15 +71,15 @@ class Launcher:
         Raises WireError for what neither the master nor the loop sends. The programs are not
         harmed by it: they go on, and the launcher's successor takes them over.
         """
-        for descriptor in (self._master.fileno(), self._loop.fileno(), self._signalfd):
+        for descriptor in (self._master.fileno(), self._loop.fileno(), *self._sources):
             self._poll.register(descriptor, select.POLLIN)
         self.reports.add_first(wire.Report(wire.HELLO, wire.VERSION, os.getpid(), IN_FLIGHT).pack())
         self.flush()
         while not self._draining or self.sessions.running or self._loop.backed_up:
             for descriptor, events in self._poll.poll():
-                if descriptor == self._signalfd:
-                    read_signals(self._signalfd)
-                    self.sessions.reap()
+                source = self._sources.get(descriptor)
+                if source is not None:
+                    source()
                     continue
                 if events & select.POLLOUT:
                     self.flush()
@@ -86,6 +89,24 @@ class Launcher:
                     self.hear_loop()
             if self.reports.waiting:
                 self.flush()
+
+    def listen(self, descriptor: int, readable: Callable[[], object]) -> None:
+        """Have something called when a further descriptor is readable; before run()."""
+        self._sources[descriptor] = readable
+
+    def abandon(self) -> None:
+        """Close all that is the launcher's, in a fork of it that is to be something else."""
+        self._master.close()
+        self._loop.close()
+        self._table.close()
+        for program in self.programs.by_service.values():
+            program.close()
+        for descriptor in self._sources:
+            os.close(descriptor)
+
+    def _reap(self) -> None:
+        read_signals(self._signalfd)
+        self.sessions.reap()
 
     def hear_master(self, packet: bytes, descriptors: list[int]) -> None:
         """Take a packet of the master's, which was received already. Raises WireError."""

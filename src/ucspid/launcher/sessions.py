@@ -11,15 +11,12 @@ from ucspid.ipc.session_table import Table
 from ucspid.launcher.programs import Programs
 from ucspid.launcher.reports import Reports
 from ucspid.linux import process_group
-from ucspid.linux.lending import Lending
 
 
 class RunningPrograms:
     """The programs that run, by their processes, each with its slot in the table."""
 
-    def __init__(
-        self, master: Channel, table: Table, programs: Programs, reports: Reports, lending: Lending
-    ) -> None:
+    def __init__(self, master: Channel, table: Table, programs: Programs, reports: Reports) -> None:
         """Begin with none; what the table has is taken over by take_over()."""
         self.running: dict[int, int] = {}
         self._orphans: set[int] = set()
@@ -27,7 +24,6 @@ class RunningPrograms:
         self._table = table
         self._programs = programs
         self._reports = reports
-        self._lending = lending
 
     def take_over(self, orphans: set[int]) -> None:
         """Take over the sessions of a predecessor: orphans are its programs that still run.
@@ -59,7 +55,7 @@ class RunningPrograms:
         slot, process, reason = None, 0, 0
         try:
             slot = self._table.claim(connection, service, tag)
-            process = self._programs[service].start(descriptors[0], packet[wire.Start.SIZE :], self._lending)
+            process = self._programs[service].start(descriptors[0], packet[wire.Start.SIZE :])
         except (OSError, OverflowError, LookupError, ValueError, WireError) as problem:
             reason = (problem.errno if isinstance(problem, OSError) else None) or errno.EINVAL
         finally:

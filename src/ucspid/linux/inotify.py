@@ -1,5 +1,7 @@
 """inotify(7): the kernel says what has changed in directories and files, so that nobody has to look."""
 
+from __future__ import annotations
+
 import ctypes
 import os
 import select

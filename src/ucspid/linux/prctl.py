@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
+_PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
@@ -33,6 +34,18 @@ def become_subreaper() -> None:
 def forbid_new_privileges() -> None:
     """Let no program started from here gain privileges: PR_SET_NO_NEW_PRIVS of prctl(2)."""
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+def is_dumpable() -> bool:
+    """Return whether processes of the same user may trace this one, and read its memory: prctl(2)."""
+    result: int = _libc.prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0)
+    _check(result)
+    return result == 1
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Say whether processes of the same user may trace this one; an exec makes it so."""
+    _check(_libc.prctl(_PR_SET_DUMPABLE, int(dumpable), 0, 0, 0))
 
 
 def give_up_capabilities() -> None:
@@ -81,15 +94,28 @@ def default_signals() -> None:
 def set_title(title: str) -> None:
     """Show the title in ps(1): as the command name, cut to 15 bytes, and over the argument list.
 
-    The kernel shows the memory where the arguments were; a title longer than that is cut.
     Must be called before privileges are dropped.
     """
-    name = title.encode()
-    _check(_libc.prctl(_PR_SET_NAME, name[:15], 0, 0, 0))
+    show_title(title.encode(), title.encode(), arguments_area())
+
+
+def arguments_area() -> tuple[int, int]:
+    """Return the address of the arguments of this process, and how many bytes they have. Raises OSError."""
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b") ")[2].split()
     start, end = int(fields[45]), int(fields[46])
-    ctypes.memmove(start, name[: end - start - 1].ljust(end - start, b"\0"), end - start)
+    return start, end - start
+
+
+def show_title(name: bytes, arguments: bytes, area: tuple[int, int]) -> None:
+    """Show a command name, cut to 15 bytes, and arguments.
+
+    The kernel shows the memory where the arguments were; what is longer than that is cut.
+    """
+    start, size = area
+    _check(_libc.prctl(_PR_SET_NAME, name[:15], 0, 0, 0))
+    if size:
+        ctypes.memmove(start, arguments[: size - 1].ljust(size, b"\0"), size)
 
 
 def _check(result: int) -> None:

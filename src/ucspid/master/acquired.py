@@ -10,10 +10,9 @@ from ucspid.master.listener_table import Completed
 from ucspid.master.listeners import HeldListener, Key
 from ucspid.master.log_pipes import LogPipe, PipeKey
 from ucspid.master.programs import HeldProgram
-from ucspid.plan import LauncherKind
-from ucspid.profile import Profile
+from ucspid.plan import LauncherKey, LauncherKind
 
-StartProfile = Callable[[Profile, list[HeldProgram], str, LauncherKind], ProfileLaunchers]
+StartProfile = Callable[[LauncherKey, list[HeldProgram], str, LauncherKind], ProfileLaunchers]
 """Starts a profile's first launcher, given the programs and the names of its services for ps(1)."""
 
 
@@ -24,7 +23,7 @@ class Acquired:
     listeners: dict[Key, list[HeldListener]] = field(default_factory=dict)
     completed: list[Completed] = field(default_factory=list)
     control: dict[str, socket.socket] = field(default_factory=dict)
-    profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)
+    profiles: dict[LauncherKey, ProfileLaunchers] = field(default_factory=dict)
     stderr: dict[PipeKey, LogPipe] = field(default_factory=dict)
 
     @property

@@ -16,7 +16,7 @@ from ucspid.master.upgrade_state import MasterState
 from ucspid.plan import Plan
 from ucspid.policy.plan_changes import changes
 
-TIMEOUTS = {Phase.PREPARING: 60.0, Phase.TAKING: 60.0, Phase.TRYING: 60.0}
+TIMEOUTS = {Phase.PREPARING: 70.0, Phase.TAKING: 60.0, Phase.TRYING: 60.0}
 """Seconds that a phase may take: more than the sum of the time limits of all its steps."""
 
 
@@ -42,6 +42,7 @@ class Changeover:
         self._end = end
         self.preparation: Preparation | None = None
         """For a plan that is not in force yet."""
+        self._renewed: set[int] = set()
         self._trial: Job | None = None
         self._timer: Timer | None = None
 
@@ -67,13 +68,20 @@ class Changeover:
         self._transition.upgrade_wanted = True
         self._go_on()
 
+    def renew(self, profile: int) -> None:
+        """Import a profile's program again when no other change is under way, unless a reload has done so."""
+        self._renewed.add(profile)
+        self._go_on()
+
     def _go_on(self) -> None:
         """Begin what was requested, if it can begin now."""
+        self._renewed &= {profile.number for profile in self._parts.held.profiles.values()}
+        self._transition.renewal_wanted = bool(self._renewed)
         if self.draining:
             self.reports.stopping()
         step = self._transition.due()
-        if step is Step.PREPARE:
-            self._prepare()
+        if step in (Step.PREPARE, Step.RENEW):
+            self._prepare(step)
         elif step is Step.TRY:
             self._try()
 
@@ -125,21 +133,14 @@ class Changeover:
 
     # A plan
 
-    def _prepare(self) -> None:
-        self._take(Step.PREPARE)
-        self._clients.begin_reload()
+    def _prepare(self, step: Step) -> None:
+        """Read the file; or, for a renewal, import what has changed again under the plan in force."""
+        self._take(step)
         parts = self._parts
-        if parts.held.plan is not None:
-            parts.readiness.reloading()
+        renewed, self._renewed = self._renewed if step is Step.RENEW else None, set()
+        self.reports.begin(renewed)
         try:
-            self.preparation = Preparation(
-                parts.given or parts.config,
-                parts.held,
-                parts.children,
-                parts.poller,
-                parts.starter.start,
-                self._prepared,
-            )
+            self.preparation = Preparation(parts, self._prepared, renewed)
         except ResourceError as problem:
             self._failed(problem)
 

@@ -27,6 +27,16 @@ def reload_overdue(log: EventLog, reason: str) -> None:
     log.error("reload_overdue", reason=reason)
 
 
+def programs_renewed(log: EventLog, services: list[str]) -> None:
+    """Preloaded programs have changed, and new connections run them as they are now."""
+    log.info("programs_renewed", services=services)
+
+
+def programs_not_renewed(log: EventLog, services: list[str], problem: UcspidError) -> None:
+    """Preloaded programs have changed; new connections run them as they were."""
+    log.error("programs_not_renewed", services=services, reason=str(problem))
+
+
 def upgraded(log: EventLog, before: str, changes: list[str]) -> None:
     """The daemon goes on as another version."""
     log.info("upgraded", before=before, version=__version__, changes=changes)
@@ -92,7 +102,7 @@ def launcher_not_restarted(log: EventLog, launcher: int, reason: str, restart_in
 
 
 def launcher_refused(log: EventLog, services: str, reason: str) -> None:
-    """A launcher could not take its privileges again."""
+    """A launcher could not take its privileges again, or import its program."""
     log.error("launcher_refused", services=services, reason=reason)
 
 

@@ -29,6 +29,15 @@ from ucspid.policy.backoff import Backoff
 MAX_REASON = 1000
 """Characters of a launcher's reason for refusing its orders."""
 
+MAX_TRACEBACK = 8000
+"""Characters of the reason why a launcher cannot import its program."""
+
+REFUSALS: dict[int, tuple[type[wire.PrivilegesRefused | wire.CannotLoad], int]] = {
+    wire.PrivilegesRefused.KIND: (wire.PrivilegesRefused, MAX_REASON),
+    wire.CannotLoad.KIND: (wire.CannotLoad, MAX_TRACEBACK),
+}
+"""Messages after which a launcher exits, by their kinds, and how much of a reason is taken."""
+
 
 class LauncherListener(Protocol):
     """Hears what a launcher says."""
@@ -36,8 +45,11 @@ class LauncherListener(Protocol):
     def is_ready(self, launcher: "HeldLauncher") -> None:
         """Take note that it has taken its privileges."""
 
-    def has_refused(self, reason: str) -> None:
-        """Take note that it cannot take its privileges."""
+    def has_refused(self, reason: str, *, program: bool) -> None:
+        """Take note that it cannot take its privileges, or cannot import its program."""
+
+    def has_changed(self) -> None:
+        """Take note that a file has changed that its program was imported from."""
 
     def is_broken(self, launcher: "HeldLauncher", reason: str) -> None:
         """Take note that it has sent what none sends; it has been killed."""
@@ -102,9 +114,7 @@ class HeldLauncher:
         """Return the launcher that an earlier image of the master had; its descriptors are ours now."""
         ends = seqpacket(state.loop_end), seqpacket(state.own_end)
         launcher = cls(state.number, ends, state.memory, poller, listener)
-        launcher.pid = state.pid
-        launcher.ready = state.ready
-        launcher.introduced = state.introduced
+        launcher.pid, launcher.ready, launcher.introduced = state.pid, state.ready, state.introduced
         launcher.orphans = set(state.orphans)
         launcher.late = {pid: b64decode(packet) for pid, packet in state.late}
         if state.channel is not None:
@@ -201,8 +211,8 @@ class HeldLauncher:
         self._watch()
 
     def _watch(self) -> None:
-        assert self.channel is not None
-        self._poller.watch(self.channel.fileno(), self._receive, write=self.channel.backed_up)
+        if self.channel is not None:  # whoever heard its last message may have closed it
+            self._poller.watch(self.channel.fileno(), self._receive, write=self.channel.backed_up)
 
     def _receive(self) -> None:
         assert self.channel is not None
@@ -224,13 +234,15 @@ class HeldLauncher:
         """Take a message of a launcher, which is not trusted: it may have been taken over."""
         kind = packet[0]
         if kind == wire.Ready.KIND:
-            version = wire.Ready.unpack(packet).version
-            if version != wire.VERSION:
+            if (version := wire.Ready.unpack(packet).version) != wire.VERSION:
                 raise WireError(f"it speaks version {version}")
             self.ready = self.introduced = True
             self._listener.is_ready(self)
-        elif kind == wire.PrivilegesRefused.KIND:
-            self._listener.has_refused(wire.PrivilegesRefused.unpack(packet).reason[:MAX_REASON])
+        elif kind in REFUSALS:
+            cls, most = REFUSALS[kind]
+            self._listener.has_refused(cls.unpack(packet).reason[:most], program=cls is wire.CannotLoad)
+        elif packet == wire.Changed().pack():
+            self._listener.has_changed()
         elif kind == wire.SignalOrphan.KIND:
             wanted = wire.SignalOrphan.unpack(packet)
             if wanted.process in self.orphans and wanted.number in (signal.SIGTERM, signal.SIGKILL):

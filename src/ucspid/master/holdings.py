@@ -1,7 +1,7 @@
 """What the master holds for the plan in force, and still keeps for earlier plans."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -16,9 +16,8 @@ from ucspid.master.listener_table import ListenerTable
 from ucspid.master.log_pipes import LogPipe, LogPipes, PipeKey
 from ucspid.master.programs import HeldProgram, program
 from ucspid.master.upgrade_state import HoldingsState, ProfileState
-from ucspid.plan import Ending, Plan, RulesFile, Service
+from ucspid.plan import Ending, LauncherKey, Plan, RulesFile, Service
 from ucspid.policy.environ import too_long
-from ucspid.profile import Profile
 
 MAX_NAMES = 20
 """Names of services in a launcher's title and in messages about it."""
@@ -32,7 +31,7 @@ class Holdings:
     control: ControlSockets = field(default_factory=ControlSockets)
     listeners: ListenerTable = field(default_factory=ListenerTable)
     pipes: LogPipes = field(default_factory=LogPipes)
-    profiles: dict[Profile, ProfileLaunchers] = field(default_factory=dict)
+    profiles: dict[LauncherKey, ProfileLaunchers] = field(default_factory=dict)
     draining: list[ProfileLaunchers] = field(default_factory=list)
     counters: int = field(default_factory=lambda: sealed_memory("ucspid-counters", counters.SIZE))
     """What became of connections, by the numbers of services: the loop counts, see counters.py."""
@@ -63,7 +62,7 @@ class Holdings:
 
     @classmethod
     def from_state(
-        cls, state: HoldingsState, launchers: Callable[[ProfileState], tuple[Profile, ProfileLaunchers]]
+        cls, state: HoldingsState, launchers: Callable[[ProfileState], ProfileLaunchers]
     ) -> "Holdings":
         """Return what an earlier image of the master held; launchers() makes a profile's from its state."""
         held = cls(**state.others)  # type: ignore[arg-type]
@@ -75,11 +74,11 @@ class Holdings:
         held.longest = state.longest
         held.gone = state.gone
         for state_of_profile in state.profiles:
-            profile, its_launchers = launchers(state_of_profile)
+            its_launchers = launchers(state_of_profile)
             if state_of_profile.draining:
                 held.draining.append(its_launchers)
             else:
-                held.profiles[profile] = its_launchers
+                held.profiles[its_launchers.key] = its_launchers
         return held
 
     def number(self, service: str) -> int:
@@ -102,8 +101,13 @@ class Holdings:
             if launcher.number == number:
                 launcher.kill()
 
-    def acquire(self, plan: Plan, acquired: Acquired, start: StartProfile) -> None:
-        """Open what the plan needs, and start launchers for new profiles. Raises ResourceError."""
+    def acquire(
+        self, plan: Plan, acquired: Acquired, start: StartProfile, renewed: Collection[int] | None = None
+    ) -> None:
+        """Open what the plan needs, and start launchers for new profiles. Raises ResourceError.
+
+        All preloaded programs get new launchers, or only those of the profiles with these numbers.
+        """
         if len(self._numbers.keys() | {service.name for service in plan.services}) >= counters.ROWS:
             raise ResourceError(
                 f"more than {counters.ROWS - 1} names of services since the daemon started: restart it"
@@ -111,20 +115,17 @@ class Holdings:
         self.pipes.acquire(plan.services, acquired.stderr)
         acquired.completed = self.listeners.acquire(plan.services, acquired.listeners)
         acquired.control = self.control.acquire(plan.control)
-        for service in plan.services:
-            profile = service.profile
-            there = self.profiles.get(profile)
-            stays = there is not None and not there.outdated and there.kind == plan.launcher
-            if not stays and profile not in acquired.profiles:
-                programs = self._programs(plan, profile, acquired.stderr)
-                acquired.profiles[profile] = start(profile, programs, _names(plan, profile), plan.launcher)
+        for key, services in _by_key(plan).items():
+            kind = plan.launcher if key.service is None else "python"
+            there = self.profiles.get(key)
+            if there is None or there.outdated or there.kind != kind or there.is_renewed(renewed):
+                programs = self._programs(services, acquired.stderr)
+                acquired.profiles[key] = start(key, programs, _names(services), kind)
 
-    def _programs(self, plan: Plan, profile: Profile, new: Mapping[PipeKey, LogPipe]) -> list[HeldProgram]:
+    def _programs(self, services: Iterable[Service], new: Mapping[PipeKey, LogPipe]) -> list[HeldProgram]:
         """Return the programs of a profile's services; new are pipes that are not held yet."""
         return [
-            program(self.number(service.name), service, self._stderr(service, new))
-            for service in plan.services
-            if service.profile == profile
+            program(self.number(service.name), service, self._stderr(service, new)) for service in services
         ]
 
     def _stderr(self, service: Service, new: Mapping[PipeKey, LogPipe]) -> int | None:
@@ -141,8 +142,8 @@ class Holdings:
         self.control.add(acquired.control)
         self.pipes.add(acquired.stderr)
         unwanted = self.listeners.add(acquired.listeners)
-        for profile in self.profiles.keys() & acquired.profiles.keys():
-            self._drain(profile)
+        for key in self.profiles.keys() & acquired.profiles.keys():
+            self._drain(key)
         self.profiles.update(acquired.profiles)
         if self.plan is not None:
             self.gone.update((service.name, service.ending) for service in self.plan.services)
@@ -150,19 +151,19 @@ class Holdings:
         for service in plan.services:
             self.gone.pop(service.name, None)
             self.longest = max(self.longest, service.drain_timeout + service.kill_timeout)
-        for profile in self.profiles.keys() - {service.profile for service in plan.services}:
-            self._drain(profile)
+        for key in self.profiles.keys() - {service.launcher_key for service in plan.services}:
+            self._drain(key)
         self._set_programs()
         self.listeners.set_up(plan.services)
         return unwanted
 
     def _set_programs(self) -> None:
         assert self.plan is not None
-        for profile, launchers in self.profiles.items():
-            launchers.set_programs(self._programs(self.plan, profile, {}), _names(self.plan, profile))
+        for key, services in _by_key(self.plan).items():
+            self.profiles[key].set_programs(self._programs(services, {}), _names(services))
 
-    def _drain(self, profile: Profile) -> None:
-        draining = self.profiles.pop(profile)
+    def _drain(self, key: LauncherKey) -> None:
+        draining = self.profiles.pop(key)
         draining.draining = True
         self.draining.append(draining)
 
@@ -182,8 +183,8 @@ class Holdings:
         Return pipes that have to be closed as soon as nobody writes into them any more.
         """
         assert self.plan is not None
-        for profile, launchers in self.profiles.items():
-            launchers.settle(self._programs(self.plan, profile, {}))
+        for key, services in _by_key(self.plan).items():
+            self.profiles[key].settle(self._programs(services, {}))
         for launchers in self.draining:
             launchers.settle([])
         return self.pipes.keep(self.plan.services)
@@ -223,8 +224,16 @@ class Holdings:
         os.close(self.null)
 
 
-def _names(plan: Plan, profile: Profile) -> str:
+def _by_key(plan: Plan) -> dict[LauncherKey, list[Service]]:
+    """Return the services that share launchers."""
+    found: dict[LauncherKey, list[Service]] = {}
+    for service in plan.services:
+        found.setdefault(service.launcher_key, []).append(service)
+    return found
+
+
+def _names(services: list[Service]) -> str:
     """Return the names of a profile's services, as many as people can take in."""
-    names = [service.name for service in plan.services if service.profile == profile]
+    names = [service.name for service in services]
     more = [f"and {len(names) - MAX_NAMES} more"] if len(names) > MAX_NAMES else []
     return ",".join([*names[:MAX_NAMES], *more])

@@ -9,8 +9,7 @@ from ucspid.master.launchers import LauncherObserver, ProfileLaunchers
 from ucspid.master.poller import Poller
 from ucspid.master.programs import HeldProgram
 from ucspid.master.upgrade_state import MasterState, ProfileState
-from ucspid.plan import LauncherKind
-from ucspid.profile import Profile
+from ucspid.plan import LauncherKey, LauncherKind
 
 
 class LauncherStarter:
@@ -40,18 +39,16 @@ class LauncherStarter:
         return next(self._launchers), next(self._profiles)
 
     def start(
-        self, profile: Profile, programs: list[HeldProgram], names: str, kind: LauncherKind
+        self, key: LauncherKey, programs: list[HeldProgram], names: str, kind: LauncherKind
     ) -> ProfileLaunchers:
         """Start the first launcher of a profile. Raises ResourceError."""
         number = next(self._profiles)
-        launchers = ProfileLaunchers(
-            number, profile, self.nofile, self._poller, self._log, self._observer, kind
-        )
+        launchers = ProfileLaunchers(number, key, self.nofile, self._poller, self._log, self._observer, kind)
         launchers.set_programs(programs, names)
         launchers.add(next(self._launchers))
         return launchers
 
-    def take_over(self, state: ProfileState) -> tuple[Profile, ProfileLaunchers]:
+    def take_over(self, state: ProfileState) -> ProfileLaunchers:
         """Return a profile and its launchers as an earlier image of the master had them."""
         return ProfileLaunchers.from_state(state, self.nofile, self._poller, self._log, self._observer)
 

@@ -4,7 +4,7 @@ import os
 import resource
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -20,8 +20,8 @@ from ucspid.master.held_launcher import HeldLauncher
 from ucspid.master.poller import Poller
 from ucspid.master.programs import HeldProgram, PackedMessage
 from ucspid.master.upgrade_state import ProfileState
-from ucspid.plan import LauncherKind
-from ucspid.profile import Profile
+from ucspid.plan import LauncherKey, LauncherKind, Preloaded
+from ucspid.policy.exit_status import exit_code, in_words
 
 MAX_UNREAD = 100
 """Messages, beyond one for each program, that may wait for a launcher that is sent yet another."""
@@ -36,8 +36,11 @@ class LauncherObserver(Protocol):
     def launcher_ready(self, profile: "ProfileLaunchers", launcher: HeldLauncher) -> None:
         """Say that a launcher has taken its privileges."""
 
-    def launcher_refused(self, profile: "ProfileLaunchers", reason: str) -> None:
-        """Say that a launcher could not take its privileges."""
+    def launcher_refused(self, profile: "ProfileLaunchers", reason: str, *, program: bool) -> None:
+        """Say that a launcher could not take its privileges, or could not import its program."""
+
+    def program_changed(self, profile: "ProfileLaunchers") -> None:
+        """Say that a file has changed that a preloaded program was imported from."""
 
 
 class ProfileLaunchers:
@@ -46,7 +49,7 @@ class ProfileLaunchers:
     def __init__(
         self,
         number: int,
-        profile: Profile,
+        key: LauncherKey,
         nofile: int,
         poller: Poller,
         log: EventLog,
@@ -55,6 +58,7 @@ class ProfileLaunchers:
     ) -> None:
         """Begin without a launcher; nofile is programs' soft limit of descriptors if the profile has none."""
         self.number = number
+        self.key = key
         self.kind = kind
         self.launchers: dict[int, HeldLauncher] = {}
         self.draining = False
@@ -62,7 +66,6 @@ class ProfileLaunchers:
         """Whether they were started by an earlier image of the master: its code is not ours."""
         self.names = ""
         """Of the services, for ps(1) and messages."""
-        self._profile = profile
         self._nofile = None if nofile == resource.RLIM_INFINITY else nofile
         self._programs: dict[int, HeldProgram] = {}
         self._poller = poller
@@ -76,7 +79,7 @@ class ProfileLaunchers:
             kind=self.kind,
             names=self.names,
             draining=self.draining,
-            profile=self._profile,
+            key=self.key,
             programs=[
                 (_text(item.message.pack()), item.stderr, [_text(name) for name in item.earlier])
                 for item in self._programs.values()
@@ -87,10 +90,9 @@ class ProfileLaunchers:
     @classmethod
     def from_state(
         cls, state: ProfileState, nofile: int, poller: Poller, log: EventLog, observer: LauncherObserver
-    ) -> tuple[Profile, "ProfileLaunchers"]:
-        """Return a profile and its launchers as an earlier image of the master had them."""
-        profile = state.profile
-        launchers = cls(state.number, profile, nofile, poller, log, observer, state.kind)
+    ) -> "ProfileLaunchers":
+        """Return the launchers of a profile as an earlier image of the master had them."""
+        launchers = cls(state.number, state.key, nofile, poller, log, observer, state.kind)
         launchers.names = state.names
         launchers.draining = state.draining
         launchers.outdated = True
@@ -103,7 +105,7 @@ class ProfileLaunchers:
             launcher = launchers.launchers[item.number] = HeldLauncher.from_state(item, poller, launchers)
             if not launcher.pid:
                 poller.call_in(0.0, partial(launchers._restart, launcher))
-        return profile, launchers
+        return launchers
 
     @property
     def may_grow(self) -> bool:
@@ -114,6 +116,10 @@ class ProfileLaunchers:
     def ready(self) -> bool:
         """Whether there is a launcher at work."""
         return any(launcher.ready for launcher in self.launchers.values())
+
+    def is_renewed(self, numbers: Collection[int] | None) -> bool:
+        """Whether it has a program to import again, and its number is among these, if any are given."""
+        return self.key.service is not None and (numbers is None or self.number in numbers)
 
     # Programs
 
@@ -173,6 +179,10 @@ class ProfileLaunchers:
             self._remove(launcher)
             return
         launcher.orphans |= children
+        if self.key.service is not None and not launcher.introduced:
+            how = in_words(exit_code(exit_.status))
+            reason = f"the interpreter ended before the program was imported: {how}"
+            self._observer.launcher_refused(self, reason, program=True)
         pause = launcher.backoff.failed(time.monotonic())
         orphans = len(launcher.orphans)
         events.launcher_died(self._log, launcher.number, exit_.pid, exit_.status, pause, orphans)
@@ -194,9 +204,11 @@ class ProfileLaunchers:
 
     def _start(self, launcher: HeldLauncher) -> None:
         programs = [message for item in self._programs.values() for message in item.messages()]
+        if self.key.service is not None:
+            programs.append((_preload(self.key.service.preloaded).pack(), ()))
         title = f"ucspid: launcher {self.names}"
         launcher.start(
-            self.kind, programs, wire.TakePrivileges(wire.VERSION, self._nofile, title, self._profile)
+            self.kind, programs, wire.TakePrivileges(wire.VERSION, self._nofile, title, self.key.profile)
         )
 
     def _restart(self, launcher: HeldLauncher) -> None:
@@ -215,13 +227,23 @@ class ProfileLaunchers:
         """Pass on that a launcher has taken its privileges."""
         self._observer.launcher_ready(self, launcher)
 
-    def has_refused(self, reason: str) -> None:
-        """Pass on why a launcher has not taken its privileges."""
-        self._observer.launcher_refused(self, reason)
+    def has_refused(self, reason: str, *, program: bool) -> None:
+        """Pass on why a launcher has not taken its privileges, or has not imported its program."""
+        self._observer.launcher_refused(self, reason, program=program)
+
+    def has_changed(self) -> None:
+        """Pass on that the program of a launcher has changed, if anybody wants to know."""
+        if self.key.service is not None and self.key.service.preloaded.watch and not self.draining:
+            self._observer.program_changed(self)
 
     def is_broken(self, launcher: HeldLauncher, reason: str) -> None:
         """Log that a launcher has sent what none sends."""
         events.launcher_broken(self._log, launcher.number, reason)
+
+
+def _preload(preloaded: Preloaded) -> wire.Preload:
+    modules = tuple(name.encode("utf-8", "surrogateescape") for name in preloaded.modules)
+    return wire.Preload(preloaded.watch, preloaded.script, preloaded.module, modules)
 
 
 def _text(data: bytes) -> str:

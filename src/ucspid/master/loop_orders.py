@@ -96,7 +96,7 @@ class LoopOrders:
         """
         before, self._services = self._services, {}
         for service in plan.services:
-            number, profile = held.number(service.name), held.profiles[service.profile].number
+            number, profile = held.number(service.name), held.profiles[service.launcher_key].number
             listeners = tuple(item.number for item in held.listeners.of(service))
             self._services[number] = PlannedService(
                 number=number, profile=profile, settings=_settings(service), listeners=listeners

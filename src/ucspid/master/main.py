@@ -28,6 +28,7 @@ from ucspid.master.notify import Readiness
 from ucspid.master.parts import Given, Parts
 from ucspid.master.poller import Poller
 from ucspid.master.reaper import Reaper
+from ucspid.master.renewals import Renewals
 from ucspid.master.rule_variables import RuleVariables
 from ucspid.master.settling import Settling
 from ucspid.master.text import print_error
@@ -61,8 +62,7 @@ class Master:
         """
         self.exit: int | None = None
         """The exit status, once the daemon is to end."""
-        self._signalfd = signalfd
-        self._before = before
+        self._signalfd, self._before = signalfd, before
         errors = InternalErrors(self._went_wrong)
         poller, log = Poller(errors.caught), EventLog()
         starter = LauncherStarter(nofile, poller, log, self, before)
@@ -87,6 +87,7 @@ class Master:
         )
         self.changeover = Changeover(parts, before, self.to_state, self._kill_everything)
         self.variables = RuleVariables(held, loop, parts.children, poller)
+        self.renewals = Renewals(poller, self.changeover.renew)
         self._notes = LoopNotes(parts, self.changeover, self.variables, self._exit_alone)
         self.reaper = Reaper(parts, self.changeover, errors)
 
@@ -158,11 +159,15 @@ class Master:
         elif self.changeover.preparation is not None:
             self.changeover.preparation.launcher_ready()
 
-    def launcher_refused(self, profile: ProfileLaunchers, reason: str) -> None:
+    def launcher_refused(self, profile: ProfileLaunchers, reason: str, *, program: bool) -> None:
         """Fail the plan that waits for the launcher; one that served before is tried again."""
         preparation = self.changeover.preparation
-        if preparation is None or not preparation.launcher_refused(profile, reason):
+        if preparation is None or not preparation.launcher_refused(profile, reason, program=program):
             events.launcher_refused(self.parts.log, profile.names, reason)
+
+    def program_changed(self, profile: ProfileLaunchers) -> None:
+        """Import the program again when whoever changes its files has had time to change all of them."""
+        self.renewals.want(profile.number)
 
     def loop_note(self, kind: int, number: int, token: int) -> None:
         """Take a note of the loop's. Raises WireError for what no loop sends."""

@@ -1,24 +1,25 @@
-"""Prepares a plan, as a transaction: reads the file, and acquires all that is new.
+"""Prepares a plan, as a transaction: reads the file, or takes the plan in force, and acquires what is new.
 
 If anything fails, what was acquired is released, and the error says what failed and where.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
-from ucspid.errors import ResourceError, UcspidError
+from ucspid.errors import ConfigError, ResourceError, UcspidError
 from ucspid.master import reader
-from ucspid.master.acquired import Acquired, StartProfile
-from ucspid.master.children import Children
+from ucspid.master.acquired import Acquired
 from ucspid.master.held_launcher import HeldLauncher
-from ucspid.master.holdings import Holdings
-from ucspid.master.job import Job
 from ucspid.master.launchers import ProfileLaunchers
-from ucspid.master.poller import Poller, Timer
+from ucspid.master.parts import Parts
+from ucspid.master.poller import Timer
 from ucspid.plan import Plan
 
 LAUNCHER_TIMEOUT = 15.0
 """Seconds that new launchers may take to be ready."""
+
+IMPORT_TIMEOUT = 30.0
+"""The same, if there are programs to import."""
 
 PreparationDone = Callable[[tuple[Plan, Acquired] | UcspidError], None]
 
@@ -26,29 +27,27 @@ PreparationDone = Callable[[tuple[Plan, Acquired] | UcspidError], None]
 class Preparation:
     """One attempt; done() gets the plan and what was acquired for it, or the error."""
 
-    def __init__(
-        self,
-        source: str | Plan,
-        held: Holdings,
-        children: Children,
-        poller: Poller,
-        start: StartProfile,
-        done: PreparationDone,
-    ) -> None:
-        """Begin by reading the file; or with a plan that needs none. Raises ResourceError."""
-        self._held = held
-        self._poller = poller
-        self._start = start
+    def __init__(self, parts: Parts, done: PreparationDone, renewed: Collection[int] | None = None) -> None:
+        """Begin by reading the file, unless the plan is given. Raises ResourceError.
+
+        If renewed is given, the plan is the one in force, and the programs of profiles with these numbers are
+        imported again.
+        """
+        self._held = held = parts.held
+        self._poller = poller = parts.poller
+        self._start = parts.starter.start
         self._done = done
         self._plan: Plan | None = None
         self._acquired = Acquired()
         self._over = False
         self._timer: Timer | None = None
-        self._reader: Job | None = None
-        if isinstance(source, Plan):
-            self._timer = poller.call_in(0.0, partial(self._read, source))
+        self._renewed = renewed
+        source = (parts.given or parts.config) if renewed is None else held.plan
+        if isinstance(source, str):
+            self._cancel_reading = reader.read(source, parts.children, poller, self._read).cancel
         else:
-            self._reader = reader.read(source, children, poller, self._read)
+            assert source is not None
+            self._cancel_reading = poller.call_in(0.0, partial(self._read, source)).cancel
 
     def launchers(self) -> list[tuple[ProfileLaunchers, HeldLauncher]]:
         """Return the launchers that were started for the new plan."""
@@ -64,17 +63,19 @@ class Preparation:
             self._end()
             self._done((self._plan, self._acquired))
 
-    def launcher_refused(self, profile: ProfileLaunchers, reason: str) -> bool:
+    def launcher_refused(self, profile: ProfileLaunchers, reason: str, *, program: bool) -> bool:
         """Fail if it is one of the new launchers; return whether it was."""
         if self._over or profile not in self._acquired.profiles.values():
             return False
-        self._fail(ResourceError(f"{profile.names}: privileges cannot be taken: {reason}"))
+        if program:
+            self._fail(ConfigError(f"{profile.names}: {reason}".splitlines()))
+        else:
+            self._fail(ResourceError(f"{profile.names}: privileges cannot be taken: {reason}"))
         return True
 
     def cancel(self) -> None:
         """Release everything; done() is not called."""
-        if self._reader is not None:
-            self._reader.cancel()
+        self._cancel_reading()
         self._release()
 
     def _read(self, result: Plan | UcspidError) -> None:
@@ -84,16 +85,20 @@ class Preparation:
             self._fail(result)
             return
         self._plan = result
-        self._timer = self._poller.call_in(LAUNCHER_TIMEOUT, self._too_late)
+        imports = any(service.preloaded is not None for service in result.services)
+        seconds = IMPORT_TIMEOUT if imports else LAUNCHER_TIMEOUT
+        self._timer = self._poller.call_in(seconds, partial(self._too_late, seconds))
         try:
-            self._held.acquire(result, self._acquired, self._start)
+            self._held.acquire(result, self._acquired, self._start, self._renewed)
         except ResourceError as problem:
             self._fail(problem)
         else:
             self.launcher_ready()
 
-    def _too_late(self) -> None:
-        self._fail(ResourceError(f"a launcher was not ready within {LAUNCHER_TIMEOUT:.0f} s"))
+    def _too_late(self, seconds: float) -> None:
+        late = [profile.names for profile in self._acquired.profiles.values() if not profile.ready]
+        which = "".join(f"{names}: " for names in late)
+        self._fail(ResourceError(f"{which}a launcher was not ready within {seconds:.0f} s"))
 
     def _fail(self, problem: UcspidError) -> None:
         if not self._over:

@@ -1,5 +1,7 @@
 """Reports the result of a start, a reload or an upgrade to the log, to control clients and to systemd."""
 
+from collections.abc import Collection
+
 from ucspid import __version__
 from ucspid.errors import ResourceError, UcspidError
 from ucspid.master import events
@@ -19,6 +21,8 @@ class ChangeReports:
         self.clients = ControlClients(parts.loop.send)
         self.changes: list[str] = []
         """What the plan in force has changed."""
+        self.renewed: list[str] = []
+        """The services whose programs are imported again, if nothing else is done."""
         self._parts = parts
         self._upgraded_from: str | None = None
         """The version of the image before, until a loop of this one's serves."""
@@ -27,9 +31,20 @@ class ChangeReports:
             self.clients.for_next_reload = before.reload_tokens
             self.clients.for_upgrade = before.upgrade_tokens
 
+    def begin(self, renewed: Collection[int] | None) -> None:
+        """Take note that a reload begins; or only a renewal of the programs of these profiles."""
+        if renewed is None:
+            self.clients.begin_reload()
+            if self._parts.held.plan is not None:
+                self._parts.readiness.reloading()
+        profiles = self._parts.held.profiles.values()
+        self.renewed = [profile.names for profile in profiles if profile.number in (renewed or ())]
+
     def plan_failed(self, problem: UcspidError) -> None:
         """Report that the previous plan stays in force."""
-        if self._upgraded_from is None:
+        if self.renewed:
+            events.programs_not_renewed(self._parts.log, self.renewed, problem)
+        elif self._upgraded_from is None:
             events.reload_failed(self._parts.log, problem)
         self._upgrade_failed(problem)
         self.clients.fail(self.clients.for_reload, problem)
@@ -47,6 +62,8 @@ class ChangeReports:
         if self._upgraded_from is not None:
             events.upgraded(log, self._upgraded_from, self.changes)
             self._upgraded_from = None
+        elif self.renewed:
+            events.programs_renewed(log, self.renewed)
         elif self._parts.loop.generation > 1:
             events.reloaded(log, self.changes)
         else:

@@ -1,8 +1,9 @@
 """What the master is doing: a start, a reload, an upgrade or a stop, as phases and what leads on from each.
 
 Pure. The first start is a reload with nothing in force; an upgrade is a trial, and then, in the next
-image of the master, a reload. What is wanted meanwhile begins when nothing else is under way, and
-several requests for the same are one.
+image of the master, a reload. A renewal puts the plan in force once more, with new launchers for preloaded
+programs that have changed; a reload does that, too. What is wanted meanwhile begins when nothing else is
+under way, and several requests for the same are one.
 """
 
 from enum import Enum
@@ -22,6 +23,7 @@ class Step(Enum):
     """What leads from one phase to the next."""
 
     PREPARE = "a reader starts"
+    RENEW = "changed programs are imported"
     PREPARED = "the plan is in force"
     TAKEN = "the loop serves it"
     OVERDUE = "the loop does not serve it in time"
@@ -32,6 +34,7 @@ class Step(Enum):
 
 NEXT: dict[tuple[Phase, Step], Phase] = {
     (Phase.IDLE, Step.PREPARE): Phase.PREPARING,
+    (Phase.IDLE, Step.RENEW): Phase.PREPARING,
     (Phase.IDLE, Step.TRY): Phase.TRYING,
     (Phase.PREPARING, Step.PREPARED): Phase.TAKING,
     (Phase.PREPARING, Step.FAILED): Phase.IDLE,
@@ -53,6 +56,7 @@ class Transition:
         self.phase = Phase.IDLE
         self.reload_wanted = False
         self.upgrade_wanted = False
+        self.renewal_wanted = False
         self.unserved = False
         """Whether no loop has served the plan in force yet."""
 
@@ -60,7 +64,9 @@ class Transition:
         """Go on to the next phase. Raises KeyError where the step cannot come in this one."""
         self.phase = NEXT[self.phase, step]
         if step is Step.PREPARE:
-            self.reload_wanted = False
+            self.reload_wanted = self.renewal_wanted = False
+        elif step is Step.RENEW:
+            self.renewal_wanted = False
         elif step is Step.TRY:
             self.upgrade_wanted = False
         elif step in (Step.PREPARED, Step.TAKEN):
@@ -72,4 +78,6 @@ class Transition:
             return None
         if self.upgrade_wanted:
             return Step.TRY
-        return Step.PREPARE if self.reload_wanted else None
+        if self.reload_wanted:
+            return Step.PREPARE
+        return Step.RENEW if self.renewal_wanted else None

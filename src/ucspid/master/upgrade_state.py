@@ -15,8 +15,7 @@ from ucspid.errors import ResourceError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
 from ucspid.net.endpoint import Endpoint
-from ucspid.plan import Ending, LauncherKind, Plan
-from ucspid.profile import Profile
+from ucspid.plan import Ending, LauncherKey, LauncherKind, Plan
 
 STATE = 4
 """Of this layout, and of the tables of sessions, which live on in memory (launcher.table)."""
@@ -79,7 +78,7 @@ class ProfileState:
     kind: LauncherKind
     names: str
     draining: bool
-    profile: Profile
+    key: LauncherKey
     programs: list[tuple[str, int | None, list[str]]]
     launchers: list[LauncherState]
 

@@ -11,12 +11,16 @@ _TOO_LONG = {
     "rule_env": "variables that rules set changed",
     "lookup": "lookups changed",
     "exempt": "exempt networks changed",
+    "preloaded": "what is imported changed",
 }
 """What is said of fields whose values would not fit a line."""
 
 
 def changes(old: Plan | None, new: Plan) -> list[str]:
-    """Return a line for each service added, removed or changed, and for the rest of the file."""
+    """Return a line for each service added, removed or changed, and for the rest of the file.
+
+    A reload imports preloaded programs again, so that they may have changed.
+    """
     before = {service.name: service for service in old.services} if old else {}
     after = {service.name: service for service in new.services}
     lines = [f"{name}: removed" for name in before if name not in after]
@@ -25,6 +29,8 @@ def changes(old: Plan | None, new: Plan) -> list[str]:
             lines.append(f"{name}: added, listening on {_listen(service)}")
         elif service != before[name]:
             lines.append(f"{name}: {_difference(before[name], service)}")
+        elif service.preloaded is not None:
+            lines.append(f"{name}: the program was imported again")
     if old is not None:
         lines += [
             f"{name}: {_show(getattr(old, name))} -> {_show(getattr(new, name))}"

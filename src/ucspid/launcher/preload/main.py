@@ -1,0 +1,109 @@
+"""The launcher of a preloaded program, under the service's interpreter: its forks become the program.
+
+Descriptors are as in a launcher, and privileges are taken. Standard output and input are a silent socket, so
+that Python's files on them are as it makes them for a client's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from functools import partial
+
+from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, WireError
+from ucspid.ipc import messages as wire
+from ucspid.ipc.channel import Channel
+from ucspid.ipc.session_table import Table
+from ucspid.launcher.preload import session
+from ucspid.launcher.preload.changes import Changes
+from ucspid.launcher.preload.forked import Forked, ForkedProgram, Lent
+from ucspid.launcher.preload.program import CannotLoadError, PythonProgram
+from ucspid.launcher.programs import Programs
+from ucspid.launcher.serve import Launcher
+from ucspid.linux import prctl
+
+MASTER, LOOP, TABLE = 3, 4, 5
+
+
+def main(
+    program: bytes,
+    preload: bytes,
+    earlier: list[bytes],
+    orphans: list[int],
+    title: str,
+    limits: dict[str, int | None],
+    dumpable: bool,
+) -> int:
+    """Import the program, report it, and serve; the arguments are as Handover has them."""
+    for descriptor in (MASTER, LOOP, TABLE):
+        os.set_inheritable(descriptor, False)
+    signalfd = prctl.open_signalfd({signal.SIGCHLD})
+    master = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, MASTER))
+    loop = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, LOOP))
+    table = Table(TABLE)
+    os.close(TABLE)  # what is mapped stays
+    orders = wire.SetProgram.unpack(program)
+    lent = Lent(limits, orders, _show(title, orders))
+    prctl.set_dumpable(dumpable)
+    try:
+        python = PythonProgram(wire.Preload.unpack(preload), orders.arguments)
+        changes = Changes(python.began) if python.watched else None
+    except CannotLoadError as problem:
+        master.send(wire.CannotLoad(str(problem)).pack())
+        return EXIT_USAGE
+    except OSError as problem:
+        master.send(wire.PrivilegesRefused(f"watch: {problem.strerror}: {problem.filename}").pack())
+        return EXIT_SYSTEM
+    launcher = Launcher(master, loop, table, signalfd, Programs(partial(ForkedProgram, lent)))
+    launcher.programs.set(program, _copy_of_stderr(orders))
+    for packet in earlier:
+        launcher.hear_master(packet, [])
+    launcher.sessions.take_over(set(orphans))
+    master.send(wire.Ready(wire.VERSION).pack())
+    if changes is not None:
+        launcher.listen(changes.fileno(), partial(_report, changes, master))
+        if changes.already:
+            master.send(wire.Changed().pack())
+    return _serve(launcher, python)
+
+
+def _serve(launcher: Launcher, python: PythonProgram) -> int:
+    """Serve; in a fork, become the program."""
+    gc.collect()
+    gc.freeze()
+    environment: dict[bytes, bytes] | None = None
+    try:
+        launcher.run()
+    except Forked as forked:
+        environment = forked.environment
+    except WireError as problem:
+        os.write(2, b"ucspid: launcher: %s\n" % str(problem).encode())
+        return EXIT_SYSTEM
+    if environment is not None:
+        launcher.abandon()
+        session.run(python, environment)
+    return 0
+
+
+def _show(title: str, orders: wire.SetProgram) -> tuple[bytes, bytes, tuple[int, int]]:
+    """Show the launcher's title; return what a program shows, as if it had been executed."""
+    area = (0, 0)
+    with contextlib.suppress(OSError):  # no /proc below another root directory
+        area = prctl.arguments_area()
+    prctl.show_title(title.encode(), title.encode(), area)
+    words = (os.fsencode(sys.executable), *orders.arguments)
+    return os.path.basename(words[0]), b"\0".join(words), area
+
+
+def _copy_of_stderr(orders: wire.SetProgram) -> list[int]:
+    """Return the descriptor that is to be beside the program's order: the process has it as its own."""
+    return [os.dup(2)] if orders.stderr == wire.STDERR_GIVEN else []
+
+
+def _report(changes: Changes, master: Channel) -> None:
+    if changes.read():
+        master.send(wire.Changed().pack())
