@@ -153,12 +153,19 @@ def test_tcpcat(tools: Tools, network: PrivateNetwork) -> None:
 
 
 def test_a_server_that_resets_tcpcat(tools: Tools, network: PrivateNetwork) -> None:
+    shown = threading.Event()
+
     def talk(client: socket.socket) -> None:
+        client.sendall(b"x")
+        assert shown.wait(TIMEOUT)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    with port_of(network, talk) as port:
-        ended = tools.within(network).run("tcpcat", "", port)
-    assert (ended.code, ended.lines) == (1, ["cat: -: Connection reset by peer"])
+    with port_of(network, talk) as port, tools.within(network).start("tcpcat", "", port) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"x"
+        shown.set()
+        out, err = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, out, err) == (1, b"", b"cat: -: Connection reset by peer\n")
 
 
 @pytest.mark.parametrize(("tool", "port"), [("who@", 11), ("date@", 13), ("tcpcat", 17), ("finger@", 79)])
