@@ -112,10 +112,11 @@ def test_a_service_that_needs_what_there_is_not_is_a_comment(
     ("attributes", "what"),
     [
         ({"max_load": "2.5"}, "max_load refused clients over a load of 2.5"),
-        ({"banner": "/etc/hostname"}, "banner sent /etc/hostname before the server started"),
+        ({"banner_success": "/x"}, "banner_success sent /x before the server started"),
+        ({"banner": "/no/such"}, "/no/such, which clients were sent, cannot be read: No such file"),
         (
             {"banner_fail": "/no/such"},
-            "/no/such, which refused clients were sent, cannot be read: No such file",
+            "/no/such, which clients were sent, cannot be read: No such file",
         ),
         ({"deny_time": "5"}, "deny_time banned clients of a SENSOR"),
         ({"nice": "high"}, "nice = high is no number"),

@@ -54,7 +54,8 @@ umask 027
 ulimit -n 200
 exec 2>&1
 exec envdir {folder}/env nice -n 3 env GREETING='hello  there' \\
-    tcpserver -v -R -H -l "$LOCAL" -x {folder}/rules.{kind} -c "${{MAX:-5}}" \\
+    tcpserver -v -R -H -B "hello
+" -l "$LOCAL" -x {folder}/rules.{kind} -c "${{MAX:-5}}" \\
         -u "$QMAILDUID" -g "$NOFILESGID" 127.0.0.1 {port} {folder}/report $EXTRA "three  four"
 """
 QUEUE = "#!/bin/sh\nexec tcpserver -HRl0 -c2 -U 127.0.0.1 {port} {folder}/hold\n"
@@ -138,7 +139,7 @@ def test_tcpserver(folder: Path, kind: str) -> None:
 
     answers = compare(folder, run, port, probe)
     assert isinstance(answers, dict)
-    assert [source for source in SOURCES if answers[source]] == [
+    assert [source for source in SOURCES if len(answers[source]) > 1] == [
         "127.0.0.1", "127.0.2.9", "127.0.2.8", "127.0.3.4", "127.0.3.10"
     ]  # fmt: skip
     assert "argv one two three  four" in answers["127.0.0.1"]

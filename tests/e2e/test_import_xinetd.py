@@ -33,6 +33,7 @@ SERVICES: dict[str, dict[str, str]] = {
     "less": {"only_from -": "127.0.9.1"},
     "off": {"disable": "yes"},
     "out": {},
+    "banner": {"banner": "{folder}/banner", "only_from": "127.0.1.0 127.0.0.1"},
     "fail": {"only_from": "127.0.1.0", "banner_fail": "{folder}/banner"},
 }
 """Each one's attributes, beside those that all have; with " +" after its name the operator is +=."""
@@ -106,9 +107,10 @@ def test_the_same_clients_get_the_same_programs(folder: Path) -> None:
         ours = answers()
     assert ours == theirs
     assert [name for name in SERVICES if ours[f"{name} 127.0.0.1"]] == [
-        "plain", "args", "rights", "groups", "named", "small", "all", "more", "less", "fail"
+        "plain", "args", "rights", "groups", "named", "small", "all", "more", "less", "banner", "fail"
     ]  # fmt: skip
     assert ours["fail 127.0.0.1"] == ["too many"]
+    assert ours["banner 127.0.2.9"] == ["too many"]
     assert ours["plain ::1"]
     assert not ours["named ::1"]
     assert ours["instances"] == ours["source"] == ["ready\n"] * 2 + [""] * 3

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ucspid.importers.banners import set_banner
 from ucspid.importers.chain import CommandChain, Tool, Words, apply_limits, nothing, read_directory
 from ucspid.importers.s6_rules import set_s6_rules
 from ucspid.importers.tcp_servers import last, listen, set_backlog, set_count
@@ -37,9 +38,7 @@ def _access(chain: CommandChain, argv: Words) -> Words:
     if "D" in options:
         chain.service.settings["nodelay"] = True
     if "B" in options:
-        chain.note(
-            f"-B sent {options['B']!r} before the program started", "have the program, or a script, write it"
-        )
+        set_banner(chain.service, chain.place, options["B"])
     for letter in "ix":
         if letter in options:
             set_s6_rules(chain.service, chain.place, chain.host, chain.path(options[letter]))

@@ -8,11 +8,12 @@ from ucspid.config.schema import SettingsSection
 from ucspid.importers.description import Imported
 
 ORDER = (
-    "listen", "program", "argv0", "user", "group", "groups", "chdir", "chroot", "umask", "nice", "rlimits",
-    "no_new_privs", "env", "inherit_env", "user_env", "env_dialect", "stderr", "stderr_rate", "rules",
-    "default_action", "lookup", "exempt", "max_connections", "on_full", "max_per_ip", "ipv4_prefix",
-    "ipv6_prefix", "rate_per_ip", "burst", "rate", "refuse_message", "throttle", "nodelay", "keepalive",
-    "backlog", "drain_timeout", "kill_timeout", "max_lifetime",
+    "listen", "program", "argv0", "user", "group", "groups", "chdir", "chroot", "umask", "nice",
+    "rlimits", "no_new_privs", "env", "inherit_env", "user_env", "env_dialect", "stderr", "stderr_rate",
+    "rules", "unusable_rules", "default_action", "lookup", "exempt", "max_connections", "on_full",
+    "max_per_ip", "ipv4_prefix", "ipv6_prefix", "rate_per_ip", "burst", "rate", "refuse_message",
+    "banner", "throttle", "nodelay", "keepalive", "backlog", "drain_timeout", "kill_timeout",
+    "max_lifetime",
 )  # fmt: skip
 """The order in which settings are written; others come after these."""
 

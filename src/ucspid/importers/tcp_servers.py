@@ -1,14 +1,16 @@
 """ShellCommand lines of tcpserver, sslserver and tcpsvd, from their own options to the program."""
 
 from collections.abc import Callable
+from typing import Any
 
+from ucspid.importers.banners import set_banner
 from ucspid.importers.chain import CommandChain, Words, become_by_name
 from ucspid.importers.endpoints import listen_on
 from ucspid.importers.ipsvd import set_instructions, unescaped
 from ucspid.importers.tcprules_source import set_rules_file
+from ucspid.tcpserver.options import CommandLine, UsageError, parse
 
 MAX_COUNT = 65536
-_TCPSERVER = "dDvqQhHrR1UXx:t:u:g:l:b:B:c:pPoO46I:"
 _SSLSERVER = "1346dDvVqQhHrRUXx:t:T:u:g:l:b:B:c:pPoOw:eEsSnNmzZI:"
 _TCPSVD = "hpEvVc:C:b:u:l:i:x:t:"
 _MAX_TIMEOUT = 60
@@ -16,55 +18,64 @@ _MAX_TIMEOUT = 60
 
 def tcpserver(chain: CommandChain, argv: Words) -> None:
     """Tcpserver of ucspi-tcp, and of ucspi-tcp6."""
-    options, rest = chain.options(argv, _TCPSERVER)
-    _common(chain, options, rest)
+    settings = chain.service.settings
+    try:
+        options = parse(argv, chain.env)
+    except UsageError as error:
+        settings["program"] = ["tcpserver", *argv]
+        chain.cannot(f"tcpserver: {error}", "correct the command")
+        return
+    listen(chain, options.host or "0", options.port or "")
+    chain.become_numbers(str(options.uid), str(options.gid))
+    if chain.user == "root":
+        chain.service.beside["user"] = "no -u: it ran as root"
+    set_count(chain, str(options.limit))
+    if options.backlog != CommandLine().backlog:
+        set_backlog(chain, str(options.backlog))
+    settings["lookup"] = _lookup(options)
+    if options.rules is not None:
+        path = chain.path(options.rules)
+        set_rules_file(chain.service, chain.place, chain.host, path, may_lack=options.allow_missing_rules)
+    if options.banner:
+        set_banner(chain.service, chain.place, options.banner)
+    if options.interface is not None:
+        chain.note(f"-I {options.interface} bound it to an interface", "listen on an address of it")
+    if options.nodelay:
+        settings["nodelay"] = True
+    _own(settings, options)
+    chain.finish(options.program)
+
+
+def _own(settings: dict[str, Any], options: CommandLine) -> None:
+    """Set what only ucspid's own tcpserver has."""
+    given = {
+        "max_per_ip": options.max_per_ip,
+        "rate_per_ip": options.rate_per_ip,
+        "rate": options.rate,
+        "refuse_message": options.refuse_message or None,
+    }
+    settings |= {key: value for key, value in given.items() if value is not None}
 
 
 def sslserver(chain: CommandChain, argv: Words) -> None:
     """Sslserver of ucspi-ssl."""
-    options, rest = chain.options(argv, _SSLSERVER)
-    _common(chain, options, rest)
+    _, rest = chain.options(argv, _SSLSERVER)
+    chain.service.settings["program"] = rest[2:] or ["none"]
     chain.cannot(
-        "sslserver speaks TLS, which ucspid does not", "keep it, or put a TLS program in front of the program"
+        "sslserver speaks TLS, which ucspid does not", "keep it, or put a TLS program before the program"
     )
 
 
-def _common(chain: CommandChain, options: dict[str, str], rest: Words) -> None:
-    host, port = (*rest, "", "")[:2]
-    service, settings = chain.service, chain.service.settings
-    listen(chain, host or "0", port)
-    if "U" in options:
-        chain.become_numbers(chain.env.get("UID"), chain.env.get("GID"))
-    chain.become_numbers(options.get("u"), options.get("g"))
-    if chain.user == "root":
-        service.beside["user"] = "no -u: it ran as root"
-    set_count(chain, options.get("c", "40"))
-    set_backlog(chain, options.get("b"))
-    settings["lookup"] = _lookup(options)
-    if "x" in options:
-        set_rules_file(service, chain.place, chain.host, chain.path(options["x"]), may_lack="X" in options)
-    if "B" in options:
-        chain.note(
-            f"-B sent {options['B']!r} before the program started", "have the program, or a script, write it"
-        )
-    if "I" in options:
-        chain.note(f"-I {options['I']} bound it to an interface", "listen on an address of it")
-    if last(options, "dD") == "D":
-        settings["nodelay"] = True
-    chain.finish(rest[2:])
-
-
-def _lookup(options: dict[str, str]) -> dict[str, bool | str]:
+def _lookup(options: CommandLine) -> dict[str, bool | str]:
     """Return what is looked up: everything, unless told otherwise."""
-    found: dict[str, bool | str] = {"local_host": options.get("l", True)}
-    if last(options, "hH") != "H":
+    found: dict[str, bool | str] = {"local_host": True if options.local_name is None else options.local_name}
+    if options.remote_host:
         found["remote_host"] = True
-        if last(options, "pP") == "p":
+        if options.paranoid:
             found["paranoid"] = True
-    if last(options, "rR") != "R":
+    if options.ident:
         found["ident"] = True
-        timeout = options.get("t", "26")
-        found["timeout"] = f"{max(1, min(int(timeout), _MAX_TIMEOUT)) if timeout.isdecimal() else 1}s"
+        found["timeout"] = f"{max(1, min(options.ident_timeout, _MAX_TIMEOUT))}s"
     return found
 
 

@@ -22,14 +22,16 @@ def set_rules_file(service: Imported, place: SourceLine, host: Host, path: str, 
     """Set the rules to a compiled file: as it is, if its name ends in .cdb. Raises ConfigError."""
     lookup = service.settings.get("lookup", {})
     if not host.is_file(path):
-        if may_lack:
+        if may_lack and path.endswith(".cdb"):
+            service.settings |= {"rules": path, "unusable_rules": "allow_missing"}
+        elif may_lack:
             service.note(
                 place, f"there is no {path}: -X allowed everyone", f"add rules: {path} when it is there"
             )
         else:
             service.cannot(place, f"there is no {path}: all clients were dropped", "create it, or remove -x")
     elif path.endswith(".cdb"):
-        service.settings["rules"] = path
+        service.settings |= {"rules": path, "unusable_rules": "allow_missing" if may_lack else "refuse"}
     else:
         label = host.label(path)
         add_table(service, _from_cdb(host.read(path), label), label, lookup)

@@ -224,13 +224,15 @@ def _environment(service: Imported, attributes: XinetdAttributes) -> None:
 
 def _banners(service: Imported, attributes: XinetdAttributes, host: Host) -> str | None:
     """Set what refused clients are sent, and return it for rules; note the other banners."""
-    for name in ("banner", "banner_success"):
-        if name in attributes:
-            service.note(
-                attributes[name].place,
-                f"{name} sent {attributes.first(name)} before the server started",
-                "have the program, or a script before it, write it",
-            )
+    if "banner_success" in attributes:
+        service.note(
+            attributes["banner_success"].place,
+            f"banner_success sent {attributes.first('banner_success')} before the server started",
+            "have the program, or a script before it, write it",
+        )
+    if "banner" in attributes:
+        place = attributes["banner"].place
+        service.settings["banner"] = message_of(service, place, host, attributes.first("banner")) or ""
     if "banner_fail" not in attributes:
         return None
     message = message_of(service, attributes["banner_fail"].place, host, attributes.first("banner_fail"))
