@@ -517,6 +517,28 @@ def test_a_change_of_what_was_imported_is_reported(peers: Peers, tmp_path: Path)
     assert not changed(peers, 0.1)
 
 
+TAKES_ALL = """
+import ctypes, os
+while ctypes.CDLL(None).inotify_init1(0) >= 0:
+    pass
+os.write(1, b"x")
+os.read(0, 1)
+"""
+"""All the queues of events that a user may have."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user with nothing else to run")
+def test_files_that_cannot_be_watched_are_a_mistake(peers: Peers, shared_folder: Path) -> None:
+    user = 64_000 + os.getpid() % 1000
+    command = ["/usr/bin/python3", "-c", TAKES_ALL]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=user) as taking:
+        assert taking.stdout is not None
+        assert taking.stdout.read(1) == b"x"
+        path = script(shared_folder, "x = 1\n")
+        peers.set_python(path, watch=True, interpreter="/usr/bin/python3")
+        assert peers.refused(uid=user, gid=NOBODY, groups=()).startswith("watch: Too many open files; see")
+
+
 def test_a_file_that_changes_while_it_is_imported_is_reported(peers: Peers, tmp_path: Path) -> None:
     (tmp_path / "helper.py").write_text("open(__file__, 'a').close()\nimport os; os.utime(__file__)\n")
     path = script(tmp_path, "import helper\n")

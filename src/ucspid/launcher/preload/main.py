@@ -56,8 +56,10 @@ def main(
         master.send(wire.CannotLoad(str(problem)).pack())
         return EXIT_USAGE
     except OSError as problem:
-        master.send(wire.PrivilegesRefused(f"watch: {problem.strerror}: {problem.filename}").pack())
-        return EXIT_SYSTEM
+        where = f": {problem.filename}" if problem.filename else ""
+        why = f"watch: {problem.strerror}{where}; see fs.inotify of sysctl(8), or leave watch out"
+        master.send(wire.CannotLoad(why).pack())
+        return EXIT_USAGE
     launcher = Launcher(master, loop, table, signalfd, Programs(partial(ForkedProgram, lent)))
     launcher.programs.set(program, _copy_of_stderr(orders))
     for packet in earlier:
