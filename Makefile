@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
-PEERS = axfrdns haproxy ipsvd mailfront mandoc s6 swaks systemd tcpd tinysshd ucspi-tcp
+PEERS = axfrdns daemontools haproxy ipsvd mailfront mandoc runit s6 swaks systemd tcpd tinysshd ucspi-tcp
 # Those that cannot be installed beside each other, and would start a daemon: unpacked for the tests alone.
 UNPACKED = openbsd-inetd xinetd
 NATIVE = src/ucspid/launcher/ucspid-launcher

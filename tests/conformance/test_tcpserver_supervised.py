@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import peers
 from daemon import receive_all
+from peers import require
 from tcpservers import BOTH, LOOPBACK, QUICK, TIMEOUT, Which, free_port, serving
 
 both = pytest.mark.parametrize("which", BOTH, ids=lambda which: which.name)
@@ -75,8 +74,7 @@ class Supervised:
 @contextlib.contextmanager
 def supervised(which: Which, supervisor: Supervisor, folder: Path) -> Iterator[Supervised]:
     for program in (supervisor.supervise, supervisor.control):
-        if shutil.which(program) is None:
-            peers.lacking(f"{program} is not installed")
+        require(program)
     service = folder / "service"
     service.mkdir()
     log, port = folder / "log", free_port()
