@@ -113,7 +113,7 @@ def test_words_of_hosts_access(word: str, pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["LOCAL", "PARANOID", "@group", "*.org", "KNOWN@1.2.3.4", "[x]/32", "1.2.3.4/99"]
+    "word", ["LOCAL", "PARANOID", "@group", "*.org", "KNOWN@1.2.3.4", "[x]/32", "1.2.3.4/99", "255-1"]
 )
 def test_words_without_an_equivalent(word: str) -> None:
     with pytest.raises(ValueError, match=r"."):

@@ -9,7 +9,7 @@ from ucspid.errors import ConfigError
 from ucspid.importers.bounds import MAX_DEPTH, MAX_RULES
 from ucspid.importers.description import AccessRule, Description, Imported, SourceLine
 from ucspid.importers.host import Host
-from ucspid.importers.rule_sources import alone, written
+from ucspid.importers.rule_sources import alone, checked, written
 from ucspid.rules.patterns import parse_pattern
 
 _SEPARATOR = re.compile(r":(?![^\[]*\])")
@@ -270,7 +270,7 @@ def pattern_of(word: str) -> str:
         return str(ip_network(f"{'.'.join([*octets, '0', '0', '0'][:_OCTETS])}/{8 * len(octets)}"))
     if "/" in place:
         return written(str(ip_network(place, strict=False)))
-    parse_pattern(place)
+    checked(place)
     return place.lower()
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from ipaddress import collapse_addresses, ip_network
 from typing import NamedTuple
 
+from ucspid.config.ruleforms import ClientPattern
 from ucspid.importers.description import AccessRule, Imported, SourceLine
-from ucspid.rules.patterns import parse_pattern
+from ucspid.rules.patterns import Pattern, parse_pattern
 
 
 class RankedRule(NamedTuple):
@@ -38,7 +39,7 @@ def add_sources(
 def _is_usable(service: Imported, source: RankedRule, pattern: str, *, names: bool, users: bool) -> bool:
     """Say whether a pattern can be written, and have looked up what it needs."""
     try:
-        parsed = parse_pattern(pattern)
+        parsed = checked(pattern)
     except ValueError:
         service.note(
             source.place,
@@ -93,6 +94,11 @@ def _collapsed(patterns: list[str]) -> list[str]:
     if len({network.version for network in networks}) > 1:
         return patterns
     return [written(str(network)) for network in collapse_addresses(networks)]  # type: ignore[type-var]
+
+
+def checked(pattern: str) -> Pattern:
+    """Return what a pattern means. Raises ValueError for one that the configuration file does not take."""
+    return parse_pattern(ClientPattern.parse(pattern))
 
 
 def written(network: str) -> str:

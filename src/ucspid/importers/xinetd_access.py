@@ -8,6 +8,7 @@ import re
 from ipaddress import ip_address, ip_network
 
 from ucspid.importers.description import AccessRule, Imported, SourceLine
+from ucspid.importers.rule_sources import checked
 from ucspid.importers.xinetd_attributes import XinetdAttributes
 from ucspid.rules.patterns import parse_pattern
 
@@ -63,7 +64,7 @@ def patterns(word: str) -> list[str]:
     if ":" in word:
         address = ip_address(word)
         return [str(address) if int(address) else "::/0"]
-    parse_pattern(word)
+    checked(word)
     return [word.lower()]
 
 
