@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from ucspid.config import launchers
 from ucspid.config.launchers import launcher_kind
 from ucspid.config.problems import Problems
 from ucspid.ipc.messages import VERSION
+from ucspid.launcher import usable
 
 
 @pytest.fixture
 def native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The path of the native launcher: nothing is there yet."""
     path = tmp_path / "ucspid-launcher"
-    monkeypatch.setattr(launchers, "NATIVE", str(path))
+    monkeypatch.setattr(usable, "NATIVE", str(path))
     return path
 
 

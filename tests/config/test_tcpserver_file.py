@@ -36,7 +36,8 @@ def both(line: str, folder: Path, port: str = "25") -> tuple[Plan, Plan]:
     listen = Endpoint("0.0.0.0", 2525)
     file = folder / "ucspid.yaml"
     file.write_text(config_file(options, listen, environ, str(folder), is_root=False))
-    return plan(options, listen, environ, str(folder), Profile(), Profile()), load(file)
+    loaded = load(file)
+    return plan(options, listen, environ, str(folder), Profile(), Profile(), loaded.launcher), loaded
 
 
 def anybody(made: Plan) -> Plan:

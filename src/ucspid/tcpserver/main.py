@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import NoReturn
 
+from ucspid.launcher.usable import why_not_native
 from ucspid.master.parts import Given
 from ucspid.master.start import open_standard_descriptors, run_given
 from ucspid.net.endpoint import Endpoint
@@ -79,7 +80,9 @@ def _serve(options: CommandLine, environ: Mapping[str, str]) -> int:
     ready = os.dup(1) if options.print_port else None
     _release_standard_descriptors()
     given = Given(
-        plan=plan(options, bound, environ, os.getcwd(), ids, loop),
+        plan=plan(
+            options, bound, environ, os.getcwd(), ids, loop, "python" if why_not_native() else "native"
+        ),
         name=f"tcpserver {bound}",
         listening=(sock,),
         ready=b"%d\n" % bound.port,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from ucspid.net.endpoint import Endpoint
-from ucspid.plan import Log, Lookup, Plan, RulesFile, Service
+from ucspid.plan import LauncherKind, Log, Lookup, Plan, RulesFile, Service
 from ucspid.policy.environ import inheritable
 from ucspid.profile import Profile
 from ucspid.tcpserver.options import ERRORS, MAX_ID, QUIET, VERBOSE, CommandLine, bucket, number
@@ -37,11 +37,12 @@ def plan(
     folder: str,
     ids: Profile,
     loop: Profile,
+    launcher: LauncherKind,
 ) -> Plan:
     """Return the plan of a command line that listens at an address.
 
     folder is the working directory; ids and loop have user, group and groups of the program and of the
-    event loop.
+    event loop; launcher is what starts the program.
     """
     return Plan(
         uid=loop.uid,
@@ -52,6 +53,7 @@ def plan(
         log=Log(format="tcpserver", level=LEVELS[options.verbosity]),
         max_connections=max(1, min(options.limit, MAX_CONNECTIONS)),
         services=(_service(options, listen, environ, folder, ids),),
+        launcher=launcher,
         stop="exit",
     )
 
