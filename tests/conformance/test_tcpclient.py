@@ -282,7 +282,7 @@ def test_the_environment(tools: Tools) -> None:
         ended = run_env(
             tools, peer, "-RHlname", A="", LC_ALL="C", TCPLOCALHOST="x", TCPREMOTEHOST="x", TCPREMOTEINFO="x"
         )
-        _ip, local_port = peer.clients[0]
+    _ip, local_port = peer.clients[0]
     assert environment_of(ended) == {
         **tools.env,
         "A": "",
