@@ -147,6 +147,7 @@ def wait_until_free(port: int) -> None:
             contextlib.suppress(ConnectionError),
             socket.create_connection((LOOPBACK, port), TIMEOUT) as sock,
         ):
+            sock.shutdown(socket.SHUT_WR)  # a program that runs nevertheless is to end
             sock.recv(1)
             continue
         return

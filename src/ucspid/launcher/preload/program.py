@@ -42,11 +42,15 @@ class PythonProgram:
         sys.modules["__main__"] = types.ModuleType("__main__")
         if hasattr(sys, "orig_argv"):
             sys.orig_argv[:] = [sys.executable, *sys.argv]
+        # Bytecode passes for that of a source of the same size that was written in the same second. So what
+        # is imported here leaves none: it could hide a change a moment later.
+        writes_none, sys.dont_write_bytecode = sys.dont_write_bytecode, True
         if orders.script is not None:
             self._run = self._of_script(orders.script, orders.modules)
         else:
             assert orders.module is not None
             self._run = self._of_function(orders.module, orders.modules)
+        sys.dont_write_bytecode = writes_none
         self.modules = frozenset(sys.modules)
         """The names of what is imported before a fork."""
 
