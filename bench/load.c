@@ -292,12 +292,6 @@ static void make_clients(void)
 
 	getrlimit(RLIMIT_NOFILE, &limit);
 	limit.rlim_cur = limit.rlim_max;
-	if (wanted && limit.rlim_max < (rlim_t)wanted + RESERVED) {
-		struct rlimit higher = { (rlim_t)wanted + RESERVED, (rlim_t)wanted + RESERVED };
-
-		if (setrlimit(RLIMIT_NOFILE, &higher) == 0)	/* root may */
-			limit = higher;
-	}
 	setrlimit(RLIMIT_NOFILE, &limit);
 	capacity = rate || hold ? (long)limit.rlim_cur - RESERVED : max_clients;
 	if (wanted && wanted < capacity)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "children.h"
 #include "die.h"
 #include "programs.h"
 #include "reports.h"
@@ -59,6 +60,7 @@ session_start(const void *packet, size_t size, int client)
 		session_failed(slot, error);
 	} else {
 		running_add(slot, false);
+		children_started((pid_t)table[slot].process);
 		starts_add(slot, start, report_slot(WIRE_STARTED, 0, slot));
 	}
 }

@@ -129,6 +129,12 @@ is_running(uint32_t slot)
 }
 
 bool
+is_child(uint32_t slot)
+{
+	return states[slot] == CHILD;
+}
+
+bool
 is_orphan(uint32_t slot)
 {
 	return states[slot] == ORPHAN;

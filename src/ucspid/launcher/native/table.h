@@ -31,6 +31,7 @@ extern uint32_t running;
 void running_add(uint32_t slot, bool orphan);
 void running_remove(uint32_t slot);
 bool is_running(uint32_t slot);
+bool is_child(uint32_t slot);
 bool is_orphan(uint32_t slot);
 
 /* Returns the slot of a child's session, or an orphan's: until the master says that that has ended, both may be. */
