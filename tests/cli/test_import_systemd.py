@@ -220,3 +220,13 @@ def test_any_unit_is_imported_or_a_clear_error(
     except ConfigError as error:
         problems = error.problems
     assert [problem for problem in problems if not problem.startswith(f"{folder}/x")] == []
+
+
+def test_a_pair_of_units_that_are_both_named_is_one_service(root: Path) -> None:
+    alone, _ = imported(root)
+    pair = [f"/{UNITS}/echo.socket", f"/{UNITS}/echo@.service", f"/{UNITS}/echo.socket"]
+    for paths in (pair, pair[::-1]):
+        written, description = import_paths(paths, Host(str(root)))
+        assert written is not None
+        assert list(yaml.load(written, yaml.BaseLoader)["services"].values()) == [alone]
+        assert [note.what for note in description.all_notes()] == []

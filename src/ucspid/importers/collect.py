@@ -29,7 +29,7 @@ def import_paths(paths: Sequence[str], host: Host) -> tuple[str | None, Descript
     """
     description = Description(sources=[host.label(path) for path in paths])
     wrappers = Wrappers()
-    for path in paths:
+    for path in _each_once(paths):
         import_path(path if host.is_this_one else os.path.join("/", path), host, description, wrappers)
     apply_wrappers(description, [*wrappers.allow, *wrappers.deny], host)
     _name(description.services)
@@ -40,6 +40,17 @@ def import_paths(paths: Sequence[str], host: Host) -> tuple[str | None, Descript
         return None, description
     top = _top(description, host)
     return yaml_text(description, top, share(running)), description
+
+
+def _each_once(paths: Sequence[str]) -> list[str]:
+    """Return the paths, without those of services whose socket units, which bring them along, are there too."""
+    found = dict.fromkeys(paths)
+    sockets = {path.removesuffix(".socket") for path in found if path.endswith(".socket")}
+    return [
+        path
+        for path in found
+        if not (path.endswith(".service") and path.removesuffix(".service").removesuffix("@") in sockets)
+    ]
 
 
 def _top(description: Description, host: Host) -> dict[str, Any]:
