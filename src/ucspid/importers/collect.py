@@ -43,7 +43,7 @@ def import_paths(paths: Sequence[str], host: Host) -> tuple[str | None, Descript
 
 
 def _each_once(paths: Sequence[str]) -> list[str]:
-    """Return the paths, without those of services whose socket units, which bring them along, are there too."""
+    """Return the paths, without services whose socket units are there too: those bring them along."""
     found = dict.fromkeys(paths)
     sockets = {path.removesuffix(".socket") for path in found if path.endswith(".socket")}
     return [
