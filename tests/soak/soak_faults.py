@@ -15,17 +15,18 @@ import yaml
 
 from daemon import TIMEOUT, Daemon
 from soak_clients import Clients
+from ucspid.errors import ResourceError
 
 Answer = TypeVar("Answer")
 
 
 def asked(ask: Callable[[], Answer]) -> Answer:
-    """Return the daemon's answer: a loop that dies or exits takes its control clients with it: ask again."""
+    """Return the daemon's answer. A loop that dies or hands over sends its control clients away: ask again."""
     end = time.monotonic() + TIMEOUT
     while True:
         try:
             return ask()
-        except ConnectionError:
+        except (ConnectionError, ResourceError):
             if time.monotonic() > end:
                 raise
 
