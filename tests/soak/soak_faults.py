@@ -21,7 +21,7 @@ Answer = TypeVar("Answer")
 
 
 def asked(ask: Callable[[], Answer]) -> Answer:
-    """Return the daemon's answer. A loop that dies or hands over sends its control clients away: ask again."""
+    """Return the daemon's answer. A loop that dies or hands over sends control clients away: ask again."""
     end = time.monotonic() + TIMEOUT
     while True:
         try:
