@@ -17,7 +17,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from reserved_signals import give_default
+from ignored_signals import give_default
 from tiers import SLOW, TIERS, Stopwatch, Turns
 
 HERE = Path(__file__).parent
