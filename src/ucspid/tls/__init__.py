@@ -1,0 +1,1 @@
+"""TLS between a socket and a program that knows nothing of it."""
