@@ -6,6 +6,7 @@ boolean, None or a tuple of these. The default of a setting is what holds where 
 in a file (a test compares it with config/schema.py) or in the plan of a version that did not know it.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
@@ -104,6 +105,70 @@ class Proxy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateFiles:
+    """Where certificates are: path is a PEM file with a chain and, if key is None, its key, or a pattern.
+
+    Both are absolute. Where path names a directory, fullchain.pem and privkey.pem of it are meant, as certbot
+    makes them. A pattern, as of glob(3), stands for all that it matches when they are read.
+    """
+
+    path: str
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsContext:
+    """What handshakes are made with. Services with the same share it, and their clients' session tickets.
+
+    client_ca is the path of a file with the certificates that clients' must be signed by. With
+    sni strict a client that asks for a name of which there is no certificate is refused; with default it
+    gets the first one.
+    """
+
+    FORGIVING: ClassVar = True
+
+    certificates: tuple[CertificateFiles, ...]
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    ciphers: str | None = None
+    alpn: tuple[str, ...] = ()
+    client_certificates: Literal["none", "request", "require"] = "none"
+    client_ca: str | None = None
+    sni: Literal["strict", "default"] = "default"
+
+    @property
+    def number(self) -> int:
+        """A number of 64 bits that stands for it, the same in all processes."""
+        return int.from_bytes(hashlib.sha256(plain.to_json(self).encode()).digest()[:8])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """TLS of a service: at once, or when its program asks for it, within handshake_timeout seconds.
+
+    max_handshakes may be under way at a time. env is which variables its program gets: those of s6, or those
+    of ucspi-ssl as well.
+    """
+
+    FORGIVING: ClassVar = True
+
+    mode: Literal["implicit", "starttls"]
+    context: Annotated[TlsContext, plain.SHARED]
+    handshake_timeout: float = 10.0
+    max_handshakes: int = 256
+    env: Literal["s6", "ucspi-ssl"] = "s6"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsProcesses:
+    """The processes that do TLS: how many, and as whom they run; None as in Plan."""
+
+    count: int
+    uid: int | None
+    gid: int | None
+    groups: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Throttling:
     """When a service is slowed: after so many failed starts in a row, to one in each interval of seconds."""
 
@@ -197,6 +262,7 @@ class Service:
     env_dialect: Literal["tcp", "tcp6", "systemd"] = "tcp"
     throttle: Throttling | None = Throttling()
     proxy: Proxy | None = None
+    tls: Tls | None = None
     preloaded: Preloaded | None = None
 
     @property
@@ -240,7 +306,8 @@ class Plan:
 
     uid, gid and groups are the event loop's; None leaves them. nameservers are addresses with
     ports; empty means those of resolv.conf(5). launcher is what starts the programs. stop says whether
-    the daemon, when it is to stop, waits for its sessions or exits while they go on.
+    the daemon, when it is to stop, waits for its sessions or exits while they go on. tls is None where no
+    service has TLS.
     """
 
     uid: int | None
@@ -253,6 +320,7 @@ class Plan:
     services: tuple[Service, ...]
     launcher: LauncherKind = "python"
     stop: Literal["wait", "exit"] = "wait"
+    tls: TlsProcesses | None = None
 
     @property
     def looks_up(self) -> bool:
