@@ -32,7 +32,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextMaterial:
-    """A context: the places of its chains in TlsMaterial, the first of which is the default; client_ca as PEM."""
+    """A context: where its chains are in TlsMaterial, the default one first; client_ca is PEM."""
 
     context: TlsContext
     chains: tuple[int, ...]
