@@ -18,7 +18,7 @@ from ucspid.tools.tcprulescheck import report
 
 def main(options: argparse.Namespace) -> int:
     """Print the explanation. Raises ConfigError for a wrong file, service or address, OSError."""
-    service = _service(load(options.config), options)
+    service = _service(load(options.config, certificates=False), options)
     client = _client(options)
     _check_balancer(service, client.balancer)
     rules = rules_of(service)

@@ -1,8 +1,9 @@
-"""python -I -m ucspid.config FILE [MEMORY]: print the file's plan as JSON, or its mistakes.
+"""python -I -m ucspid.config FILE [PROGRESS [MATERIAL]]: print the file's plan as JSON, or its mistakes.
 
 The master runs this as a process of its own, so that YAML, name services and slow disks stay
 out of the one that lives long with privileges. Exits 0, 100 for a wrong file, 111 if the
-system has no resources to check it. MEMORY is a descriptor: what is looked at is said there.
+system has no resources to check it. PROGRESS and MATERIAL are descriptors: what is looked at is said in
+the one, the certificates of the file are written to the other.
 """
 
 import sys
@@ -11,16 +12,18 @@ from ucspid.config.load import load
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError
 from ucspid.ipc.progress import progress
 
+MAX_ARGUMENTS = 3
+
 
 def main(arguments: list[str]) -> int:
     """Print the plan of the file named; return the exit code."""
-    if len(arguments) not in (1, 2):
-        sys.stderr.write("usage: python -I -m ucspid.config FILE [MEMORY]\n")
+    if not 1 <= len(arguments) <= MAX_ARGUMENTS:
+        sys.stderr.write("usage: python -I -m ucspid.config FILE [PROGRESS [MATERIAL]]\n")
         return EXIT_USAGE
-    for memory in arguments[1:]:
-        progress.descriptor = int(memory)
+    file, *descriptors = arguments
+    progress.descriptor, material = [*map(int, descriptors), None, None][:2]
     try:
-        plan = load(arguments[0])
+        plan = load(file, material)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE

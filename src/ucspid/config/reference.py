@@ -16,13 +16,14 @@ from ucspid.config.forms import Form
 from ucspid.config.logs import LogSection
 from ucspid.config.lookups import LookupSection
 from ucspid.config.positions import MAX_DEPTH, MAX_NODES
+from ucspid.config.proxy import ProxySection
 from ucspid.config.rlimits import Rlimits
 from ucspid.config.ruleforms import Said
 from ucspid.config.shapes import (
+    ElseScalar,
     Field,
     Formed,
     Leaf,
-    ListOr,
     Mapping,
     Optional,
     Record,
@@ -30,6 +31,7 @@ from ucspid.config.shapes import (
     Shape,
     record,
 )
+from ucspid.config.tls_keys import CertificateSection, TlsDefaults, TlsSection
 from ucspid.errors import EXIT_USAGE
 from ucspid.policy.environ import MAX_PROGRAM
 from ucspid.rules.bounds import MAX_VARIABLE_BYTES
@@ -123,7 +125,10 @@ _SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("## services.NAME", schema.ServiceSection),
     ("## rules", schema.RuleSection),
     ("## lookup", LookupSection),
-    ("## proxy", schema.ProxySection),
+    ("## proxy", ProxySection),
+    ("## tls", TlsDefaults),
+    ("## services.NAME.tls", TlsSection),
+    ("## certificates", CertificateSection),
     ("## defaults", schema.SettingsSection),
     ("## rlimits", Rlimits),
 )
@@ -151,8 +156,8 @@ def _schema(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:  # noq
             if shape.most is not None:
                 array["maxItems"] = shape.most
             return {"anyOf": [array, items]} if shape.single else array
-        case ListOr():
-            return {"anyOf": [_schema(shape.items, definitions), _schema(shape.alone, definitions)]}
+        case ElseScalar():
+            return {"anyOf": [_schema(shape.full, definitions), _schema(shape.alone, definitions)]}
         case Mapping():
             return {
                 "type": "object",

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from ucspid.config import schema
+from ucspid.config import proxy, schema
 from ucspid.config.access import Access, rule_names
 from ucspid.config.environment import fixed_environment
 from ucspid.config.forms import Account, Form
@@ -20,31 +20,38 @@ from ucspid.config.profiles import Profiles
 from ucspid.config.programs import ProgramSearch, Wanted, candidates
 from ucspid.config.python_programs import argv_of, check_keys, executable_of, form_of, preloaded_of
 from ucspid.config.settings import Place, Settings
+from ucspid.config.tls import TlsResolution
 from ucspid.ipc.progress import progress
 from ucspid.net.endpoint import Endpoint
-from ucspid.plan import Log, Plan, Proxy, RulesFile, Service
+from ucspid.plan import Log, Plan, RulesFile, Service
 from ucspid.policy.environ import too_long
 from ucspid.profile import Profile
+from ucspid.tls.material import NO_MATERIAL, TlsMaterial
 
 MAX_SOCKET_PATH = 107
 """Bytes that the path of a socket may have, unix(7)."""
 
-_OF_ITS_OWN = {"env", "stderr", "rate_per_ip", "rules", "lookup", "proxy"}
+_OF_ITS_OWN = {"env", "stderr", "rate_per_ip", "rules", "lookup", "proxy", "tls"}
 """Settings that the plan has in another form than the file, or that depend on others."""
 
 
-def resolve(file: schema.File, name: str, environ: Mapping[str, str], problems: Problems) -> Plan:
-    """Return the plan; it is worth nothing if problems were added.
+def resolve(
+    file: schema.File, name: str, environ: Mapping[str, str], problems: Problems, *, certificates: bool = True
+) -> tuple[Plan, TlsMaterial]:
+    """Return the plan and its certificates; they are worth nothing if problems were added.
 
     name is the file's; relative paths start from its directory. environ is the daemon's environment.
-    Raises OSError if no process can be made to look for programs and into files of rules.
+    Without certificates, none are read. Raises OSError if no process can be made to look for programs and
+    into files of rules, or there is no memory.
     """
     resolver = _Resolution(file, name, environ, problems)
     loop = resolver.identities.loop(file.user, file.group)
     services = [resolver.service(str(service), given) for service, given in file.services.items()]
     found = resolver.programs.find()
     services = resolver.with_rule_env(services, loop)
-    return Plan(
+    tls = resolver.tls.processes(loop)
+    material = resolver.tls.material() if certificates else NO_MATERIAL
+    plan = Plan(
         uid=loop.uid,
         gid=loop.gid,
         groups=loop.groups,
@@ -55,7 +62,9 @@ def resolve(file: schema.File, name: str, environ: Mapping[str, str], problems: 
         log=Log(format=file.log.format, level=file.log.level),
         max_connections=file.limits.max_connections,
         services=tuple(_with_executable(service, found) for service in services),
+        tls=tls,
     )
+    return plan, material
 
 
 def _with_executable(service: Service, found: Mapping[tuple[str, str], str]) -> Service:
@@ -106,6 +115,7 @@ class _Resolution:
         self.listeners = Listeners()
         self.programs = ProgramSearch(problems)
         self.access = Access(name, self.base, problems)
+        self.tls = TlsResolution(file, self.base, self.identities, problems)
 
     def service(self, name: str, given: schema.ServiceSection) -> Service:
         """Return the service, without its executable, which is looked for when all services are known."""
@@ -130,7 +140,8 @@ class _Resolution:
             rate_per_ip=None if entry.rate_per_ip is None else entry.rate_per_ip.bucket(entry.burst),
             rules=self.access.rules(name, entry, place),
             lookup=self.access.lookup(entry, place),
-            proxy=_proxy(entry.proxy),
+            proxy=proxy.planned(entry.proxy),
+            tls=self.tls.of(name, entry),
             **_as_given(entry),
         )
 
@@ -196,18 +207,6 @@ class _Resolution:
                 other, where = clash
                 self.problems.add(here, f"{listen.endpoint} is not free: {where} listens on {other}")
         return tuple(listen.endpoint for listen in entry.listen)
-
-
-def _proxy(given: schema.ProxySection | None) -> Proxy | None:
-    if given is None:
-        return None
-    return Proxy(
-        from_=tuple(map(str, given.from_)),
-        versions=tuple(sorted(set(given.versions))),
-        timeout=float(given.timeout),
-        others=given.others,
-        max_pending=given.max_pending,
-    )
 
 
 def _as_given(entry: schema.ServiceSection) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from msgspec import field as key
 from ucspid.config.accounts import MAX_GROUPS
 from ucspid.config.endpoints import MAX_NAMESERVERS, ClientNetwork, Listen, Nameserver
 from ucspid.config.forms import (
+    MAX_CONNECTIONS,
     MAX_RATE,
     Account,
+    Count,
     Duration,
     EnvName,
     Frequency,
@@ -29,16 +31,14 @@ from ucspid.config.forms import (
 )
 from ucspid.config.logs import LogSection
 from ucspid.config.lookups import LookupSection
+from ucspid.config.proxy import ProxySection
 from ucspid.config.pythonforms import ModuleFunction, ModuleName
 from ucspid.config.rlimits import Rlimits
-from ucspid.config.ruleforms import ClientPattern, LookupTime, RulesPath, Said
+from ucspid.config.ruleforms import ClientPattern, RulesPath, Said
+from ucspid.config.tls_keys import TlsDefaults, TlsMode, TlsSection
 from ucspid.plan import Throttling
 
-MAX_CONNECTIONS = 65536
-
 T = TypeVar("T")
-
-Count = Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS)]
 
 
 def _made(value: T) -> Callable[[], T]:
@@ -99,37 +99,6 @@ class RuleSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             "refuse_message."
         ),
     ] = None
-
-
-class ProxySection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The PROXY protocol: balancers say for whom they speak. Examples are in docs/proxy.md."""
-
-    from_: Annotated[
-        list[ClientNetwork],
-        Meta(
-            min_length=1,
-            extra={"single": True},
-            description="The balancers: each connection from there must begin with a header.",
-        ),
-    ] = key(name="from")
-    versions: Annotated[
-        list[Annotated[int, Meta(ge=1, le=2)]],
-        Meta(
-            min_length=1,
-            extra={"single": True},
-            description="The versions of the header that are accepted.",
-        ),
-    ] = key(default_factory=lambda: [1, 2])
-    timeout: Annotated[LookupTime, Meta(description="How long a header may take.")] = key(
-        default_factory=_made(LookupTime(3))
-    )
-    others: Annotated[
-        Literal["refuse", "direct"],
-        Meta(description="Peers that are no balancers: they are refused, or served as the clients they are."),
-    ] = "refuse"
-    max_pending: Annotated[
-        Count, Meta(description="Connections that may wait at once for their header, and for lookups.")
-    ] = 256
 
 
 class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -338,6 +307,13 @@ class ServiceSection(SettingsSection, frozen=True, kw_only=True, forbid_unknown_
         ),
     ] = None
     watch: Annotated[bool, Meta(description="Import again when an imported file has changed.")] = False
+    tls: Annotated[
+        TlsSection | TlsMode | None,
+        Meta(
+            description="TLS: a mapping, or the mode alone, if the file's tls has all else. Without it the "
+            "service has none."
+        ),
+    ] = None
     argv0: Annotated[
         ProgramText | None,
         Meta(
@@ -385,6 +361,10 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "once while they go on."
         ),
     ] = "wait"
+    tls: Annotated[
+        TlsDefaults,
+        Meta(description="The processes that do TLS, and what services with tls use that do not say it."),
+    ] = key(default_factory=TlsDefaults)
     log: Annotated[LogSection, Meta(description="The log.")] = key(default_factory=LogSection)
     limits: Annotated[LimitsSection, Meta(description="Limits of the whole daemon.")] = key(
         default_factory=LimitsSection

@@ -124,10 +124,10 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True)
-class ListOr:
-    """A list, or in its place a scalar that means something else."""
+class ElseScalar:
+    """A list or a mapping, or in its place a scalar that means something else."""
 
-    items: Sequence
+    full: "Sequence | Record"
     alone: Formed
 
     @property
@@ -136,8 +136,9 @@ class ListOr:
         return self.alone.expects
 
     def convert(self, node: Node, path: str, problems: Problems) -> Any:
-        """Return a list of the items that are right, or the scalar's value."""
-        shape = self.items if isinstance(node.value, list) else self.alone
+        """Return a list of the items that are right, the struct, or the scalar's value."""
+        kind = list if isinstance(self.full, Sequence) else dict
+        shape = self.full if isinstance(node.value, kind) else self.alone
         return shape.convert(node, path, problems)
 
 
@@ -238,7 +239,7 @@ class Optional:
         return None if node.value is None else self.inner.convert(node, path, problems)
 
 
-Shape = Leaf | Formed | Sequence | ListOr | Mapping | Record | Optional
+Shape = Leaf | Formed | Sequence | ElseScalar | Mapping | Record | Optional
 
 
 def mismatch(expects: str, node: Node, path: str, problems: Problems, *, hint: str = "") -> Any:
@@ -293,7 +294,8 @@ def _shape(annotation: Any) -> Shape:
     least = max((meta.min_length or 0 for meta in metas), default=0)
     most = next((meta.max_length for meta in metas if meta.max_length is not None), None)
     if origin in {Union, UnionType}:
-        return Optional(_one_of([_shape(argument) for argument in arguments if argument is not NoneType]))
+        shape = _one_of([_shape(argument) for argument in arguments if argument is not NoneType])
+        return Optional(shape) if NoneType in arguments else shape
     if origin is list:
         single = any((meta.extra or {}).get("single") for meta in metas)
         return Sequence(_shape(arguments[0]), least, most, single)
@@ -309,10 +311,10 @@ def _shape(annotation: Any) -> Shape:
 def _one_of(shapes: list[Shape]) -> Shape:
     if len(shapes) == 1:
         return shapes[0]
-    items, alone = shapes
-    assert isinstance(items, Sequence)
+    full, alone = shapes
+    assert isinstance(full, Sequence | Record)
     assert isinstance(alone, Formed)
-    return ListOr(items, alone)
+    return ElseScalar(full, alone)
 
 
 def _range(base: type, metas: tuple[Any, ...]) -> str:

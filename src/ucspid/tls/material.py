@@ -47,6 +47,9 @@ class TlsMaterial:
     contexts: tuple[ContextMaterial, ...]
 
 
+NO_MATERIAL = TlsMaterial(chains=(), contexts=())
+
+
 def write(descriptor: int, material: TlsMaterial) -> None:
     """Write it from the beginning of a file or memory."""
     data = plain.to_json(material).encode()
