@@ -296,7 +296,8 @@ def test_the_reader_wants_one_file() -> None:
     ran = subprocess.run(
         [sys.executable, "-I", "-m", "ucspid.config"], capture_output=True, text=True, check=False
     )
-    assert (ran.returncode, ran.stderr) == (100, "usage: python -I -m ucspid.config FILE [MEMORY]\n")
+    usage = "usage: python -I -m ucspid.config FILE [PROGRESS [MATERIAL]]\n"
+    assert (ran.returncode, ran.stderr) == (100, usage)
 
 
 @as_root

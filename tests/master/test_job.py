@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import certificates
 from faults import hanging_open
 from leaks import own_descriptors
 from reachable import reachable
@@ -19,6 +20,7 @@ from ucspid.master.children import Children, reap_one
 from ucspid.master.job import Job, JobOutcome
 from ucspid.master.poller import Poller
 from ucspid.plan import Plan
+from ucspid.tls.material import NO_MATERIAL, read
 
 _PR_SET_CHILD_SUBREAPER = 36
 LONG = 60.0
@@ -163,12 +165,21 @@ CONFIG = "services:\n  a:\n    listen: 127.0.0.1:0\n    program: [cat]\n"
 class Reading(Bench):
     """A bench where files are read."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.material = NO_MATERIAL
+
     def read(self, file: Path) -> Plan | UcspidError:
-        results: list[Plan | UcspidError] = []
-        reader.read(str(file), self.children, self.poller, results.append)
+        results: list[tuple[Plan, int] | UcspidError] = []
+        reader.ConfigReading(str(file), self.children, self.poller, results.append)
         self.until(lambda: results)
         (result,) = results
-        return result
+        if isinstance(result, UcspidError):
+            return result
+        plan, material = result
+        self.material = read(material)
+        os.close(material)
+        return plan
 
 
 @pytest.fixture
@@ -187,6 +198,32 @@ def test_a_file_is_read(reading: Reading, tmp_path: Path) -> None:
     assert [service.name for service in plan.services] == ["a"]
     file.write_text("nonsense: 1\n")
     assert isinstance(reading.read(file), ConfigError)
+
+
+def test_certificates_come_with_the_plan(reading: Reading, tmp_path: Path) -> None:
+    file = tmp_path / "ucspid.yaml"
+    file.write_text(CONFIG)
+    assert isinstance(reading.read(file), Plan)
+    assert reading.material == NO_MATERIAL
+    certificate = certificates.shared() / "mail.example.org.pem"
+    file.write_text(f"{CONFIG}    tls: {{mode: implicit, certificates: {certificate}}}\n")
+    plan = reading.read(file)
+    assert isinstance(plan, Plan)
+    tls = plan.services[0].tls
+    assert tls is not None
+    assert [context.context for context in reading.material.contexts] == [tls.context]
+    assert [chain.names for chain in reading.material.chains] == [("mail.example.org",)]
+
+
+def test_a_reading_that_fails_or_is_cancelled_holds_nothing(reading: Reading, tmp_path: Path) -> None:
+    before = own_descriptors()
+    assert isinstance(reading.read(tmp_path / "missing"), ConfigError)
+    results: list[object] = []
+    begun = reader.ConfigReading(str(tmp_path / "missing"), reading.children, reading.poller, results.append)
+    begun.cancel()
+    begun.cancel()
+    reading.until(lambda: not reading.children.expected)
+    assert (own_descriptors(), results) == (before, [])
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from ucspid.policy.exit_status import exit_code
 
 
 def reader(output: int) -> int:
-    return roles.start_reader("/does/not/exist", output, output, output)
+    return roles.start_reader("/does/not/exist", output, output, output, output)
 
 
 def loop(_output: int) -> int:

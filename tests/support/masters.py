@@ -114,7 +114,7 @@ class MasterRig:
         monkeypatch.setattr(
             roles,
             "start_reader",
-            lambda _config, *outputs: self._start(self.readers, outputs=outputs),
+            lambda _config, _material, *outputs: self._start(self.readers, outputs=outputs),
         )
         monkeypatch.setattr(
             roles,

@@ -110,12 +110,13 @@ class TlsResolution:
         return TlsSettings(**values)
 
     def _context(self, given: TlsSettings, place: Callable[[str], str]) -> TlsContext:
-        if not given.certificates and not self.problems.wrong(place("certificates")):
+        right = not self.problems.wrong(place("certificates"))
+        if right and not given.certificates:
             self.problems.add(
                 place("certificates"), "required, here or in tls at the top level, but not given"
             )
         return TlsContext(
-            certificates=tuple(map(self._files, given.certificates)),
+            certificates=tuple(map(self._files, given.certificates)) if right else (),
             min_version="1.3" if given.min_version == "1.3" else "1.2",
             ciphers=None if given.ciphers is None else str(given.ciphers),
             alpn=tuple(map(str, given.alpn)),

@@ -1,5 +1,6 @@
 """What a new plan needs that is not held yet."""
 
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +19,10 @@ StartProfile = Callable[[LauncherKey, list[HeldProgram], str, LauncherKind], Pro
 
 @dataclass(slots=True)
 class Acquired:
-    """It is released again if the plan cannot be put in force."""
+    """It is released again if the plan cannot be put in force.
+
+    material is the descriptor of the certificates that were read with the plan; None if no file was read.
+    """
 
     listeners: dict[Key, list[HeldListener]] = field(default_factory=dict)
     completed: list[Completed] = field(default_factory=list)
@@ -26,13 +30,26 @@ class Acquired:
     profiles: dict[LauncherKey, ProfileLaunchers] = field(default_factory=dict)
     stderr: dict[PipeKey, LogPipe] = field(default_factory=dict)
 
+    material: int | None = None
+
     @property
     def ready(self) -> bool:
         """Whether every new profile has a launcher at work."""
         return all(profile.ready for profile in self.profiles.values())
 
+    def take_material(self) -> int | None:
+        """Return material, which is the caller's from now on."""
+        material, self.material = self.material, None
+        return material
+
+    def close_material(self) -> None:
+        """Close material, unless it was taken."""
+        if (material := self.take_material()) is not None:
+            os.close(material)
+
     def release(self) -> None:
         """Give everything back."""
+        self.close_material()
         for listeners in self.listeners.values():
             for listening in listeners:
                 listening.sock.close()

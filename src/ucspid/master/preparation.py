@@ -44,10 +44,10 @@ class Preparation:
         self._renewed = renewed
         source = (parts.given or parts.config) if renewed is None else held.plan
         if isinstance(source, str):
-            self._cancel_reading = reader.read(source, parts.children, poller, self._read).cancel
+            self._cancel_reading = reader.ConfigReading(source, parts.children, poller, self._read).cancel
         else:
             assert source is not None
-            self._cancel_reading = poller.call_in(0.0, partial(self._read, source)).cancel
+            self._cancel_reading = poller.call_in(0.0, partial(self._take, source)).cancel
 
     def launchers(self) -> list[tuple[ProfileLaunchers, HeldLauncher]]:
         """Return the launchers that were started for the new plan."""
@@ -78,18 +78,20 @@ class Preparation:
         self._cancel_reading()
         self._release()
 
-    def _read(self, result: Plan | UcspidError) -> None:
-        if self._over:
-            return
+    def _read(self, result: tuple[Plan, int] | UcspidError) -> None:
         if isinstance(result, UcspidError):
             self._fail(result)
-            return
-        self._plan = result
-        imports = any(service.preloaded is not None for service in result.services)
+        else:
+            plan, self._acquired.material = result
+            self._take(plan)
+
+    def _take(self, plan: Plan) -> None:
+        self._plan = plan
+        imports = any(service.preloaded is not None for service in plan.services)
         seconds = IMPORT_TIMEOUT if imports else LAUNCHER_TIMEOUT
         self._timer = self._poller.call_in(seconds, partial(self._too_late, seconds))
         try:
-            self._held.acquire(result, self._acquired, self._start, self._renewed)
+            self._held.acquire(plan, self._acquired, self._start, self._renewed)
         except ResourceError as problem:
             self._fail(problem)
         else:

@@ -42,13 +42,14 @@ def start_launcher(kind: LauncherKind, channel: int, loop: int, table: int) -> i
         return _start(LAUNCHERS[kind], descriptors, _ENVIRONMENT)
 
 
-def start_reader(config: str, output: int, errors: int, progress: int) -> int:
+def start_reader(config: str, material: int, output: int, errors: int, progress: int) -> int:
     """Start a reader of the configuration file, at the head of a session; return its process.
 
-    What it prints goes to output and errors, what it is looking at into the memory of progress.
+    What it prints goes to output and errors, what it is looking at into the memory of progress, certificates
+    with their keys into that of material.
     """
-    descriptors = {1: output, 2: errors, 3: progress}
-    return _start_python([*_READER, config, "3"], descriptors, os.environ, session=True)
+    descriptors = {1: output, 2: errors, 3: progress, 4: material}
+    return _start_python([*_READER, config, "3", "4"], descriptors, os.environ, session=True)
 
 
 def start_rules_reader(file: RulesFile, plan: Plan, output: int, errors: int, progress: int) -> int:
