@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import certificates
-from ucspid.tls.relay import CHUNK, READ, End, Relay
+from ucspid.tls.program_side import CHUNK, READ
+from ucspid.tls.relay import PeerEnd, Relay
 
 NAME = "mail.example.org"
 LARGE = bytes(range(256)) * 4000
+Pair = tuple[socket.socket, socket.socket]
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -24,6 +26,13 @@ def server() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.shared() / f"{NAME}.pem")
     return context
+
+
+@pytest.fixture
+def program() -> Iterator[Pair]:
+    pair = socket.socketpair()
+    yield pair
+    pair[1].close()
 
 
 def client_context(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
@@ -101,7 +110,7 @@ class Joined:
             sock.setblocking(False)
             if small:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        self.relay = Relay(ours, server, server_side=True)
+        self.relay = Relay(ours, plain, server)
         self.peer = Peer(theirs, context)
         self.plain = plain
         self.got = b""
@@ -116,7 +125,6 @@ class Joined:
             if self.relay.shaken and self.peer.shake_hands():
                 break
         assert self.relay.shaken
-        self.relay.attach(self.plain)
 
     def turn(self) -> bool:
         """Give the relay its turn if it waits for what is there; return whether it did anything."""
@@ -214,14 +222,14 @@ def test_the_program_may_end_first_and_go_on_reading(joined: Joined) -> None:
     joined.peer.notify()
     joined.settle()
     assert joined.ended
-    assert (joined.relay.end, joined.relay.done) == (End.CLOSED, True)
+    assert (joined.relay.end, joined.relay.done) == (PeerEnd.CLOSED, True)
 
 
 def test_the_peer_may_end_first_and_go_on_reading(joined: Joined) -> None:
     joined.peer.tls.write(b"question")
     joined.peer.notify()
     joined.settle()
-    assert (joined.got, joined.ended, joined.relay.end) == (b"question", True, End.CLOSED)
+    assert (joined.got, joined.ended, joined.relay.end) == (b"question", True, PeerEnd.CLOSED)
     assert not joined.relay.done
     joined.program.send(b"late answer")
     joined.settle()
@@ -264,47 +272,47 @@ def test_data_that_end_without_close_notify_are_truncated(joined: Joined) -> Non
     joined.peer.turn()
     joined.peer.sock.shutdown(socket.SHUT_WR)
     joined.settle(peer_reads=False)
-    assert (joined.got, joined.ended, joined.relay.end) == (b"half a mess", True, End.TRUNCATED)
+    assert (joined.got, joined.ended, joined.relay.end) == (b"half a mess", True, PeerEnd.TRUNCATED)
 
 
-def test_a_peer_that_is_gone_ends_the_program(server: ssl.SSLContext) -> None:
+def test_a_peer_that_is_gone_ends_the_program(server: ssl.SSLContext, program: Pair) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         accepted = listener.accept()[0]
-    accepted.setblocking(False)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    relay = Relay(accepted, server, server_side=True)
+    relay = Relay(accepted, program[0], server)
     client.close()
     select.select([accepted], [], [], 5)
     relay.turn()
-    assert (relay.done, relay.end) == (True, End.VANISHED)
+    assert (relay.done, relay.end) == (True, PeerEnd.VANISHED)
     assert relay.problem == "Connection reset by peer"
     relay.close()
+    assert program[1].recv(1) == b""
 
 
 @pytest.mark.parametrize(
     "junk", [b"EHLO client\r\n", b"\x15\x03\x01\x00\x02\x02\x28", b"\x16\x03\x01\xff\xff" + bytes(300)]
 )
-def test_what_is_not_tls_is_refused_with_an_alert(server: ssl.SSLContext, junk: bytes) -> None:
+def test_what_is_not_tls_is_refused_with_an_alert(server: ssl.SSLContext, program: Pair, junk: bytes) -> None:
     ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    relay = Relay(ours, server, server_side=True)
+    relay = Relay(ours, program[0], server)
     theirs.send(junk)
     relay.turn()
-    assert (relay.done, relay.end) == (True, End.BROKEN)
+    assert (relay.done, relay.end) == (True, PeerEnd.BROKEN)
     assert relay.problem
     relay.close()
+    assert program[1].recv(1) == b""
     theirs.close()
 
 
-def test_a_connection_that_ends_in_the_handshake(server: ssl.SSLContext) -> None:
+def test_a_connection_that_ends_in_the_handshake(server: ssl.SSLContext, program: Pair) -> None:
     ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    relay = Relay(ours, server, server_side=True)
+    relay = Relay(ours, program[0], server)
     theirs.close()
     relay.turn()
-    assert (relay.end, relay.problem) == (End.VANISHED, "the connection ended in the handshake")
+    assert (relay.end, relay.problem) == (PeerEnd.VANISHED, "the connection ended in the handshake")
     relay.close()
+    assert program[1].recv(1) == b""
 
 
 def test_garbage_in_place_of_a_record_ends_the_connection(joined: Joined) -> None:
@@ -312,7 +320,7 @@ def test_garbage_in_place_of_a_record_ends_the_connection(joined: Joined) -> Non
     joined.peer.turn()
     joined.peer.sock.send(b"\x17\x03\x03\x00\x20" + bytes(32))
     joined.settle(peer_reads=False)
-    assert (joined.relay.end, joined.relay.done) == (End.BROKEN, True)
+    assert (joined.relay.end, joined.relay.done) == (PeerEnd.BROKEN, True)
     assert joined.got == b"good"
 
 
@@ -399,5 +407,5 @@ def test_in_whatever_order_all_data_arrive(
     assert (joined.got, joined.peer.got) == (to_program, to_peer)
     assert joined.ended
     assert joined.peer.closed
-    assert (joined.relay.end, joined.relay.done) == (End.CLOSED, True)
+    assert (joined.relay.end, joined.relay.done) == (PeerEnd.CLOSED, True)
     joined.close()

@@ -7,6 +7,10 @@ master   -> launcher: SetProgram, Preload, AllowNames, ForbidNames, RemoveProgra
 launcher -> master:   Ready, PrivilegesRefused, CannotLoad, Changed, SignalOrphan
 loop     -> launcher: Start (with one descriptor), Signal, ListSessions, Drain
 launcher -> loop:     packets of one or more Reports (STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO)
+master   -> tls:      TakeTlsRights, UseMaterial (with one descriptor), Drain
+tls      -> master:   Ready, MaterialTaken, MaterialRefused
+loop     -> tls:      Secure (with two or three descriptors)
+tls      -> loop:     Secured, NotSecured, SecureEnd
 master   -> loop:     JSON (see master.loop_process)
 loop     -> master:   Note (NOTE_READY, NOTE_TAKEN, NOTE_SETTLED, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD,
                       NOTE_UPGRADE, NOTE_VARIABLES, NOTE_ALONE)
@@ -23,7 +27,9 @@ from ucspid.codec import (
     Bytes64,
     Flag,
     Numbers,
+    OptNumbers,
     OptText,
+    OptU32,
     OptU64,
     Packed,
     Rest,
@@ -239,6 +245,86 @@ class SignalOrphan(Packed, kind=50):
 
     number: U16
     process: U32
+
+
+class TakeTlsRights(Packed, kind=80):
+    """What a TLS process is to be; its first message. It answers with Ready.
+
+    secret is what the keys of session tickets are derived from, as of a period.
+    """
+
+    version: U32
+    uid: OptU32
+    gid: OptU32
+    period: U64
+    secret: Text
+    groups: OptNumbers
+
+
+class UseMaterial(Packed, kind=81):
+    """Certificates and keys are in the memory beside it: use them from now on. Answered with their number."""
+
+    number: U32
+
+
+class MaterialTaken(Packed, kind=82):
+    """The certificates with this number are in use."""
+
+    number: U32
+
+
+class MaterialRefused(Packed, kind=83):
+    """Why the certificates with this number cannot be used; the previous ones stay in use."""
+
+    number: U32
+    reason: Text
+
+
+class Secure(Packed, kind=84):
+    """Make a TLS connection of a client's socket, with a context by its number, within some milliseconds.
+
+    Beside it the client's socket and one end of a pair whose other end the program has; with starttls also one
+    of a pair on which the program says when.
+    """
+
+    starttls: Flag
+    timeout: U32
+    context: U64
+    connection: U64
+
+
+class Secured(Packed, kind=85):
+    """A handshake is done: what is known of the connection, and NAME=VALUE strings for its program.
+
+    names are those of the client's certificate, fingerprint is its SHA-256, in hexadecimal.
+    """
+
+    resumed: Flag
+    connection: U64
+    version: Text
+    cipher: Text
+    sni: OptText
+    alpn: OptText
+    fingerprint: OptText
+    names: Strings
+    variables: Strings
+
+
+class NotSecured(Packed, kind=86):
+    """Why there is no TLS connection. It is closed."""
+
+    connection: U64
+    reason: Text
+
+
+class SecureEnd(Packed, kind=87):
+    """A TLS connection has not ended well: see tls.relay.PeerEnd; how many bytes its program got and sent."""
+
+    end: U8
+    connection: U64
+    received: U64
+    sent: U64
+    reason: Text
 
 
 def chunks_of_numbers(numbers: Iterable[int]) -> Iterator[tuple[int, ...]]:

@@ -14,48 +14,56 @@ import enum
 import socket
 import ssl
 
-CHUNK = 32 * 1024
-"""Bytes that are read from a socket at a time."""
+from ucspid.tls.program_side import CHUNK, READ, WRITE, ProgramSide
 
 ROUNDS = 4
 """How often a turn copies before others get theirs."""
 
-READ, WRITE = 1, 4
-"""What is waited for: as select.POLLIN and POLLOUT, and select.EPOLLIN and EPOLLOUT."""
+_NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
-class End(enum.Enum):
+class PeerEnd(enum.IntEnum):
     """How a connection ended, as far as its peer goes."""
 
-    CLOSED = "closed"
+    CLOSED = 0
     """The peer has said that it sends no more (close_notify)."""
-    TRUNCATED = "truncated"
+    TRUNCATED = 1
     """The peer's data ended without that: it may have been cut off by somebody else."""
-    VANISHED = "vanished"
+    VANISHED = 2
     """The connection broke."""
-    BROKEN = "broken"
+    BROKEN = 3
     """The peer has sent what is not TLS, or what TLS forbids."""
 
 
 class Relay:
     """One connection: each turn() goes on with the handshake, and then with the data of a program."""
 
+    __slots__ = (
+        "_encrypted", "_incoming", "_notified", "_outgoing", "_silent", "_sock", "_socket_ended",
+        "_unwritten", "done", "end", "problem", "program", "progress", "received", "sent", "shaken", "tls",
+    )  # fmt: skip
+
     def __init__(
         self,
         sock: socket.socket,
+        program: socket.socket,
         context: ssl.SSLContext,
         *,
-        server_side: bool,
         server_hostname: str | None = None,
     ) -> None:
-        """Begin a handshake on a connected socket that does not block; it is the relay's from now on."""
+        """Begin a handshake on a connected socket, as the server, or as the client of a server of a name.
+
+        program is one end of a socket pair, of which a program has the other. Both sockets are the
+        relay's from now on.
+        """
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
+        server = context.protocol == ssl.PROTOCOL_TLS_SERVER
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server, server_hostname)
         self._sock = sock
-        self._plain: socket.socket | None = None
+        self.program = ProgramSide(program)
         self.shaken = False
         """Whether the handshake is done."""
-        self.end: End | None = None
+        self.end: PeerEnd | None = None
         """How the peer's data ended, once it has."""
         self.problem = ""
         """What was wrong, in words, where end is VANISHED or BROKEN."""
@@ -63,36 +71,22 @@ class Relay:
         """Whether there is nothing more to copy: close() is next."""
         self.received = self.sent = 0
         """Bytes of the program's, each way."""
+        self.progress = 0
+        """Grows with each piece that the peer has sent or taken."""
         self._encrypted = memoryview(b"")
-        self._decrypted = memoryview(b"")
         self._unwritten = memoryview(b"")
         """What the program has sent and TLS has not taken yet: it takes a record at a time."""
         self._socket_ended = False
         self._silent = False
         """Whether the connection is shut for writing."""
-        self._plain_ended = False
-        self._plain_gone = False
         self._notified = False
-        self._shut = False
-
-    # Who waits for what
-
-    def fileno(self) -> int:
-        """Return the descriptor of the connection."""
-        return self._sock.fileno()
-
-    def attach(self, plain: socket.socket) -> None:
-        """Copy from and to the other end of a socket pair that a program has; it is the relay's from now on.
-
-        It must not block. Called once, after the handshake.
-        """
-        self._plain = plain
 
     def wants(self) -> tuple[int, int]:
         """Return what to wait for on the connection, and on the program's side: READ, WRITE, both or nothing.
 
         Where it is nothing, the descriptor must not be waited for at all: a hang-up is reported to
-        everybody who waits.
+        everybody who waits. In the handshake, the program's is waited for in spite of that: a program
+        that is gone has no use for a handshake.
         """
         if self.done:
             return 0, 0
@@ -100,22 +94,22 @@ class Relay:
         secure = WRITE if sending else 0
         if self._takes_input():
             secure |= READ
-        if self._plain is None:
+        if not self.shaken:
             return secure, 0
-        plain = WRITE if self._decrypted else 0
-        if not (sending or self._unwritten or self._plain_ended):
-            plain |= READ
-        return secure, plain
+        program = WRITE if self.program.waiting else 0
+        if not (sending or self._unwritten or self.program.ended):
+            program |= READ
+        return secure, program
 
     @property
     def lingers(self) -> bool:
-        """Whether the program has sent its last, and all that is waited for is the peer's end."""
-        return self._silent and not self.done
+        """Whether the program has sent its last: what remains is up to the peer."""
+        return self.program.ended and not self.done
 
     def _takes_input(self) -> bool:
         if self.end is not None:
             return not self._socket_ended
-        return not (self._socket_ended or self._decrypted or self._incoming.pending)
+        return not (self._socket_ended or self.program.waiting or self._incoming.pending)
 
     def turn(self) -> bool:
         """Copy what can be copied now; return whether to call this again without waiting for anything.
@@ -133,10 +127,10 @@ class Relay:
         moved |= self._receive()
         if not self.shaken:
             moved |= self._shake_hands()
-        elif self._plain is not None:
+        else:
             moved |= self._decrypt()
-            moved |= self._to_program(self._plain)
-            moved |= self._from_program(self._plain)
+            moved |= self.program.deliver(ended=self.end is not None)
+            moved |= self._from_program()
             moved |= self._encrypt()
             moved |= self._notify()
         moved |= self._send()
@@ -150,12 +144,13 @@ class Relay:
         if not self._takes_input():
             return False
         try:
-            data = self._sock.recv(CHUNK)
+            data = self._sock.recv(CHUNK, _NOW)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as problem:
-            self._broke(End.VANISHED, problem.strerror or str(problem))
+            self.broke(PeerEnd.VANISHED, problem.strerror or str(problem))
             return True
+        self.progress += 1
         if not data:
             self._socket_ended = True
             self._incoming.write_eof()
@@ -170,14 +165,15 @@ class Relay:
         if not self._encrypted:
             return False
         try:
-            sent = self._sock.send(self._encrypted)
+            sent = self._sock.send(self._encrypted, _NOW)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as problem:
             self._encrypted = memoryview(b"")
-            self._broke(End.VANISHED, problem.strerror or str(problem))
+            self.broke(PeerEnd.VANISHED, problem.strerror or str(problem))
             return True
         self._encrypted = self._encrypted[sent:]
+        self.progress += 1
         return True
 
     # TLS
@@ -196,17 +192,17 @@ class Relay:
     def _failed(self, problem: ssl.SSLError) -> None:
         """End: an alert that says why may wait to be sent, and is tried once."""
         if isinstance(problem, ssl.SSLEOFError):
-            self._broke(End.VANISHED, "the connection ended in the handshake")
+            self.broke(PeerEnd.VANISHED, "the connection ended in the handshake")
             return
         self._send()
-        words = (
-            problem.verify_message if isinstance(problem, ssl.SSLCertVerificationError) else problem.reason
-        )
-        self._broke(End.BROKEN, (words or str(problem)).lower().replace("_", " "))
+        words = problem.reason or str(problem)
+        if isinstance(problem, ssl.SSLCertVerificationError):
+            words = problem.verify_message
+        self.broke(PeerEnd.BROKEN, words.lower().replace("_", " "))
 
     def _decrypt(self) -> bool:
         """Take data out of TLS, if the program has taken what came before."""
-        if self._decrypted or self.end is not None:
+        if self.program.waiting or self.end is not None:
             return False
         try:
             data = self.tls.read(CHUNK)
@@ -215,17 +211,27 @@ class Relay:
         except ssl.SSLZeroReturnError:
             data = b""  # raised in place of that when our own close_notify is sent
         except ssl.SSLEOFError:
-            self.end = End.TRUNCATED
+            self.end = PeerEnd.TRUNCATED
             return True
         except ssl.SSLError as problem:
             self._failed(problem)
             return True
         if data:
             self.received += len(data)
-            if not self._plain_gone:
-                self._decrypted = memoryview(data)
+            self.program.take(data)
         else:
-            self.end = End.CLOSED
+            self.end = PeerEnd.CLOSED
+        return True
+
+    def _from_program(self) -> bool:
+        """Take what the program has sent, if all that it sent before is on its way."""
+        if self.program.ended or self._unwritten or self._encrypted or self._outgoing.pending:
+            return False
+        data = self.program.receive()
+        if data is None:
+            return False
+        self.sent += len(data)
+        self._unwritten = memoryview(data)
         return True
 
     def _encrypt(self) -> bool:
@@ -241,15 +247,17 @@ class Relay:
         self._unwritten = self._unwritten[taken:]
         return True
 
+    # The end
+
     def _notify(self) -> bool:
         """Say that no more data comes, once the program has said so and everything else is sent.
 
         unwrap() also looks for the peer's close_notify, and loses data that it finds in its place: so it is
         called only when there is none.
         """
-        unread = self._incoming.pending or self._decrypted or self.tls.pending()
-        waits = self._unwritten or (unread and self.end is None)
-        if not self._plain_ended or self._notified or waits:
+        if self._notified or not self.program.ended or self._unwritten:
+            return False
+        if self.end is None and (self._incoming.pending or self.program.waiting or self.tls.pending()):
             return False
         self._notified = True
         # What it finds instead of the peer's close_notify is not of interest any more.
@@ -257,51 +265,8 @@ class Relay:
             self.tls.unwrap()
         return True
 
-    # The program
-
-    def _to_program(self, plain: socket.socket) -> bool:
-        if self._decrypted:
-            try:
-                taken = plain.send(self._decrypted)
-            except (BlockingIOError, InterruptedError):
-                return False
-            except OSError:
-                self._plain_gone = True
-                self._decrypted = memoryview(b"")
-                return True
-            self._decrypted = self._decrypted[taken:]
-            return True
-        if self.end is not None and not self._shut:
-            self._shut = True
-            with contextlib.suppress(OSError):
-                plain.shutdown(socket.SHUT_WR)
-            return True
-        return False
-
-    def _from_program(self, plain: socket.socket) -> bool:
-        if self._plain_ended or self._unwritten or self._encrypted or self._outgoing.pending:
-            return False
-        try:
-            data = plain.recv(CHUNK)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
-            data = b""  # it ended without reading all that it was sent
-        if data:
-            self.sent += len(data)
-            self._unwritten = memoryview(data)
-            return True
-        self._plain_ended = True
-        try:
-            plain.send(b"")
-        except OSError:
-            self._plain_gone = True  # it has not only shut its side for writing: it takes nothing more
-            self._decrypted = memoryview(b"")
-        return True
-
-    # The end
-
-    def _broke(self, end: End, problem: str) -> None:
+    def broke(self, end: PeerEnd, problem: str) -> None:
+        """Be done: the connection is of no more use."""
         if self.end is None:
             self.end, self.problem = end, problem
         self._socket_ended = True
@@ -319,10 +284,10 @@ class Relay:
             self._silent = True
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_WR)
-        self.done = self.end is not None and (self._shut or self._plain_gone) and not self._decrypted
+        delivered = (self.program.shut or self.program.gone) and not self.program.waiting
+        self.done = self.end is not None and delivered
 
     def close(self) -> None:
         """Close both sockets: the program's side ends, if it has not."""
         self._sock.close()
-        if self._plain is not None:
-            self._plain.close()
+        self.program.sock.close()

@@ -1,0 +1,115 @@
+"""What a handshake has shown: for the event loop, and as variables for the program.
+
+Those that s6-tlsd sets, and with them those with mod_ssl's names that ucspi-ssl sets with -s. What is not
+known is not set.
+"""
+
+import hashlib
+import ssl
+from typing import Any
+
+from ucspid.ipc.messages import Secured
+
+MAX_NAMES = 64
+"""Names of a client's certificate that are passed on."""
+MAX_VALUE = 1024
+"""Bytes of a value; longer ones are not set."""
+
+PARTS = {
+    "countryName": "C",
+    "stateOrProvinceName": "ST",
+    "localityName": "L",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "commonName": "CN",
+    "title": "T",
+    "initials": "I",
+    "givenName": "G",
+    "surname": "S",
+    "description": "D",
+    "userId": "UID",
+    "emailAddress": "Email",
+}
+"""Parts of a distinguished name, as ssl names them and as variables do."""
+
+Subject = tuple[tuple[tuple[str, str], ...], ...]
+
+
+def facts(
+    connection: int,
+    tls: ssl.SSLObject,
+    server_name: str | None,
+    described: tuple[tuple[str, str], ...],
+) -> Secured:
+    """Return what is known once the handshake is done; described are the variables of our own certificate."""
+    cipher = tls.cipher()
+    name, version, bits = ("", "", 0) if cipher is None else cipher
+    encoded = tls.getpeercert(binary_form=True)
+    certificate: dict[str, Any] = dict(tls.getpeercert() or {})
+    fingerprint = None if encoded is None else hashlib.sha256(encoded).hexdigest()
+    values = {
+        "SSL_PROTOCOL": tls.version() or version,
+        "SSL_CIPHER": name,
+        "SSL_TLS_SNI_SERVERNAME": server_name,
+        "SSL_PEER_CERT_HASH": None if fingerprint is None else f"SHA256:{fingerprint}",
+        "SSL_PEER_CERT_SUBJECT": one_line(certificate.get("subject", ())) or None,
+        "SSL_CIPHER_USEKEYSIZE": str(bits),
+        "SSL_CIPHER_ALGKEYSIZE": str(bits),
+        "SSL_VERSION_INTERFACE": "ucspid",
+        "SSL_VERSION_LIBRARY": ssl.OPENSSL_VERSION,
+        "SSL_CLIENT_VERIFY": "NONE" if encoded is None else "SUCCESS",
+        **dict(described),
+        **client_variables(certificate),
+    }
+    return Secured(
+        resumed=bool(tls.session_reused),
+        connection=connection,
+        version=tls.version() or "",
+        cipher=name,
+        sni=server_name,
+        alpn=tls.selected_alpn_protocol(),
+        fingerprint=fingerprint,
+        names=names_of(certificate),
+        variables=tuple(_strings(values)),
+    )
+
+
+def names_of(certificate: dict[str, Any]) -> tuple[bytes, ...]:
+    """Return the alternative names of a certificate, as ssl has decoded it, in lower case."""
+    names = (value for _kind, value in certificate.get("subjectAltName", ()) if isinstance(value, str))
+    return tuple(name.lower().encode() for name in names if "\0" not in name)[:MAX_NAMES]
+
+
+def client_variables(certificate: dict[str, Any]) -> dict[str, str]:
+    """Return the variables that describe a client's certificate, as ssl has decoded it; none for none."""
+    if not certificate:
+        return {}
+    return {
+        "SSL_CLIENT_M_VERSION": str(certificate.get("version", "")),
+        "SSL_CLIENT_M_SERIAL": certificate.get("serialNumber", ""),
+        "SSL_CLIENT_V_START": certificate.get("notBefore", ""),
+        "SSL_CLIENT_V_END": certificate.get("notAfter", ""),
+        **named("SSL_CLIENT_S_DN", certificate.get("subject", ())),
+        **named("SSL_CLIENT_I_DN", certificate.get("issuer", ())),
+    }
+
+
+def named(variable: str, subject: Subject) -> dict[str, str]:
+    """Return a distinguished name as variables: as a whole, and its parts."""
+    parts = {
+        f"{variable}_{PARTS[kind]}": value for pairs in subject for kind, value in pairs if kind in PARTS
+    }
+    return {variable: one_line(subject), **parts}
+
+
+def one_line(subject: Subject) -> str:
+    """Return a distinguished name on one line, as openssl's X509_NAME_oneline() does."""
+    return "".join(f"/{PARTS.get(kind, kind)}={value}" for pairs in subject for kind, value in pairs)
+
+
+def _strings(values: dict[str, str | None]) -> list[bytes]:
+    strings = []
+    for name, value in values.items():
+        if value is not None and "\0" not in value and len(data := value.encode()) <= MAX_VALUE:
+            strings.append(b"%b=%b" % (name.encode(), data))
+    return strings

@@ -1,0 +1,77 @@
+"""A program's side of a TLS connection: our end of the pair that the program has in place of its client.
+
+Never blocks, and does not depend on the descriptor's mode.
+"""
+
+import contextlib
+import socket
+
+CHUNK = 32 * 1024
+"""Bytes that are read at a time, from a program or from the network."""
+
+READ, WRITE = 1, 4
+"""What is waited for: as select.POLLIN and POLLOUT, and select.EPOLLIN and EPOLLOUT."""
+
+_NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+class ProgramSide:
+    """What goes to a program, and what comes from it."""
+
+    __slots__ = ("ended", "gone", "shut", "sock", "waiting")
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Use our end, and own it."""
+        self.sock = sock
+        self.waiting = memoryview(b"")
+        """What the program has not taken yet."""
+        self.ended = False
+        """Whether the program has sent its last."""
+        self.gone = False
+        """Whether it takes nothing more, either."""
+        self.shut = False
+        """Whether it was sent the end of what the client sends."""
+
+    def take(self, data: bytes) -> None:
+        """Keep data for the program, which has taken all that came before."""
+        if not self.gone:
+            self.waiting = memoryview(data)
+
+    def deliver(self, *, ended: bool) -> bool:
+        """Send it what waits, and then, if the client sends no more, the end; return whether it moved."""
+        if self.waiting:
+            try:
+                taken = self.sock.send(self.waiting, _NOW)
+            except (BlockingIOError, InterruptedError):
+                return False
+            except OSError:
+                self._lose()
+                return True
+            self.waiting = self.waiting[taken:]
+            return True
+        if ended and not self.shut:
+            self.shut = True
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_WR)
+            return True
+        return False
+
+    def receive(self) -> bytes | None:
+        """Return what it has sent: empty at the end, None if there is nothing now."""
+        try:
+            data = self.sock.recv(CHUNK, _NOW)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            data = b""  # it ended without reading all that it was sent
+        if not data:
+            self.ended = True
+            try:
+                self.sock.send(b"", _NOW)
+            except OSError:
+                self._lose()  # it has not only shut its side for writing
+        return data
+
+    def _lose(self) -> None:
+        self.gone = True
+        self.waiting = memoryview(b"")

@@ -1,0 +1,186 @@
+"""One connection of a TLS process: awaits its program's command, shakes hands, is copied, lingers, ends."""
+
+import contextlib
+import enum
+import socket
+import ssl
+from collections.abc import Callable
+
+from ucspid.ipc import messages as wire
+from ucspid.tls.contexts import ServerContext
+from ucspid.tls.handshake_facts import facts
+from ucspid.tls.program_side import READ
+from ucspid.tls.relay import PeerEnd, Relay
+
+LINGER = 30.0
+"""Seconds that a client may take for the next piece of what its program has sent last, or for its own end."""
+
+_NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_START, _START_WITH_VARIABLES = b"y", b"Y"
+
+Reporting = Callable[[wire.Secured | wire.NotSecured | wire.SecureEnd], None]
+"""Sends the event loop a message."""
+
+
+class Phase(enum.Enum):
+    """What a session is at."""
+
+    COMMAND = "its program has not asked for TLS yet"
+    HANDSHAKE = "the handshake"
+    OPEN = "data are copied"
+    OVER = "nothing more is to be done"
+
+
+class TlsSession:
+    """One connection, with one end of its program's pair; both are the session's own."""
+
+    __slots__ = (
+        "_client", "_context", "_program", "_report", "_timeout", "_with_variables", "command", "connection",
+        "context_number", "deadline", "number", "phase", "progress", "relay",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        order: wire.Secure,
+        sockets: tuple[socket.socket, socket.socket],
+        command: socket.socket | None,
+        context: ServerContext,
+        report: Reporting,
+    ) -> None:
+        """Begin with the client's socket and the program's end.
+
+        With command, our end of a pair on which the program says when (UCSPI-TLS), nothing is read from the
+        client before.
+        """
+        self.number = 0
+        """Among all of the process; see TlsSessions."""
+        self.connection = order.connection
+        self.context_number = order.context
+        self.command = command
+        self.relay: Relay | None = None
+        self.deadline: float | None = None
+        """When its time is up, on the monotonic clock, unless it makes progress."""
+        self.progress = 0
+        """What the relay had copied when the deadline was set."""
+        self.phase = Phase.COMMAND
+        self._client, self._program = sockets
+        self._context = context
+        self._report = report
+        self._timeout = order.timeout / 1000
+        self._with_variables = False
+
+    def begin(self, now: float) -> None:
+        """Begin the handshake."""
+        self.phase = Phase.HANDSHAKE
+        self.deadline = now + self._timeout
+        self.relay = Relay(self._client, self._program, self._context.default)
+
+    def wants(self) -> tuple[tuple[socket.socket, int | None], ...]:
+        """Return for each socket what to wait for; None where it must not be waited for."""
+        if self.relay is None:
+            return () if self.command is None else ((self.command, READ),)
+        client, program = self.relay.wants()
+        if self.phase is Phase.HANDSHAKE:
+            both = (self._client, client), (self._program, 0)  # of a hang-up we hear all the same
+            return both if self.command is None else (*both, (self.command, None))
+        return (self._client, client or None), (self._program, program or None)
+
+    def hung_up(self, descriptor: int) -> None:
+        """End the handshake, if it is the program's descriptor that was hung up: nobody needs it any more."""
+        if self.phase is Phase.HANDSHAKE and descriptor == self._program.fileno():
+            self.phase = Phase.OVER
+
+    def turn(self, now: float) -> bool:
+        """Do what can be done now; return whether to call this again without waiting for anything."""
+        if self.phase is Phase.COMMAND:
+            return self._take_command(now)
+        relay = self.relay
+        assert relay is not None
+        again = relay.turn()
+        if relay.done:
+            self._ended(relay)
+            return False
+        if self.phase is Phase.HANDSHAKE and relay.shaken:
+            self._shaken(relay.tls)
+            again = True
+        if relay.lingers and self.deadline is None:
+            self._linger(now, relay)
+        return again
+
+    def late(self, now: float) -> None:
+        """Take note that the deadline has passed."""
+        relay = self.relay
+        assert relay is not None
+        if self.phase is Phase.HANDSHAKE:
+            relay.broke(PeerEnd.VANISHED, f"no handshake within {self._timeout:g}s")
+            self._ended(relay)
+        elif relay.progress != self.progress:
+            self._linger(now, relay)
+        else:
+            relay.broke(PeerEnd.VANISHED, f"it took nothing, and did not end, for {LINGER:g}s")
+            self._ended(relay)
+
+    @property
+    def lingers(self) -> bool:
+        """Whether its program has ended, and only the client is waited for."""
+        return self.phase is Phase.OPEN and self.deadline is not None
+
+    def cut_short(self) -> None:
+        """End: too many linger."""
+        assert self.relay is not None
+        self.relay.broke(PeerEnd.VANISHED, "too many clients did not end when their programs did")
+        self._ended(self.relay)
+
+    def _linger(self, now: float, relay: Relay) -> None:
+        self.deadline, self.progress = now + LINGER, relay.progress
+
+    def _take_command(self, now: float) -> bool:
+        """Take the program's byte, or its end: then the session goes on in clear, without us.
+
+        Return whether the handshake begins.
+        """
+        assert self.command is not None
+        try:
+            command = self.command.recv(1, _NOW)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            command = b""
+        if command not in (_START, _START_WITH_VARIABLES):
+            self.phase = Phase.OVER
+            return False
+        self._with_variables = command == _START_WITH_VARIABLES
+        self.begin(now)
+        return True
+
+    def _shaken(self, tls: ssl.SSLObject) -> None:
+        self.phase, self.deadline = Phase.OPEN, None
+        described = self._context.described[tls.context]
+        secured = facts(self.connection, tls, getattr(tls, "server_name", None), described)
+        self._report(secured)
+        if self.command is not None:
+            if self._with_variables:
+                strings = b"".join(item + b"\0" for item in secured.variables)
+                with contextlib.suppress(OSError):
+                    self.command.send(strings + b"\0", _NOW)
+            self.command.close()
+            self.command = None
+
+    def _ended(self, relay: Relay) -> None:
+        if self.phase is Phase.HANDSHAKE:
+            self._report(wire.NotSecured(self.connection, relay.problem))
+        elif relay.end is not PeerEnd.CLOSED:
+            assert relay.end is not None
+            self._report(
+                wire.SecureEnd(relay.end, self.connection, relay.received, relay.sent, relay.problem)
+            )
+        self.phase = Phase.OVER
+
+    def sockets(self) -> list[socket.socket]:
+        """Return those that it has."""
+        return [sock for sock in (self._client, self._program, self.command) if sock is not None]
+
+    def close(self) -> None:
+        """Close everything."""
+        for sock in self.sockets():
+            sock.close()
