@@ -29,6 +29,7 @@ OVERDUE_AFTER = 2 * STUCK_AFTER
 
 _NO_EXTRA = cast("dict[str, Any]", MappingProxyType({}))
 _RIGHTS = struct.Struct("i")
+_RIGHTS_WITH_TLS = struct.Struct("3i")
 _SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _STOPPED = 0x7F
 """Low bits of a wait status that says no end."""
@@ -262,14 +263,23 @@ class LauncherClient:
         room = len(self.in_flight) < self.max_in_flight
         return room and not self.stuck and not self.draining and self._processes.complete
 
-    def start(self, connection: int, head: bytes, client: int, protocol: Starting) -> bool:
+    def start(
+        self,
+        connection: int,
+        head: bytes,
+        client: int,
+        protocol: Starting,
+        others: tuple[int, int] | None = None,
+    ) -> bool:
         """Send a START packet and the client's socket; return whether the kernel took it.
 
-        The caller keeps its copy of the socket if not, and closes it if it did.
+        Others are a control socket and the one of what TLS decrypts, if the program is to have them too.
+        The caller keeps its copies of the sockets if not, and closes them if it did.
         """
         if self._channel.backed_up:
             return False
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _RIGHTS.pack(client))]
+        packed = _RIGHTS.pack(client) if others is None else _RIGHTS_WITH_TLS.pack(client, *others)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)]
         try:
             self._channel.sock.sendmsg([head], rights, _SEND)
         except OSError as problem:

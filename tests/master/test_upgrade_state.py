@@ -17,10 +17,19 @@ from ucspid.master import resume, upgrade, upgrade_state
 from ucspid.master.children import Children
 from ucspid.master.event_log import EventLog
 from ucspid.master.held_launcher import HeldLauncher
+from ucspid.master.held_tls import TlsHoldings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.poller import Poller
-from ucspid.master.upgrade_state import ChannelState, HoldingsState, LoopState, MasterState, ProfileState
-from ucspid.plan import Ending
+from ucspid.master.upgrade_state import (
+    ChannelState,
+    HeldTlsState,
+    HoldingsState,
+    LoopState,
+    MasterState,
+    ProfileState,
+    TlsState,
+)
+from ucspid.plan import Ending, TlsProcesses
 
 PLAN = plan(service("a"), service("b"))
 
@@ -40,6 +49,16 @@ def state(**changes: Any) -> MasterState:
             numbers={"a": 1, "b": 2}, longest=9.0,
             gone={"b": Ending(drain_timeout=30.0, kill_timeout=5.0, max_lifetime=None)},
             others={"null": 16}, profiles=[],
+            tls=TlsState(
+                settings=TlsProcesses(count=1, uid=1, gid=2, groups=(3,)), material=18, number=4, period=5,
+                secret="00", draining=[], last=6,
+                serving=[
+                    HeldTlsState(
+                        number=6, pid=7, loop_end=19, channel=ChannelState(descriptor=20, waiting=[]),
+                        wanted=4, taken=3,
+                    )
+                ],
+            ),
         ),
     } | changes  # fmt: skip
     return MasterState(**values)
@@ -49,7 +68,7 @@ def test_a_state_is_the_same_again() -> None:
     again = upgrade_state.from_memory(state().to_memory())
     assert again == state()
     assert again.to_json() == state().to_json()
-    assert sorted(again.descriptors()) == [10, 11, 12, 13, 14, 15, 16, 17]
+    assert sorted(again.descriptors()) == [10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +152,7 @@ def test_a_descriptor_that_the_new_code_has_no_use_for_needs_a_restart() -> None
 def carried(descriptor: int) -> MasterState:
     """Return the state of a master that holds one descriptor."""
     held = HoldingsState(
-        **{**vars(state().holdings), "control": [], "listeners": [], "stderr": [],
+        **{**vars(state().holdings), "control": [], "listeners": [], "stderr": [], "tls": TlsHoldings().to_state(),
            "others": {"null": descriptor, "counters": descriptor}}
     )  # fmt: skip
     loop = LoopState(pid=0, channel=None, introduced=[], generation=1, began=0.0)

@@ -44,13 +44,13 @@ LAYERS = {
     "roll_call": BASE | {"ipc"},
     "spawn": BASE | {"ipc", "roll_call"},
     "pool": BASE | {"spawn"},
-    "admission": PURE | {"linux", "rules", "lookup", "observe", "spawn", "pool"},
+    "admission": PURE | {"ipc", "linux", "rules", "lookup", "observe", "spawn", "pool"},
     "sessions": PURE | {"ipc", "rules", "lookup", "observe", "spawn", "pool", "admission"},
     "recovery": PURE | {"ipc", "observe", "spawn", "pool", "admission", "sessions"},
     "control": SHARED | {"lookup", "observe", "spawn", "pool", "admission", "sessions", "recovery"},
     "loop": SHARED | {"lookup", "observe", "control"},
     "config": PURE | {"ipc", "linux", "launcher", "tls", "rules"},
-    "master": PURE | {"ipc", "linux", "launcher"},
+    "master": PURE | {"ipc", "linux", "launcher", "tls"},
     "tcpserver": PURE | {"linux", "launcher", "master", "tools"},
     "importers": PURE | {"rules", "config", "tcpserver"},
     "cli": PURE | {"ipc", "config", "importers", "rules", "master", "tools"},
@@ -286,6 +286,7 @@ def test_a_stage_is_a_module_and_one_line() -> None:
 
 def test_every_module_is_of_use() -> None:
     roots = {
+        "tls.main",
         "__main__",
         "launcher.native.build",
         "launcher.native.wire_header",

@@ -8,6 +8,7 @@ from typing import Protocol, cast
 
 from ucspid.admission.listener import Listener
 from ucspid.admission.proxied import Proxied
+from ucspid.admission.secured import OverTls
 from ucspid.limits import Slot
 from ucspid.net.endpoint import endpoint
 from ucspid.observe.transcript import LoggedEnds
@@ -45,7 +46,8 @@ class Connection(asyncio.SubprocessProtocol):
 
     __slots__ = (
         "began", "deadline", "descriptor", "ending", "ends", "env", "found", "handed", "ip", "listener",
-        "number", "port", "process", "proxied", "rule", "rules", "service", "slot", "state",
+        "number", "over_tls", "pair", "port", "process", "proxied", "rule", "rules", "service", "slot",
+        "state", "tls",
     )  # fmt: skip
 
     def __init__(self, service: ServiceSessions, ip: str, port: int, began: float) -> None:
@@ -56,7 +58,7 @@ class Connection(asyncio.SubprocessProtocol):
         self.began = began
         self.state = ConnectionState.ACCEPTED
         self.number = 0
-        """The id that logs and the program know it by; 0 until it is handed to a launcher."""
+        """The id that logs and the program know it by; 0 until it is handed to a launcher, or to TLS."""
         self.slot: Slot | None = None
         """What it holds in the limits."""
         self.descriptor = NO_DESCRIPTOR
@@ -66,6 +68,12 @@ class Connection(asyncio.SubprocessProtocol):
         """The monotonic time by which every stage that waits must have come to a result; set by the first."""
         self.proxied: Proxied | None = None
         """What the balancer said in whose name the client speaks; ip and port are the client's."""
+        self.over_tls: OverTls | None = None
+        """What its handshake has shown; descriptor is one end of a pair from then on."""
+        self.pair = NO_DESCRIPTOR
+        """That end, while the handshake goes on."""
+        self.tls: str | None = None
+        """The version of TLS, once it is a session."""
         self.ends: LoggedEnds | None = None
         """Both ends as the log of tcpserver shows them, while its program is being started."""
         self.found: ClientFacts = NO_FACTS
@@ -96,6 +104,8 @@ class Connection(asyncio.SubprocessProtocol):
 
     def local(self) -> tuple[str, int]:
         """Return the address and port that the client connected to. Only while its socket is here."""
+        if self.over_tls is not None:
+            return self.over_tls.local
         if self.proxied is not None and self.proxied.local is not None:
             return self.proxied.local
         assert self.listener is not None
@@ -111,6 +121,8 @@ class Connection(asyncio.SubprocessProtocol):
         self.number = number
         self.handed = now
         self.descriptor = NO_DESCRIPTOR
+        if self.over_tls is not None:
+            self.tls, self.over_tls = self.over_tls.version, None
         self.found = NO_FACTS
         self.rules = None
         self.env = ()

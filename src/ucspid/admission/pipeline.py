@@ -20,6 +20,7 @@ from ucspid.admission.stages import (
     fresh_rules,
     name_rules,
     proxy_header,
+    tls_handshake,
 )
 from ucspid.policy.connection_states import Event
 
@@ -29,6 +30,7 @@ STAGES: tuple[Make, ...] = (
     fresh_rules.make,
     address_rules.make,
     client_limits.make,
+    tls_handshake.make,
     client_names.make,
     name_rules.make,
 )
@@ -66,14 +68,17 @@ class Pipeline:
         self._tasks: dict[asyncio.Task[None], Connection] = {}
         self._max_pending = math.inf
         self.crowded = False
-        """Whether as many connections wait as may: only services behind balancers bound them here."""
+        """Whether as many connections wait as may: only services with PROXY headers or TLS bound them."""
 
     def change(self, resources: Resources) -> None:
         """Use the stages that the settings ask for, for connections that are accepted from now on."""
         self._closed = False
         self._timeout = resources.settings.lookup.timeout
-        proxy = resources.settings.proxy
-        self._max_pending = math.inf if proxy is None else proxy.max_pending
+        proxy, tls = resources.settings.proxy, resources.settings.tls
+        self._max_pending = min(
+            math.inf if proxy is None else proxy.max_pending,
+            math.inf if tls is None else tls.max_handshakes,
+        )
         self.crowded = len(self._tasks) >= self._max_pending
         made = (make(resources) for make in STAGES)
         self._stages = tuple(stage for stage in made if stage is not None)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ucspid.admission.connection import Connection
+from ucspid.admission.tls_channels import TlsChannels
 from ucspid.limits import ServiceLimits
 from ucspid.plan import Service as Settings
 from ucspid.rules.rule import Rule, Rules
@@ -19,6 +20,9 @@ TIMED_OUT = "timed_out"
 BUG = "internal_error"
 """Reasons of refusals beside those of limits.Refusal and of rules: a rules file that could never be read;
 a service that goes; a stage that is late; a bug of ours."""
+
+TLS_FAILED = "tls_failed"
+"""Reason of TLS: the handshake failed, or there was no process for it."""
 
 NOT_PROXIED = "not_proxied"
 PROXY_HEADER = "proxy_header"
@@ -66,6 +70,8 @@ class Resources:
     names: "Names | None"
     rules: Callable[[], Rules | None] | None
     """Returns the rules as they are now; None where the service has none."""
+    tls: TlsChannels
+    next_connection: Callable[[], int]
     followed: "FollowedRules | None" = None
     """The file that the rules are from, if they are from one."""
 

@@ -168,7 +168,8 @@ class Audit:
             *server.services.rules_files.descriptors,
             *(listener.sock.fileno() for listener in server.services.listeners.values()),
             *(launcher.fileno() for launcher in server.launchers.by_number.values()),
-            *(connection.descriptor for connection in waiting),
+            *(number for connection in waiting for number in (connection.descriptor, connection.pair)),
+            *server.tls.descriptors,
             server.services.reserve.descriptor if server.services.reserve.descriptor is not None else -1,
         }
 

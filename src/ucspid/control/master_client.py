@@ -59,6 +59,8 @@ class MasterClient:
         self._opening: asyncio.Task[None] | None = None
         self._orders: dict[type[orders.Order], Callable[[Any, list[int]], None]] = {
             orders.AddLauncher: self._launcher,
+            orders.AddTls: self._add_tls,
+            orders.RemoveTls: lambda order, _descriptors: self.server.tls.remove(order.number),
             orders.AddPipe: self._stderr_pipe,
             orders.AddListeners: self._listeners,
             orders.TakePlan: self._plan,
@@ -125,6 +127,10 @@ class MasterClient:
     def _launcher(self, order: orders.AddLauncher, descriptors: list[int]) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
         self.server.add_launcher(order.number, order.profile, sock, order.kind, draining=order.draining)
+
+    def _add_tls(self, order: orders.AddTls, descriptors: list[int]) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
+        self.server.tls.add(order.number, sock)
 
     def _stderr_pipe(self, order: orders.AddPipe, descriptors: list[int]) -> None:
         pipe = StderrLog(self._log, order.service, descriptors[0], self._output.has_room, self._stderr.remove)

@@ -10,9 +10,11 @@ from structlog.typing import FilteringBoundLogger
 
 from ucspid import plan
 from ucspid.admission.connection import Connection
+from ucspid.admission.tls_channels import TlsChannels
 from ucspid.control.launchers import LauncherMaster, Launchers
 from ucspid.control.opening import Opening
 from ucspid.control.services import Services
+from ucspid.control.tls_reporter import TlsReporter
 from ucspid.ipc.counters import Counters
 from ucspid.observe import events
 from ucspid.observe.transcript import Transcript
@@ -62,6 +64,7 @@ class Server:
         self._log = log
         self._master = master
         self._handover = HandoverState(log)
+        self.tls = TlsChannels(TlsReporter(log))
         self._shared = Shared(
             log=log,
             limits=self.services.limits,
@@ -69,6 +72,7 @@ class Server:
             turns=self.services.turns,
             reserve=self.services.reserve,
             names=names,
+            tls=self.tls,
             transcript=transcript,
             follow=self.services.rules_files.follow,
             next_connection=self.takeover.next_connection,

@@ -283,8 +283,8 @@ class MaterialRefused(Packed, kind=83):
 class Secure(Packed, kind=84):
     """Make a TLS connection of a client's socket, with a context by its number, within some milliseconds.
 
-    Beside it the client's socket and one end of a pair whose other end the program has; with starttls also one
-    of a pair on which the program says when.
+    Beside it the client's socket and one end of a pair whose other end the program has; with starttls also
+    one of a pair on which the program says when.
     """
 
     starttls: Flag

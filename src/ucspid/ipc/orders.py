@@ -44,6 +44,20 @@ class AddLauncher:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddTls:
+    """The channel of a TLS process is beside it."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveTls:
+    """A TLS process gets no more connections."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AddPipe:
     """The reading end of a pipe for the standard error of a service is beside it; it is read to its end."""
 
@@ -124,13 +138,15 @@ class Answer:
 
 
 Order = (
-    Begin | AddLauncher | AddPipe | AddListeners | TakePlan | AllowVariables | RemoveLauncher | Stop
-    | TakeHandover | HandOver | LogEvent | Answer
+    Begin | AddLauncher | AddTls | RemoveTls | AddPipe | AddListeners | TakePlan | AllowVariables
+    | RemoveLauncher | Stop | TakeHandover | HandOver | LogEvent | Answer
 )  # fmt: skip
 
 NAMES: dict[str, type[Order]] = {
     "begin": Begin,
     "add_launcher": AddLauncher,
+    "add_tls": AddTls,
+    "remove_tls": RemoveTls,
     "add_pipe": AddPipe,
     "add_listeners": AddListeners,
     "take_plan": TakePlan,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ucspid.master.control_sockets import close_control
+from ucspid.master.held_tls import HeldTls
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.listener_table import Completed
 from ucspid.master.listeners import HeldListener, Key
@@ -19,23 +20,23 @@ StartProfile = Callable[[LauncherKey, list[HeldProgram], str, LauncherKind], Pro
 
 @dataclass(slots=True)
 class Acquired:
-    """It is released again if the plan cannot be put in force.
-
-    material is the descriptor of the certificates that were read with the plan; None if no file was read.
-    """
+    """It is released again if the plan cannot be put in force."""
 
     listeners: dict[Key, list[HeldListener]] = field(default_factory=dict)
     completed: list[Completed] = field(default_factory=list)
     control: dict[str, socket.socket] = field(default_factory=dict)
     profiles: dict[LauncherKey, ProfileLaunchers] = field(default_factory=dict)
     stderr: dict[PipeKey, LogPipe] = field(default_factory=dict)
-
+    tls: list[HeldTls] = field(default_factory=list)
+    """The TLS processes that are to have the plan's certificates: new ones, or those that there are."""
     material: int | None = None
+    """Memory with the certificates that were read with the plan; None if no file was read."""
 
     @property
     def ready(self) -> bool:
-        """Whether every new profile has a launcher at work."""
-        return all(profile.ready for profile in self.profiles.values())
+        """Whether every new profile has a launcher at work, and every TLS process the certificates."""
+        profiles = all(profile.ready for profile in self.profiles.values())
+        return profiles and all(process.ready for process in self.tls)
 
     def take_material(self) -> int | None:
         """Return material, which is the caller's from now on."""

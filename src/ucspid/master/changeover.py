@@ -170,6 +170,7 @@ class Changeover:
             events.listener_completed(self._parts.log, completed)
         for unwanted in self._parts.settling.go_over(plan, acquired):
             events.passed_socket_closed(self._parts.log, unwanted)
+        self._parts.tls.go_over(plan.tls, acquired)
         another = before is not None and before.loop_settings != plan.loop_settings
         self._parts.loop.serve(by_another=another)
 

@@ -70,6 +70,26 @@ def loop_died(log: EventLog, pid: int, status: int, restart_in: float) -> None:
     log.error("process_died", role="loop", pid=pid, **how, restart_in=restart_in)
 
 
+def tls_died(log: EventLog, pid: int, status: int, restart_in: float | None) -> None:
+    """A TLS process died, and its connections with it; another follows, unless it was to exit anyway."""
+    log.error("process_died", role="tls", pid=pid, **how_ended(exit_code(status)), restart_in=restart_in)
+
+
+def tls_not_started(log: EventLog, reason: str, restart_in: float) -> None:
+    """A TLS process cannot be started again for now."""
+    log.error("process_not_started", role="tls", reason=reason, restart_in=restart_in)
+
+
+def tls_broken(log: EventLog, pid: int, reason: str) -> None:
+    """A TLS process has sent what none sends, and was killed."""
+    log.error("tls_broken", pid=pid, reason=reason)
+
+
+def certificates_refused(log: EventLog, reason: str) -> None:
+    """A TLS process cannot use certificates that were renewed; it goes on with the previous ones."""
+    log.error("certificates_refused", reason=reason)
+
+
 def launcher_died(
     log: EventLog, launcher: int, pid: int, status: int, restart_in: float, orphans: int
 ) -> None:

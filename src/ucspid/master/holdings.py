@@ -11,6 +11,7 @@ from ucspid.linux.memfd import sealed_memory
 from ucspid.master.acquired import Acquired, StartProfile
 from ucspid.master.control_sockets import ControlSockets
 from ucspid.master.held_launcher import HeldLauncher
+from ucspid.master.held_tls import TlsHoldings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.listener_table import ListenerTable
 from ucspid.master.log_pipes import LogPipe, LogPipes, PipeKey
@@ -33,6 +34,7 @@ class Holdings:
     pipes: LogPipes = field(default_factory=LogPipes)
     profiles: dict[LauncherKey, ProfileLaunchers] = field(default_factory=dict)
     draining: list[ProfileLaunchers] = field(default_factory=list)
+    tls: TlsHoldings = field(default_factory=TlsHoldings)
     counters: int = field(default_factory=lambda: sealed_memory("ucspid-counters", counters.SIZE))
     """What became of connections, by the numbers of services: the loop counts, see counters.py."""
     longest: float = 0.0
@@ -58,6 +60,7 @@ class Holdings:
             gone=self.gone,
             others={name: getattr(self, name) for name in self.CARRIED},
             profiles=[profile.to_state() for profile in self.all_profiles()],
+            tls=self.tls.to_state(),
         )
 
     @classmethod
@@ -187,6 +190,8 @@ class Holdings:
             self.profiles[key].settle(self._programs(services, {}))
         for launchers in self.draining:
             launchers.settle([])
+        for process in self.tls.draining.values():
+            process.drain()
         return self.pipes.keep(self.plan.services)
 
     def rules_file(self, service: int) -> RulesFile | None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from ucspid.ipc import orders
 from ucspid.ipc.channel import MAX_DESCRIPTORS
 from ucspid.master.held_launcher import HeldLauncher
+from ucspid.master.held_tls import HeldTls
 from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.loop_process import LoopProcess
@@ -62,6 +63,8 @@ class LoopOrders:
         for profile, launcher in held.all_launchers():
             if launcher.introduced:
                 self.send_launcher(profile, launcher)
+        for process in held.tls.serving.values():
+            self.send_tls(process)
         for pipe in held.pipes:
             if self._introduce("stderr", pipe.number):
                 self.process.send(orders.AddPipe(service=pipe.service), (pipe.reading,))
@@ -76,6 +79,11 @@ class LoopOrders:
                 number=launcher.number, profile=profile.number, kind=profile.kind, draining=profile.draining
             )
             self.process.send(order, (launcher.loop_end.fileno(),))
+
+    def send_tls(self, process: HeldTls) -> None:
+        """Send the channel of a TLS process that has its certificates, if the loop's does not have it."""
+        if process.taken and self._introduce("tls", process.number):
+            self.process.send(orders.AddTls(number=process.number), (process.loop_end.fileno(),))
 
     def _send_listeners(self, held: Holdings, service: Service) -> None:
         new = [item for item in held.listeners.of(service) if self._introduce("listener", item.number)]
@@ -116,7 +124,11 @@ class LoopOrders:
 
     def _forget(self, held: Holdings) -> None:
         """Forget what it has been sent and is not there any more."""
+        for kind, number in list(self.introduced):
+            if kind == "tls" and number not in held.tls.serving:
+                self.process.send(orders.RemoveTls(number=number))
         self.introduced &= {
+            *(("tls", number) for number in held.tls.serving),
             *(("launcher", launcher.number) for _profile, launcher in held.all_launchers()),
             *(("stderr", pipe.number) for pipe in held.pipes),
             *(("listener", listening.number) for listening in held.listeners),

@@ -12,6 +12,7 @@ from ucspid.master import events
 from ucspid.master.children import Exit
 from ucspid.master.event_log import EventLog
 from ucspid.master.held_launcher import HeldLauncher
+from ucspid.master.held_tls import HeldTls
 from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.loop_orders import LoopOrders
@@ -140,6 +141,8 @@ class LoopSupervisor:
         elif self.draining and exit_.status == 0:
             for _profile, launcher in self._held.all_launchers():
                 launcher.drain()
+            for process in self._held.tls.all():
+                process.drain()
         else:
             self._died(exit_)
 
@@ -197,6 +200,11 @@ class LoopSupervisor:
         """Send a launcher's channel, unless another process is about to be sent everything."""
         if self.current is not None and self.current.begun and not self.succession.wanted:
             self.current.send_launcher(profile, launcher)
+
+    def add_tls(self, process: HeldTls) -> None:
+        """Send the channel of a TLS process, as add_launcher() does."""
+        if self.current is not None and self.current.begun and not self.succession.wanted:
+            self.current.send_tls(process)
 
     def launcher_gone(self, number: int) -> None:
         """Send the loop that a launcher has exited."""

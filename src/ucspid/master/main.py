@@ -17,6 +17,7 @@ from ucspid.master.children import Children, kill_descendants
 from ucspid.master.event_log import EventLog
 from ucspid.master.fdstore import Passed
 from ucspid.master.held_launcher import HeldLauncher
+from ucspid.master.held_tls import HeldTls
 from ucspid.master.holdings import Holdings
 from ucspid.master.internal_errors import InternalErrors
 from ucspid.master.launcher_starter import LauncherStarter
@@ -32,6 +33,7 @@ from ucspid.master.renewals import Renewals
 from ucspid.master.rule_variables import RuleVariables
 from ucspid.master.settling import Settling
 from ucspid.master.text import print_error
+from ucspid.master.tls_keeper import TlsKeeper
 from ucspid.master.upgrade_state import STATE, MasterState
 
 SIGNALS: set[int] = {
@@ -73,16 +75,19 @@ class Master:
         else:
             held = Holdings.from_state(before.holdings, starter.take_over)
         loop = LoopSupervisor(config, held, poller, log, self)
+        children = Children()
+        tls = TlsKeeper(held.tls, children, poller, log, self)
         self.parts = parts = Parts(
             config,
             None if given is None else given.plan,
             poller,
-            Children(),
+            children,
             log,
             held,
             Settling(held, poller),
             loop,
             starter,
+            tls,
             Readiness(ready_fd, b"\n" if given is None else given.ready),
         )
         self.changeover = Changeover(parts, before, self.to_state, self._kill_everything)
@@ -107,6 +112,7 @@ class Master:
             if self._before is None:
                 self.parts.loop.start()
             else:
+                self.parts.tls.from_state(self._before.holdings.tls)
                 self.parts.loop.from_state(self._before.loop)
         except ResourceError as problem:
             print_error(problem)
@@ -165,6 +171,18 @@ class Master:
         if preparation is None or not preparation.launcher_refused(profile, reason, program=program):
             events.launcher_refused(self.parts.log, profile.names, reason)
 
+    def tls_ready(self, process: HeldTls) -> None:
+        """Send the channel of a TLS process to the loop, or go on with the plan that waits for it."""
+        if process.number in self.parts.held.tls.serving:
+            self.parts.loop.add_tls(process)
+        if self.changeover.preparation is not None:
+            self.changeover.preparation.launcher_ready()
+
+    def tls_refused(self, reason: str) -> bool:
+        """Fail the plan that waits for a TLS process; return whether one does."""
+        preparation = self.changeover.preparation
+        return preparation is not None and preparation.tls_refused(reason)
+
     def program_changed(self, profile: ProfileLaunchers) -> None:
         """Import the program again when whoever changes its files has had time to change all of them."""
         self.renewals.want(profile.number)
@@ -212,6 +230,7 @@ class Master:
             parts.readiness.stopping()
             for profile in parts.held.all_profiles():
                 profile.draining = True
+            parts.tls.stop()
             timeout = parts.held.longest + LAST_RESORT
             parts.poller.call_in(timeout, lambda: self._kill_everything(0))
 
@@ -227,7 +246,8 @@ class Master:
 
     def finish_if_drained(self) -> None:
         """End, if the daemon drains and the last of its processes has ended."""
-        drained = not self.parts.loop.pids and not self.reaper.launchers()
+        ended = not (self.reaper.launchers() or any(self.parts.held.tls.all()))
+        drained = not self.parts.loop.pids and ended
         if drained and self.changeover.draining:
             self.exit = 0
 

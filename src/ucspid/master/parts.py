@@ -11,6 +11,7 @@ from ucspid.master.loop_supervisor import LoopSupervisor
 from ucspid.master.notify import Readiness
 from ucspid.master.poller import Poller
 from ucspid.master.settling import Settling
+from ucspid.master.tls_keeper import TlsKeeper
 from ucspid.plan import Plan
 
 
@@ -37,4 +38,5 @@ class Parts:
     settling: Settling
     loop: LoopSupervisor
     starter: LauncherStarter
+    tls: TlsKeeper
     readiness: Readiness

@@ -36,6 +36,7 @@ class Preparation:
         self._held = held = parts.held
         self._poller = poller = parts.poller
         self._start = parts.starter.start
+        self._tls = parts.tls
         self._done = done
         self._plan: Plan | None = None
         self._acquired = Acquired()
@@ -73,6 +74,13 @@ class Preparation:
             self._fail(ResourceError(f"{profile.names}: privileges cannot be taken: {reason}"))
         return True
 
+    def tls_refused(self, reason: str) -> bool:
+        """Fail if the plan has certificates that a TLS process is to use; return whether it has."""
+        if self._over or not self._acquired.tls:
+            return False
+        self._fail(ResourceError(f"tls: the certificates cannot be used: {reason}"))
+        return True
+
     def cancel(self) -> None:
         """Release everything; done() is not called."""
         self._cancel_reading()
@@ -92,6 +100,8 @@ class Preparation:
         self._timer = self._poller.call_in(seconds, partial(self._too_late, seconds))
         try:
             self._held.acquire(plan, self._acquired, self._start, self._renewed)
+            if self._renewed is None:
+                self._tls.acquire(plan.tls, self._acquired)
         except ResourceError as problem:
             self._fail(problem)
         else:
@@ -110,6 +120,7 @@ class Preparation:
     def _release(self) -> None:
         self._end()
         if self._plan is not None:
+            self._tls.release(self._acquired)
             self._acquired.release()
 
     def _end(self) -> None:

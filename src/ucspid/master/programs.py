@@ -53,6 +53,7 @@ def program(number: int, service: Service, stderr: int | None) -> HeldProgram:
     def texts(items: Iterable[str]) -> tuple[bytes, ...]:
         return tuple(item.encode("utf-8", "surrogateescape") for item in items)
 
+    tls = service.tls
     return HeldProgram(
         SetProgram(
             service=number,
@@ -61,7 +62,15 @@ def program(number: int, service: Service, stderr: int | None) -> HeldProgram:
             arguments=texts(service.argv),
             environment=texts(f"{name}={value}" for name, value in service.env),
             names=texts(
-                (*names_of(service.env_dialect, proxied=service.proxy is not None), *service.rule_env)
+                (
+                    *names_of(
+                        service.env_dialect,
+                        proxied=service.proxy is not None,
+                        tls=None if tls is None else tls.env,
+                        starttls=tls is not None and tls.mode == "starttls",
+                    ),
+                    *service.rule_env,
+                )
             ),
         ),
         stderr,

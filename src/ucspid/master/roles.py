@@ -19,6 +19,7 @@ LAUNCHERS: dict[LauncherKind, list[str]] = {
 }
 """What is executed; a launcher shows its title where its arguments were, so there must be room."""
 
+_TLS = ["-m", "ucspid.tls.main"]
 _READER = ["-m", "ucspid.config"]
 _RULES_READER = ["-m", "ucspid.config.rule_variables"]
 _TRIAL = ["-m", "ucspid.master.trial"]
@@ -40,6 +41,12 @@ def start_launcher(kind: LauncherKind, channel: int, loop: int, table: int) -> i
     with _Null() as null:
         descriptors = {0: null, 1: null, 3: channel, 4: loop, 5: table}
         return _start(LAUNCHERS[kind], descriptors, _ENVIRONMENT)
+
+
+def start_tls(channel: int, loop: int) -> int:
+    """Start a TLS process with its channels as descriptors 3 and 4; return its process."""
+    with _Null() as null:
+        return _start_python(_TLS, {0: null, 1: null, 3: channel, 4: loop}, _ENVIRONMENT)
 
 
 def start_reader(config: str, material: int, output: int, errors: int, progress: int) -> int:

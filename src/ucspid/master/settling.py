@@ -30,7 +30,6 @@ class Settling:
     def go_over(self, plan: Plan, acquired: Acquired) -> list[str]:
         """Put a plan in force, as Holdings.go_over() does."""
         unwanted = self._held.go_over(plan, acquired)
-        acquired.close_material()
         self._begin()
         return unwanted
 

@@ -15,9 +15,9 @@ from ucspid.errors import ResourceError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
 from ucspid.net.endpoint import Endpoint
-from ucspid.plan import Ending, LauncherKey, LauncherKind, Plan
+from ucspid.plan import Ending, LauncherKey, LauncherKind, Plan, TlsProcesses
 
-STATE = 4
+STATE = 5
 """Of this layout, and of the tables of sessions, which live on in memory (launcher.table)."""
 
 
@@ -84,6 +84,44 @@ class ProfileState:
 
 
 @dataclass(kw_only=True)
+class HeldTlsState:
+    """A TLS process."""
+
+    number: int
+    pid: int
+    loop_end: int
+    channel: ChannelState
+    wanted: int
+    taken: int
+
+    def descriptors(self) -> Iterator[int]:
+        """Yield the descriptors."""
+        yield self.loop_end
+        yield from self.channel.descriptors()
+
+
+@dataclass(kw_only=True)
+class TlsState:
+    """The TLS processes; secret is in hexadecimal."""
+
+    settings: TlsProcesses | None
+    material: int | None
+    number: int
+    period: int
+    secret: str
+    serving: list[HeldTlsState]
+    draining: list[HeldTlsState]
+    last: int
+
+    def descriptors(self) -> Iterator[int]:
+        """Yield the descriptors."""
+        if self.material is not None:
+            yield self.material
+        for process in (*self.serving, *self.draining):
+            yield from process.descriptors()
+
+
+@dataclass(kw_only=True)
 class LoopState:
     """The event loop; pid is 0 if there is none for the moment."""
 
@@ -111,6 +149,7 @@ class HoldingsState:
     gone: dict[str, Ending]
     others: dict[str, int]
     profiles: list[ProfileState]
+    tls: TlsState
 
 
 @dataclass(kw_only=True)
@@ -140,6 +179,7 @@ class MasterState:
         for profile in held.profiles:
             for launcher in profile.launchers:
                 found += launcher.descriptors()
+        found += held.tls.descriptors()
         if self.loop.channel is not None:
             found += self.loop.channel.descriptors()
         return found

@@ -69,6 +69,10 @@ class LoggedSession(Protocol):
     def balancer(self) -> str | None:
         """The address and port of the balancer that it came by."""
 
+    @property
+    def tls(self) -> str | None:
+        """The version of TLS, if it began with a handshake."""
+
 
 class LoggedClient(Protocol):
     """A connection that is no session, as far as events say anything of it."""
@@ -136,6 +140,26 @@ def connection_refused(
             **({"detail": why} if why else {}),
         }
         log.info("connection_refused", service=service.name, remote=client.remote, reason=reason, **details)
+
+
+def tls_started(log: Logger, connection: int, version: str, cipher: str, sni: str | None) -> None:
+    """A session's program has asked for TLS, and the handshake is done."""
+    log.debug("tls_started", conn=f"{connection:x}", tls=version, cipher=cipher, sni=sni)
+
+
+def tls_not_started(log: Logger, connection: int, reason: str) -> None:
+    """A session's program has asked for TLS, and the handshake failed; its connection is closed."""
+    log.info("tls_not_started", conn=f"{connection:x}", reason=reason)
+
+
+def tls_ended(log: Logger, connection: int, how: str, received: int, sent: int, reason: str) -> None:
+    """A TLS connection has ended in another way than by both sides saying so."""
+    log.info("tls_ended", conn=f"{connection:x}", how=how, received=received, sent=sent, reason=reason)
+
+
+def tls_process_broken(log: Logger, number: int, reason: str) -> None:
+    """A TLS process has sent what none sends; it gets no more connections."""
+    log.error("tls_broken", number=number, reason=reason)
 
 
 def health_check(log: Logger, service: str, remote: str) -> None:
@@ -298,6 +322,7 @@ def _who(session: LoggedSession) -> dict[str, Any]:
         "conn": f"{session.number:x}",
         "remote": session.remote,
         **_by(session.balancer),
+        **({} if session.tls is None else {"tls": session.tls}),
     }
 
 

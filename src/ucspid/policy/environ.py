@@ -51,17 +51,73 @@ PROXY_NAMES = (
 """What a connection by way of a balancer may set besides: the balancer's end, what it knows of the client."""
 
 
+S6_TLS_NAMES = (
+    "SSL_PROTOCOL", "SSL_CIPHER", "SSL_TLS_SNI_SERVERNAME", "SSL_PEER_CERT_HASH", "SSL_PEER_CERT_SUBJECT",
+)  # fmt: skip
+"""What a connection over TLS may set besides, as s6-tlsd does."""
+
+DN_PARTS = ("C", "ST", "L", "O", "OU", "CN", "T", "I", "G", "S", "D", "UID", "Email")
+"""Parts of a distinguished name that have a variable of their own, as mod_ssl names them."""
+
+UCSPI_SSL_NAMES = (
+    *S6_TLS_NAMES,
+    "SSL_CIPHER_USEKEYSIZE", "SSL_CIPHER_ALGKEYSIZE", "SSL_VERSION_INTERFACE", "SSL_VERSION_LIBRARY",
+    "SSL_CLIENT_VERIFY",
+    *(f"SSL_{whose}_{what}"
+      for whose in ("SERVER", "CLIENT")
+      for what in (
+          "M_VERSION", "M_SERIAL", "V_START", "V_END", "A_SIG", "A_KEY", "S_DN", "I_DN",
+          *(f"{name}_DN_{part}" for name in ("S", "I") for part in DN_PARTS),
+      )),
+    "SSLLOCALIP", "SSLLOCALPORT", "SSLREMOTEIP", "SSLREMOTEPORT", "SSLREMOTEHOST", "SSLREMOTEINFO",
+)  # fmt: skip
+"""The same as ucspi-ssl does with -e and -s."""
+
+STARTTLS = ((b"UCSPITLS", b"1"), (b"SSLCTLFD", b"3"), (b"SSLREADFD", b"4"), (b"SSLWRITEFD", b"4"))
+"""What a program gets that is to ask for TLS itself (UCSPI-TLS)."""
+
+TLS_NAMES = {"s6": S6_TLS_NAMES, "ucspi-ssl": UCSPI_SSL_NAMES}
+
+
+def ssl_variables(
+    local: tuple[str, int], remote_ip: str, remote_port: int, found: ClientFacts
+) -> tuple[tuple[bytes, bytes], ...]:
+    """Return what ucspi-ssl sets beside the variables of TCP, whose PROTO it replaces."""
+    values = {
+        b"PROTO": b"SSL",
+        b"SSLLOCALIP": local[0].encode(),
+        b"SSLLOCALPORT": b"%d" % local[1],
+        b"SSLREMOTEIP": remote_ip.encode(),
+        b"SSLREMOTEPORT": b"%d" % remote_port,
+        b"SSLREMOTEHOST": found.remote_host,
+        b"SSLREMOTEINFO": found.info,
+    }
+    return tuple((name, value) for name, value in values.items() if value is not None)
+
+
 def proxy_variables(ip: str, port: str) -> tuple[tuple[bytes, bytes], ...]:
     """Return what says by which balancer, with which of its ports, a connection came."""
     return (b"UCSPID_PROXY_IP", ip.encode()), (b"UCSPID_PROXY_PORT", port.encode())
 
 
-def names_of(dialect: Dialect, *, proxied: bool) -> tuple[str, ...]:
-    """Return the names that a connection to one service may set."""
-    return (*NAMES[dialect], *PROXY_NAMES) if proxied else NAMES[dialect]
+def names_of(dialect: Dialect, *, proxied: bool, tls: str | None = None, starttls: bool = False) -> tuple[str, ...]:
+    """Return the names that a connection to one service may set; tls is a key of TLS_NAMES."""
+    names = [*NAMES[dialect]]
+    if proxied:
+        names += PROXY_NAMES
+    if starttls:
+        names += (name.decode() for name, _value in STARTTLS)
+    elif tls is not None:
+        names += TLS_NAMES[tls]
+    return tuple(dict.fromkeys(names))
 
 
-_OF_CONNECTIONS = frozenset(name for names in NAMES.values() for name in (*names, *PROXY_NAMES))
+_OF_CONNECTIONS = frozenset(
+    name
+    for dialect in NAMES
+    for starttls in (False, True)
+    for name in names_of(dialect, proxied=True, tls="ucspi-ssl", starttls=starttls)
+)
 
 
 def variables(

@@ -15,6 +15,7 @@ from ucspid.admission.pipeline import Pipeline
 from ucspid.admission.rules_file import FollowedRules
 from ucspid.admission.stage import CLOSED, Refused, Resources
 from ucspid.admission.stages.client_limits import over_limit
+from ucspid.admission.tls_channels import TlsChannels
 from ucspid.admission.turns import Turns
 from ucspid.ipc.counters import ACCEPTED, DESCRIPTORS, FAILED, Counters
 from ucspid.limits import Limits, Refusal, ServiceLimits
@@ -48,6 +49,7 @@ class Shared:
     turns: Turns
     reserve: Reserve
     names: "Names | None"
+    tls: TlsChannels
     transcript: Transcript | None
     follow: Callable[[RulesFile], FollowedRules]
     next_connection: Callable[[], int]
@@ -98,7 +100,9 @@ class LiveService:
         self.pipeline = Pipeline(self)
         self._shared = shared
         self._log = shared.log
-        self._starts = Starts(self.sessions, shared.next_connection, shared.handed_over, shared.log)
+        self._starts = Starts(
+            self.sessions, shared.next_connection, shared.tls, shared.handed_over, shared.log
+        )
         self.refusing = Refusing(self.sessions, shared.log)
         self._reading: asyncio.Task[None] | None = None
         self._apply()
@@ -131,7 +135,10 @@ class LiveService:
         elif settings.rules is not None:
             table = YamlRules(settings.rules, settings.default_action)
             rules = lambda: table  # noqa: E731 - as above
-        resources = Resources(settings, self.limits, self._shared.names, rules, self.followed)
+        shared = self._shared
+        resources = Resources(
+            settings, self.limits, shared.names, rules, shared.tls, shared.next_connection, self.followed
+        )
         self.pipeline.change(resources)
 
     # Connections in
@@ -176,7 +183,7 @@ class LiveService:
 
     def start(self, connection: Connection) -> None:
         """Begin the session of a connection that has all it needs."""
-        self._starts.start(connection, self.settings.env_dialect, self.pool)
+        self._starts.start(connection, self.settings, self.pool)
 
     def _released(self) -> None:
         """Give away a released slot: services that wait for the daemon's limit come first."""

@@ -131,6 +131,7 @@ class TlsProcess:
 
 def main() -> int:
     """Take privileges, forbid everything else, work; return the exit status."""
+    os.setsid()
     prctl.set_title("ucspid: tls")
     close_above(LOOP)
     for number in (signal.SIGINT, signal.SIGTERM):

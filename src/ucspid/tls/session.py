@@ -22,7 +22,7 @@ Reporting = Callable[[wire.Secured | wire.NotSecured | wire.SecureEnd], None]
 """Sends the event loop a message."""
 
 
-class Phase(enum.Enum):
+class TlsPhase(enum.Enum):
     """What a session is at."""
 
     COMMAND = "its program has not asked for TLS yet"
@@ -62,7 +62,7 @@ class TlsSession:
         """When its time is up, on the monotonic clock, unless it makes progress."""
         self.progress = 0
         """What the relay had copied when the deadline was set."""
-        self.phase = Phase.COMMAND
+        self.phase = TlsPhase.COMMAND
         self._client, self._program = sockets
         self._context = context
         self._report = report
@@ -71,7 +71,7 @@ class TlsSession:
 
     def begin(self, now: float) -> None:
         """Begin the handshake."""
-        self.phase = Phase.HANDSHAKE
+        self.phase = TlsPhase.HANDSHAKE
         self.deadline = now + self._timeout
         self.relay = Relay(self._client, self._program, self._context.default)
 
@@ -80,19 +80,19 @@ class TlsSession:
         if self.relay is None:
             return () if self.command is None else ((self.command, READ),)
         client, program = self.relay.wants()
-        if self.phase is Phase.HANDSHAKE:
+        if self.phase is TlsPhase.HANDSHAKE:
             both = (self._client, client), (self._program, 0)  # of a hang-up we hear all the same
             return both if self.command is None else (*both, (self.command, None))
         return (self._client, client or None), (self._program, program or None)
 
     def hung_up(self, descriptor: int) -> None:
         """End the handshake, if it is the program's descriptor that was hung up: nobody needs it any more."""
-        if self.phase is Phase.HANDSHAKE and descriptor == self._program.fileno():
-            self.phase = Phase.OVER
+        if self.phase is TlsPhase.HANDSHAKE and descriptor == self._program.fileno():
+            self.phase = TlsPhase.OVER
 
     def turn(self, now: float) -> bool:
         """Do what can be done now; return whether to call this again without waiting for anything."""
-        if self.phase is Phase.COMMAND:
+        if self.phase is TlsPhase.COMMAND:
             return self._take_command(now)
         relay = self.relay
         assert relay is not None
@@ -100,7 +100,7 @@ class TlsSession:
         if relay.done:
             self._ended(relay)
             return False
-        if self.phase is Phase.HANDSHAKE and relay.shaken:
+        if self.phase is TlsPhase.HANDSHAKE and relay.shaken:
             self._shaken(relay.tls)
             again = True
         if relay.lingers and self.deadline is None:
@@ -111,7 +111,7 @@ class TlsSession:
         """Take note that the deadline has passed."""
         relay = self.relay
         assert relay is not None
-        if self.phase is Phase.HANDSHAKE:
+        if self.phase is TlsPhase.HANDSHAKE:
             relay.broke(PeerEnd.VANISHED, f"no handshake within {self._timeout:g}s")
             self._ended(relay)
         elif relay.progress != self.progress:
@@ -123,7 +123,7 @@ class TlsSession:
     @property
     def lingers(self) -> bool:
         """Whether its program has ended, and only the client is waited for."""
-        return self.phase is Phase.OPEN and self.deadline is not None
+        return self.phase is TlsPhase.OPEN and self.deadline is not None
 
     def cut_short(self) -> None:
         """End: too many linger."""
@@ -147,14 +147,14 @@ class TlsSession:
         except OSError:
             command = b""
         if command not in (_START, _START_WITH_VARIABLES):
-            self.phase = Phase.OVER
+            self.phase = TlsPhase.OVER
             return False
         self._with_variables = command == _START_WITH_VARIABLES
         self.begin(now)
         return True
 
     def _shaken(self, tls: ssl.SSLObject) -> None:
-        self.phase, self.deadline = Phase.OPEN, None
+        self.phase, self.deadline = TlsPhase.OPEN, None
         described = self._context.described[tls.context]
         secured = facts(self.connection, tls, getattr(tls, "server_name", None), described)
         self._report(secured)
@@ -167,14 +167,14 @@ class TlsSession:
             self.command = None
 
     def _ended(self, relay: Relay) -> None:
-        if self.phase is Phase.HANDSHAKE:
+        if self.phase is TlsPhase.HANDSHAKE:
             self._report(wire.NotSecured(self.connection, relay.problem))
         elif relay.end is not PeerEnd.CLOSED:
             assert relay.end is not None
             self._report(
                 wire.SecureEnd(relay.end, self.connection, relay.received, relay.sent, relay.problem)
             )
-        self.phase = Phase.OVER
+        self.phase = TlsPhase.OVER
 
     def sockets(self) -> list[socket.socket]:
         """Return those that it has."""

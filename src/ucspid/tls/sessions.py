@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from ucspid.tls.session import Phase, TlsSession
+from ucspid.tls.session import TlsPhase, TlsSession
 
 HANDSHAKE_TIME = 0.001
 """Seconds that handshakes may take in a round."""
@@ -69,7 +69,7 @@ class TlsSessions:
         """Take a new one, which has its first turn in the next round."""
         session.number = next(self._numbers)
         self._live[session.number] = session
-        if session.phase is Phase.COMMAND:
+        if session.phase is TlsPhase.COMMAND:
             self._wait(session)
         else:
             self._note_deadline(session)
@@ -88,7 +88,7 @@ class TlsSessions:
                     session.hung_up(descriptor)
                 ready.append(session)
         for session in dict.fromkeys(ready):
-            if session.phase is Phase.HANDSHAKE:
+            if session.phase is TlsPhase.HANDSHAKE:
                 self._handshakes.setdefault(session.number, session)
             else:
                 self._turn(session)
@@ -113,10 +113,10 @@ class TlsSessions:
         if session.number not in self._live:
             return
         before = session.deadline
-        if session.phase is Phase.HANDSHAKE:
+        if session.phase is TlsPhase.HANDSHAKE:
             self._handshaking(session)
-        again = session.phase is not Phase.OVER and session.turn(time.monotonic())
-        if session.phase is Phase.OVER:
+        again = session.phase is not TlsPhase.OVER and session.turn(time.monotonic())
+        if session.phase is TlsPhase.OVER:
             self._end(session)
             return
         if session.deadline != before:
@@ -173,7 +173,7 @@ class TlsSessions:
             if session is None or session.deadline != due:
                 continue
             session.late(now)
-            if session.phase is Phase.OVER:
+            if session.phase is TlsPhase.OVER:
                 self._end(session)
             else:
                 self._note_deadline(session)

@@ -1,0 +1,150 @@
+"""The loop's ends of the channels to TLS processes: handshakes out, what they showed in."""
+
+import asyncio
+import socket
+from typing import Protocol
+
+from ucspid.errors import WireError
+from ucspid.ipc import messages as wire
+from ucspid.ipc.channel import Channel
+from ucspid.plan import Tls
+
+ENDED = "the TLS process has ended"
+
+HandshakeResult = wire.Secured | wire.NotSecured
+
+
+class TlsReports(Protocol):
+    """Where what TLS processes report goes that no handshake waits for."""
+
+    def secured_later(self, secured: wire.Secured) -> None:
+        """Take note that a session has gone over to TLS, at its program's request."""
+
+    def not_secured_later(self, failed: wire.NotSecured) -> None:
+        """Take note that a session's program has asked for TLS, and that there is none."""
+
+    def ended(self, end: wire.SecureEnd) -> None:
+        """Take note that a TLS connection has not ended well."""
+
+    def process_broken(self, number: int, problem: WireError) -> None:
+        """Take note that a process has sent what none sends; its channel is closed."""
+
+
+class TlsChannel:
+    """The channel to one TLS process, and the handshakes that it is at."""
+
+    def __init__(self, number: int, sock: socket.socket, reports: TlsReports) -> None:
+        """Use sock."""
+        self.number = number
+        self.pending: dict[int, asyncio.Future[HandshakeResult]] = {}
+        self.channel = Channel(sock)
+        self._reports = reports
+
+    def send(self, order: wire.Secure, descriptors: tuple[int, ...]) -> None:
+        """Send a connection; copies of the descriptors go with it. Raises OSError."""
+        self.channel.send(order.pack(), descriptors)
+
+    def receive(self) -> bool:
+        """Take a message; return whether there is still a process at the other end.
+
+        Raises WireError for what no process sends.
+        """
+        packet = self.channel.receive_packet()
+        self.channel.flush()
+        if packet is None:
+            return True
+        if not packet:
+            return False
+        kind = packet[0]
+        if kind == wire.Secured.KIND:
+            secured = wire.Secured.unpack(packet)
+            if not self._answer(secured):
+                self._reports.secured_later(secured)
+        elif kind == wire.NotSecured.KIND:
+            failed = wire.NotSecured.unpack(packet)
+            if not self._answer(failed):
+                self._reports.not_secured_later(failed)
+        elif kind == wire.SecureEnd.KIND:
+            self._reports.ended(wire.SecureEnd.unpack(packet))
+        else:
+            raise WireError(f"a message of kind {kind}")
+        return True
+
+    def _answer(self, result: HandshakeResult) -> bool:
+        waiting = self.pending.pop(result.connection, None)
+        if waiting is None:
+            return False
+        if not waiting.done():
+            waiting.set_result(result)
+        return True
+
+    def close(self) -> None:
+        """Close it: the handshakes that it is at have failed."""
+        self.channel.close()
+        for connection in list(self.pending):
+            self._answer(wire.NotSecured(connection, ENDED))
+
+
+class TlsChannels:
+    """All of them."""
+
+    def __init__(self, reports: TlsReports) -> None:
+        """Begin with none."""
+        self._reports = reports
+        self._serving: dict[int, TlsChannel] = {}
+        self._draining: dict[int, TlsChannel] = {}
+        self._there = asyncio.Event()
+
+    @property
+    def descriptors(self) -> set[int]:
+        """Their descriptors."""
+        return {item.channel.fileno() for those in (self._serving, self._draining) for item in those.values()}
+
+    def add(self, number: int, sock: socket.socket) -> None:
+        """Add the channel to another process."""
+        channel = self._serving[number] = TlsChannel(number, sock, self._reports)
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._receive, channel)
+        self._there.set()
+
+    def remove(self, number: int) -> None:
+        """Send a process no more connections."""
+        channel = self._serving.pop(number, None)
+        if channel is not None:
+            self._draining[number] = channel
+        if not self._serving:
+            self._there.clear()
+
+    def _receive(self, channel: TlsChannel) -> None:
+        try:
+            there = channel.receive()
+        except WireError as problem:
+            self._reports.process_broken(channel.number, problem)
+            there = False
+        if not there:
+            asyncio.get_running_loop().remove_reader(channel.channel.fileno())
+            self._serving.pop(channel.number, None)
+            self._draining.pop(channel.number, None)
+            if not self._serving:
+                self._there.clear()
+            channel.close()
+
+    async def available(self) -> None:
+        """Wait until there is a process."""
+        await self._there.wait()
+
+    def choose(self) -> TlsChannel | None:
+        """Return the process with the fewest handshakes, the one that was chosen longest ago first."""
+        best = min(self._serving.values(), key=lambda item: len(item.pending), default=None)
+        if best is not None:
+            self._serving[best.number] = self._serving.pop(best.number)
+        return best
+
+
+def secure_order(tls: Tls, connection: int) -> wire.Secure:
+    """Return the order for a connection of a service."""
+    return wire.Secure(
+        starttls=tls.mode == "starttls",
+        timeout=int(tls.handshake_timeout * 1000),
+        context=tls.context.number,
+        connection=connection,
+    )
