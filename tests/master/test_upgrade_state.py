@@ -152,7 +152,8 @@ def test_a_descriptor_that_the_new_code_has_no_use_for_needs_a_restart() -> None
 def carried(descriptor: int) -> MasterState:
     """Return the state of a master that holds one descriptor."""
     held = HoldingsState(
-        **{**vars(state().holdings), "control": [], "listeners": [], "stderr": [], "tls": TlsHoldings().to_state(),
+        **{**vars(state().holdings), "control": [], "listeners": [], "stderr": [],
+           "tls": TlsHoldings().to_state(),
            "others": {"null": descriptor, "counters": descriptor}}
     )  # fmt: skip
     loop = LoopState(pid=0, channel=None, introduced=[], generation=1, began=0.0)

@@ -3,7 +3,6 @@
 from typing import NamedTuple, Self
 
 from ucspid.ipc.messages import Secured
-from ucspid.policy.environ import S6_TLS_NAMES
 
 
 class OverTls(NamedTuple):
@@ -20,8 +19,8 @@ class OverTls(NamedTuple):
     variables: tuple[tuple[bytes, bytes], ...]
 
     @classmethod
-    def of(cls, secured: Secured, local: tuple[str, int], env: str) -> Self:
-        """Return it, with the variables that a service's program gets."""
+    def of(cls, secured: Secured, local: tuple[str, int]) -> Self:
+        """Return what a TLS process has reported."""
         pairs = [(name, value) for name, _, value in (item.partition(b"=") for item in secured.variables)]
         return cls(
             local=local,
@@ -32,5 +31,5 @@ class OverTls(NamedTuple):
             resumed=secured.resumed,
             fingerprint=secured.fingerprint,
             names=secured.names,
-            variables=tuple(pair for pair in pairs if env != "s6" or pair[0].decode() in S6_TLS_NAMES),
+            variables=tuple(pairs),
         )

@@ -144,6 +144,7 @@ def secure_order(tls: Tls, connection: int) -> wire.Secure:
     """Return the order for a connection of a service."""
     return wire.Secure(
         starttls=tls.mode == "starttls",
+        described=tls.env == "ucspi-ssl",
         timeout=int(tls.handshake_timeout * 1000),
         context=tls.context.number,
         connection=connection,

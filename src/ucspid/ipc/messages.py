@@ -284,10 +284,11 @@ class Secure(Packed, kind=84):
     """Make a TLS connection of a client's socket, with a context by its number, within some milliseconds.
 
     Beside it the client's socket and one end of a pair whose other end the program has; with starttls also
-    one of a pair on which the program says when.
+    one of a pair on which the program says when. described asks for the variables of ucspi-ssl as well.
     """
 
     starttls: Flag
+    described: Flag
     timeout: U32
     context: U64
     connection: U64

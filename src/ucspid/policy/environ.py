@@ -66,7 +66,7 @@ UCSPI_SSL_NAMES = (
     *(f"SSL_{whose}_{what}"
       for whose in ("SERVER", "CLIENT")
       for what in (
-          "M_VERSION", "M_SERIAL", "V_START", "V_END", "A_SIG", "A_KEY", "S_DN", "I_DN",
+          "M_VERSION", "M_SERIAL", "V_START", "V_END", "A_SIG", "A_KEY", "CERT", "S_DN", "I_DN",
           *(f"{name}_DN_{part}" for name in ("S", "I") for part in DN_PARTS),
       )),
     "SSLLOCALIP", "SSLLOCALPORT", "SSLREMOTEIP", "SSLREMOTEPORT", "SSLREMOTEHOST", "SSLREMOTEINFO",
@@ -100,7 +100,9 @@ def proxy_variables(ip: str, port: str) -> tuple[tuple[bytes, bytes], ...]:
     return (b"UCSPID_PROXY_IP", ip.encode()), (b"UCSPID_PROXY_PORT", port.encode())
 
 
-def names_of(dialect: Dialect, *, proxied: bool, tls: str | None = None, starttls: bool = False) -> tuple[str, ...]:
+def names_of(
+    dialect: Dialect, *, proxied: bool, tls: str | None = None, starttls: bool = False
+) -> tuple[str, ...]:
     """Return the names that a connection to one service may set; tls is a key of TLS_NAMES."""
     names = [*NAMES[dialect]]
     if proxied:

@@ -12,7 +12,7 @@ from ucspid.ipc.messages import Secured
 
 MAX_NAMES = 64
 """Names of a client's certificate that are passed on."""
-MAX_VALUE = 1024
+MAX_VALUE = 8192
 """Bytes of a value; longer ones are not set."""
 
 PARTS = {
@@ -39,9 +39,12 @@ def facts(
     connection: int,
     tls: ssl.SSLObject,
     server_name: str | None,
-    described: tuple[tuple[str, str], ...],
+    described: tuple[tuple[str, str], ...] | None,
 ) -> Secured:
-    """Return what is known once the handshake is done; described are the variables of our own certificate."""
+    """Return what is known once the handshake is done.
+
+    described are the variables of our own certificate, where those of ucspi-ssl are wanted.
+    """
     cipher = tls.cipher()
     name, version, bits = ("", "", 0) if cipher is None else cipher
     encoded = tls.getpeercert(binary_form=True)
@@ -53,14 +56,19 @@ def facts(
         "SSL_TLS_SNI_SERVERNAME": server_name,
         "SSL_PEER_CERT_HASH": None if fingerprint is None else f"SHA256:{fingerprint}",
         "SSL_PEER_CERT_SUBJECT": one_line(certificate.get("subject", ())) or None,
-        "SSL_CIPHER_USEKEYSIZE": str(bits),
-        "SSL_CIPHER_ALGKEYSIZE": str(bits),
-        "SSL_VERSION_INTERFACE": "ucspid",
-        "SSL_VERSION_LIBRARY": ssl.OPENSSL_VERSION,
-        "SSL_CLIENT_VERIFY": "NONE" if encoded is None else "SUCCESS",
-        **dict(described),
-        **client_variables(certificate),
     }
+    if described is not None:
+        values |= {
+            "SSL_CIPHER_USEKEYSIZE": str(bits),
+            "SSL_CIPHER_ALGKEYSIZE": str(bits),
+            "SSL_VERSION_INTERFACE": "ucspid",
+            "SSL_VERSION_LIBRARY": ssl.OPENSSL_VERSION,
+            "SSL_CLIENT_VERIFY": "NONE" if encoded is None else "SUCCESS",
+            **dict(described),
+            **client_variables(certificate),
+        }
+        if encoded is not None:
+            values["SSL_CLIENT_CERT"] = ssl.DER_cert_to_PEM_cert(encoded)
     return Secured(
         resumed=bool(tls.session_reused),
         connection=connection,

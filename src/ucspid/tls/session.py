@@ -35,7 +35,7 @@ class TlsSession:
     """One connection, with one end of its program's pair; both are the session's own."""
 
     __slots__ = (
-        "_client", "_context", "_program", "_report", "_timeout", "_with_variables", "command", "connection",
+        "_client", "_context", "_described", "_program", "_report", "_timeout", "_with_variables", "command", "connection",
         "context_number", "deadline", "number", "phase", "progress", "relay",
     )  # fmt: skip
 
@@ -67,6 +67,7 @@ class TlsSession:
         self._context = context
         self._report = report
         self._timeout = order.timeout / 1000
+        self._described = order.described
         self._with_variables = False
 
     def begin(self, now: float) -> None:
@@ -155,7 +156,7 @@ class TlsSession:
 
     def _shaken(self, tls: ssl.SSLObject) -> None:
         self.phase, self.deadline = TlsPhase.OPEN, None
-        described = self._context.described[tls.context]
+        described = self._context.described[tls.context] if self._described else None
         secured = facts(self.connection, tls, getattr(tls, "server_name", None), described)
         self._report(secured)
         if self.command is not None:

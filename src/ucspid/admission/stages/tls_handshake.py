@@ -78,7 +78,7 @@ class TlsHandshakes:
                 return Refused(TLS_FAILED, detail=result.reason)
             os.close(connection.descriptor)
             connection.descriptor = ours.detach()
-        connection.over_tls = OverTls.of(result, local, self._tls.env)
+        connection.over_tls = OverTls.of(result, local)
         return None
 
 
