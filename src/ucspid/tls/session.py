@@ -35,8 +35,8 @@ class TlsSession:
     """One connection, with one end of its program's pair; both are the session's own."""
 
     __slots__ = (
-        "_client", "_context", "_described", "_program", "_report", "_timeout", "_with_variables", "command", "connection",
-        "context_number", "deadline", "number", "phase", "progress", "relay",
+        "_client", "_context", "_described", "_program", "_report", "_timeout", "_with_variables", "command",
+        "connection", "context_number", "deadline", "number", "phase", "progress", "relay",
     )  # fmt: skip
 
     def __init__(
