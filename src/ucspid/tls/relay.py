@@ -14,12 +14,11 @@ import enum
 import socket
 import ssl
 
+from ucspid.tls.client_side import ClientSide
 from ucspid.tls.program_side import CHUNK, READ, WRITE, ProgramSide
 
 ROUNDS = 4
-"""How often a turn copies before others get theirs."""
-
-_NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+"""Chunks that a turn gives to the program before others get their turn."""
 
 
 class PeerEnd(enum.IntEnum):
@@ -36,11 +35,11 @@ class PeerEnd(enum.IntEnum):
 
 
 class Relay:
-    """One connection: each turn() goes on with the handshake, and then with the data of a program."""
+    """One connection: each turn() goes on with the handshake, and then with a program's data."""
 
     __slots__ = (
-        "_encrypted", "_incoming", "_notified", "_outgoing", "_silent", "_sock", "_socket_ended",
-        "_unwritten", "done", "end", "problem", "program", "progress", "received", "sent", "shaken", "tls",
+        "_notified",
+        "client", "done", "end", "problem", "program", "received", "sent", "shaken", "tls",
     )  # fmt: skip
 
     def __init__(
@@ -56,11 +55,10 @@ class Relay:
         program is one end of a socket pair, of which a program has the other. Both sockets are the
         relay's from now on.
         """
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        server = context.protocol == ssl.PROTOCOL_TLS_SERVER
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server, server_hostname)
-        self._sock = sock
+        self.client = client = ClientSide(sock)
         self.program = ProgramSide(program)
+        server = context.protocol == ssl.PROTOCOL_TLS_SERVER
+        self.tls = context.wrap_bio(client.incoming, client.outgoing, server, server_hostname)
         self.shaken = False
         """Whether the handshake is done."""
         self.end: PeerEnd | None = None
@@ -71,35 +69,26 @@ class Relay:
         """Whether there is nothing more to copy: close() is next."""
         self.received = self.sent = 0
         """Bytes of the program's, each way."""
-        self.progress = 0
-        """Grows with each piece that the peer has sent or taken."""
-        self._encrypted = memoryview(b"")
-        self._unwritten = memoryview(b"")
-        """What the program has sent and TLS has not taken yet: it takes a record at a time."""
-        self._socket_ended = False
-        self._silent = False
-        """Whether the connection is shut for writing."""
         self._notified = False
 
     def wants(self) -> tuple[int, int]:
         """Return what to wait for on the connection, and on the program's side: READ, WRITE, both or nothing.
 
         Where it is nothing, the descriptor must not be waited for at all: a hang-up is reported to
-        everybody who waits. In the handshake, the program's is waited for in spite of that: a program
-        that is gone has no use for a handshake.
+        everybody who waits.
         """
         if self.done:
             return 0, 0
-        sending = bool(self._encrypted)
-        secure = WRITE if sending else 0
+        sending = bool(self.client.unsent)
+        client = WRITE if sending else 0
         if self._takes_input():
-            secure |= READ
+            client |= READ
         if not self.shaken:
-            return secure, 0
+            return client, 0
         program = WRITE if self.program.waiting else 0
-        if not (sending or self._unwritten or self.program.ended):
+        if not (sending or self.program.ended):
             program |= READ
-        return secure, program
+        return client, program
 
     @property
     def lingers(self) -> bool:
@@ -107,103 +96,62 @@ class Relay:
         return self.program.ended and not self.done
 
     def _takes_input(self) -> bool:
-        if self.end is not None:
-            return not self._socket_ended
-        return not (self._socket_ended or self.program.waiting or self._incoming.pending)
+        return not (self.client.ended or (self.end is None and self.program.waiting))
 
-    def turn(self) -> bool:
+    def turn(self, *, client: bool = True, program: bool = True) -> bool:
         """Copy what can be copied now; return whether to call this again without waiting for anything.
 
-        That is so after ROUNDS, when there may be more.
+        client and program say whether there may be something to read on the connection, and on the
+        program's side. What can be sent is sent in any case.
         """
-        for _ in range(ROUNDS):
-            if self.done or not self._round():
-                return False
-        return not self.done
-
-    def _round(self) -> bool:
-        """Take every step that is possible; return whether any was."""
-        moved = self._send()
-        moved |= self._receive()
-        if not self.shaken:
-            moved |= self._shake_hands()
-        else:
-            moved |= self._decrypt()
-            moved |= self.program.deliver(ended=self.end is not None)
-            moved |= self._from_program()
-            moved |= self._encrypt()
-            moved |= self._notify()
-        moved |= self._send()
+        if self.client.unsent:
+            self.client.send()
+        if client and self._takes_input():
+            self.client.receive(wanted=self.end is None)
+        if not (self.shaken or self._shake_hands()):
+            self._finish()
+            return False
+        again = self._to_program()
+        if program:
+            again |= self._from_program()
+        if self.program.ended:
+            self._notify()
         self._finish()
-        return moved
-
-    # The connection
-
-    def _receive(self) -> bool:
-        """Take what has come from the peer, if TLS is done with what came before."""
-        if not self._takes_input():
-            return False
-        try:
-            data = self._sock.recv(CHUNK, _NOW)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError as problem:
-            self.broke(PeerEnd.VANISHED, problem.strerror or str(problem))
-            return True
-        self.progress += 1
-        if not data:
-            self._socket_ended = True
-            self._incoming.write_eof()
-        elif self.end is None:
-            self._incoming.write(data)
-        return True
-
-    def _send(self) -> bool:
-        """Send what TLS has made, as far as the kernel takes it."""
-        if not self._encrypted and self._outgoing.pending:
-            self._encrypted = memoryview(self._outgoing.read())
-        if not self._encrypted:
-            return False
-        try:
-            sent = self._sock.send(self._encrypted, _NOW)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError as problem:
-            self._encrypted = memoryview(b"")
-            self.broke(PeerEnd.VANISHED, problem.strerror or str(problem))
-            return True
-        self._encrypted = self._encrypted[sent:]
-        self.progress += 1
-        return True
+        return again and not self.done
 
     # TLS
 
     def _shake_hands(self) -> bool:
+        """Go on with the handshake; return whether it is done.
+
+        Tickets of TLS 1.3 are not sent at once: the client waits for data, and they go with the first. A
+        packet is a good part of what a short session costs.
+        """
         try:
             self.tls.do_handshake()
         except ssl.SSLWantReadError:
-            return False
+            self.client.send()
         except ssl.SSLError as problem:
             self._failed(problem)
-            return True
-        self.shaken = True
-        return True
+        else:
+            self.shaken = True
+            if self.tls.version() != "TLSv1.3":
+                self.client.send()
+        return self.shaken
 
     def _failed(self, problem: ssl.SSLError) -> None:
         """End: an alert that says why may wait to be sent, and is tried once."""
         if isinstance(problem, ssl.SSLEOFError):
             self.broke(PeerEnd.VANISHED, "the connection ended in the handshake")
             return
-        self._send()
+        self.client.send()
         words = problem.reason or str(problem)
         if isinstance(problem, ssl.SSLCertVerificationError):
             words = problem.verify_message
         self.broke(PeerEnd.BROKEN, words.lower().replace("_", " "))
 
     def _decrypt(self) -> bool:
-        """Take data out of TLS, if the program has taken what came before."""
-        if self.program.waiting or self.end is not None:
-            return False
+        """Take data out of TLS for the program; return whether there were any, or their end."""
         try:
             data = self.tls.read(CHUNK)
         except ssl.SSLWantReadError:
@@ -223,71 +171,81 @@ class Relay:
             self.end = PeerEnd.CLOSED
         return True
 
+    # Data
+
+    def _to_program(self) -> bool:
+        """Copy what has come from the client; return whether there may be more."""
+        program, client = self.program, self.client
+        if program.waiting:
+            program.deliver(ended=False)
+        for _ in range(ROUNDS):
+            if program.waiting or self.end is not None or self.done:
+                break
+            if not (client.incoming.pending or client.ended or self.tls.pending()) or not self._decrypt():
+                return False
+            if program.waiting:
+                program.deliver(ended=False)
+        if self.end is not None and not program.waiting:
+            program.deliver(ended=True)
+        return not program.waiting and self.end is None
+
     def _from_program(self) -> bool:
-        """Take what the program has sent, if all that it sent before is on its way."""
-        if self.program.ended or self._unwritten or self._encrypted or self._outgoing.pending:
+        """Copy what the program has sent, if all that it sent before is; return whether there may be more."""
+        if self.program.ended or self.client.unsent:
             return False
         data = self.program.receive()
         if data is None:
             return False
         self.sent += len(data)
-        self._unwritten = memoryview(data)
-        return True
-
-    def _encrypt(self) -> bool:
-        if not self._unwritten or self.done:
-            return False
+        unwritten = memoryview(data)
         try:
-            taken = self.tls.write(self._unwritten)
-        except ssl.SSLWantReadError:
-            return False
+            while unwritten:
+                unwritten = unwritten[self.tls.write(unwritten) :]  # a record at a time
         except ssl.SSLError as problem:
             self._failed(problem)
-            return True
-        self._unwritten = self._unwritten[taken:]
-        return True
+            return False
+        self.client.send()
+        return len(data) == CHUNK and not self.client.unsent
 
     # The end
 
-    def _notify(self) -> bool:
+    def _notify(self) -> None:
         """Say that no more data comes, once the program has said so and everything else is sent.
 
         unwrap() also looks for the peer's close_notify, and loses data that it finds in its place: so it is
         called only when there is none.
         """
-        if self._notified or not self.program.ended or self._unwritten:
-            return False
-        if self.end is None and (self._incoming.pending or self.program.waiting or self.tls.pending()):
-            return False
+        if self._notified or self.client.unsent:
+            return
+        if self.end is None and (self.client.incoming.pending or self.program.waiting or self.tls.pending()):
+            return
         self._notified = True
         # What it finds instead of the peer's close_notify is not of interest any more.
         with contextlib.suppress(ssl.SSLError):
             self.tls.unwrap()
-        return True
+        self.client.send()
 
     def broke(self, end: PeerEnd, problem: str) -> None:
         """Be done: the connection is of no more use."""
         if self.end is None:
             self.end, self.problem = end, problem
-        self._socket_ended = True
         self.done = True
 
     def _finish(self) -> None:
-        """Be done when the data of both sides has ended and is delivered.
+        """Be done when the data of both sides has ended and is delivered, or the connection is broken.
 
         The connection is shut for writing first, so that its peer gets all of it: a close while there is
         something unread would be a reset, which may overtake what was sent.
         """
-        if not self._notified or self._encrypted or self._outgoing.pending or self.done:
+        if self.client.broken is not None:
+            self.broke(PeerEnd.VANISHED, self.client.broken)
+        if not self._notified or self.done:
             return
-        if not self._silent:
-            self._silent = True
-            with contextlib.suppress(OSError):
-                self._sock.shutdown(socket.SHUT_WR)
+        self.client.shut()
         delivered = (self.program.shut or self.program.gone) and not self.program.waiting
-        self.done = self.end is not None and delivered
+        self.done = self.client.silent and self.end is not None and delivered
 
     def close(self) -> None:
         """Close both sockets: the program's side ends, if it has not."""
-        self._sock.close()
+        self.client.sock.close()
         self.program.sock.close()

@@ -4,7 +4,7 @@ import contextlib
 import enum
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ucspid.ipc import messages as wire
 from ucspid.tls.contexts import ServerContext
@@ -76,34 +76,33 @@ class TlsSession:
         self.deadline = now + self._timeout
         self.relay = Relay(self._client, self._program, self._context.default)
 
-    def wants(self) -> tuple[tuple[socket.socket, int | None], ...]:
-        """Return for each socket what to wait for; None where it must not be waited for."""
+    def wants(self) -> tuple[tuple[int, int], ...]:
+        """Return descriptors with what to wait for; with nothing where one must not be waited for."""
         if self.relay is None:
-            return () if self.command is None else ((self.command, READ),)
+            return () if self.command is None else ((self.command.fileno(), READ),)
         client, program = self.relay.wants()
-        if self.phase is TlsPhase.HANDSHAKE:
-            both = (self._client, client), (self._program, 0)  # of a hang-up we hear all the same
-            return both if self.command is None else (*both, (self.command, None))
-        return (self._client, client or None), (self._program, program or None)
+        both = (self._client.fileno(), client), (self._program.fileno(), program)
+        return both if self.command is None else (*both, (self.command.fileno(), 0))
 
-    def hung_up(self, descriptor: int) -> None:
-        """End the handshake, if it is the program's descriptor that was hung up: nobody needs it any more."""
-        if self.phase is TlsPhase.HANDSHAKE and descriptor == self._program.fileno():
-            self.phase = TlsPhase.OVER
+    def turn(self, now: float, ready: Collection[int]) -> bool:
+        """Do what can be done now, with the descriptors that are ready.
 
-    def turn(self, now: float) -> bool:
-        """Do what can be done now; return whether to call this again without waiting for anything."""
+        Return whether to call this again without waiting for anything.
+        """
         if self.phase is TlsPhase.COMMAND:
             return self._take_command(now)
         relay = self.relay
         assert relay is not None
-        again = relay.turn()
+        handshake = self.phase is TlsPhase.HANDSHAKE
+        again = relay.turn(
+            client=not ready or self._client.fileno() in ready,
+            program=not ready or self._program.fileno() in ready,
+        )
+        if handshake and relay.shaken:
+            self._shaken(relay.tls)
         if relay.done:
             self._ended(relay)
             return False
-        if self.phase is TlsPhase.HANDSHAKE and relay.shaken:
-            self._shaken(relay.tls)
-            again = True
         if relay.lingers and self.deadline is None:
             self._linger(now, relay)
         return again
@@ -115,7 +114,7 @@ class TlsSession:
         if self.phase is TlsPhase.HANDSHAKE:
             relay.broke(PeerEnd.VANISHED, f"no handshake within {self._timeout:g}s")
             self._ended(relay)
-        elif relay.progress != self.progress:
+        elif relay.client.progress != self.progress:
             self._linger(now, relay)
         else:
             relay.broke(PeerEnd.VANISHED, f"it took nothing, and did not end, for {LINGER:g}s")
@@ -133,7 +132,7 @@ class TlsSession:
         self._ended(self.relay)
 
     def _linger(self, now: float, relay: Relay) -> None:
-        self.deadline, self.progress = now + LINGER, relay.progress
+        self.deadline, self.progress = now + LINGER, relay.client.progress
 
     def _take_command(self, now: float) -> bool:
         """Take the program's byte, or its end: then the session goes on in clear, without us.

@@ -10,7 +10,7 @@ import itertools
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from ucspid.tls.session import TlsPhase, TlsSession
@@ -22,8 +22,6 @@ MAX_EVENTS = 256
 
 MAX_LINGERING = 1000
 """Connections whose program has ended, and which nothing else bounds; over it the first is ended."""
-
-_HUNG_UP = select.EPOLLHUP | select.EPOLLERR
 
 
 class TlsSessions:
@@ -78,20 +76,18 @@ class TlsSessions:
     def run_once(self, *, wait: bool = True) -> None:
         """Do one round: what is ready now, or, if nothing is, what is ready next."""
         now = time.monotonic()
-        ready = self._again
+        ready: dict[TlsSession, list[int]] = {session: [] for session in self._again}
         self._again = []
-        for descriptor, events in self._poll.poll(self._patience(now, wait=wait), MAX_EVENTS):
+        for descriptor, _events in self._poll.poll(self._patience(now, wait=wait), MAX_EVENTS):
             if descriptor in self._others:
                 self._others[descriptor]()
             elif (session := self._sessions.get(descriptor)) is not None:
-                if events & _HUNG_UP:
-                    session.hung_up(descriptor)
-                ready.append(session)
-        for session in dict.fromkeys(ready):
+                ready.setdefault(session, []).append(descriptor)
+        for session, descriptors in ready.items():
             if session.phase is TlsPhase.HANDSHAKE:
-                self._handshakes.setdefault(session.number, session)
+                self._handshakes[session.number] = session
             else:
-                self._turn(session)
+                self._turn(session, descriptors)
         self._shake_hands()
         self._end_late()
 
@@ -105,17 +101,17 @@ class TlsSessions:
             return
         end = time.monotonic() + HANDSHAKE_TIME
         for number in list(self._handshakes):
-            self._turn(self._handshakes.pop(number))
+            self._turn(self._handshakes.pop(number), ())
             if time.monotonic() >= end:
                 break
 
-    def _turn(self, session: TlsSession) -> None:
+    def _turn(self, session: TlsSession, ready: Collection[int]) -> None:
         if session.number not in self._live:
             return
         before = session.deadline
         if session.phase is TlsPhase.HANDSHAKE:
             self._handshaking(session)
-        again = session.phase is not TlsPhase.OVER and session.turn(time.monotonic())
+        again = session.phase is not TlsPhase.OVER and session.turn(time.monotonic(), ready)
         if session.phase is TlsPhase.OVER:
             self._end(session)
             return
@@ -135,21 +131,21 @@ class TlsSessions:
             self._end(first)
 
     def _wait(self, session: TlsSession) -> None:
-        for sock, mask in session.wants():
-            descriptor = sock.fileno()
-            before = self._masks.get(descriptor)
+        masks = self._masks
+        for descriptor, mask in session.wants():
+            before = masks.get(descriptor, 0)
             if mask == before:
                 continue
-            if mask is None:
+            if not mask:
                 self._poll.unregister(descriptor)
-                del self._masks[descriptor], self._sessions[descriptor]
+                del masks[descriptor], self._sessions[descriptor]
                 continue
-            if before is None:
+            if not before:
                 self._poll.register(descriptor, mask)
                 self._sessions[descriptor] = session
             else:
                 self._poll.modify(descriptor, mask)
-            self._masks[descriptor] = mask
+            masks[descriptor] = mask
 
     def _end(self, session: TlsSession) -> None:
         for sock in session.sockets():
