@@ -10,9 +10,11 @@ import yaml
 from ucspid.config import schema
 from ucspid.config.logs import LogSection
 from ucspid.config.lookups import LookupSection
+from ucspid.config.proxy import ProxySection
 from ucspid.config.reference import main, reference_markdown, schema_json
 from ucspid.config.rlimits import Rlimits
 from ucspid.config.shapes import record
+from ucspid.config.tls_keys import CertificateSection, TlsDefaults, TlsSection
 from ucspid.linux.privileges import RLIMITS
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +28,7 @@ STRUCTS = [
         schema.ServiceSection,
         Rlimits,
     ),
-    *(schema.RuleSection, LookupSection),
+    *(schema.RuleSection, LookupSection, ProxySection, TlsDefaults, TlsSection, CertificateSection),
 ]
 
 

@@ -202,6 +202,14 @@ def test_only_the_importer_needs_what_writes_yaml() -> None:
     assert not users & set().union(*(needed(role) for role in daemon | {"config.rule_variables"}))
 
 
+def test_only_what_reads_certificates_needs_what_parses_them() -> None:
+    users = {module for module in MODULES if "cryptography" in top_level(module)}
+    assert users == {"tls.certificates", "tls.described"}
+    tls = {module for module in MODULES if module == "tls.main"}
+    for role in {"loop", "master.start", "master.resume", "launcher.__main__", "config.rule_variables"} | tls:
+        assert not users & needed(role), role
+
+
 def test_the_loop_starts_no_process() -> None:
     for module in needed("loop"):
         assert "subprocess" not in top_level(module), module

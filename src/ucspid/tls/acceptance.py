@@ -26,9 +26,9 @@ def refused_settings(context: TlsContext) -> str | None:
         return "no cipher is left"
     for cipher in library.get_ciphers():
         if not cipher["strength_bits"]:
-            return f"{cipher['name']} does not encrypt"
+            return f"{cipher['name']} does not encrypt: append :!eNULL"
         if cipher["auth"] == "auth-null":
-            return f"{cipher['name']} needs no certificate, so that anybody could be the server"
+            return f"{cipher['name']} goes without a certificate: append :!aNULL"
     return None
 
 
