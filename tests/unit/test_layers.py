@@ -63,6 +63,9 @@ EXCEPTIONS = {
     ("master.trial", "config"),  # a process of its own, which tries what the reader will do
 }
 
+READERS = ("config.rule_variables", "config.certificates")
+"""Processes that read for the master while a plan is in force."""
+
 LOOP_ONLY = {
     "lookup", "observe", "roll_call", "spawn", "pool", "admission", "sessions", "recovery", "control", "loop",
 }  # fmt: skip
@@ -182,7 +185,7 @@ def test_only_modules_of_the_loop_import_its_event_loop() -> None:
 
 @pytest.mark.parametrize(
     "role",
-    ["master.start", "master.resume", "launcher.__main__", "config.__main__", "config.rule_variables"],
+    ["master.start", "master.resume", "launcher.__main__", "config.__main__", *READERS],
 )
 def test_the_other_processes_need_nothing_of_the_loop(role: str) -> None:
     assert {folder(module) for module in needed(role)} & LOOP_ONLY == set()
@@ -304,6 +307,7 @@ def test_every_module_is_of_use() -> None:
         "launcher.__main__",
         "config.__main__",
         "config.rule_variables",
+        "config.certificates",
         "master.trial",
     }
     roots |= {name for name in MODULES if name.startswith("cli.")}

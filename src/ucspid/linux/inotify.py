@@ -67,9 +67,14 @@ class InotifyEvent(NamedTuple):
 class Inotify:
     """A queue of events. add() may be called in any thread."""
 
-    def __init__(self) -> None:
-        """Watch nothing. Raises OSError: users may have no more than so many queues."""
-        self._descriptor = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    def __init__(self, descriptor: int | None = None) -> None:
+        """Watch nothing; or have a queue that another process has made, by its descriptor.
+
+        Raises OSError: users may have no more than so many queues.
+        """
+        if descriptor is None:
+            descriptor = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        self._descriptor = descriptor
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLIN)
 

@@ -171,6 +171,7 @@ class Changeover:
         for unwanted in self._parts.settling.go_over(plan, acquired):
             events.passed_socket_closed(self._parts.log, unwanted)
         self._parts.tls.go_over(plan.tls, acquired)
+        self._parts.certificates.follow(plan)
         another = before is not None and before.loop_settings != plan.loop_settings
         self._parts.loop.serve(by_another=another)
 

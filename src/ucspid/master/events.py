@@ -1,10 +1,17 @@
 """The events of the master: one function each. The loop writes them, docs/log.md describes them."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
 from ucspid import __version__
 from ucspid.errors import UcspidError
 from ucspid.master.event_log import EventLog
 from ucspid.master.listener_table import Completed
 from ucspid.policy.exit_status import exit_code, how_ended
+from ucspid.tls.report import SeenCertificate
+
+MAX_LISTED = 20
+"""Names of certificates in one event."""
 
 
 def started(log: EventLog, changes: list[str]) -> None:
@@ -134,6 +141,41 @@ def launcher_broken(log: EventLog, launcher: int, reason: str) -> None:
 def loop_broken(log: EventLog, reason: str) -> None:
     """A process of the loop sent nonsense, did not answer in time, or could not be sent what it needs."""
     log.error("loop_broken", reason=reason)
+
+
+def certificates_loaded(log: EventLog, certificates: Sequence[SeenCertificate]) -> None:
+    """Certificates are in force that were not before."""
+    names = sorted({name for certificate in certificates for name in certificate.names})
+    more = {"more": len(names) - MAX_LISTED} if len(names) > MAX_LISTED else {}
+    earliest = min((certificate.not_after for certificate in certificates), default=None)
+    until = {} if earliest is None else {"not_after": utc(earliest)}
+    log.info("certificates_loaded", count=len(certificates), names=names[:MAX_LISTED], **more, **until)
+
+
+def certificates_failed(log: EventLog, problems: Sequence[str]) -> None:
+    """Files of certificates have changed and are wrong: those of before stay in force."""
+    log.error("certificates_failed", reason="\n".join(problems))
+
+
+def certificates_not_watched(log: EventLog, reason: str, interval: float) -> None:
+    """Not every change of certificates is noticed at once; they are looked at now and then."""
+    log.warning("certificates_not_watched", reason=reason, interval=interval)
+
+
+def certificate_expiring(log: EventLog, certificate: SeenCertificate, days: float) -> None:
+    """A certificate in force ends soon, and has not been renewed."""
+    log.warning(
+        "certificate_expiring",
+        certificate=certificate.path,
+        names=list(certificate.names[:MAX_LISTED]),
+        not_after=utc(certificate.not_after),
+        days=round(days, 1),
+    )
+
+
+def utc(time: float) -> str:
+    """Return a time, in seconds since 1970, as the log writes it."""
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def internal_error(log: EventLog, trace: str) -> None:

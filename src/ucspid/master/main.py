@@ -12,6 +12,7 @@ from ucspid.errors import EXIT_SYSTEM, ResourceError
 from ucspid.ipc import messages as wire
 from ucspid.linux import prctl
 from ucspid.master import events
+from ucspid.master.certificates import CertificateFollower
 from ucspid.master.changeover import Changeover
 from ucspid.master.children import Children, kill_descendants
 from ucspid.master.event_log import EventLog
@@ -88,6 +89,7 @@ class Master:
             loop,
             starter,
             tls,
+            CertificateFollower(children, poller, log, lambda: held.tls.material, tls.renew),
             Readiness(ready_fd, b"\n" if given is None else given.ready),
         )
         self.changeover = Changeover(parts, before, self.to_state, self._kill_everything)
@@ -113,6 +115,7 @@ class Master:
                 self.parts.loop.start()
             else:
                 self.parts.tls.from_state(self._before.holdings.tls)
+                self.parts.certificates.follow(self._before.holdings.plan)
                 self.parts.loop.from_state(self._before.loop)
         except ResourceError as problem:
             print_error(problem)
@@ -216,6 +219,7 @@ class Master:
         self.changeover.stop()
         self.variables.cancel()
         parts = self.parts
+        parts.certificates.cancel()
         if parts.held.plan is None:
             self._kill_everything(0)
             return

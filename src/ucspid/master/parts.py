@@ -3,6 +3,7 @@
 import socket
 from dataclasses import dataclass
 
+from ucspid.master.certificates import CertificateFollower
 from ucspid.master.children import Children
 from ucspid.master.event_log import EventLog
 from ucspid.master.holdings import Holdings
@@ -39,4 +40,5 @@ class Parts:
     loop: LoopSupervisor
     starter: LauncherStarter
     tls: TlsKeeper
+    certificates: CertificateFollower
     readiness: Readiness

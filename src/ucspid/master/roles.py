@@ -22,6 +22,7 @@ LAUNCHERS: dict[LauncherKind, list[str]] = {
 _TLS = ["-m", "ucspid.tls.main"]
 _READER = ["-m", "ucspid.config"]
 _RULES_READER = ["-m", "ucspid.config.rule_variables"]
+_CERTIFICATE_READER = ["-m", "ucspid.config.certificates"]
 _TRIAL = ["-m", "ucspid.master.trial"]
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 _OUT_OF_THE_WAY = 10
@@ -66,6 +67,22 @@ def start_rules_reader(file: RulesFile, plan: Plan, output: int, errors: int, pr
     descriptors = {1: output, 2: errors, 3: progress}
     arguments = [*_RULES_READER, file.path, file.kind, *numbers, groups, "3"]
     return _start_python(arguments, descriptors, _ENVIRONMENT, session=True)
+
+
+def start_certificate_reader(
+    contexts: int,
+    previous: int | None,
+    material: int,
+    queue: int | None,
+    output: int,
+    errors: int,
+    progress: int,
+) -> int:
+    """Start a look at certificates, as start_reader() does: see ucspid.config.certificates."""
+    given = {1: output, 2: errors, 3: contexts, 4: previous, 5: material, 6: queue, 7: progress}
+    descriptors = {number: descriptor for number, descriptor in given.items() if descriptor is not None}
+    arguments = [str(number) if number in descriptors else "-" for number in range(3, 8)]
+    return _start_python([*_CERTIFICATE_READER, *arguments], descriptors, _ENVIRONMENT, session=True)
 
 
 def start_trial(state: int, counts: int, config: str, output: int, errors: int, progress: int) -> int:
