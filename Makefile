@@ -14,12 +14,17 @@ UNPACK = test "$$(id -u)" = 0 && mkdir -p .venv/peers && cd .venv/peers && apt-g
 
 .PHONY: run setup native test test-fast fuzz soak check format docs wheel peers bench bench-short clean
 
-run: .venv/ready $(NATIVE)
-	@printf '%s\n' 'SMTP on 127.0.0.1:2525, POP3 on 127.0.0.1:2110, QMTP on 127.0.0.1:2209; Ctrl-C stops. In another terminal:' \
+run: .venv/ready $(NATIVE) var/tls/fullchain.pem
+	@printf '%s\n' 'SMTP on 127.0.0.1:2525, POP3 on 127.0.0.1:2110, QMTP on 127.0.0.1:2209, with TLS SMTP on 2465 and POP3 on 2995;' \
+	  'Ctrl-C stops. In another terminal:' \
 	  '  $(BIN)/ucspid status -c config/ucspid.yaml' \
 	  '  $(BIN)/python examples/mail/try_it.py sends mail to you@localhost by SMTP and QMTP and reads it back' \
 	  'Then edit config/ucspid.yaml and try:  $(BIN)/ucspid reload -c config/ucspid.yaml'
 	@exec $(BIN)/ucspid run -c config/ucspid.yaml
+
+# A certificate for make run, which nobody has signed.
+var/tls/fullchain.pem: | .venv/ready
+	@$(BIN)/python examples/mail/self_signed.py var/tls
 
 # All that working on it needs; make run does with less.
 setup: .venv/ready-dev $(NATIVE)

@@ -6,7 +6,9 @@ import poplib
 import re
 import shutil
 import smtplib
+import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +44,8 @@ class Shipped(Daemon):
 def test_the_file_that_comes_with_it_runs_in_a_fresh_clone(clone: Path, tmp_path: Path) -> None:
     config = clone / "config" / "ucspid.yaml"
     text, count = re.subn(r"(127\.0\.0\.1):\d+", r"\1:0", config.read_text())
-    assert count == 3
+    assert count == 5
+    subprocess.run([sys.executable, clone / "examples/mail/self_signed.py", clone / "var/tls"], check=True)
     with public_folder() as temporary:
         config.write_text(text.replace("defaults:\n", f"defaults:\n  env: {{TMPDIR: {temporary}}}\n"))
         daemon = Shipped(config.parent, {})
@@ -55,6 +58,16 @@ def test_the_file_that_comes_with_it_runs_in_a_fresh_clone(clone: Path, tmp_path
                 pop3.user("you")
                 pop3.pass_("secret")
                 assert b"Subject: first" in pop3.retr(1)[1]
+            own = ssl.create_default_context(cafile=clone / "var/tls/fullchain.pem")
+            own.check_hostname = False
+            with smtplib.SMTP_SSL(*daemon.address("smtps"), timeout=TIMEOUT, context=own) as smtp:
+                assert smtp.sendmail("me@example.org", "Postmaster", "Subject: second\n\n") == {}
+            with contextlib.closing(
+                poplib.POP3_SSL(*daemon.address("pop3s"), timeout=TIMEOUT, context=own)
+            ) as pop3:
+                pop3.user("you")
+                pop3.pass_("secret")
+                assert b"Subject: second" in pop3.retr(2)[1]
             assert daemon.stop() == 0
         finally:
             daemon.kill()

@@ -6,6 +6,7 @@ import poplib
 import shutil
 import smtplib
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+import certificates
 import peers
 import qmtp
 from contract import PROGRAMS
@@ -156,7 +158,9 @@ def examples() -> Iterator[Daemon]:
             "chdir": str(ROOT / "examples" / "mail"),
             "env": {"TMPDIR": str(folder)},
         }
-        with running(folder, {"defaults": defaults, "services": shipped["services"]}) as daemon:
+        tls = {"certificates": str(certificates.shared() / "mail.example.org.pem")}
+        config = {"tls": tls, "defaults": defaults, "services": shipped["services"]}
+        with running(folder, config) as daemon:
             yield daemon
 
 
@@ -175,6 +179,22 @@ def test_mail_sent_by_smtp_and_qmtp_is_read_back_by_pop3(examples: Daemon) -> No
     assert all(message.startswith(b"Return-Path: <me@example.org>\n") for message in received)
     assert all(b"127.0.0.1" in message.partition(b"\n\n")[0] for message in received)
     assert poll(examples, "you", "secret") == []
+
+
+def test_mail_sent_over_tls_is_read_back_over_tls(examples: Daemon) -> None:
+    context = ssl.create_default_context(cafile=certificates.shared() / "ca.pem")
+    context.check_hostname = False
+    with smtplib.SMTP_SSL(*examples.address("smtps"), timeout=TIMEOUT, context=context) as client:
+        assert client.sendmail(SENDER, ["you@localhost"], b"X-By: TLS\r\n" + CRLF_TEXT) == {}
+    with contextlib.closing(
+        poplib.POP3_SSL(*examples.address("pop3s"), timeout=TIMEOUT, context=context)
+    ) as pop3:
+        pop3.user("you")
+        pop3.pass_("secret")
+        (message,) = [pop3.retr(number)[1] for number in range(1, pop3.stat()[0] + 1)]
+        assert b"X-By: TLS" in message
+        pop3.dele(1)
+        pop3.quit()
 
 
 def test_the_examples_refuse_strangers_and_other_peoples_mail(examples: Daemon) -> None:

@@ -182,3 +182,16 @@ def test_a_callback_that_always_fails_is_paused_and_called_again(
     while len(problems) < 3:
         poller.run_once()
     assert isinstance(problems[2], ValueError)
+
+
+def test_a_timer_may_be_years_away(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    poller, calls = Poller(), []
+    poller.watch(pipe[0], lambda: calls.append("read"))
+    poller.call_in(10 * 365 * 86400.0, lambda: calls.append("years"))
+    os.write(pipe[1], b"x")
+    poller.run_once()
+    assert calls == ["read"]
+    os.read(pipe[0], 1)
+    monkeypatch.setattr(poller_module, "MAX_SLEEP", 0.0)
+    poller.run_once()  # it may look in between
+    assert calls == ["read"]

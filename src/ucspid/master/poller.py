@@ -16,6 +16,10 @@ PAUSE = 1.0
 """Seconds for which a descriptor is not watched after its callback failed."""
 
 
+MAX_SLEEP = 86400.0
+"""Seconds after which it looks at what it waits for: epoll_wait(2) takes less than 25 days."""
+
+
 class Timer:
     """Something to do at a time, unless cancelled before."""
 
@@ -113,4 +117,6 @@ class Poller:
     def _wait(self) -> float | None:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
-        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+        if not self._timers:
+            return None
+        return min(max(0.0, self._timers[0][0] - time.monotonic()), MAX_SLEEP)
