@@ -1,10 +1,12 @@
 """A daemon that has nothing to do does nothing: no process of it wakes up."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import certificates
 from daemon import Daemon, running
 from faults import wait_while_alive
 from folders import public_folder
@@ -41,9 +43,13 @@ def test_an_idle_daemon_does_not_wake_up(folder: Path) -> None:
         "full": {"listen": "127.0.0.1:0", "program": ["cat"], "max_connections": 1, "rate": "10/s"},
         "refused": {"listen": "127.0.0.1:0", "program": ["cat"], "rate": "1/h", "on_full": "refuse"},
         "ruled": {"listen": "127.0.0.1:0", "program": ["cat"], "rules": str(folder / "rules")},
+        "secure": {"listen": "127.0.0.1:0", "program": ["cat"], "tls": "implicit"},
         "noisy": {"listen": "127.0.0.1:0", "program": ["sh", "-c", "seq 1000 >&2; printf end >&2"]},
     }
-    with running(folder, {"services": services}) as daemon:
+    certificate = shutil.copy(certificates.shared() / "mail.example.org.pem", folder)
+    config = {"tls": {"certificates": certificate}, "services": services}
+    with running(folder, config) as daemon:
+        daemon.wait_event("certificates_loaded")
         for name in services:
             for _ in range(3):
                 daemon.talk(name)
