@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import receive_all
+from daemon import exchange
 from peers import require
 from tcpservers import BOTH, LOOPBACK, QUICK, TIMEOUT, Which, free_port, serving
 
@@ -64,10 +64,8 @@ class Supervised:
 
     def talks(self) -> bool:
         """Return whether a client is served."""
-        with self.connect() as client, contextlib.suppress(ConnectionError):
-            client.sendall(b"x")
-            client.shutdown(socket.SHUT_WR)
-            return receive_all(client) == b"x"
+        with self.connect() as client, contextlib.suppress(ConnectionResetError):
+            return exchange(client, b"x") == b"x"
         return False
 
 

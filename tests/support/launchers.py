@@ -276,11 +276,3 @@ def choose(name: str, monkeypatch: pytest.MonkeyPatch) -> LauncherKind:
     arguments = roles.LAUNCHERS["native"][1:]
     monkeypatch.setitem(roles.LAUNCHERS, "native", [built(VARIANTS[name]), *arguments])
     return "native"
-
-
-def finish(client: socket.socket, said: bytes = b"") -> bytes:
-    """Say something, and that nothing follows; return the answer."""
-    if said:
-        client.sendall(said)
-    client.shutdown(socket.SHUT_WR)
-    return b"".join(iter(lambda: client.recv(65536), b""))
