@@ -153,3 +153,51 @@ def test_what_a_command_shows_outlives_its_reader(daemon: Daemon) -> None:
         done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, check=False, timeout=TIMEOUT)
     assert b"Traceback" not in done.stderr
     assert done.returncode in (-signal.SIGPIPE, 111)
+
+
+def test_denied_clients_are_refused_across_reloads_upgrades_and_deaths_of_the_loop(daemon: Daemon) -> None:
+    with opened(daemon, source="127.0.0.7") as sock:
+        said = ucspid(daemon, "deny", "127.0.0.4/30", "--for", "10m").splitlines()
+        assert re.fullmatch(r"127\.0\.0\.4/30 is denied for 10m 0s, until \S+", said[0])
+        assert said[1] == "1 session goes on: `ucspid kill --ip 127.0.0.4/30` ends it"
+        assert exchange(sock, b"on") == b"on"
+    ucspid(daemon, "deny", "127.0.0.9", "--service", "other")
+    before = daemon.service("echo")["refused"].get("banned", 0)
+
+    def denied_still() -> None:
+        with daemon.connect("echo", "127.0.0.5") as sock:
+            remote = "{}:{}".format(*sock.getsockname())
+            assert sock.recv(1) == b""
+        refused = daemon.wait_event("connection_refused", remote=remote)
+        assert (refused["reason"], refused["detail"]) == ("banned", "127.0.0.4/30")
+        with opened(daemon, source="127.0.0.9"):
+            pass
+
+    denied_still()
+    ucspid(daemon, "reload")
+    denied_still()
+    ucspid(daemon, "upgrade")
+    denied_still()
+    (loop,) = daemon.processes("loop")
+    os.kill(loop["pid"], signal.SIGKILL)
+    daemon.wait_event("process_died", pid=loop["pid"])
+    denied_still()
+    assert daemon.service("echo")["refused"]["banned"] == before + 4
+    lines = ucspid(daemon, "denied").splitlines()
+    assert lines[0].split() == ["NETWORK", "SERVICE", "LEFT", "UNTIL"]
+    assert [line.split()[:2] for line in lines[1:3]] == [["127.0.0.4/30", "all"], ["127.0.0.9", "other"]]
+    assert lines[-1] == "2 networks"
+    both = json.loads(ucspid(daemon, "denied", "--json"))["denied"]
+    assert both[0]["left"] <= 600 < both[1]["left"] <= 3600
+    assert ucspid(daemon, "undeny", "127.0.0.4/30") == "127.0.0.4/30 is denied no more\n"
+    assert ucspid(daemon, "undeny", "127.0.0.9") == "127.0.0.9 is denied by other no more\n"
+    assert ucspid(daemon, "undeny", "127.0.0.9", code=1) == "127.0.0.9 was not denied\n"
+    assert ucspid(daemon, "denied") == "nobody is denied\n"
+    with opened(daemon, source="127.0.0.5"):
+        pass
+
+
+def test_deny_says_what_it_cannot_do(daemon: Daemon) -> None:
+    assert "bits set" in ucspid(daemon, "deny", "192.0.2.1/24", code=100)
+    assert "--for: expected a time" in ucspid(daemon, "deny", "192.0.2.1", "--for", "ever", code=100)
+    assert "there is no service 'imap'" in ucspid(daemon, "deny", "192.0.2.1", "--service", "imap", code=100)

@@ -134,7 +134,7 @@ def carried(descriptor: int) -> MasterState:
     """Return the state of a master that holds one descriptor."""
     held = HoldingsState(
         **{**vars(state().holdings), "control": [], "listeners": [], "stderr": [],
-           "others": {"null": descriptor, "counters": descriptor}}
+           "others": {"null": descriptor, "counters": descriptor, "bans": descriptor}}
     )  # fmt: skip
     loop = LoopState(pid=0, channel=None, introduced=[], generation=1, began=0.0)
     return state(holdings=held, loop=loop)

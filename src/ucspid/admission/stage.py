@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from ucspid.admission.connection import Connection
 from ucspid.limits import ServiceLimits
 from ucspid.plan import Service as Settings
+from ucspid.policy.bans import Banned
 from ucspid.rules.rule import Rule, Rules
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ PROXY_HEADER = "proxy_header"
 HEALTH_CHECK = "health_check"
 """Reasons of the PROXY protocol: a peer that is no balancer; a balancer without a valid header; one that asks
 only whether there is anybody."""
+
+BANNED = "banned"
+"""The reason of those whom an operator has denied for a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class Resources:
     """Returns the rules as they are now; None where the service has none."""
     followed: "FollowedRules | None" = None
     """The file that the rules are from, if they are from one."""
+    banned: Banned | None = None
+    """Says whom an operator has denied; None while that is nobody."""
 
 
 Make = Callable[[Resources], Stage | None]

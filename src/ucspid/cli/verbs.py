@@ -87,6 +87,24 @@ def _resume(options: Namespace) -> int:
     return operate.resume(options)
 
 
+def _deny(options: Namespace) -> int:
+    from ucspid.cli import bans
+
+    return bans.deny(options)
+
+
+def _undeny(options: Namespace) -> int:
+    from ucspid.cli import bans
+
+    return bans.undeny(options)
+
+
+def _denied(options: Namespace) -> int:
+    from ucspid.cli import bans
+
+    return bans.denied(options)
+
+
 def _log_level(options: Namespace) -> int:
     from ucspid.cli import operate
 
@@ -197,6 +215,24 @@ def _service_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE", help="name of the service")
 
 
+def _ban_arguments(parser: ArgumentParser) -> None:
+    _daemon_arguments(parser)
+    parser.add_argument("network", metavar="NETWORK", help="an address, or a network such as 192.0.2.0/24")
+    parser.add_argument("--service", metavar="NAME", help="by this service only")
+
+
+def _deny_arguments(parser: ArgumentParser) -> None:
+    _ban_arguments(parser)
+    parser.add_argument(
+        "--for", dest="time", default="1h", metavar="TIME", help="such as 10m (default: %(default)s)"
+    )
+
+
+def _denied_arguments(parser: ArgumentParser) -> None:
+    _daemon_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the daemon's answer as it is, as JSON")
+
+
 def _log_level_arguments(parser: ArgumentParser) -> None:
     _daemon_arguments(parser)
     parser.add_argument("level", choices=("debug", "info", "warning", "error"), help="the lowest to log")
@@ -258,6 +294,9 @@ VERBS = {
     "kill": Verb("end sessions: exit 1 if there are none such", _kill_arguments, _kill),
     "drain": Verb("have a service accept nothing more; its sessions go on", _service_arguments, _drain),
     "resume": Verb("have a drained service accept again", _service_arguments, _resume),
+    "deny": Verb("refuse the clients of a network for a time", _deny_arguments, _deny),
+    "undeny": Verb("refuse them no more: exit 1 if they were not denied", _ban_arguments, _undeny),
+    "denied": Verb("list the networks that are denied, and until when", _denied_arguments, _denied),
     "log-level": Verb("log from another level on, until the next reload", _log_level_arguments, _log_level),
     "reload": Verb("make the running daemon read its configuration file again", _daemon_arguments, _reload),
     "upgrade": Verb(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from ucspid.errors import ConfigError, ResourceError
-from ucspid.ipc import counters
+from ucspid.ipc import ban_memory, counters
 from ucspid.linux.memfd import sealed_memory
 from ucspid.master.acquired import Acquired, StartProfile
 from ucspid.master.control_sockets import ControlSockets
@@ -35,6 +35,8 @@ class Holdings:
     draining: list[ProfileLaunchers] = field(default_factory=list)
     counters: int = field(default_factory=lambda: sealed_memory("ucspid-counters", counters.SIZE))
     """What became of connections, by the numbers of services: the loop counts, see counters.py."""
+    bans: int = field(default_factory=lambda: sealed_memory("ucspid-bans", ban_memory.SIZE))
+    """Whom operators have denied: see ban_memory.py."""
     longest: float = 0.0
     """Seconds that any service so far, with sessions perhaps still, may take to stop."""
     gone: dict[str, Ending] = field(default_factory=dict)
@@ -42,7 +44,7 @@ class Holdings:
     _numbers: dict[str, int] = field(default_factory=dict)
     null: int = field(default_factory=lambda: os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
-    CARRIED: ClassVar = ("null", "counters")
+    CARRIED: ClassVar = ("null", "counters", "bans")
     """Fields that are plain descriptors, for the next image of the master."""
 
     def to_state(self) -> HoldingsState:
@@ -220,8 +222,8 @@ class Holdings:
         """Close what clients connect to, remove what would stay in the file system, and end."""
         self.listeners.close()
         self.control.keep(None)
-        os.close(self.counters)
-        os.close(self.null)
+        for name in self.CARRIED:
+            os.close(getattr(self, name))
 
 
 def _by_key(plan: Plan) -> dict[LauncherKey, list[Service]]:

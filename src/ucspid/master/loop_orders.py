@@ -49,7 +49,8 @@ class LoopOrders:
             config=config,
             began=began,
         )
-        self.process.send(order, (held.counters,) if control is None else (held.counters, control.fileno()))
+        memory = (held.counters, held.bans)
+        self.process.send(order, memory if control is None else (*memory, control.fileno()))
 
     def send_plan(self, held: Holdings, generation: int) -> None:
         """Send the plan in force, with the descriptors that the process does not have yet.

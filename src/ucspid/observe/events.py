@@ -200,6 +200,26 @@ def kill_requested(log: Logger, count: int, *, now: bool) -> None:
     log.warning("kill_requested", count=count, now=now)
 
 
+def client_denied(log: Logger, network: str, service: str | None, seconds: float) -> None:
+    """An operator denies the clients of a network, by all services or one, for some seconds."""
+    log.warning("client_denied", network=network, **_of(service), seconds=seconds)
+
+
+def client_undenied(log: Logger, network: str, service: str | None) -> None:
+    """An operator has ended a ban."""
+    log.warning("client_undenied", network=network, **_of(service))
+
+
+def denial_ended(log: Logger, network: str, service: str | None) -> None:
+    """The time of a ban is over."""
+    log.info("denial_ended", network=network, **_of(service))
+
+
+def bans_lost(log: Logger, count: int) -> None:
+    """So many bans of an earlier event loop make no sense; 0 if all are of another version."""
+    log.error("bans_lost", count=count)
+
+
 def log_level_set(log: Logger, level: str) -> None:
     """An operator has set the lowest level that is logged, until the next reload."""
     log.warning("log_level_set", to=level)
@@ -299,6 +319,10 @@ def _who(session: LoggedSession) -> dict[str, Any]:
         "remote": session.remote,
         **_by(session.balancer),
     }
+
+
+def _of(service: str | None) -> dict[str, str]:
+    return {} if service is None else {"service": service}
 
 
 def _by(balancer: str | None) -> dict[str, int | str]:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from structlog.typing import FilteringBoundLogger
@@ -24,6 +24,7 @@ from ucspid.observe.transcript import Transcript
 from ucspid.plan import RulesFile
 from ucspid.plan import Service as Settings
 from ucspid.policy import validate
+from ucspid.policy.bans import BanTable
 from ucspid.policy.connection_states import Event
 from ucspid.policy.last_failures import NOT_STARTED, LastFailure
 from ucspid.policy.throttle import Throttle
@@ -55,6 +56,7 @@ class Shared:
     slot_released: Callable[[], None]
     passed: Callable[[Connection], None]
     earlier: set[Connection]
+    bans: BanTable
 
 
 class LiveService:
@@ -101,6 +103,7 @@ class LiveService:
         self._starts = Starts(self.sessions, shared.next_connection, shared.handed_over, shared.log)
         self.refusing = Refusing(self.sessions, shared.log)
         self._reading: asyncio.Task[None] | None = None
+        self._resources: Resources
         self._apply()
 
     def change(self, settings: Settings, pool: Pool, pool_turns: Turns) -> None:
@@ -131,8 +134,14 @@ class LiveService:
         elif settings.rules is not None:
             table = YamlRules(settings.rules, settings.default_action)
             rules = lambda: table  # noqa: E731 - as above
-        resources = Resources(settings, self.limits, self._shared.names, rules, self.followed)
-        self.pipeline.change(resources)
+        banned = self._shared.bans.asking(self.number)
+        self._resources = Resources(settings, self.limits, self._shared.names, rules, self.followed, banned)
+        self.pipeline.change(self._resources)
+
+    def bans_changed(self) -> None:
+        """Ask whether clients are denied, or do so no more."""
+        self._resources = replace(self._resources, banned=self._shared.bans.asking(self.number))
+        self.pipeline.restage(self._resources)
 
     # Connections in
 
