@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from daemon import exchange
+from free_ports import free_port
 from peers import require
-from tcpservers import BOTH, LOOPBACK, QUICK, TIMEOUT, Which, free_port, serving
+from tcpservers import BOTH, LOOPBACK, QUICK, TIMEOUT, Which, serving
 
 both = pytest.mark.parametrize("which", BOTH, ids=lambda which: which.name)
 

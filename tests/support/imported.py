@@ -108,15 +108,6 @@ def _wait_until_listening(process: subprocess.Popen[bytes], port: int, said: lis
     raise AssertionError(f"nobody listens on port {port}: {said}")
 
 
-def free_ports(count: int) -> list[int]:
-    """Return different ports that nobody has now: other servers cannot be given port 0."""
-    with contextlib.ExitStack() as stack:
-        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in socks:
-            sock.bind((LOOPBACK, 0))
-        return [sock.getsockname()[1] for sock in socks]
-
-
 def ask(port: int, source: str = LOOPBACK, host: str = LOOPBACK, data: bytes = b"") -> list[str]:
     """Connect, send, and return the lines of the answer, without those that describe the connection.
 

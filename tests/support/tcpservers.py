@@ -190,11 +190,3 @@ def compiled(folder: Path, rules: str, name: str = "rules.cdb") -> Path:
     cdb, new = folder / name, folder / f"{name}.new"
     subprocess.run([require("tcprules"), cdb, new], input=rules.encode(), check=True, timeout=TIMEOUT)
     return cdb
-
-
-def free_port() -> int:
-    """Return a port of loopback that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind((LOOPBACK, 0))
-        port: int = sock.getsockname()[1]
-        return port
