@@ -258,6 +258,20 @@ async def test_a_change_during_a_look_is_in_force_after_it(
     await first
 
 
+@following
+async def test_a_look_is_not_too_early_for_what_changed_before_it(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed = await case.loaded()
+    monkeypatch.setattr(rules_watch, "PAUSE", 1000.0)  # nobody but a look reads what has changed
+    write(case.folder / "other")
+    await until_looked(followed)
+    case.write(DENY)
+    await followed.refresh()
+    assert fresh(followed)
+    assert verdict(followed) == "deny"
+
+
 def max_queued() -> int:
     return int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
 

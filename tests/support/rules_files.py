@@ -116,9 +116,12 @@ class Hang:
 
     def __init__(self) -> None:
         self.paths: set[str] = set()
+        self.begun: list[str] = []
+        """The files that were looked at, those that hang and others."""
         self._over = threading.Event()
 
     def look(self, path: str, seen: Seen | None, queue: Inotify | None) -> Sight:
+        self.begun.append(path)
         if path in self.paths:
             self._over.wait()
         return look(path, seen, queue)
