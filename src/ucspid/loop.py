@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from ucspid.control.access import ControlAccess
 from ucspid.control.audit import Audit
 from ucspid.control.bans import BanVerbs
 from ucspid.control.master_client import MasterClient
-from ucspid.control.operator_verbs import OperatorVerbs
 from ucspid.control.server import ControlServer
 from ucspid.control.verb_table import verb_table
 from ucspid.ipc import messages as wire
@@ -146,11 +146,12 @@ async def _run(
     link = MasterClient(channel, output, names, counters, finished.set, alone)
     audit = Audit(link.server, names, others)
     bans = BanVerbs(link.server.services, ban_memory, output.logger)
-    verbs = verb_table(link, first, OperatorVerbs(link.server.services, output), bans, audit)
+    verbs = verb_table(link, first, output, bans, audit)
     server: ControlServer | None = None
     if control:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control[0])
-        server = ControlServer(listening, verbs, frozenset({0, first.owner}))
+        access = ControlAccess(first.owner)
+        server = ControlServer(listening, verbs, access.rights, access.words)
         server.start(loop)
     await finished.wait()
     if names is not None:

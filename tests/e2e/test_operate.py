@@ -201,3 +201,50 @@ def test_deny_says_what_it_cannot_do(daemon: Daemon) -> None:
     assert "bits set" in ucspid(daemon, "deny", "192.0.2.1/24", code=100)
     assert "--for: expected a time" in ucspid(daemon, "deny", "192.0.2.1", "--for", "ever", code=100)
     assert "there is no service 'imap'" in ucspid(daemon, "deny", "192.0.2.1", "--service", "imap", code=100)
+
+
+def test_tail_shows_events_as_they_come_across_event_loops(daemon: Daemon) -> None:
+    command = [sys.executable, "-u", "-m", "ucspid", "tail", "-c", str(daemon.folder / "ucspid.yaml")]
+    command += ["--json", "--service", "echo", "--ip", "127.0.0.6", "--event", "connection_served"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tail:
+        assert tail.stdout is not None
+
+        def next_after(sock: socket.socket) -> None:
+            """Read of a connection whose event comes; others may have come before the daemon listened."""
+            remote = "{}:{}".format(*sock.getsockname())
+            sock.close()
+            event = json.loads(tail.stdout.readline())  # type: ignore[union-attr]
+            assert (event["event"], event["remote"]) == ("connection_served", remote)
+
+        _until_it_reads(daemon)
+        next_after(opened(daemon, source="127.0.0.6"))
+        opened(daemon, source="127.0.0.8").close()
+        opened(daemon, "other", "127.0.0.6").close()
+        next_after(opened(daemon, source="127.0.0.6"))
+        (loop,) = daemon.processes("loop")
+        os.kill(loop["pid"], signal.SIGKILL)
+        _until_it_reads(daemon)
+        next_after(opened(daemon, source="127.0.0.6"))
+        tail.send_signal(signal.SIGINT)
+        assert tail.wait(TIMEOUT) == 0
+
+
+def _until_it_reads(daemon: Daemon) -> None:
+    """Wait until a client reads events; status says how many do."""
+    while not daemon.status()["tails"]:
+        """Each answer takes a turn of the event loop."""
+
+
+def test_tail_shows_lines_for_people(daemon: Daemon) -> None:
+    command = [sys.executable, "-u", "-m", "ucspid", "tail", "-c", str(daemon.folder / "ucspid.yaml")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tail:
+        assert tail.stdout is not None
+        _until_it_reads(daemon)
+        with opened(daemon) as sock:
+            remote = "{}:{}".format(*sock.getsockname())
+        line = tail.stdout.readline()
+        shown = rf"[\d:]{{8}}\.\d{{3}} info    connection_served service=echo conn=\w+ remote={remote} .*\n"
+        assert re.fullmatch(shown, line)
+        tail.send_signal(signal.SIGINT)
+        assert tail.wait(TIMEOUT) == 0
+    assert "there is no service 'imap'" in ucspid(daemon, "tail", "--service", "imap", code=100)

@@ -87,6 +87,12 @@ def _resume(options: Namespace) -> int:
     return operate.resume(options)
 
 
+def _tail(options: Namespace) -> int:
+    from ucspid.cli import tail
+
+    return tail.main(options)
+
+
 def _deny(options: Namespace) -> int:
     from ucspid.cli import bans
 
@@ -215,6 +221,19 @@ def _service_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE", help="name of the service")
 
 
+def _tail_arguments(parser: ArgumentParser) -> None:
+    _daemon_arguments(parser)
+    parser.add_argument("--service", metavar="NAME", help="only events of this service")
+    parser.add_argument("--ip", metavar="NETWORK", help="only those of clients in this network")
+    parser.add_argument(
+        "--event", action="append", metavar="NAME", help="only events of this name; may be given again"
+    )
+    parser.add_argument(
+        "--level", choices=("debug", "info", "warning", "error"), help="the lowest (default: info)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON lines, as the log may have them")
+
+
 def _ban_arguments(parser: ArgumentParser) -> None:
     _daemon_arguments(parser)
     parser.add_argument("network", metavar="NETWORK", help="an address, or a network such as 192.0.2.0/24")
@@ -294,6 +313,7 @@ VERBS = {
     "kill": Verb("end sessions: exit 1 if there are none such", _kill_arguments, _kill),
     "drain": Verb("have a service accept nothing more; its sessions go on", _service_arguments, _drain),
     "resume": Verb("have a drained service accept again", _service_arguments, _resume),
+    "tail": Verb("show events as they come, until interrupted", _tail_arguments, _tail),
     "deny": Verb("refuse the clients of a network for a time", _deny_arguments, _deny),
     "undeny": Verb("refuse them no more: exit 1 if they were not denied", _ban_arguments, _undeny),
     "denied": Verb("list the networks that are denied, and until when", _denied_arguments, _denied),

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from ucspid.control.master_client import MasterClient
 
 
-async def status(link: "MasterClient", config: str, began: float) -> dict[str, Any]:
+async def status(link: "MasterClient", config: str, began: float, tails: int) -> dict[str, Any]:
     """Return the reply to the control verb status; docs/protocol-control.md describes it.
 
-    A new loop knows the earlier sessions within a moment, and answers only then, unless that takes long.
+    tails is how many clients read events. A new loop knows the earlier sessions within a moment, and
+    answers only then, unless that takes long.
     """
     server = link.server
     with contextlib.suppress(TimeoutError):
@@ -45,6 +46,8 @@ async def status(link: "MasterClient", config: str, began: float) -> dict[str, A
             for listener in service.acceptor.listeners
         ],
         "rules_files": server.services.rules_files.status(),
+        "denied": len(server.services.bans),
+        "tails": tails,
         "totals": _totals(server, services),
     }
 
