@@ -203,6 +203,27 @@ def test_deny_says_what_it_cannot_do(daemon: Daemon) -> None:
     assert "there is no service 'imap'" in ucspid(daemon, "deny", "192.0.2.1", "--service", "imap", code=100)
 
 
+def test_a_limit_holds_until_the_next_reload(daemon: Daemon) -> None:
+    with opened(daemon, "other") as first:
+        said = ucspid(daemon, "limit", "other", "max_connections=1")
+        text = "other takes 1 session at most, until the next reload; 1 session live now, the file says"
+        assert said.startswith(text)
+        with daemon.connect("other") as waiting:
+            waiting.sendall(b"later")
+            daemon.wait_event("service_full", service="other", hold="full", max_connections=1)
+            shown = ucspid(daemon, "status", "--service", "other")
+            assert re.search(r"^other +full +1/1 +1 ", shown, re.MULTILINE)
+            assert "other: at most 1 sessions by `ucspid limit`, the file says" in shown
+            assert ucspid(daemon, "status", "--troubled", "--service", "other", code=1) == shown
+            assert exchange(first, b"on") == b"on"
+            ucspid(daemon, "reload")
+            assert exchange(waiting) == b"later"
+    assert daemon.service("other")["planned_max_connections"] is None
+    daemon.wait_event("service_limited", service="other", max_connections=1)
+    assert "expected max_connections=N" in ucspid(daemon, "limit", "other", "rate=3", code=100)
+    assert "from 1 to 65536" in ucspid(daemon, "limit", "other", "max_connections=0", code=100)
+
+
 def test_tail_shows_events_as_they_come_across_event_loops(daemon: Daemon) -> None:
     command = [sys.executable, "-u", "-m", "ucspid", "tail", "-c", str(daemon.folder / "ucspid.yaml")]
     command += ["--json", "--service", "echo", "--ip", "127.0.0.6", "--event", "connection_served"]

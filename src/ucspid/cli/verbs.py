@@ -111,6 +111,12 @@ def _denied(options: Namespace) -> int:
     return bans.denied(options)
 
 
+def _limit(options: Namespace) -> int:
+    from ucspid.cli import operate
+
+    return operate.limit(options)
+
+
 def _log_level(options: Namespace) -> int:
     from ucspid.cli import operate
 
@@ -187,6 +193,12 @@ def _status_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="have the daemon compare its counts with what runs: exit 1 if they differ",
     )
+    parser.add_argument(
+        "--service", action="append", metavar="NAME", help="only this service; may be given again"
+    )
+    parser.add_argument(
+        "--troubled", action="store_true", help="only services that are in trouble: exit 1 if there are any"
+    )
 
 
 def _sessions_arguments(parser: ArgumentParser) -> None:
@@ -252,6 +264,11 @@ def _denied_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the daemon's answer as it is, as JSON")
 
 
+def _limit_arguments(parser: ArgumentParser) -> None:
+    _service_arguments(parser)
+    parser.add_argument("setting", metavar="max_connections=N", help="how many sessions it may have")
+
+
 def _log_level_arguments(parser: ArgumentParser) -> None:
     _daemon_arguments(parser)
     parser.add_argument("level", choices=("debug", "info", "warning", "error"), help="the lowest to log")
@@ -313,6 +330,7 @@ VERBS = {
     "kill": Verb("end sessions: exit 1 if there are none such", _kill_arguments, _kill),
     "drain": Verb("have a service accept nothing more; its sessions go on", _service_arguments, _drain),
     "resume": Verb("have a drained service accept again", _service_arguments, _resume),
+    "limit": Verb("set a limit of a service, until the next reload", _limit_arguments, _limit),
     "tail": Verb("show events as they come, until interrupted", _tail_arguments, _tail),
     "deny": Verb("refuse the clients of a network for a time", _deny_arguments, _deny),
     "undeny": Verb("refuse them no more: exit 1 if they were not denied", _ban_arguments, _undeny),

@@ -31,7 +31,7 @@ async def status(link: "MasterClient", config: str, began: float, tails: int) ->
         await asyncio.wait_for(server.opening.known.wait(), STUCK_AFTER)
     services = [
         *(_in_plan(service) for service in server.services.by_number.values()),
-        *(_service(sessions, 0, Hold.CLOSED) for sessions in server.services.retired.values()),
+        *(_service(sessions, Hold.CLOSED) for sessions in server.services.retired.values()),
     ]
     return {
         "version": __version__,
@@ -87,15 +87,22 @@ def _process(role: str, pid: int, services: list[str], running: int, *, draining
 
 
 def _in_plan(service: LiveService) -> dict[str, Any]:
-    return _service(service.sessions, service.settings.max_connections, _state(service))
+    own = {
+        "max_connections": service.settings.max_connections,
+        "planned_max_connections": service.operator_limit.planned,
+        "waiting": service.acceptor.clients_waiting,
+    }
+    return _service(service.sessions, _state(service)) | own
 
 
-def _service(sessions: Sessions, max_connections: int, state: str) -> dict[str, Any]:
+def _service(sessions: Sessions, state: str) -> dict[str, Any]:
     counts = sessions.counts
     return {
         "name": sessions.name,
         "live": sessions.live,
-        "max_connections": max_connections,
+        "max_connections": 0,
+        "planned_max_connections": None,
+        "waiting": 0,
         "accepted": counts.accepted,
         "served": counts.served,
         "ended": dict(counts.ended),

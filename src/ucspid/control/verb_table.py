@@ -26,6 +26,7 @@ def verb_table(link: MasterClient, first: Begin, output: LogOutput, bans: BanVer
             "kill": operator.kill,
             "drain": operator.drain,
             "resume": operator.resume,
+            "limit": operator.limit,
             "deny": bans.deny,
             "undeny": bans.undeny,
             "log_level": operator.log_level,

@@ -185,6 +185,21 @@ def rules_load_failed(log: Logger, file: RulesFile, reason: str) -> None:
     log.error("rules_load_failed", path=file.path, reason=reason, **wanted)
 
 
+def service_full(log: Logger, service: str, hold: str, max_connections: int) -> None:
+    """A service accepts nothing, as it has all its sessions (full), or the daemon has (daemon_full)."""
+    log.warning("service_full", service=service, hold=hold, max_connections=max_connections)
+
+
+def service_has_room(log: Logger, service: str, seconds: float) -> None:
+    """A service that was full, for so long with short breaks, has had room for a while."""
+    log.info("service_has_room", service=service, seconds=seconds)
+
+
+def service_limited(log: Logger, service: str, max_connections: int) -> None:
+    """An operator wants a service to have so many sessions at most, until the next reload."""
+    log.warning("service_limited", service=service, max_connections=max_connections)
+
+
 def service_paused(log: Logger, service: str) -> None:
     """An operator wants a service to accept nothing for now."""
     log.warning("service_paused", service=service)

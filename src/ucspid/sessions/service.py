@@ -31,6 +31,7 @@ from ucspid.policy.throttle import Throttle
 from ucspid.pool import Pool
 from ucspid.rules.networks import YamlRules
 from ucspid.rules.rule import Rules
+from ucspid.sessions.operator_limit import OperatorLimit
 from ucspid.sessions.refusing import Refusing
 from ucspid.sessions.sessions import Sessions
 from ucspid.sessions.starts import Starts
@@ -97,6 +98,7 @@ class LiveService:
         self.limits: ServiceLimits = self.sessions.limits
         self.throttle: Throttle = self.sessions.throttle
         self.acceptor = Acceptor(self, shared.limits, shared.turns, shared.reserve, shared.log)
+        self.operator_limit = OperatorLimit(self)
         self.pipeline = Pipeline(self)
         self._shared = shared
         self._log = shared.log
@@ -114,7 +116,8 @@ class LiveService:
         self._apply()
 
     def reloaded(self) -> None:
-        """End the throttling, if there is one: a reload may follow a repair of the program."""
+        """End what an operator has set, and the throttling: a reload may follow a repair of the program."""
+        self.operator_limit.clear()
         if self.throttle.throttled:
             self.throttle.change(self.settings.throttle)
             self.acceptor.reevaluate()
