@@ -25,7 +25,7 @@ ZONE = {
 OK = b"PORTS : USERID : UNIX : joe\r\n"
 SOON = 0.05
 
-SECONDS = 5.0
+SECONDS = 20.0
 """How long names may take."""
 
 
