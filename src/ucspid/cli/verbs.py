@@ -123,6 +123,12 @@ def _log_level(options: Namespace) -> int:
     return operate.log_level(options)
 
 
+def _plan(options: Namespace) -> int:
+    from ucspid.cli import plan
+
+    return plan.main(options)
+
+
 def _reload(options: Namespace) -> int:
     from ucspid.cli import reload
 
@@ -264,6 +270,11 @@ def _denied_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the daemon's answer as it is, as JSON")
 
 
+def _plan_arguments(parser: ArgumentParser) -> None:
+    _daemon_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the daemon's answer as it is, as JSON")
+
+
 def _limit_arguments(parser: ArgumentParser) -> None:
     _service_arguments(parser)
     parser.add_argument("setting", metavar="max_connections=N", help="how many sessions it may have")
@@ -336,6 +347,7 @@ VERBS = {
     "undeny": Verb("refuse them no more: exit 1 if they were not denied", _ban_arguments, _undeny),
     "denied": Verb("list the networks that are denied, and until when", _denied_arguments, _denied),
     "log-level": Verb("log from another level on, until the next reload", _log_level_arguments, _log_level),
+    "plan": Verb("show what a reload would change", _plan_arguments, _plan),
     "reload": Verb("make the running daemon read its configuration file again", _daemon_arguments, _reload),
     "upgrade": Verb(
         "make the running daemon go on as the version now installed", _daemon_arguments, _upgrade

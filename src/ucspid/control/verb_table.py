@@ -30,6 +30,7 @@ def verb_table(link: MasterClient, first: Begin, output: LogOutput, bans: BanVer
             "deny": bans.deny,
             "undeny": bans.undeny,
             "log_level": operator.log_level,
+            "plan": lambda _args: link.requests.plan(),
             "reload": lambda _args: link.requests.reload(),
             "upgrade": lambda _args: link.requests.upgrade(),
         },

@@ -9,7 +9,7 @@ loop     -> launcher: Start (with one descriptor), Signal, ListSessions, Drain
 launcher -> loop:     packets of one or more Reports (STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO)
 master   -> loop:     JSON (see master.loop_process)
 loop     -> master:   Note (NOTE_READY, NOTE_TAKEN, NOTE_SETTLED, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD,
-                      NOTE_UPGRADE, NOTE_VARIABLES, NOTE_ALONE)
+                      NOTE_UPGRADE, NOTE_VARIABLES, NOTE_ALONE, NOTE_FORECAST)
 """
 
 from collections.abc import Iterable, Iterator
@@ -51,7 +51,7 @@ STATUS_UNKNOWN = -1
 """Wait status of a program whose end nobody was there to see."""
 
 NOTE_TAKEN, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD, NOTE_READY, NOTE_UPGRADE = 64, 65, 66, 67, 68, 69
-NOTE_SETTLED, NOTE_VARIABLES, NOTE_ALONE = 70, 71, 72
+NOTE_SETTLED, NOTE_VARIABLES, NOTE_ALONE, NOTE_FORECAST = 70, 71, 72, 73
 """Kinds of a Note."""
 
 MAX_CHUNK = 32 * 1024
@@ -118,7 +118,8 @@ class Note(Packed):
     A plan is taken (number is its generation), more launchers are wanted (a profile), a launcher is broken
     (its number), a reload is wanted (with a token), all is loaded (VERSION), an upgrade is wanted (with a
     token), no connection that met an earlier plan is on its way (the generation), the rules file of a
-    service sets new variables (its number), the loop no longer listens and goes on without the master.
+    service sets new variables (its number), the loop no longer listens and goes on without the master, it
+    is wanted what a reload would change (with a token).
     """
 
     kind: U8
