@@ -150,7 +150,7 @@ async def _run(
     server: ControlServer | None = None
     if control:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control[0])
-        access = ControlAccess(first.owner)
+        access = ControlAccess(first.owner, first.control_group, first.control_mode)
         server = ControlServer(listening, verbs, access.rights, access.words)
         server.start(loop)
     await finished.wait()

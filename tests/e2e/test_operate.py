@@ -15,6 +15,8 @@ import pytest
 
 from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
 from folders import public_folder
+from others import as_other
+from ucspid.cli.client import call
 
 STUBBORN = ["sh", "-c", "trap '' TERM; echo deaf; while :; do read line || sleep 60; done"]
 
@@ -288,3 +290,23 @@ def test_tail_shows_lines_for_people(daemon: Daemon) -> None:
         tail.send_signal(signal.SIGINT)
         assert tail.wait(TIMEOUT) == 0
     assert "there is no service 'imap'" in ucspid(daemon, "tail", "--service", "imap", code=100)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_group_may_look_and_with_another_mode_change_things() -> None:
+    services = {"echo": {"program": ["cat"], "listen": "127.0.0.1:0"}}
+    with public_folder() as folder:
+        config = {"services": services, "control": {"path": str(folder / "control"), "group": 7}}
+
+        def ask(verb: str, group: int = 7, **args: str) -> str:
+            return as_other(group, [], lambda: str(call(folder / "control", verb, args, TIMEOUT)))
+
+        with running(folder, config) as daemon:
+            assert "'name': 'echo'" in ask("status")
+            assert ask("sessions") == "{'sessions': []}"
+            refusal = "PeerError: only root may drain: you may look, and change nothing"
+            assert ask("drain", service="echo") == refusal
+            assert "only root may control this daemon" in ask("status", group=8)
+            daemon.reload({"control": {"path": str(folder / "control"), "group": 7, "mode": "0660"}})
+            assert ask("drain", service="echo") == "{'live': 0}"
+            assert daemon.service("echo")["state"] == "paused"

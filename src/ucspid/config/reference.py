@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ucspid.config import schema
+from ucspid.config.controls import ControlSection
 from ucspid.config.environment import DEFAULT_PATH
 from ucspid.config.forms import Form
 from ucspid.config.logs import LogSection
@@ -26,6 +27,7 @@ from ucspid.config.shapes import (
     Mapping,
     Optional,
     Record,
+    RecordOr,
     Sequence,
     Shape,
     record,
@@ -118,6 +120,7 @@ other services with that user too.
 
 _SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("## Top level", schema.File),
+    ("## control", ControlSection),
     ("## log", LogSection),
     ("## limits", schema.LimitsSection),
     ("## services.NAME", schema.ServiceSection),
@@ -153,6 +156,8 @@ def _schema(shape: Shape, definitions: dict[str, Any]) -> dict[str, Any]:  # noq
             return {"anyOf": [array, items]} if shape.single else array
         case ListOr():
             return {"anyOf": [_schema(shape.items, definitions), _schema(shape.alone, definitions)]}
+        case RecordOr():
+            return {"anyOf": [_schema(shape.alone, definitions), _schema(shape.record, definitions)]}
         case Mapping():
             return {
                 "type": "object",

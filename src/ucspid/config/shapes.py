@@ -142,6 +142,25 @@ class ListOr:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordOr:
+    """A record, or in its place a scalar for the one key that matters."""
+
+    record: "Record"
+    alone: Formed
+
+    @property
+    def expects(self) -> str:
+        """Return the words for what may be written."""
+        return f"{self.alone.expects}, or {self.record.expects}"
+
+    def convert(self, node: Node, path: str, problems: Problems) -> Any:
+        """Return the record's struct, or the scalar's value."""
+        if isinstance(node.value, dict):
+            return self.record.convert(node, path, problems)
+        return self.alone.convert(node, path, problems)
+
+
+@dataclass(frozen=True, slots=True)
 class Mapping:
     """A mapping from names to values of one shape."""
 
@@ -238,7 +257,7 @@ class Optional:
         return None if node.value is None else self.inner.convert(node, path, problems)
 
 
-Shape = Leaf | Formed | Sequence | ListOr | Mapping | Record | Optional
+Shape = Leaf | Formed | Sequence | ListOr | RecordOr | Mapping | Record | Optional
 
 
 def mismatch(expects: str, node: Node, path: str, problems: Problems, *, hint: str = "") -> Any:
@@ -309,10 +328,13 @@ def _shape(annotation: Any) -> Shape:
 def _one_of(shapes: list[Shape]) -> Shape:
     if len(shapes) == 1:
         return shapes[0]
-    items, alone = shapes
-    assert isinstance(items, Sequence)
-    assert isinstance(alone, Formed)
-    return ListOr(items, alone)
+    first, second = shapes
+    if isinstance(first, Sequence):
+        assert isinstance(second, Formed)
+        return ListOr(first, second)
+    assert isinstance(first, Formed)
+    assert isinstance(second, Record)
+    return RecordOr(second, first)
 
 
 def _range(base: type, metas: tuple[Any, ...]) -> str:

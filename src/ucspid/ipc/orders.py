@@ -31,6 +31,8 @@ class Begin:
     config: str
     began: float
     stop: Literal["wait", "exit"] = "wait"
+    control_group: int | None = None
+    control_mode: int = 0o600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

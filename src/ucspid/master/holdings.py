@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from ucspid.errors import ConfigError, ResourceError
 from ucspid.ipc import ban_memory, counters
+from ucspid.ipc.channel import close_all
 from ucspid.linux.memfd import sealed_memory
 from ucspid.master.acquired import Acquired, StartProfile
 from ucspid.master.control_sockets import ControlSockets
@@ -34,7 +35,7 @@ class Holdings:
     profiles: dict[LauncherKey, ProfileLaunchers] = field(default_factory=dict)
     draining: list[ProfileLaunchers] = field(default_factory=list)
     counters: int = field(default_factory=lambda: sealed_memory("ucspid-counters", counters.SIZE))
-    """What became of connections, by the numbers of services: the loop counts, see counters.py."""
+    """What became of connections, by the numbers of services: see counters.py."""
     bans: int = field(default_factory=lambda: sealed_memory("ucspid-bans", ban_memory.SIZE))
     """Whom operators have denied: see ban_memory.py."""
     longest: float = 0.0
@@ -116,7 +117,7 @@ class Holdings:
             )
         self.pipes.acquire(plan.services, acquired.stderr)
         acquired.completed = self.listeners.acquire(plan.services, acquired.listeners)
-        acquired.control = self.control.acquire(plan.control)
+        acquired.control = self.control.acquire(plan.control, plan.control_group, plan.control_mode)
         for key, services in _by_key(plan).items():
             kind = plan.launcher if key.service is None else "python"
             there = self.profiles.get(key)
@@ -175,9 +176,10 @@ class Holdings:
 
     def release_old(self) -> None:
         """Close what clients connect to and the plan in force does not have: the loop serves that plan."""
-        assert self.plan is not None
-        self.control.keep(self.plan.control)
-        self.listeners.keep(self.plan.services)
+        plan = self.plan
+        assert plan is not None
+        self.control.keep(plan.control, plan.control_group, plan.control_mode)
+        self.listeners.keep(plan.services)
 
     def settle(self) -> list[LogPipe]:
         """Forget what only connections under an earlier plan could need: none is on its way any more.
@@ -222,8 +224,7 @@ class Holdings:
         """Close what clients connect to, remove what would stay in the file system, and end."""
         self.listeners.close()
         self.control.keep(None)
-        for name in self.CARRIED:
-            os.close(getattr(self, name))
+        close_all(getattr(self, name) for name in self.CARRIED)
 
 
 def _by_key(plan: Plan) -> dict[LauncherKey, list[Service]]:

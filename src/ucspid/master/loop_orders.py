@@ -38,6 +38,8 @@ class LoopOrders:
             log_format=plan.log.format,
             log_level=plan.log.level,
             stop=plan.stop,
+            control_group=plan.control_group,
+            control_mode=plan.control_mode,
             uid=plan.uid,
             gid=plan.gid,
             groups=plan.groups,
