@@ -339,7 +339,7 @@ def cpu_seconds(pid: int) -> float:
 
 @pytest.mark.slow
 def test_the_launchers_own_use_of_cpu_time_does_not_count_against_a_programs_limit(peers: Peers) -> None:
-    peers.set_program("/bin/sh", "-c", "ulimit -S -t")
+    peers.set_program("/bin/sh", "-c", "read line; ulimit -S -t")
     peers.set_program("/does/not/exist", service=2)
     peers.ready(rlimits=(("cpu", 1),))
     variables = ["TCPREMOTEIP=192.0.2.1"] * (wire.MAX_PACKET // 25)
@@ -348,7 +348,10 @@ def test_the_launchers_own_use_of_cpu_time_does_not_count_against_a_programs_lim
         connection = next(connections)
         peers.connect(connection, *variables, service=2).close()
         peers.wait(wire.FAILED, connection)
-    assert {exchange(peers.connect(next(connections))) for _ in range(100)} == {b"1\n"}
+    for connection in itertools.islice(connections, 100):
+        client = peers.connect(connection)
+        peers.wait(wire.STARTED, connection)  # the launcher in Python may have to correct it until then
+        assert exchange(client, b"now\n") == b"1\n"
 
 
 def test_signals_have_their_default_whatever_the_launcher_was_started_with(peers: Peers) -> None:
