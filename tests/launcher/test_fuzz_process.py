@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -77,11 +78,17 @@ TOLD = st.one_of(
 )  # fmt: skip
 
 
-@pytest.fixture(params=KINDS)
-def peers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Peers]:
-    peers = Peers(choose(request.param, monkeypatch))
-    peers.set_program("/bin/true")
-    peers.set_program("/does/not/exist", service=MISSING)
+@pytest.fixture(params=[*KINDS, pytest.param("preloaded", marks=pytest.mark.slow)])
+def peers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Peers]:
+    if request.param == "preloaded":
+        script = tmp_path / "program.py"
+        script.write_text("import os\nos._exit(0)\n")
+        peers = Peers("python")
+        peers.set_python(str(script))
+    else:
+        peers = Peers(choose(request.param, monkeypatch))
+        peers.set_program("/bin/true")
+        peers.set_program("/does/not/exist", service=MISSING)
     yield peers
     peers.close()
 
