@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -228,25 +229,33 @@ def test_the_end_of_a_session_costs_no_look_at_all_that_live(monkeypatch: pytest
             peers.connect(connection).close()
             peers.clients.clear()
             peers.wait(wire.STARTED, connection)
-        assert cost_of_sessions(peers, range(601, 901)) < 5 * few
+        assert cost_of_sessions(peers, range(601, 901), sweeps=SWEEPS) < 5 * few
         # Many of their signals are lost in one another's.
-        assert cost_of_sessions(peers, range(901, 1001), at_once=20) < 10 * few_at_once
+        assert cost_of_sessions(peers, range(901, 1001), at_once=20, sweeps=SWEEPS) < 10 * few_at_once
         for report in peers.list(1).values():
             os.kill(report.process, signal.SIGKILL)
     finally:
         peers.close()
 
 
-def cost_of_sessions(peers: Peers, connections: range, at_once: int = 1) -> float:
-    """Return the nanoseconds of CPU that short sessions, so many at once, cost the launcher each."""
-    before = running_time(peers.pid)
+SWEEPS = 0.15
+"""The part of the time in which a launcher may look at all that live; on a busy machine, sessions take more time."""
+
+
+def cost_of_sessions(peers: Peers, connections: range, at_once: int = 1, sweeps: float = 0.0) -> float:
+    """Return the nanoseconds of CPU that short sessions, so many at once, cost the launcher each.
+
+    sweeps is the part of the time that it may have used besides.
+    """
+    began, before = time.monotonic_ns(), running_time(peers.pid)
     for first in connections[::at_once]:
         batch = range(first, first + at_once)
         for connection in batch:
             peers.connect(connection, service=2).close()
         for connection in batch:
             peers.wait(wire.EXITED, connection)
-    return (running_time(peers.pid) - before) / len(connections)
+    used, passed = running_time(peers.pid) - before, time.monotonic_ns() - began
+    return (used - sweeps * passed) / len(connections)
 
 
 def running_time(pid: int) -> int:
