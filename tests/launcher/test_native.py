@@ -239,7 +239,7 @@ def test_the_end_of_a_session_costs_no_look_at_all_that_live(monkeypatch: pytest
 
 
 SWEEPS = 0.15
-"""The part of the time in which a launcher may look at all that live; on a busy machine, sessions take more time."""
+"""The part of the time in which a launcher may look at all that live."""
 
 
 def cost_of_sessions(peers: Peers, connections: range, at_once: int = 1, sweeps: float = 0.0) -> float:

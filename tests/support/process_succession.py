@@ -24,7 +24,7 @@ from ucspid.master.children import Children, reap_one
 from ucspid.plan import LauncherKind
 from ucspid.profile import Profile
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds within which everything must have settled."""
 
 GLANCE = 20
