@@ -243,7 +243,8 @@ def _unless_gone(step: Callable[..., None], *arguments: object) -> bool:
 
 
 def _send(sock: socket.socket, data: bytes) -> None:
-    sock.sendall(data)
+    if data:  # sending nothing fails, too, where the peer has answered and gone
+        sock.sendall(data)
     sock.shutdown(socket.SHUT_WR)
 
 
