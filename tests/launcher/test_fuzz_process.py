@@ -32,6 +32,8 @@ fuzzed = settings(
 )
 
 SOME = st.integers(0, 3)
+COUNTS = st.integers(0, wire.SOCKETS_WITH_TLS + 2)
+"""Of descriptors beside a packet."""
 U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
 TAGS = st.binary(min_size=wire.TAG_SIZE, max_size=wire.TAG_SIZE)
 NAMES = st.sampled_from([b"PROTO", b"TCPREMOTEIP", b"LD_PRELOAD", b""]) | st.binary(max_size=20)
@@ -107,7 +109,7 @@ def last_words(peers: Peers) -> list[int]:
     raise AssertionError("the channel has an end")
 
 
-@given(said=st.lists(st.tuples(broken(ASKED), SOME), max_size=12))
+@given(said=st.lists(st.tuples(broken(ASKED), COUNTS), max_size=12))
 @fuzzed
 def test_whatever_a_loop_says_is_taken_or_refused_and_leaks_nothing(
     peers: Peers, capfd: pytest.CaptureFixture[str], said: list[tuple[bytes, int]]

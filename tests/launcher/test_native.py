@@ -381,6 +381,16 @@ def live_a_little(peers: Peers) -> None:
         peers.master.send(wire.AllowNames(connection, (b"MORE", b"NUMBER")).pack())
         assert exchange(peers.connect(connection, "MORE=1", "NUMBER=2", service=connection)) == b""
         peers.wait(wire.EXITED, connection)
+    control, plain = socket.socketpair()
+    peers.set_program("/bin/sh", "-c", "echo to TLS >&4; cat <&3", service=6)
+    client = peers.connect(8, service=6, others=(control, control))
+    control.close()
+    assert exchange(plain) == b"to TLS\n"
+    assert exchange(client) == b""
+    peers.wait(wire.EXITED, 8)
+    peers.connect(9, service=99, others=(plain, plain))
+    assert peers.wait(wire.FAILED, 9).status == errno.EINVAL
+    plain.close()
     peers.master.send(wire.ForbidNames(1, (b"MORE",)).pack())
     peers.connect(6, "MORE=1", service=1)
     assert peers.wait(wire.FAILED, 6).status == errno.EINVAL

@@ -141,14 +141,20 @@ class Peers:
         assert self.exit() == EXIT_USAGE
         return reason
 
-    def connect(self, connection: int, *variables: str, service: int = SERVICE) -> socket.socket:
-        """Send a START; return the client's end of the connection."""
+    def connect(
+        self,
+        connection: int,
+        *variables: str,
+        service: int = SERVICE,
+        others: Sequence[socket.socket] = (),
+    ) -> socket.socket:
+        """Send a START, with others beside the client's socket; return the client's end of the connection."""
         client, servers = socket.socketpair()
         client.settimeout(TIMEOUT)
         head = wire.Start.head(service, connection, TAG)
         strings = "\0".join(variables).encode()
         with servers:
-            socket.send_fds(self.loop, [head + strings], [servers.fileno()])
+            socket.send_fds(self.loop, [head + strings], [sock.fileno() for sock in (servers, *others)])
         self.clients.append(client)
         return client
 

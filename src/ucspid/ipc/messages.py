@@ -5,7 +5,7 @@ Imported by launchers. What each side may send:
 master   -> launcher: SetProgram, Preload, AllowNames, ForbidNames, RemovePrograms, Orphans, OrphanExit,
                       TakePrivileges
 launcher -> master:   Ready, PrivilegesRefused, CannotLoad, Changed, SignalOrphan
-loop     -> launcher: Start (with one descriptor), Signal, ListSessions, Drain
+loop     -> launcher: Start (with SOCKETS descriptors, or SOCKETS_WITH_TLS), Signal, ListSessions, Drain
 launcher -> loop:     packets of one or more Reports (STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO)
 master   -> loop:     JSON (see master.loop_process)
 loop     -> master:   Note (NOTE_READY, NOTE_TAKEN, NOTE_SETTLED, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD,
@@ -47,6 +47,12 @@ STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO = 16, 17, 18, 19, 20, 21
 
 MAX_IN_FLIGHT = 1024
 
+SOCKETS, SOCKETS_WITH_TLS = 1, 3
+"""Descriptors beside a Start: the client's socket; or that, a control one, and that of what TLS decrypts."""
+
+CONTROL, PLAIN = 3, 4
+"""As which descriptors a program has the two sockets beyond the client's, if there are any."""
+
 STATUS_UNKNOWN = -1
 """Wait status of a program whose end nobody was there to see."""
 
@@ -62,7 +68,7 @@ STDERR_KEPT, STDERR_GIVEN, STDERR_CLIENT = 0, 1, 2
 
 
 class Start(Packed, kind=1):
-    """Start a service's program on the socket beside it.
+    """Start a service's program on the socket beside it, or on the three: see SOCKETS_WITH_TLS.
 
     variables are NAME=VALUE strings of this connection, NUL between them. The tag comes with each report.
     """
