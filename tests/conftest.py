@@ -46,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fast: a test that needs no daemon")
     config.addinivalue_line("markers", f"slow: a test of {SLOW} seconds at most among fast ones")
     config.addinivalue_line("markers", "alone: a test that runs while no other does")
+    config.addinivalue_line("markers", "waits: a test that waits for seconds, and runs before all others")
     hypothesis.settings.load_profile("budgets" if config.getoption("--budgets") else "full")
     worker = getattr(config, "workerinput", None)
     if worker is not None:
@@ -62,6 +63,12 @@ def pytest_configure_node(node: Any) -> None:
         config.stash[FOLDER] = tempfile.mkdtemp(prefix="ucspid-turns-")
         config.add_cleanup(partial(shutil.rmtree, config.stash[FOLDER]))
     node.workerinput["turns"] = config.stash[FOLDER]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have tests that only wait run first: at the end, nothing else would use the CPUs meanwhile."""
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
 
 
 def pytest_collection_finish() -> None:

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from ucspid.control.access import ControlAccess
 from ucspid.control.audit import Audit
+from ucspid.control.bans import BanVerbs
 from ucspid.control.master_client import MasterClient
-from ucspid.control.operator_verbs import OperatorVerbs
 from ucspid.control.server import ControlServer
-from ucspid.control.status import status
+from ucspid.control.verb_table import verb_table
 from ucspid.ipc import messages as wire
 from ucspid.ipc import orders
+from ucspid.ipc.ban_memory import BanMemory
 from ucspid.ipc.channel import Channel
 from ucspid.ipc.counters import Counters
 from ucspid.linux import landlock, prctl, privileges, seccomp
@@ -55,26 +57,28 @@ def main() -> int:
     channel.sock.setblocking(True)
     channel.send(wire.Note.head(wire.NOTE_READY, wire.VERSION, 0))
     packet, ancillary, _flags, _ = channel.sock.recvmsg(
-        wire.MAX_PACKET, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC
+        wire.MAX_PACKET, socket.CMSG_SPACE(3 * array("i").itemsize), socket.MSG_CMSG_CLOEXEC
     )
     if not packet:
         return 0
     first = orders.unpack(packet)
     assert isinstance(first, orders.Begin)
     new_names = _import_lookup() if first.looks_up else None
-    counts, *control = array("i", ancillary[0][2])
+    counts, bans, *control = array("i", ancillary[0][2])
     _take_limits(first)
     confined = _confine(first)  # before there are threads, which Landlock would not hold
     output = log.configure(2, first.log_format, first.log_level)
     events.loop_confined(output.logger, **confined)
     counters = Counters(counts)
+    ban_memory = BanMemory(bans)
+    os.close(bans)
     if counters.cleared:
         events.counts_cleared(output.logger)
     # What is here now stays, and need not be gone through again each time that garbage is collected.
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
     try:
-        uvloop.run(_run(channel, output, first, counters, control, new_names))
+        uvloop.run(_run(channel, output, first, counters, ban_memory, control, new_names))
     finally:
         output.close(LOG_TIMEOUT)
     return 0
@@ -118,6 +122,7 @@ async def _run(
     output: log.LogOutput,
     first: orders.Begin,
     counters: Counters,
+    ban_memory: BanMemory,
     control: list[int],
     new_names: "type[Names] | None",
 ) -> None:
@@ -140,22 +145,13 @@ async def _run(
     names = None if new_names is None else new_names.asking(list(first.nameservers))
     link = MasterClient(channel, output, names, counters, finished.set, alone)
     audit = Audit(link.server, names, others)
-    operator = OperatorVerbs(link.server.services, output)
-    verbs = {
-        "sessions": operator.sessions,
-        "kill": operator.kill,
-        "drain": operator.drain,
-        "resume": operator.resume,
-        "log_level": operator.log_level,
-        "status": lambda _args: status(link, first.config, first.began),
-        "verify": lambda _args: audit.verify(),
-        "reload": lambda _args: link.requests.reload(),
-        "upgrade": lambda _args: link.requests.upgrade(),
-    }
+    bans = BanVerbs(link.server.services, ban_memory, output.logger)
+    verbs = verb_table(link, first, output, bans, audit)
     server: ControlServer | None = None
     if control:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control[0])
-        server = ControlServer(listening, verbs, frozenset({0, first.owner}))
+        access = ControlAccess(first.owner, first.control_group, first.control_mode)
+        server = ControlServer(listening, verbs, access.rights, access.words)
         server.start(loop)
     await finished.wait()
     if names is not None:

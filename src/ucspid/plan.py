@@ -321,6 +321,8 @@ class Plan:
     launcher: LauncherKind = "python"
     stop: Literal["wait", "exit"] = "wait"
     tls: TlsProcesses | None = None
+    control_group: int | None = None
+    control_mode: int = 0o600
 
     @property
     def looks_up(self) -> bool:
@@ -342,7 +344,7 @@ class Plan:
         """What a process of the event loop takes at its start and cannot change."""
         return (
             self.uid, self.gid, self.groups, self.control, self.log.format, self.nameservers,
-            self.looks_up, self.asks_dns, self.asks_ident, self.stop,
+            self.looks_up, self.asks_dns, self.asks_ident, self.stop, self.control_group, self.control_mode,
         )  # fmt: skip
 
     def to_json(self) -> str:

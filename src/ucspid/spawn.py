@@ -28,8 +28,7 @@ OVERDUE_AFTER = 2 * STUCK_AFTER
 """Seconds after which it is to be replaced, so that what waits behind the start goes on."""
 
 _NO_EXTRA = cast("dict[str, Any]", MappingProxyType({}))
-_RIGHTS = struct.Struct("i")
-_RIGHTS_WITH_TLS = struct.Struct("3i")
+_RIGHTS, _RIGHTS_WITH_TLS = (struct.Struct(f"{count}i") for count in (wire.SOCKETS, wire.SOCKETS_WITH_TLS))
 _SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _STOPPED = 0x7F
 """Low bits of a wait status that says no end."""
@@ -264,24 +263,17 @@ class LauncherClient:
         return room and not self.stuck and not self.draining and self._processes.complete
 
     def start(
-        self,
-        connection: int,
-        head: bytes,
-        client: int,
-        protocol: Starting,
-        others: tuple[int, int] | None = None,
+        self, connection: int, head: bytes, client: int, protocol: Starting, others: tuple[int, ...] = ()
     ) -> bool:
-        """Send a START packet and the client's socket; return whether the kernel took it.
+        """Send a START, the client's socket and others (see wire.CONTROL); return whether the kernel took it.
 
-        Others are a control socket and the one of what TLS decrypts, if the program is to have them too.
         The caller keeps its copies of the sockets if not, and closes them if it did.
         """
         if self._channel.backed_up:
             return False
-        packed = _RIGHTS.pack(client) if others is None else _RIGHTS_WITH_TLS.pack(client, *others)
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)]
+        rights = _RIGHTS_WITH_TLS.pack(client, *others) if others else _RIGHTS.pack(client)
         try:
-            self._channel.sock.sendmsg([head], rights, _SEND)
+            self._channel.sock.sendmsg([head], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], _SEND)
         except OSError as problem:
             if problem.errno in (errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM):
                 return False

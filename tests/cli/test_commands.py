@@ -57,6 +57,8 @@ STATUS: dict[str, Any] = {
             "state": "listening",
             "live": 28,
             "max_connections": 200,
+            "planned_max_connections": None,
+            "waiting": 0,
             "accepted": 1203451,
             "served": 1190000,
             "ended": {"ok": 1189000, "nonzero": 990, "signal": 10},
@@ -85,7 +87,9 @@ STATUS: dict[str, Any] = {
             "name": "pop3",
             "state": "full",
             "live": 9,
-            "max_connections": 40,
+            "max_connections": 9,
+            "planned_max_connections": 40,
+            "waiting": 12,
             "accepted": 9000,
             "served": 8991,
             "ended": {"ok": 8991},
@@ -108,6 +112,8 @@ STATUS: dict[str, Any] = {
             "problem": "/etc/ucspid/smtp.rules:3: no :allow or :deny: 'x:what'\nanother",
         },
     ],
+    "denied": 3,
+    "tails": 0,
     "totals": {
         "live": 37,
         "max_connections": 1000,
@@ -120,20 +126,24 @@ STATUS: dict[str, Any] = {
 }
 
 REPORT = """\
-ucspid 0.1.0, up 3d 4h, /etc/ucspid/ucspid.yaml (generation 4)
-37 of 1000 connections live; 1212451 accepted: 1198991 served, 13400 refused, 23 failed
+ucspid 0.1.0, up 3d 4h, generation 4, /etc/ucspid/ucspid.yaml
+37 of 1000 connections live; 1212451 accepted:
+1198991 served, 13400 refused, 23 failed
+networks denied: 3, see `ucspid denied`
 
-SERVICE  STATE      LIVE  MAX  ACCEPTED   SERVED  REFUSED  FAILED  LISTENS ON
-smtp     listening    28  200   1203451  1190000    13400      23  *:25 192.0.2.17:2525
-                                                                   [2001:db8::17]:2525
-pop3     full          9   40      9000     8991        0       0  *:110
+SERVICE  STATE        LIVE  WAITING   SERVED  REFUSED  FAILED  LISTENS ON
+smtp     listening  28/200        0  1190000    13400      23  *:25
+                                                               192.0.2.17:2525
+                                                               [2001:db8::17]:2525
+pop3     full          9/9       12     8991        0       0  *:110
 
-smtp: exited nonzero 990, died of a signal 10, refused 12000 max_per_ip, refused 1400 rate, failed
-  23 ENOENT
+smtp: exited nonzero 990, died of a signal 10, refused 12000 max_per_ip, refused
+  1400 rate, failed 23 ENOENT
   41s ago: signal SIGSEGV, client 192.0.2.7:40312, connection 1a2b3c
   1h 0m ago: Too many open files, client [2001:db8::7]:40312
-smtp, qmtp: /etc/ucspid/smtp.rules is not in force as it is now: /etc/ucspid/smtp.rules:3: no :allow
-  or :deny: 'x:what' (and 1 more)
+pop3: at most 9 sessions by `ucspid limit`, the file says 40
+smtp, qmtp: /etc/ucspid/smtp.rules is not in force as it is now:
+  /etc/ucspid/smtp.rules:3: no :allow or :deny: 'x:what' (and 1 more)
 
 PROCESS                  PID  USER    RUNNING  SERVICES
 master                   811  root          -  -
@@ -194,7 +204,7 @@ def test_status_prints_each_difference_of_the_counts(
         assert capsys.readouterr().out == "counts match: 5 sessions, 2 launchers, 9 processes\n"
 
 
-def test_status_of_many_services_stays_within_100_columns() -> None:
+def test_status_of_many_services_stays_within_80_columns() -> None:
     many = dict(STATUS)
     names = [f"service-{number}" for number in range(60)]
     many["services"] = [
@@ -208,6 +218,38 @@ def test_status_of_many_services_stays_within_100_columns() -> None:
     text = report.report(many)
     assert max(map(len, text.splitlines())) <= report.WIDTH
     assert all(f"{name} " in text for name in names)
+
+
+def test_status_of_some_services(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--control", str(tmp_path / "control")]
+    calm = {**STATUS["services"][1], "name": "calm", "state": "listening", "waiting": 0}
+    failing = {**STATUS["services"][0], "name": "failing"}
+    old = {**failing, "name": "old", "last_failures": [{**failing["last_failures"][1]}]}
+    answer = {**STATUS, "services": [*STATUS["services"], calm, failing, old]}
+
+    async def several(_args: dict[str, Any]) -> dict[str, Any]:
+        return answer
+
+    def shown(*options: str, code: int = 0) -> list[str]:
+        assert main(["status", "--json", *options, *where]) == code
+        found = json.loads(capsys.readouterr().out)
+        assert "processes" not in found
+        return [service["name"] for service in found["services"]]
+
+    with serving(tmp_path / "control", {"status": several}):
+        assert shown("--service", "calm", "--service", "old") == ["calm", "old"]
+        assert shown("--troubled", code=1) == ["smtp", "pop3", "failing"]
+        assert shown("--troubled", "--service", "pop3", code=1) == ["pop3"]
+        assert shown("--troubled", "--service", "calm") == []
+        assert main(["status", "--troubled", "--service", "calm", *where]) == 0
+        assert capsys.readouterr().out == "no service is in trouble\n"
+        assert main(["status", "--service", "pop3", *where]) == 0
+        text = capsys.readouterr().out
+        assert "pop3     full" in text
+        assert "smtp     listening" not in text
+        assert "PROCESS" not in text
+        assert main(["status", "--service", "imap", *where]) == 100
+        assert "there is no service 'imap': calm, failing, old, pop3, smtp" in capsys.readouterr().err
 
 
 def test_status_of_another_version_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

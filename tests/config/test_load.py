@@ -179,6 +179,37 @@ def test_a_control_socket_that_cannot_be_made_is_a_mistake(
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "group", "mode"),
+    [
+        ("control: c", None, 0o600),
+        ("control: {path: c}", None, 0o600),
+        ("control: {path: c, group: 0}", 0, 0o620),
+        ("control: {path: c, group: root, mode: 0660}", 0, 0o660),
+        ("control: {path: c, mode: 0606}", None, 0o606),
+    ],
+)
+def test_who_may_use_the_control_socket(
+    loaded: Loaded, tmp_path: Path, text: str, group: int | None, mode: int
+) -> None:
+    plan = loaded(top=text)
+    assert (plan.control, plan.control_group, plan.control_mode) == (str(tmp_path / "c"), group, mode)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("control: {group: 0}", "control.path: required, but not given"),
+        ("control: {path: c, group: no-such-group}", "control.group: "),
+        ("control: {path: c, mode: 660}", "control.mode: expected permissions in octal with a leading zero"),
+        ("control: {path: missing/more/c}", "control: there is no directory"),
+        ("control: [c]", "control: expected a path"),
+    ],
+)
+def test_mistakes_about_the_control_socket(loaded: Loaded, text: str, why: str) -> None:
+    assert why in problem(loaded, top=text)
+
+
 def test_a_folder_for_the_control_socket_need_not_be_there(loaded: Loaded, tmp_path: Path) -> None:
     assert loaded(top="control: run/control").control == str(tmp_path / "run/control")
     with socket.socket(socket.AF_UNIX) as other:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from free_ports import free_port
 from private_network import answering, serving_clients
 from tool_programs import TIMEOUT, Ended, Tools, connection_variables, environment_of
 
@@ -238,9 +239,7 @@ def test_the_local_address(tools: Tools) -> None:
 
 
 def test_the_local_port(tools: Tools) -> None:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.6", 0))
-        port = bound.getsockname()[1]
+    port = free_port()
     with server() as peer:
         words = [
             "-i127.0.0.6",

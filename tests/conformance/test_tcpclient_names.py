@@ -99,21 +99,6 @@ def test_a_host_that_is_too_long(tools: Tools, network: PrivateNetwork, host: st
     assert (ended.code, ended.lines) == (111, [f"{start} {host}: protocol error"])
 
 
-@pytest.mark.slow
-def test_a_name_server_that_fails(tools: Tools, network: PrivateNetwork) -> None:
-    with network.serving_names(dns_server.everything(dns_server.failing)):
-        ended = run(tools, network, "-RHl0", "mx.test", "25", "true")
-    start = "tcpclient: fatal: temporarily unable to figure out IP address for"
-    assert (ended.code, ended.lines) == (111, [f"{start} mx.test: temporary failure"])
-
-
-@pytest.mark.slow
-def test_no_name_server(tools: Tools, network: PrivateNetwork) -> None:
-    ended = run(tools, network, "-RHl0", "mx.test", "25", "true")
-    start = "tcpclient: fatal: temporarily unable to figure out IP address for"
-    assert (ended.code, ended.lines) == (111, [f"{start} mx.test: connection refused"])
-
-
 @pytest.mark.usefixtures("smtp")
 def test_a_name_server_that_lies_first(tools: Tools, network: PrivateNetwork) -> None:
     zone: dns_server.Zone = {REMOTE: dns_server.lying("liar.test.", "honest.test.")}
@@ -248,15 +233,6 @@ def test_names_that_nobody_asked_for(tools: Tools, network: PrivateNetwork) -> N
         assert not names.asked
         found = variables(tools, network, "-RHh", "-i127.0.0.1", "192.0.2.7")
         assert (found["TCPLOCALHOST"], found["TCPREMOTEHOST"]) == ("local.test", "remote.test")
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("smtp")
-def test_names_that_cannot_be_asked_for(tools: Tools, network: PrivateNetwork) -> None:
-    """A name that is not known for now is no variable; one that does not exist is an empty one."""
-    with network.serving_names({REMOTE: dns_server.failing}):
-        found = variables(tools, network, "-R", "-i127.0.0.1", "192.0.2.7", TCPREMOTEHOST="stale")
-    assert (found["TCPLOCALHOST"], found.get("TCPREMOTEHOST")) == ("", None)
 
 
 # ident

@@ -11,6 +11,7 @@ import pytest
 
 from daemon import receive_all
 from folders import public_folder
+from free_ports import free_port
 from tcpservers import BOTH, LOOPBACK, QUICK, TIMEOUT, Which, compiled, normal, serving
 
 both = pytest.mark.parametrize("which", BOTH, ids=lambda which: which.name)
@@ -248,8 +249,7 @@ def test_the_last_option_holds(which: Which) -> None:
 
 @both
 def test_a_port_wraps_as_a_number_of_two_bytes(which: Which) -> None:
-    with socket.create_server((LOOPBACK, 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with serving(which, *QUICK, port=str(65536 + port)) as server:
         assert server.port == port
 

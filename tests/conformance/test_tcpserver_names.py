@@ -123,7 +123,6 @@ def test_without_names_they_are_not_set(case: Case, zone: dns_server.Zone) -> No
         (["192.0.2.9", CLIENT], "client.example"),
         (["192.0.2.9"], None),
         ([], None),
-        (dns_server.failing, None),
     ],
 )
 def test_paranoid_wants_the_address_back(case: Case, forward: Any, expected: str | None) -> None:

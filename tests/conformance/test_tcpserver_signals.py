@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import descendants, receive_all, wait_gone
+from daemon import descendants, exchange, receive_all, wait_gone
 from tcpservers import BOTH, LOOPBACK, QUICK, TIMEOUT, Which, serving
 
 both = pytest.mark.parametrize("which", BOTH, ids=lambda which: which.name)
@@ -147,8 +147,7 @@ def wait_until_free(port: int) -> None:
             contextlib.suppress(ConnectionError),
             socket.create_connection((LOOPBACK, port), TIMEOUT) as sock,
         ):
-            sock.shutdown(socket.SHUT_WR)  # a program that runs nevertheless is to end
-            sock.recv(1)
+            exchange(sock)  # a program that runs nevertheless is to end
             continue
         return
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from daemon import receive_all
+from daemon import exchange
+from free_ports import free_port
 from peers import require
-from tcpservers import BOTH, LOOPBACK, QUICK, TIMEOUT, Which, free_port, serving
+from tcpservers import BOTH, LOOPBACK, QUICK, TIMEOUT, Which, serving
 
 both = pytest.mark.parametrize("which", BOTH, ids=lambda which: which.name)
 
@@ -64,10 +65,8 @@ class Supervised:
 
     def talks(self) -> bool:
         """Return whether a client is served."""
-        with self.connect() as client, contextlib.suppress(ConnectionError):
-            client.sendall(b"x")
-            client.shutdown(socket.SHUT_WR)
-            return receive_all(client) == b"x"
+        with self.connect() as client, contextlib.suppress(ConnectionResetError):
+            return exchange(client, b"x") == b"x"
         return False
 
 

@@ -96,14 +96,6 @@ def test_ids_without_the_right(which: Which) -> None:
         assert usage_by(under) == (111, b"tcpserver: fatal: unable to set %b: permission denied\n" % what)
 
 
-@both
-def test_without_a_name_server(which: Which, tmp_path: Path) -> None:
-    with private_network(tmp_path) as network:
-        command = network.command(*which.command(), "mx.test", "0", "cat")
-        doing = b"tcpserver: fatal: temporarily unable to figure out IP address for mx.test: "
-        assert usage_by(command) == (111, doing + b"connection refused\n")
-
-
 def usage_by(command: list[str]) -> tuple[int, bytes]:
     class Command(Which):
         def command(self) -> list[str]:

@@ -21,7 +21,7 @@ import pytest
 
 import contract
 from folders import NOBODY, public_folder
-from ucspid.ipc import counters, orders
+from ucspid.ipc import ban_memory, counters, orders
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import pair
 from ucspid.linux import landlock, seccomp
@@ -112,8 +112,10 @@ def tried(without: str = "", asks: str = "dns ident") -> Outcomes:
             pid = roles._start([*roles.PYTHON[:2], *program], descriptors, {})
         assert wire.Note.unpack(ours.recv(100)).kind == wire.NOTE_READY
         counts = sealed_memory("counters", counters.SIZE)
-        socket.send_fds(ours, [orders.pack(first)], [counts])
+        bans = sealed_memory("bans", ban_memory.SIZE)
+        socket.send_fds(ours, [orders.pack(first)], [counts, bans])
         os.close(counts)
+        os.close(bans)
         target = {
             "folder": str(folder), "pid": other.pid, "victim": victim.pid, "port": listener.getsockname()[1],
             "free": free, "path": str(folder / "socket"),

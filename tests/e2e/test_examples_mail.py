@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qmtp
-from daemon import running
+from daemon import exchange, running
 from folders import public_folder
 
 ROOT = Path(__file__).parents[2]
@@ -698,8 +698,5 @@ def test_the_configured_programs_run_for_a_user_who_cannot_reach_the_checkout(
 
 
 def check_answer(program: Program, session: bytes, answer: bytes) -> None:
-    program.sock.sendall(session)
-    program.sock.shutdown(socket.SHUT_WR)
-    with program.sock.makefile("rb") as stream:
-        assert stream.read().startswith(answer)
+    assert exchange(program.sock, session).startswith(answer)
     assert program.end()[0] == 0

@@ -8,7 +8,8 @@ import pytest
 
 import peers
 from folders import public_folder
-from imported import HOLD, REPORT, accepted, ask, free_ports, imported, running_text, serving, write_program
+from free_ports import free_ports
+from imported import HOLD, REPORT, accepted, ask, imported, running_text, serving, write_program
 
 INETD = peers.require("inetd")
 
@@ -27,7 +28,8 @@ WHERE = [
     ("tcp4", "127.0.0.1"),
     ("tcp6", "::1"),
 ]
-INTERNAL = {"daytime": 13, "discard": 9, "echo": 7}
+INTERNAL = {"daytime": (13, b""), "discard": (9, b"abc\n"), "echo": (7, b"abc\n")}
+"""By name: the port, and what is sent to those that read."""
 INSIDE = f"127.7.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 """An address of this process alone: the ports of the internal services are those of all hosts."""
 
@@ -64,7 +66,7 @@ def test_programs_get_the_same_wherever_they_listen(folder: Path) -> None:
         found = [ask(port) for port, _ in programs]
         found += [ask(port, address, address) for port, (_, address) in listeners]
         lengths = [
-            [len(line) for line in ask(port, host=INSIDE, data=b"abc\n")] for port in INTERNAL.values()
+            [len(line) for line in ask(port, host=INSIDE, data=data)] for port, data in INTERNAL.values()
         ]
         return [*found, *([str(length)] for length in lengths)]
 

@@ -9,12 +9,12 @@ import pytest
 
 import peers
 from folders import public_folder
+from free_ports import free_ports
 from imported import (
     HOLD,
     REPORT,
     accepted,
     ask,
-    free_ports,
     imported,
     queued,
     running_text,

@@ -8,13 +8,13 @@ import pytest
 
 import peers
 from folders import public_folder
+from free_ports import free_ports
 from imported import (
     HOLD,
     LOOPBACK,
     REPORT,
     accepted,
     ask,
-    free_ports,
     imported,
     running_text,
     serving,

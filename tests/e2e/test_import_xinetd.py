@@ -8,7 +8,8 @@ import pytest
 
 import peers
 from folders import public_folder
-from imported import HOLD, REPORT, accepted, ask, free_ports, imported, running_text, serving, write_program
+from free_ports import free_ports
+from imported import HOLD, REPORT, accepted, ask, imported, running_text, serving, write_program
 
 XINETD = peers.require("xinetd")
 

@@ -194,6 +194,7 @@ def expected_of_the_loop(launchers: int) -> Counter[str]:
             "pipe to read": 2 + len(LOGGED),
             "[eventpoll]": 1,
             "/memfd:ucspid-counters (deleted)": 2,  # mapped to count, and open to be read
+            "/memfd:ucspid-bans (deleted)": 1,  # mapped
             "[eventfd]": 1,  # libuv, to be woken up by threads
             "pair": 2,  # uvloop, for signals
             "channel": 1 + launchers,

@@ -15,6 +15,8 @@ import pytest
 
 from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
 from folders import public_folder
+from others import as_other
+from ucspid.cli.client import call
 
 STUBBORN = ["sh", "-c", "trap '' TERM; echo deaf; while :; do read line || sleep 60; done"]
 
@@ -153,3 +155,158 @@ def test_what_a_command_shows_outlives_its_reader(daemon: Daemon) -> None:
         done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, check=False, timeout=TIMEOUT)
     assert b"Traceback" not in done.stderr
     assert done.returncode in (-signal.SIGPIPE, 111)
+
+
+def test_denied_clients_are_refused_across_reloads_upgrades_and_deaths_of_the_loop(daemon: Daemon) -> None:
+    with opened(daemon, source="127.0.0.7") as sock:
+        said = ucspid(daemon, "deny", "127.0.0.4/30", "--for", "10m").splitlines()
+        assert re.fullmatch(r"127\.0\.0\.4/30 is denied for 10m 0s, until \S+", said[0])
+        assert said[1] == "1 session goes on: `ucspid kill --ip 127.0.0.4/30` ends it"
+        assert exchange(sock, b"on") == b"on"
+    ucspid(daemon, "deny", "127.0.0.9", "--service", "other")
+    before = daemon.service("echo")["refused"].get("banned", 0)
+
+    def denied_still() -> None:
+        with daemon.connect("echo", "127.0.0.5") as sock:
+            remote = "{}:{}".format(*sock.getsockname())
+            assert sock.recv(1) == b""
+        refused = daemon.wait_event("connection_refused", remote=remote)
+        assert (refused["reason"], refused["detail"]) == ("banned", "127.0.0.4/30")
+        with opened(daemon, source="127.0.0.9"):
+            pass
+
+    denied_still()
+    ucspid(daemon, "reload")
+    denied_still()
+    ucspid(daemon, "upgrade")
+    denied_still()
+    (loop,) = daemon.processes("loop")
+    os.kill(loop["pid"], signal.SIGKILL)
+    daemon.wait_event("process_died", pid=loop["pid"])
+    denied_still()
+    assert daemon.service("echo")["refused"]["banned"] == before + 4
+    lines = ucspid(daemon, "denied").splitlines()
+    assert lines[0].split() == ["NETWORK", "SERVICE", "LEFT", "UNTIL"]
+    assert [line.split()[:2] for line in lines[1:3]] == [["127.0.0.4/30", "all"], ["127.0.0.9", "other"]]
+    assert lines[-1] == "2 networks"
+    both = json.loads(ucspid(daemon, "denied", "--json"))["denied"]
+    assert both[0]["left"] <= 600 < both[1]["left"] <= 3600
+    assert ucspid(daemon, "undeny", "127.0.0.4/30") == "127.0.0.4/30 is denied no more\n"
+    assert ucspid(daemon, "undeny", "127.0.0.9") == "127.0.0.9 is denied by other no more\n"
+    assert ucspid(daemon, "undeny", "127.0.0.9", code=1) == "127.0.0.9 was not denied\n"
+    assert ucspid(daemon, "denied") == "nobody is denied\n"
+    with opened(daemon, source="127.0.0.5"):
+        pass
+
+
+def test_deny_says_what_it_cannot_do(daemon: Daemon) -> None:
+    assert "bits set" in ucspid(daemon, "deny", "192.0.2.1/24", code=100)
+    assert "--for: expected a time" in ucspid(daemon, "deny", "192.0.2.1", "--for", "ever", code=100)
+    assert "there is no service 'imap'" in ucspid(daemon, "deny", "192.0.2.1", "--service", "imap", code=100)
+
+
+def test_a_limit_holds_until_the_next_reload(daemon: Daemon) -> None:
+    with opened(daemon, "other") as first:
+        said = ucspid(daemon, "limit", "other", "max_connections=1")
+        text = "other takes 1 session at most, until the next reload; 1 session live now, the file says"
+        assert said.startswith(text)
+        with daemon.connect("other") as waiting:
+            waiting.sendall(b"later")
+            daemon.wait_event("service_full", service="other", hold="full", max_connections=1)
+            shown = ucspid(daemon, "status", "--service", "other")
+            assert re.search(r"^other +full +1/1 +1 ", shown, re.MULTILINE)
+            assert "other: at most 1 sessions by `ucspid limit`, the file says" in shown
+            troubled = ucspid(daemon, "status", "--troubled", "--service", "other", code=1)
+            assert troubled.splitlines()[1:] == shown.splitlines()[1:]
+            assert exchange(first, b"on") == b"on"
+            ucspid(daemon, "reload")
+            assert exchange(waiting) == b"later"
+    assert daemon.service("other")["planned_max_connections"] is None
+    daemon.wait_event("service_limited", service="other", max_connections=1)
+    assert "expected max_connections=N" in ucspid(daemon, "limit", "other", "rate=3", code=100)
+    assert "from 1 to 65536" in ucspid(daemon, "limit", "other", "max_connections=0", code=100)
+
+
+def test_plan_shows_what_a_reload_would_change(daemon: Daemon) -> None:
+    generation = daemon.status()["generation"]
+    before = (daemon.folder / "ucspid.yaml").read_text()
+    assert ucspid(daemon, "plan") == "a reload would change nothing\n"
+    try:
+        changed = before.replace("kill_timeout: 60", "kill_timeout: 61")
+        daemon.replace(changed + "\nlimits: {max_connections: 7}\n")
+        lines = ucspid(daemon, "plan").splitlines()
+        assert lines == ["stubborn: kill_timeout 60s -> 61s", "max_connections: 1000 -> 7"]
+        assert json.loads(ucspid(daemon, "plan", "--json")) == {"changes": lines, "another_loop": False}
+        daemon.replace(before + "\nlimits: {max_connection: 7}\n")
+        assert "did you mean max_connections?" in ucspid(daemon, "plan", code=100)
+    finally:
+        daemon.replace(before)
+    assert daemon.status()["generation"] == generation
+    assert daemon.service("echo")["max_connections"] > 0
+
+
+def test_tail_shows_events_as_they_come_across_event_loops(daemon: Daemon) -> None:
+    command = [sys.executable, "-u", "-m", "ucspid", "tail", "-c", str(daemon.folder / "ucspid.yaml")]
+    command += ["--json", "--service", "echo", "--ip", "127.0.0.6", "--event", "connection_served"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tail:
+        assert tail.stdout is not None
+
+        def next_after(sock: socket.socket) -> None:
+            """Read of a connection whose event comes; others may have come before the daemon listened."""
+            remote = "{}:{}".format(*sock.getsockname())
+            sock.close()
+            event = json.loads(tail.stdout.readline())  # type: ignore[union-attr]
+            assert (event["event"], event["remote"]) == ("connection_served", remote)
+
+        _until_it_reads(daemon)
+        next_after(opened(daemon, source="127.0.0.6"))
+        opened(daemon, source="127.0.0.8").close()
+        opened(daemon, "other", "127.0.0.6").close()
+        next_after(opened(daemon, source="127.0.0.6"))
+        (loop,) = daemon.processes("loop")
+        os.kill(loop["pid"], signal.SIGKILL)
+        _until_it_reads(daemon)
+        next_after(opened(daemon, source="127.0.0.6"))
+        tail.send_signal(signal.SIGINT)
+        assert tail.wait(TIMEOUT) == 0
+
+
+def _until_it_reads(daemon: Daemon) -> None:
+    """Wait until a client reads events; status says how many do."""
+    while not daemon.status()["tails"]:
+        """Each answer takes a turn of the event loop."""
+
+
+def test_tail_shows_lines_for_people(daemon: Daemon) -> None:
+    command = [sys.executable, "-u", "-m", "ucspid", "tail", "-c", str(daemon.folder / "ucspid.yaml")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tail:
+        assert tail.stdout is not None
+        _until_it_reads(daemon)
+        with opened(daemon) as sock:
+            remote = "{}:{}".format(*sock.getsockname())
+        line = tail.stdout.readline()
+        shown = rf"[\d:]{{8}}\.\d{{3}} info    connection_served service=echo conn=\w+ remote={remote} .*\n"
+        assert re.fullmatch(shown, line)
+        tail.send_signal(signal.SIGINT)
+        assert tail.wait(TIMEOUT) == 0
+    assert "there is no service 'imap'" in ucspid(daemon, "tail", "--service", "imap", code=100)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_group_may_look_and_with_another_mode_change_things() -> None:
+    services = {"echo": {"program": ["cat"], "listen": "127.0.0.1:0"}}
+    with public_folder() as folder:
+        config = {"services": services, "control": {"path": str(folder / "control"), "group": 7}}
+
+        def ask(verb: str, group: int = 7, **args: str) -> str:
+            return as_other(group, [], lambda: str(call(folder / "control", verb, args, TIMEOUT)))
+
+        with running(folder, config) as daemon:
+            assert "'name': 'echo'" in ask("status")
+            assert ask("sessions") == "{'sessions': []}"
+            refusal = "PeerError: only root may drain: you may look, and change nothing"
+            assert ask("drain", service="echo") == refusal
+            assert "only root may control this daemon" in ask("status", group=8)
+            daemon.reload({"control": {"path": str(folder / "control"), "group": 7, "mode": "0660"}})
+            assert ask("drain", service="echo") == "{'live': 0}"
+            assert daemon.service("echo")["state"] == "paused"

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
+from free_ports import free_port
 from ucspid.cli import client
 from ucspid.errors import ConfigError, ResourceError
 from ucspid.ipc.control_protocol import Request, encode_request
@@ -32,13 +33,6 @@ def echo(**settings: Any) -> dict[str, Any]:
 def say(words: str) -> dict[str, Any]:
     """Return a service that says something and waits until the client has gone."""
     return echo(program=["sh", "-c", f"echo {words}; exec cat"])
-
-
-def free_port() -> int:
-    """Return a port that was free just now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def refused(port: int) -> bool:

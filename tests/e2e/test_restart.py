@@ -69,7 +69,7 @@ def turned_away(daemon: Daemon, service: str, source: str) -> bool:
     """Whether a client is refused; one that is not ends at once, and is counted out when this returns."""
     with daemon.connect(service, source) as sock:
         host, port = sock.getsockname()
-        with contextlib.suppress(ConnectionResetError):
+        with contextlib.suppress(ConnectionError):
             sock.sendall(b"0\n")
             if receive_all(sock) == b"on\n":
                 daemon.wait_event("connection_served", remote=f"{host}:{port}", status=0)

@@ -57,7 +57,7 @@ def staying(daemon: Daemon) -> list[int]:
 
 
 def turned_away(daemon: Daemon, source: str) -> bool:
-    with daemon.connect("limited", source) as sock, contextlib.suppress(ConnectionResetError):
+    with daemon.connect("limited", source) as sock, contextlib.suppress(ConnectionError):
         sock.sendall(b"in")
         return sock.recv(2) == b""
     return True

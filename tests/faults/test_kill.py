@@ -35,7 +35,7 @@ HELD_BY_A_LAUNCHER = 2
 PAUSE = 1.0
 """Seconds that no client may wait longer for; what is hoped for is 0.15.
 
-The time in which something waits for a CPU is not counted."""
+The time in which something waits for a CPU, for memory or for a disk is not counted."""
 
 CONFIG: dict[str, Any] = {
     "services": {
@@ -58,7 +58,7 @@ class Visit:
     began: float
     ended: float
     waited: float
-    """Seconds, without those in which something on the machine waited for a CPU."""
+    """Seconds, without those in which something on the machine waited for what others used."""
     got: bytes | str
 
     @property
@@ -84,7 +84,7 @@ class Load:
 
     def _come(self, number: int) -> None:
         while not self._over.is_set():
-            began, watch = time.monotonic(), Stopwatch()
+            began, watch = time.monotonic(), Stopwatch("io", "memory")
             got: bytes | str
             try:
                 with socket.create_connection(self._addresses[number % 2], TIMEOUT) as sock:

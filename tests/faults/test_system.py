@@ -90,10 +90,8 @@ def fate(address: tuple[str, int]) -> str:
     with socket.create_connection(address, TIMEOUT) as sock:
         try:
             return "served" if exchange(sock, b"x") == b"x" else "closed"
-        except OSError as problem:
-            if problem.errno in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN):
-                return "closed"
-            raise
+        except ConnectionResetError:
+            return "closed"
 
 
 def until_served(address: tuple[str, int]) -> int:

@@ -114,7 +114,7 @@ packets = st.builds(bytes.__add__, heads, st.binary(max_size=30) | st.just(b""))
 )
 
 
-@given(st.lists(st.tuples(packets, st.integers(0, 3)), max_size=12))
+@given(st.lists(st.tuples(packets, st.integers(0, 5)), max_size=12))
 @settings(max_examples=examples(60), deadline=None)
 def test_whatever_a_loop_says_starts_nothing_leaks_nothing_and_is_taken_or_refused(
     said: list[tuple[bytes, int]],

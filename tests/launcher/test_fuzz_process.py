@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -31,6 +32,8 @@ fuzzed = settings(
 )
 
 SOME = st.integers(0, 3)
+COUNTS = st.integers(0, wire.SOCKETS_WITH_TLS + 2)
+"""Of descriptors beside a packet."""
 U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
 TAGS = st.binary(min_size=wire.TAG_SIZE, max_size=wire.TAG_SIZE)
 NAMES = st.sampled_from([b"PROTO", b"TCPREMOTEIP", b"LD_PRELOAD", b""]) | st.binary(max_size=20)
@@ -77,11 +80,17 @@ TOLD = st.one_of(
 )  # fmt: skip
 
 
-@pytest.fixture(params=KINDS)
-def peers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Peers]:
-    peers = Peers(choose(request.param, monkeypatch))
-    peers.set_program("/bin/true")
-    peers.set_program("/does/not/exist", service=MISSING)
+@pytest.fixture(params=[*KINDS, pytest.param("preloaded", marks=pytest.mark.slow)])
+def peers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Peers]:
+    if request.param == "preloaded":
+        script = tmp_path / "program.py"
+        script.write_text("import os\nos._exit(0)\n")
+        peers = Peers("python")
+        peers.set_python(str(script))
+    else:
+        peers = Peers(choose(request.param, monkeypatch))
+        peers.set_program("/bin/true")
+        peers.set_program("/does/not/exist", service=MISSING)
     yield peers
     peers.close()
 
@@ -100,7 +109,7 @@ def last_words(peers: Peers) -> list[int]:
     raise AssertionError("the channel has an end")
 
 
-@given(said=st.lists(st.tuples(broken(ASKED), SOME), max_size=12))
+@given(said=st.lists(st.tuples(broken(ASKED), COUNTS), max_size=12))
 @fuzzed
 def test_whatever_a_loop_says_is_taken_or_refused_and_leaks_nothing(
     peers: Peers, capfd: pytest.CaptureFixture[str], said: list[tuple[bytes, int]]

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from launchers import SERVICE, TAG, TIMEOUT, Peers, finish
+from daemon import exchange
+from launchers import SERVICE, TAG, TIMEOUT, Peers
 from reachable import reachable
 from ucspid.ipc import messages as wire
 
@@ -59,7 +60,7 @@ def test_a_session_is_the_script(peers: Peers, tmp_path: Path) -> None:
     started = peers.wait(wire.STARTED)
     assert (started.connection, started.tag) == (11, TAG)
     client.sendall(b"hello\n")
-    assert finish(client) == b"__main__ HELLO\n"
+    assert exchange(client) == b"__main__ HELLO\n"
     exited = peers.wait(wire.EXITED)
     assert (exited.connection, exited.process, exited.status) == (11, started.process, 0)
     assert peers.list() == {}
@@ -155,7 +156,7 @@ def executed(
             command, env=env, stdin=end, stdout=end, stderr=end, cwd="/", process_group=0
         )
         servers.close()
-        output = finish(client, said)
+        output = exchange(client, said)
     return output, process.wait(TIMEOUT)
 
 
@@ -183,7 +184,7 @@ def test_a_fork_does_what_the_script_does_when_it_is_executed(
     peers.set_python(*argv, env=env, stderr=wire.STDERR_CLIENT)
     peers.ready(cwd="/")
     client = peers.connect(1, "PROTO=TCP")
-    output = finish(client, said)
+    output = exchange(client, said)
     assert (same_anywhere(output), code(peers)) == (same_anywhere(wanted[0]), wanted[1])
 
 
@@ -208,7 +209,7 @@ def test_imports_at_the_beginning_are_made_once(
     text = '"""What it is."""\nfrom __future__ import annotations\nimport counted\nX = 1\nimport later\n'
     serving(peers, tmp_path, text, modules=["named"])
     for connection in (1, 2):
-        finish(peers.connect(connection))
+        exchange(peers.connect(connection))
         assert code(peers, connection) == 0
     assert capfd.readouterr().err.count("imported") == 2 + 2
 
@@ -222,8 +223,8 @@ def test_nothing_of_one_client_is_there_for_the_next(peers: Peers, tmp_path: Pat
         "print('-', os.getpid(), random.random(), shared.random.getrandbits(64))\n"
     )
     serving(peers, tmp_path, text, stderr=wire.STDERR_CLIENT)
-    first = finish(peers.connect(1, "TCPREMOTEIP=192.0.2.1")).decode().splitlines()
-    second = finish(peers.connect(2)).decode().splitlines()
+    first = exchange(peers.connect(1, "TCPREMOTEIP=192.0.2.1")).decode().splitlines()
+    second = exchange(peers.connect(2)).decode().splitlines()
     assert (first[0], second[0]) == ("[] 192.0.2.1 None False", "[] None None False")
     one, other = first[1].split(), second[1].split()
     assert [int(one[1]), int(other[1])] == [peers.wait(wire.EXITED, n).process for n in (1, 2)]
@@ -249,7 +250,7 @@ def test_a_function_is_called_for_each_connection(
     )
     peers.set_python("app.server:Server.run", "a", module="app.server:Server.run", stderr=wire.STDERR_CLIENT)
     peers.ready(cwd=str(tmp_path))
-    said = finish(peers.connect(1))
+    said = exchange(peers.connect(1))
     assert code(peers) == status
     if output is None:
         assert said.startswith(b"Traceback (most recent call last):\n  File")
@@ -356,7 +357,7 @@ def test_another_interpreter_needs_no_ucspid(peers: Peers, tmp_path: Path) -> No
     interpreter = str(tmp_path / "env" / "bin" / "python")
     serving(peers, tmp_path, text, interpreter=interpreter, stderr=wire.STDERR_CLIENT)
     wanted = executed([str(tmp_path / "program.py")], {}, b"", interpreter)[0]
-    assert same_anywhere(finish(peers.connect(1))) == same_anywhere(wanted)
+    assert same_anywhere(exchange(peers.connect(1))) == same_anywhere(wanted)
     assert wanted.startswith(f"{tmp_path}/env None {interpreter} ".encode())
 
 
@@ -376,7 +377,7 @@ def test_the_program_is_imported_as_its_user_from_the_first_module_on(
         stderr=wire.STDERR_CLIENT,
     )  # fmt: skip
     peers.ready(uid=NOBODY, gid=NOBODY, groups=(), umask=0o27, cwd=str(shared_folder))
-    assert finish(peers.connect(1)) == b"{65534} [] 23\n"
+    assert exchange(peers.connect(1)) == b"{65534} [] 23\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch users")
@@ -386,7 +387,7 @@ def test_a_launcher_under_another_user_cannot_be_traced_and_its_programs_can(
     text = "import os\nfor pid in ('self', os.getppid()): print(os.access(f'/proc/{pid}/mem', os.R_OK))\n"
     peers.set_python(script(shared_folder, text), interpreter="/usr/bin/python3", stderr=wire.STDERR_CLIENT)
     peers.ready(uid=NOBODY, gid=NOBODY, groups=(), cwd=str(shared_folder))
-    assert finish(peers.connect(1)) == b"True\nFalse\n"
+    assert exchange(peers.connect(1)) == b"True\nFalse\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch users")
@@ -400,7 +401,7 @@ def test_a_script_is_found_where_only_the_working_directory_leads_to(
     (inside / "sibling.py").write_text("X = 1\n")
     peers.set_python("program.py", interpreter="/usr/bin/python3", stderr=wire.STDERR_CLIENT)
     peers.ready(uid=NOBODY, gid=NOBODY, groups=(), cwd=str(inside))
-    assert finish(peers.connect(1)) == b"1 /proc/self/cwd/program.py\n"
+    assert exchange(peers.connect(1)) == b"1 /proc/self/cwd/program.py\n"
 
 
 @pytest.mark.parametrize("limit", [64, None])
@@ -409,7 +410,7 @@ def test_limits_are_the_programs_not_the_launchers(peers: Peers, tmp_path: Path,
     text = "import resource as r\nprint(r.getrlimit(r.RLIMIT_NOFILE), r.getrlimit(r.RLIMIT_CPU)[0])\n"
     peers.set_python(script(tmp_path, text), stderr=wire.STDERR_CLIENT)
     peers.ready(nofile=limit or hard, rlimits=(("cpu", 7),))
-    assert finish(peers.connect(1)).decode() == f"({limit or hard}, {hard}) 7\n"
+    assert exchange(peers.connect(1)).decode() == f"({limit or hard}, {hard}) 7\n"
     assert f"{hard} " in Path(f"/proc/{peers.pid}/limits").read_text()
 
 
@@ -426,10 +427,10 @@ def test_sessions_go_on_when_their_launcher_is_killed(peers: Peers, tmp_path: Pa
     peers.kill()
     peers.ready({process})
     assert peers.list()[1].process == process
-    assert finish(client, b"seven!!") == b""
+    assert exchange(client, b"seven!!") == b""
     peers.master.send(wire.OrphanExit(process, 7 << 8, 1, 2, 3).pack())
     assert peers.wait(wire.EXITED, 1).status == 7 << 8
-    assert finish(peers.connect(2)) == b"here\n"
+    assert exchange(peers.connect(2)) == b"here\n"
 
 
 def test_a_launcher_that_is_to_leave_does_with_its_last_session(peers: Peers, tmp_path: Path) -> None:
@@ -437,7 +438,7 @@ def test_a_launcher_that_is_to_leave_does_with_its_last_session(peers: Peers, tm
     client = peers.connect(1)
     assert client.recv(5) == b"here\n"
     peers.ask(wire.Drain())
-    finish(client)
+    exchange(client)
     assert code(peers) == 0
     assert peers.exit() == 0
 
@@ -448,7 +449,7 @@ def test_what_an_import_has_printed_is_for_each_client_and_does_not_hold_the_lau
     (tmp_path / "says.py").write_text("import atexit\nprint('said')\natexit.register(print, 'end')\n")
     serving(peers, tmp_path, "import says\nprint('served')\n")
     for connection in (1, 2):
-        assert finish(peers.connect(connection)) == b"said\nserved\nend\n"
+        assert exchange(peers.connect(connection)) == b"said\nserved\nend\n"
     peers.ask(wire.Drain())
     assert peers.exit() == 0
 
@@ -475,7 +476,7 @@ def test_a_variable_that_connections_may_not_set_starts_nothing(peers: Peers, tm
 def test_variables_that_rules_set_may_be_allowed_later(peers: Peers, tmp_path: Path) -> None:
     serving(peers, tmp_path, "import os\nprint(os.environ['RELAYCLIENT'])\n")
     peers.master.send(wire.AllowNames(SERVICE, (b"RELAYCLIENT",)).pack())
-    assert finish(peers.connect(1, "RELAYCLIENT=yes")) == b"yes\n"
+    assert exchange(peers.connect(1, "RELAYCLIENT=yes")) == b"yes\n"
 
 
 def test_a_launcher_that_nobody_holds_leaves(peers: Peers, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ What test_succession.py of the loop does within one process, here with programs,
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from launchers import choose, compiled
-from process_succession import CALLS, ProcessWorld, subreaper
+from process_succession import CALLS, PRELOADED, ProcessWorld, subreaper
 from tiers import examples
 from ucspid.plan import LauncherKind
 
@@ -38,6 +39,15 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield choose(request.param, monkeypatch)
 
 
+@pytest.fixture
+def script(tmp_path: Path) -> Iterator[str]:
+    """Return a program that is imported once."""
+    path = tmp_path / "program.py"
+    path.write_text(PRELOADED)
+    with subreaper():
+        yield str(path)
+
+
 @given(small=st.booleans(), steps=st.lists(STEPS, min_size=10, max_size=40))
 @settings(
     max_examples=examples(EXAMPLES),
@@ -48,7 +58,24 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 def test_whoever_dies_wherever_loop_table_and_kernel_agree(
     kind: LauncherKind, small: bool, steps: list[tuple[str, *tuple[Any, ...]]]
 ) -> None:
-    world = ProcessWorld(kind, compiled("deaths.c"), small_buffers=small)
+    go_through(ProcessWorld(kind, compiled("deaths.c"), small_buffers=small), steps)
+
+
+@given(small=st.booleans(), steps=st.lists(STEPS, min_size=10, max_size=40))
+@settings(
+    max_examples=examples(max(1, EXAMPLES // 6)),  # each process imports the program
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@pytest.mark.slow
+def test_launchers_of_preloaded_programs_that_die_anywhere_agree_too(
+    script: str, small: bool, steps: list[tuple[str, *tuple[Any, ...]]]
+) -> None:
+    go_through(ProcessWorld("python", compiled("deaths.c"), script, small_buffers=small), steps)
+
+
+def go_through(world: ProcessWorld, steps: list[tuple[str, *tuple[Any, ...]]]) -> None:
+    """Do the steps, and see that all comes to an end."""
     try:
         for name, *arguments in steps:
             getattr(world, name)(*arguments)

@@ -12,6 +12,7 @@ import pytest
 
 from inprocess import Rig, received, serving, settings
 from leaks import no_descriptors
+from ucspid.admission import fullness
 from ucspid.admission.acceptor import BATCH
 from ucspid.admission.obstacles import Hold
 from ucspid.launcher.serve import IN_FLIGHT
@@ -370,3 +371,41 @@ async def test_a_drain_takes_nobody_in_who_waits() -> None:
         await rig.until(lambda: "drained" in rig.asked)
         assert rig.sessions("a").counts.accepted == 1
         assert rig.named("drained")
+
+
+async def test_a_service_at_its_limit_is_full_once_and_has_room_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fullness, "ROOM_FOR", 0.05)
+    async with serving(settings("s", max_connections=1)) as rig:
+        launcher = rig.launchers[0]
+        for _ in range(3):
+            client = rig.connect("s")
+            (connection,) = await rig.starts(1)
+            launcher.started(connection)
+            waiting = rig.connect("s")
+            await rig.comes_true(lambda: rig.service("s").acceptor.held is Hold.FULL)
+            launcher.exited(connection)
+            assert await received(client) == b""
+            (connection,) = await rig.starts(1)
+            launcher.started(connection)
+            launcher.exited(connection)
+            assert await received(waiting) == b""
+        await rig.until(lambda: rig.named("service_has_room"))
+        full, room = len(rig.named("service_full")), len(rig.named("service_has_room"))
+        assert 0 <= full - room <= 1
+        assert rig.named("service_has_room")[0]["seconds"] >= 0
+        await rig.until(lambda: len(rig.named("service_has_room")) == len(rig.named("service_full")))
+
+
+async def test_a_full_daemon_is_said_to_be_what_is_full() -> None:
+    async with serving(settings("a"), settings("b"), max_connections=1) as rig:
+        rig.connect("a")
+        (connection,) = await rig.starts(1)
+        rig.connect("b")
+        await rig.until(lambda: rig.named("service_full"))
+        assert {item["hold"] for item in rig.named("service_full")} == {"daemon_full"}
+        rig.launchers[0].started(connection)
+        rig.launchers[0].exited(connection)
+        (connection,) = await rig.starts(1)
+        rig.launchers[0].started(connection)
+        rig.launchers[0].exited(connection)
+        await rig.comes_true(lambda: not rig.server.services.live)

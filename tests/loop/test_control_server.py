@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from controlled import DEADLINE, Daemon, LoopFactory, listening, read_line, serving
 from ucspid.cli.client import call
 from ucspid.control import server
+from ucspid.control.access import Rights
 from ucspid.errors import ConfigError, PeerError, ResourceError, UcspidError, WireError
 from ucspid.ipc.control_protocol import (
     MAX_REPLY,
@@ -218,12 +219,12 @@ def test_result_that_is_not_json_is_a_bug_of_the_verb(tmp_path: Path) -> None:
 
 
 def test_user_who_is_not_allowed_is_turned_away(tmp_path: Path) -> None:
-    with serving(tmp_path / "control", {"echo": echo}, allowed_uids=frozenset({os.getuid() + 1})) as daemon:
+    with serving(tmp_path / "control", {"echo": echo}, rights=Rights.NONE) as daemon:
         with daemon.connect() as sock:
             reply = decode_reply(read_line(sock))
             assert isinstance(reply, Failure)
             assert reply.kind == "request"
-            assert reply.error.startswith(f"only user id {os.getuid() + 1} may control this daemon, not ")
+            assert reply.error.startswith("only root may control this daemon, not ")
             assert ends(sock)
         with pytest.raises(PeerError, match=r"only .* may control"):
             call(daemon.path, "echo", {}, DEADLINE)
@@ -410,3 +411,83 @@ def test_call_says_when_something_else_answers(
         with pytest.raises(error, match=text):
             call(tmp_path / "control", "status", {}, DEADLINE)
         thread.join(DEADLINE)
+
+
+class Ticks:
+    """A stream of which a test sees whether it is closed, and decides when it goes on."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+        self.lines: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def more(self) -> bytes:
+        return await self.lines.get()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def streaming(ticks: Ticks) -> server.Verbs:
+    def open_(args: dict[str, Any]) -> Ticks:
+        if args:
+            raise PeerError("no such stream")
+        return ticks
+
+    return server.Verbs({"echo": echo}, {"change": echo}, {"ticks": open_})
+
+
+def test_a_stream_goes_on_until_its_client_disconnects(tmp_path: Path, loop_factory: LoopFactory) -> None:
+    ticks = Ticks()
+    with serving(tmp_path / "control", streaming(ticks), loop_factory=loop_factory) as daemon:
+        with daemon.connect() as sock:
+            sock.sendall(encode_request(Request("ticks", {})))
+            assert decode_reply(read_line(sock)) == Result({})
+            for line in (b"one\n", b"two\n"):
+                daemon.loop.call_soon_threadsafe(ticks.lines.put_nowait, line)
+                assert read_line(sock) == line
+            assert not ticks.closed.is_set()
+        assert ticks.closed.wait(DEADLINE)
+        daemon.wait_for_clients_below(1)
+    assert daemon.problems == []
+
+
+def test_a_client_that_does_not_read_its_stream_is_gone_when_it_disconnects(
+    tmp_path: Path, loop_factory: LoopFactory
+) -> None:
+    ticks = Ticks()
+    with serving(tmp_path / "control", streaming(ticks), loop_factory=loop_factory) as daemon:
+        with daemon.connect() as sock:
+            sock.sendall(encode_request(Request("ticks", {})))
+            read_line(sock)
+            for _ in range(10):
+                daemon.loop.call_soon_threadsafe(ticks.lines.put_nowait, b"x" * (1 << 20))
+            assert isinstance(decode_reply(daemon.ask(ECHO)), Result)
+        assert ticks.closed.wait(DEADLINE)
+    assert daemon.problems == []
+
+
+def test_a_stream_ends_with_the_server(tmp_path: Path, loop_factory: LoopFactory) -> None:
+    ticks = Ticks()
+    with (
+        serving(tmp_path / "control", streaming(ticks), loop_factory=loop_factory) as daemon,
+        daemon.connect() as sock,
+    ):
+        sock.sendall(encode_request(Request("ticks", {})))
+        read_line(sock)
+        daemon.close()
+        assert ends(sock)
+        assert ticks.closed.is_set()
+
+
+def test_a_stream_that_cannot_be_is_an_error(tmp_path: Path) -> None:
+    with serving(tmp_path / "control", streaming(Ticks())) as daemon:
+        reply = decode_reply(daemon.ask(encode_request(Request("ticks", {"a": 1}))))
+        assert reply == Failure("request", "no such stream")
+
+
+def test_a_client_that_may_only_look_changes_nothing(tmp_path: Path) -> None:
+    with serving(tmp_path / "control", streaming(Ticks()), rights=Rights.LOOK) as daemon:
+        assert isinstance(decode_reply(daemon.ask(ECHO)), Result)
+        assert decode_reply(daemon.ask(encode_request(Request("ticks", {})))) == Result({})
+        reply = decode_reply(daemon.ask(encode_request(Request("change", {}))))
+        assert reply == Failure("request", "only root may change: you may look, and change nothing")

@@ -23,8 +23,8 @@ SOURCES = [
 ]
 LEVELS = {"debug", "info", "warning", "error", "critical"}
 ROW = re.compile(r"^\| `(\w+)` \| ([\w, ]+) \|(.*?)\| .+ \|$", re.MULTILINE)
-OWN = {"log_dropped": ("warning", {"count"})}
-"""The one event that the log itself writes: it stands in log.py as a finished line."""
+OWN = {"log_dropped": ("warning", {"count"}), "tail_dropped": ("warning", {"count"})}
+"""Events that are no one's but the log's, and of those who read it: finished lines."""
 
 
 @dataclass

@@ -77,7 +77,7 @@ async def test_a_change_just_before_accept_is_in_force(rules: Path, monkeypatch:
 async def test_a_service_without_a_rules_file_has_nothing_to_look_at() -> None:
     async with serving(settings("s")) as rig:
         assert rig.server.services.rules_files.descriptors == set()
-        assert not any(isinstance(stage, FreshRules) for stage in rig.service("s").pipeline._stages)
+        assert not any(isinstance(stage, FreshRules) for stage in rig.service("s").pipeline.stages)
 
 
 async def test_a_client_that_waits_for_a_file_is_counted_and_holds_up_the_next(

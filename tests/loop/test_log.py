@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucspid.observe.log import Writer, configure, console_renderer, render_json
+from ucspid.observe.log import configure, console_renderer, render_json
+from ucspid.observe.writer import Writer
 
 # Any code point, also the lone surrogates that stand for bytes that are not UTF-8, and often what hurts.
 hostile = st.text(st.characters() | st.sampled_from("\x1b\n\r\0\x7f\x9b\u2028\udc80\ud800"))

@@ -25,7 +25,7 @@ ZONE = {
 OK = b"PORTS : USERID : UNIX : joe\r\n"
 SOON = 0.05
 
-SECONDS = 5.0
+SECONDS = 20.0
 """How long names may take."""
 
 
@@ -130,7 +130,7 @@ async def test_there_is_one_deadline_for_everything() -> None:
         lookup = wanted(remote_host=True, local_ptr=True, ident=True, timeout=SOON)
         began = time.monotonic()
         assert await asked.find(lookup, LOCAL, REMOTE, SOON) == NO_FACTS
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 5.0  # the DNS alone would take 6 seconds
         await ident.gone.wait()
 
 
@@ -141,6 +141,8 @@ async def test_what_is_there_at_the_deadline_counts() -> None:
         answering(close=False, host="127.0.0.2") as ident,
         names(slow_to_confirm, ident.port) as (asked, _),
     ):
+        # What is known needs no time.
+        await asked.find(wanted(remote_host=True, local_ptr=True), LOCAL, REMOTE, SECONDS)
         lookup = wanted(remote_host=True, local_ptr=True, ident=True, timeout=SOON)
         assert await asked.find(lookup, LOCAL, REMOTE, SOON) == ClientFacts(b"there.example", b"here.example")
         ident.gone.clear()

@@ -144,6 +144,46 @@ async def test_a_drained_service_lets_clients_wait_and_others_go_on(output: LogO
         await rig.comes_true(lambda: not rig.server.services.live)
 
 
+async def test_a_limit_holds_until_the_next_reload(output: LogOutput) -> None:
+    async with serving(settings("s", max_connections=3), settings("t")) as rig:
+        operator = verbs(rig, output)
+        await begun(rig, 2)
+        result = await operator.limit({"service": "s", "max_connections": 1})
+        assert result == {"live": 2, "planned": 3}
+        assert await operator.limit({"service": "s", "max_connections": 2}) == {"live": 2, "planned": 3}
+        rig.connect("s")
+        await rig.until(lambda: rig.named("service_full"))
+        assert rig.service("s").acceptor.held is Hold.FULL
+        assert rig.service("s").acceptor.clients_waiting == 1
+        (full,) = rig.named("service_full")
+        assert (full["service"], full["hold"], full["max_connections"]) == ("s", "full", 2)
+        rig.server.take(1000, [], kept=list(rig.server.services.by_number))
+        await rig.starts(3)
+        assert rig.service("s").settings.max_connections == 3
+        assert rig.service("s").operator_limit.planned is None
+        for connection in await rig.starts(3):
+            rig.launchers[0].started(connection)
+        end(rig)
+        await rig.comes_true(lambda: not rig.server.services.live)
+
+
+async def test_a_limit_gives_way_to_a_changed_file(output: LogOutput) -> None:
+    async with serving(settings("s", max_connections=3)) as rig:
+        await verbs(rig, output).limit({"service": "s", "max_connections": 1})
+        rig.plan(settings("s", max_connections=5))
+        assert rig.service("s").limits.max_connections == 5
+        assert rig.service("s").operator_limit.planned is None
+
+
+@pytest.mark.parametrize("wanted", [0, -1, 65537, 1.5, True, "3", None])
+async def test_a_limit_is_a_number_that_the_file_could_have(output: LogOutput, wanted: object) -> None:
+    async with serving(settings("s")) as rig:
+        with pytest.raises(PeerError, match="from 1 to 65536"):
+            await verbs(rig, output).limit({"service": "s", "max_connections": wanted})
+        with pytest.raises(PeerError, match="there is no service 'x': s"):
+            await verbs(rig, output).limit({"service": "x", "max_connections": 3})
+
+
 async def test_what_an_operator_has_drained_stays_so_under_the_next_loop(output: LogOutput) -> None:
     async with serving(settings("s")) as rig:
         await verbs(rig, output).drain({"service": "s"})

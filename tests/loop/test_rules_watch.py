@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from leaks import no_descriptors
-from rules_files import Case, following, fresh, problem, verdict
+from rules_files import Case, following, fresh, hanging, problem, verdict
 from ucspid.admission import rules_file, rules_look, rules_watch
 from ucspid.admission.rules_file import FollowedRules
 from ucspid.linux import inotify
@@ -258,6 +258,20 @@ async def test_a_change_during_a_look_is_in_force_after_it(
     await first
 
 
+@following
+async def test_a_look_is_not_too_early_for_what_changed_before_it(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed = await case.loaded()
+    monkeypatch.setattr(rules_watch, "PAUSE", 1000.0)  # nobody but a look reads what has changed
+    write(case.folder / "other")
+    await until_looked(followed)
+    case.write(DENY)
+    await followed.refresh()
+    assert fresh(followed)
+    assert verdict(followed) == "deny"
+
+
 def max_queued() -> int:
     return int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
 
@@ -295,6 +309,24 @@ async def test_watches_are_given_back(case: Case) -> None:
     assert watches() == before - 1
     write(case.folder / "other")
     await is_in_force(other)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@following
+async def test_a_file_that_is_forgotten_during_a_look_is_watched_until_the_look_ends(
+    case: Case, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    with hanging(monkeypatch) as hang:
+        followed = await case.loaded()
+        hang.paths.add(followed.file.path)
+        followed.look()
+        looking = asyncio.all_tasks() - {asyncio.current_task()}
+        if begun:
+            await asyncio.wait(looking, timeout=0.01)
+        followed.forget()
+        await asyncio.wait(looking, timeout=0.01)
+        assert case.readers.watcher.descriptors != set()  # the look may be about to use it
+    # Nobody waits for the look: Case.close() finds that nothing is open after it.
 
 
 @following

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ucspid.errors import WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc import session_tag
-from ucspid.ipc.channel import Channel, pair
+from ucspid.ipc.channel import Channel, close_all, pair
 from ucspid.ipc.session_table import CAPACITY
 from ucspid.launcher.serve import IN_FLIGHT
 from ucspid.pool import USUAL_LAUNCHERS, Pool
@@ -101,6 +101,21 @@ class Rig:
             assert self.launcher.start(connection, head, ours.fileno(), session)
         return session
 
+    def given(self, others: tuple[int, ...] = ()) -> list[tuple[int, ...]]:
+        """Start a session on a client's socket and others; return which files came with the client's."""
+        session = Session()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            connection = 1 + len(self.launcher.in_flight)
+            head = wire.Start.head(SERVICE, connection, TAG)
+            assert self.launcher.start(connection, head, ours.fileno(), session, others)
+            packet, descriptors = self.peer.receive() or (b"", [])
+            assert packet == head
+            files = list(map(os.fstat, descriptors))
+            close_all(descriptors)
+            assert files[0].st_ino == os.fstat(ours.fileno()).st_ino
+        return [(file.st_dev, file.st_ino) for file in files[1:]]
+
     def heard(self) -> list[bytes]:
         """Return what the launcher's process was sent; descriptors with it are closed."""
         packets = []
@@ -176,6 +191,18 @@ async def test_a_program_is_an_asyncio_subprocess(synced: Rig) -> None:
     assert (process.get_returncode(), process.is_closing()) == (7, True)
     assert process.usage is not None
     assert (process.usage.user, process.usage.system, process.usage.max_rss) == (1.5, 0.25, 4096)
+
+
+async def test_the_sockets_for_tls_come_after_the_clients_and_stay_the_callers(synced: Rig) -> None:
+    synced.heard()
+    assert synced.given() == []
+    with contextlib.ExitStack() as stack:
+        control, plain = map(stack.enter_context, socket.socketpair())
+        files = [os.fstat(sock.fileno()) for sock in (control, plain)]
+        others = (control.fileno(), plain.fileno())
+        assert synced.given(others) == [(file.st_dev, file.st_ino) for file in files]
+        control.send(b"x")
+        assert plain.recv(1) == b"x"
 
 
 async def test_a_death_by_signal_is_negative_and_an_unseen_end_is_unknown(synced: Rig) -> None:

@@ -22,6 +22,29 @@ def test_the_control_socket_is_for_the_owner_alone(tmp_path: Path) -> None:
         os.umask(mask)
 
 
+def test_the_control_socket_is_for_whom_its_group_and_mode_let_in(tmp_path: Path) -> None:
+    path = str(tmp_path / "control")
+    sockets = ControlSockets()
+    group = os.getgroups()[-1] if os.getgroups() else os.getgid()
+    sockets.add(sockets.acquire(path, group, 0o620))
+    about = os.stat(path)
+    assert (about.st_gid, stat.S_IMODE(about.st_mode)) == (group, 0o620)
+    assert sockets.acquire(path, None, 0o600) == {}
+    sockets.keep(path, None, 0o600)
+    about = os.stat(path)
+    assert (about.st_gid, stat.S_IMODE(about.st_mode)) == (os.getegid(), 0o600)
+    os.unlink(path)
+    sockets.keep(path, group, 0o620)
+    sockets.keep(None)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may use any group")
+def test_a_group_that_may_not_be_given_leaves_no_socket_behind(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="cannot set who may use"):
+        open_control(str(tmp_path / "control"), 0, 0o620)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_control_socket_left_behind_is_replaced(tmp_path: Path) -> None:
     path = str(tmp_path / "control")
     open_control(path).close()

@@ -19,7 +19,7 @@ from ucspid.master.control_clients import MAX_CLIENTS
 STATUSES = range(0x10000)
 NOTES = {
     wire.NOTE_READY, wire.NOTE_TAKEN, wire.NOTE_SETTLED, wire.NOTE_MORE, wire.NOTE_BROKEN,
-    wire.NOTE_RELOAD, wire.NOTE_UPGRADE, wire.NOTE_VARIABLES,
+    wire.NOTE_RELOAD, wire.NOTE_UPGRADE, wire.NOTE_VARIABLES, wire.NOTE_FORECAST,
 }  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_a_note_of_any_kind_and_length_is_taken_or_has_the_loop_killed(rig: Mast
             rig.end(loop, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("kind", [wire.NOTE_RELOAD, wire.NOTE_UPGRADE])
+@pytest.mark.parametrize("kind", [wire.NOTE_RELOAD, wire.NOTE_UPGRADE, wire.NOTE_FORECAST])
 def test_more_clients_than_the_loop_can_have_get_it_killed_and_not_the_master(
     rig: MasterRig, kind: int
 ) -> None:
@@ -263,3 +263,33 @@ def test_no_loop_ends_the_master_unasked(rig: MasterRig) -> None:
     rig.work()
     rig.loop.wait_killed()
     assert rig.master.exit is None
+
+
+def test_a_forecast_says_what_a_reload_would_change_and_changes_nothing(rig: MasterRig) -> None:
+    rig.serve("a")
+    rig.loop.note(wire.NOTE_FORECAST, 0, 7)
+    rig.work()
+    rig.loop.note(wire.NOTE_FORECAST, 0, 8)  # the file may have changed since the first look began
+    rig.work()
+    looks = len(rig.readers)
+    rig.read(plan(service("a"), service("b")))
+    answered = rig.answered()
+    assert answered.keys() == {7}
+    assert [line.partition(":")[0] for line in answered[7]["changes"]] == ["b"]
+    assert answered[7]["another_loop"] is False
+    assert len(rig.readers) == looks + 1
+    rig.read(status=EXIT_USAGE << 8, errors=b"f:1: wrong")
+    assert rig.answered()[8] == "f:1: wrong"
+    assert rig.generation == 1
+    assert [item.name for item in rig.master.parts.held.plan.services] == ["a"]
+    assert rig.events() == []
+
+
+def test_a_forecast_is_cancelled_by_a_stop(rig: MasterRig) -> None:
+    rig.serve("a")
+    rig.loop.note(wire.NOTE_FORECAST, 0, 7)
+    rig.work()
+    rig.master.signalled(signal.SIGTERM)
+    rig.readers[-1].wait_killed()
+    rig.work()
+    assert rig.answered()[7] == "the daemon stops"

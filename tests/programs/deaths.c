@@ -1,6 +1,7 @@
 /*
  * For LD_PRELOAD: kills the process at a call of libc's, as SIGKILL would at any moment. DIES_AT is NAME:COUNT:before
- * or NAME:COUNT:after, and means the call of that number, from 0.
+ * or NAME:COUNT:after, and means the call of that number, from 0. With DIES_AFTER=NAME, calls count from the first one
+ * of that name on: an interpreter closes many files before it runs anything.
  */
 
 #define _GNU_SOURCE
@@ -22,7 +23,7 @@ static void
 pass_by(const char *name, const char *when)
 {
 	static char point[16], moment[8];
-	static int left = -1;
+	static int left = -1, begun = 0;
 
 	if (left < 0) {
 		const char *wanted = getenv("DIES_AT");
@@ -30,7 +31,12 @@ pass_by(const char *name, const char *when)
 		if (wanted == NULL || sscanf(wanted, "%15[^:]:%d:%7s", point, &left, moment) != 3)
 			left = 1 << 30;
 	}
-	if (strcmp(point, name) == 0 && strcmp(moment, when) == 0 && left-- == 0)
+	if (!begun) {
+		const char *after = getenv("DIES_AFTER");
+
+		begun = after == NULL || strcmp(after, name) == 0;
+	}
+	if (begun && strcmp(point, name) == 0 && strcmp(moment, when) == 0 && left-- == 0)
 		kill(getpid(), SIGKILL);
 }
 
@@ -66,6 +72,12 @@ int
 close(int descriptor)
 {
 	PASS(int, close, descriptor);
+}
+
+pid_t
+fork(void)
+{
+	PASS(pid_t, fork);
 }
 
 int

@@ -12,10 +12,10 @@ from typing import Any
 
 import uvloop
 
-from ucspid.control.server import Answering, ControlServer
+from ucspid.control.access import Rights
+from ucspid.control.server import Answering, ControlServer, Verbs
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
-OWN_UID = frozenset({os.getuid()})
 DEADLINE = 10.0
 
 
@@ -81,13 +81,14 @@ def listening(path: Path) -> Iterator[socket.socket]:
 @contextmanager
 def serving(
     path: Path,
-    verbs: Mapping[str, Answering],
-    allowed_uids: frozenset[int] = OWN_UID,
+    verbs: Mapping[str, Answering] | Verbs,
+    rights: Rights = Rights.CHANGE,
     loop_factory: LoopFactory = uvloop.new_event_loop,
 ) -> Iterator[Daemon]:
     loop = loop_factory()
     with listening(path) as sock:
-        daemon = Daemon(path, ControlServer(sock, verbs, allowed_uids), loop)
+        table = verbs if isinstance(verbs, Verbs) else Verbs({}, verbs, {})
+        daemon = Daemon(path, ControlServer(sock, table, lambda _conn: rights), loop)
         loop.set_exception_handler(lambda _loop, context: daemon.problems.append(context))
         daemon.server.start(loop)
         thread = threading.Thread(target=loop.run_forever)

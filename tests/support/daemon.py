@@ -4,6 +4,7 @@ Nothing here sleeps: it waits for the readiness descriptor, for log events, for 
 """
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -213,18 +214,49 @@ class Daemon:
         self._process.wait()
 
 
+GONE = {errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN}
+"""What the kernel says of a peer that has reset the connection; which one depends on the moment."""
+
+
 def exchange(sock: socket.socket, data: bytes = b"") -> bytes:
-    """Send, shut down, and return all that comes back."""
-    sock.sendall(data)
+    """Send, shut down, and return all that comes back.
+
+    What has arrived before a reset is returned too: a peer that closes without reading what was sent
+    resets the connection, even though it has answered. Raises ConnectionResetError if nothing has.
+    """
+    pieces: list[bytes] = []
+    whole = [_unless_gone(_send, sock, data), _unless_gone(_receive, sock, pieces)]
+    if not all(whole) and not pieces:
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+    return b"".join(pieces)
+
+
+def _unless_gone(step: Callable[..., None], *arguments: object) -> bool:
+    """Return whether the peer did not reset the connection before the step was done."""
+    try:
+        step(*arguments)
+    except OSError as problem:
+        if problem.errno not in GONE:
+            raise
+        return False
+    return True
+
+
+def _send(sock: socket.socket, data: bytes) -> None:
+    if data:  # sending nothing fails, too, where the peer has answered and gone
+        sock.sendall(data)
     sock.shutdown(socket.SHUT_WR)
-    return receive_all(sock)
+
+
+def _receive(sock: socket.socket, pieces: list[bytes]) -> None:
+    while piece := sock.recv(65536):
+        pieces.append(piece)
 
 
 def receive_all(sock: socket.socket) -> bytes:
     """Return everything until the other end has closed."""
-    pieces = []
-    while piece := sock.recv(65536):
-        pieces.append(piece)
+    pieces: list[bytes] = []
+    _receive(sock, pieces)
     return b"".join(pieces)
 
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from daemon import TIMEOUT, Daemon, receive_all
+from daemon import TIMEOUT, Daemon, exchange
 from ucspid.importers.collect import CONTROL, import_paths
 from ucspid.importers.description import Description
 from ucspid.importers.host import Host
@@ -108,22 +108,14 @@ def _wait_until_listening(process: subprocess.Popen[bytes], port: int, said: lis
     raise AssertionError(f"nobody listens on port {port}: {said}")
 
 
-def free_ports(count: int) -> list[int]:
-    """Return different ports that nobody has now: other servers cannot be given port 0."""
-    with contextlib.ExitStack() as stack:
-        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in socks:
-            sock.bind((LOOPBACK, 0))
-        return [sock.getsockname()[1] for sock in socks]
-
-
 def ask(port: int, source: str = LOOPBACK, host: str = LOOPBACK, data: bytes = b"") -> list[str]:
-    """Connect, send, and return the lines of the answer, without those that describe the connection."""
+    """Connect, send, and return the lines of the answer, without those that describe the connection.
+
+    Data is for programs that read it: of others, the answer is lost if they exit before it was sent.
+    """
     try:
         with socket.create_connection((host, port), TIMEOUT, source_address=(source, 0)) as sock:
-            sock.sendall(data)
-            sock.shutdown(socket.SHUT_WR)
-            answer = receive_all(sock)
+            answer = exchange(sock, data)
     except ConnectionError:
         answer = b""
     lines = answer.decode("utf-8", "replace").splitlines()
@@ -133,8 +125,7 @@ def ask(port: int, source: str = LOOPBACK, host: str = LOOPBACK, data: bytes = b
 def variables(port: int, source: str = LOOPBACK) -> dict[str, str]:
     """Return the environment of a program, as the program reports it."""
     with socket.create_connection((LOOPBACK, port), TIMEOUT, source_address=(source, 0)) as sock:
-        sock.shutdown(socket.SHUT_WR)
-        lines = receive_all(sock).decode("utf-8", "replace").splitlines()
+        lines = exchange(sock).decode("utf-8", "replace").splitlines()
     return dict(line.removeprefix("env ").split("=", 1) for line in lines if line.startswith("env "))
 
 

@@ -172,6 +172,7 @@ class Rig:
             processors=[self._keep],
             wrapper_class=structlog.make_filtering_bound_logger("debug"),
         )
+        self.log = logger
         self.counters = _counters()
         _memory().madvise(mmap.MADV_REMOVE)
         self.server = Server(logger, self, Names(Resolver(), Ident()), self.counters, now)

@@ -141,14 +141,20 @@ class Peers:
         assert self.exit() == EXIT_USAGE
         return reason
 
-    def connect(self, connection: int, *variables: str, service: int = SERVICE) -> socket.socket:
-        """Send a START; return the client's end of the connection."""
+    def connect(
+        self,
+        connection: int,
+        *variables: str,
+        service: int = SERVICE,
+        others: Sequence[socket.socket] = (),
+    ) -> socket.socket:
+        """Send a START, with others beside the client's socket; return the client's end of the connection."""
         client, servers = socket.socketpair()
         client.settimeout(TIMEOUT)
         head = wire.Start.head(service, connection, TAG)
         strings = "\0".join(variables).encode()
         with servers:
-            socket.send_fds(self.loop, [head + strings], [servers.fileno()])
+            socket.send_fds(self.loop, [head + strings], [sock.fileno() for sock in (servers, *others)])
         self.clients.append(client)
         return client
 
@@ -276,11 +282,3 @@ def choose(name: str, monkeypatch: pytest.MonkeyPatch) -> LauncherKind:
     arguments = roles.LAUNCHERS["native"][1:]
     monkeypatch.setitem(roles.LAUNCHERS, "native", [built(VARIANTS[name]), *arguments])
     return "native"
-
-
-def finish(client: socket.socket, said: bytes = b"") -> bytes:
-    """Say something, and that nothing follows; return the answer."""
-    if said:
-        client.sendall(said)
-    client.shutdown(socket.SHUT_WR)
-    return b"".join(iter(lambda: client.recv(65536), b""))

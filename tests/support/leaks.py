@@ -18,6 +18,7 @@ def own_descriptors() -> set[str]:
 def no_descriptors() -> Iterator[None]:
     """Let this process open nothing more, not even in place of other tests' garbage."""
     gc.collect()
+    gc.disable()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
     os.close(lowest)
@@ -26,3 +27,4 @@ def no_descriptors() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        gc.enable()

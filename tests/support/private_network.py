@@ -99,6 +99,8 @@ class PrivateNetwork:
             "ip", "address", "add", address, "dev", "lo", *(["nodad"] if ":" in address else [])
         )
         subprocess.run(add, check=True, timeout=DEADLINE)
+        if ":" in address:
+            self.call(functools.partial(_until_reached, address.partition("/")[0]))
 
     @contextlib.contextmanager
     def serving_names(self, zone: dns_server.Zone, host: str = "127.0.0.1") -> Iterator[dns_server.DnsServer]:
@@ -125,6 +127,26 @@ class PrivateNetwork:
             number = listener.getsockname()[1]
             with self.connect(host, number):
                 yield number
+
+
+def _until_reached(host: str) -> None:
+    """Wait until an address of IPv6 can be reached: the kernel completes it after ip(8) has ended."""
+    waiter = threading.Event()
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(0.05)
+        for _ in range(int(DEADLINE / 0.05)):
+            try:
+                if sock.getsockname()[1] == 0:
+                    sock.bind((host, 0, 0, socket.if_nametoindex("lo")))
+                sock.sendto(b"?", sock.getsockname())
+                sock.recv(1)
+            except TimeoutError:
+                continue
+            except OSError:
+                waiter.wait(0.05)
+            else:
+                return
+    raise AssertionError(f"{host} cannot be reached")
 
 
 @contextlib.contextmanager

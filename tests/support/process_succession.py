@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +24,22 @@ from ucspid.master.children import Children, reap_one
 from ucspid.plan import LauncherKind
 from ucspid.profile import Profile
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds within which everything must have settled."""
 
 GLANCE = 20
 """Milliseconds after which the test looks at the processes again, if nothing was said meanwhile."""
 
-CALLS = ("recvmsg", "send", "wait4", "close", "clone")
+CALLS = ("recvmsg", "send", "wait4", "close", "clone", "fork")
 """Of libc's, at which a launcher can be killed."""
+
+PRELOADED = """\
+import os
+os.write(1, b"%d\\n" % os.getpid())
+while data := os.read(0, 4096):
+    os.write(1, data)
+"""
+"""In Python what _PROGRAM does."""
 
 _libc = ctypes.CDLL(None)
 _PR_SET_CHILD_SUBREAPER = 36
@@ -58,7 +67,8 @@ class ProcessLoop(Loop):
 class ProcessWorld:
     """The master of one launcher, which is a real process, and its loops."""
 
-    def __init__(self, kind: LauncherKind, preload: str, *, small_buffers: bool) -> None:
+    def __init__(self, kind: LauncherKind, preload: str, script: str = "", *, small_buffers: bool) -> None:
+        """Start them; preload is the library that kills, script a program in Python that is imported once."""
         self.loop_end, self.own_end = pair()
         if small_buffers:
             for end in (self.loop_end, self.own_end):
@@ -71,6 +81,7 @@ class ProcessWorld:
         self.loop: ProcessLoop | None = None
         self._kind = kind
         self._preload = preload
+        self._script = script
         self._connections = itertools.count(1)
         self._children = Children()
         self._orphans: set[int] = set()
@@ -116,11 +127,16 @@ class ProcessWorld:
         if self._pid:
             return
         ours, theirs = pair()
-        native = [f"LD_PRELOAD={self._preload}", f"DIES_AT={dies_at}", *roles.LAUNCHERS[self._kind]]
-        with theirs, mock.patch.dict(roles.LAUNCHERS, {self._kind: ["/usr/bin/env", *native]}):
+        deadly = (f"LD_PRELOAD={self._preload}", f"DIES_AT={dies_at}")
+        command = [*([] if self._script else deadly), *roles.LAUNCHERS[self._kind]]
+        with theirs, mock.patch.dict(roles.LAUNCHERS, {self._kind: ["/usr/bin/env", *command]}):
             self._pid = roles.start_launcher(self._kind, theirs.fileno(), self.own_end.fileno(), self.memory)
         self._master = Channel(ours)
-        self._master.send(self._set_program())
+        if self._script:
+            self._master.send(self._set_python((*deadly, "DIES_AFTER=send")))
+            self._master.send(wire.Preload(False, self._script, None, ()).pack())
+        else:
+            self._master.send(self._set_program())
         orphans = self._orphans | {wire.OrphanExit.unpack(packet).process for packet in self._late}
         for some in wire.chunks_of_numbers(orphans):
             self._master.send(wire.Orphans(some).pack())
@@ -134,7 +150,9 @@ class ProcessWorld:
             os.kill(self._pid, signal.SIGKILL)
 
     def set_missing(self, missing: bool) -> None:
-        """Have the service's program be one that is not there, or be there again."""
+        """Have the service's program, unless it is imported, be one that is not there, or be there again."""
+        if self._script:
+            return
         self.missing = missing
         if self._master is not None:
             self._master.send(self._set_program())
@@ -143,6 +161,11 @@ class ProcessWorld:
         executable = "/does/not/exist" if self.missing else _PROGRAM[0]
         arguments = tuple(item.encode() for item in _PROGRAM)
         return wire.SetProgram(SERVICE, wire.STDERR_KEPT, executable, arguments, (), ()).pack()
+
+    def _set_python(self, environment: tuple[str, ...]) -> bytes:
+        """Return the order for the script, whose interpreter is the launcher that can be killed."""
+        arguments, variables = (self._script.encode(),), tuple(item.encode() for item in environment)
+        return wire.SetProgram(SERVICE, wire.STDERR_KEPT, sys.executable, arguments, variables, ()).pack()
 
     # What the master and the loop do all the time
 

@@ -1,5 +1,6 @@
 """Rules files that are followed in the test's own event loop."""
 
+import asyncio
 import contextlib
 import functools
 import threading
@@ -18,6 +19,9 @@ from ucspid.plan import RulesFile
 from uvloops import in_uvloop
 
 CLIENT = "192.0.2.7"
+
+TIMEOUT = 20.0
+"""Seconds after which a look that is under way has not ended."""
 
 
 class Log:
@@ -86,10 +90,13 @@ class Case:
         new.write_text(text)
         new.rename(self.folder / name)
 
-    def close(self) -> None:
-        """Follow nothing any more: nothing is open then."""
+    async def close(self) -> None:
+        """Follow nothing any more: nothing is open once the looks end that are under way."""
         for followed in self._followed:
             followed.forget()
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        if under_way:
+            await asyncio.wait(under_way, timeout=TIMEOUT)
         assert self.readers.watcher.descriptors == set()
 
 
@@ -99,7 +106,7 @@ def following(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
     @functools.wraps(test)
     async def run(case: Case, **others: Any) -> None:
         await test(case, **others)
-        case.close()
+        await case.close()
 
     return functools.wraps(test)(in_uvloop(run))
 
@@ -109,9 +116,12 @@ class Hang:
 
     def __init__(self) -> None:
         self.paths: set[str] = set()
+        self.begun: list[str] = []
+        """The files that were looked at, those that hang and others."""
         self._over = threading.Event()
 
     def look(self, path: str, seen: Seen | None, queue: Inotify | None) -> Sight:
+        self.begun.append(path)
         if path in self.paths:
             self._over.wait()
         return look(path, seen, queue)

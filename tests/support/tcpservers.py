@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon import descendants, receive_all
+from daemon import descendants, exchange
 from peers import require
 
 TIMEOUT = 20.0
@@ -125,10 +125,8 @@ class TcpServer:
 
     def talk(self, data: bytes = b"", source: str = LOOPBACK) -> bytes:
         """Connect, send, shut down, and return all that comes back; nothing of a reset."""
-        with self.connect(source) as sock, contextlib.suppress(OSError):
-            sock.sendall(data)
-            sock.shutdown(socket.SHUT_WR)
-            return receive_all(sock)
+        with self.connect(source) as sock, contextlib.suppress(ConnectionResetError):
+            return exchange(sock, data)
         return b""
 
     def environment(self, source: str = LOOPBACK) -> dict[str, str]:
@@ -192,11 +190,3 @@ def compiled(folder: Path, rules: str, name: str = "rules.cdb") -> Path:
     cdb, new = folder / name, folder / f"{name}.new"
     subprocess.run([require("tcprules"), cdb, new], input=rules.encode(), check=True, timeout=TIMEOUT)
     return cdb
-
-
-def free_port() -> int:
-    """Return a port of loopback that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind((LOOPBACK, 0))
-        port: int = sock.getsockname()[1]
-        return port

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,13 +41,17 @@ SLOW = 5.0
 UNKNOWN_LOAD = 4.0
 """By how much budgets grow where the kernel does not measure how long it is waited for a CPU."""
 
-PRESSURE = Path("/proc/pressure/cpu")
+PRESSURE = Path("/proc/pressure")
 
 
-def waited() -> float | None:
-    """Return the seconds since the machine's start in which something waited for a CPU, if it counts them."""
+def waited(resources: Sequence[str] = ("cpu",)) -> float | None:
+    """Return the seconds since the start of the machine in which something waited for cpu, io or memory.
+
+    None if the kernel does not count them.
+    """
     try:
-        return int(PRESSURE.read_text().partition("total=")[2].split()[0]) / 1e6
+        texts = [(PRESSURE / resource).read_text() for resource in resources]
+        return sum(int(text.partition("total=")[2].split()[0]) for text in texts) / 1e6
     except (OSError, IndexError):
         return None
 
@@ -58,18 +62,19 @@ def examples(count: int) -> int:
 
 
 class Stopwatch:
-    """Measures a test, without the time in which anything on the machine waited for a CPU.
+    """Measures a test, without the time in which anything on the machine waited for a CPU, or for others too.
 
     On a busy machine that is less than the test would take by itself, never more.
     """
 
-    def __init__(self) -> None:
-        """Begin."""
-        self._began, self._waited = time.monotonic(), waited()
+    def __init__(self, *others: str) -> None:
+        """Begin; others are resources as for waited()."""
+        self._resources = ("cpu", *others)
+        self._began, self._waited = time.monotonic(), waited(self._resources)
 
     def seconds(self) -> float:
         """Return how many have passed."""
-        passed, now = time.monotonic() - self._began, waited()
+        passed, now = time.monotonic() - self._began, waited(self._resources)
         if now is None or self._waited is None:
             return passed / UNKNOWN_LOAD
         return max(0.0, passed - (now - self._waited))

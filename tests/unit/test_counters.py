@@ -70,7 +70,7 @@ def test_a_new_memory_counts_nothing(memory: int) -> None:
 
 def test_every_reason_of_a_refusal_has_its_column() -> None:
     ours = {*get_args(RuleRefusal), stage.NO_RULES, stage.CLOSED, stage.BUG, stage.TIMED_OUT}
-    ours |= {stage.NOT_PROXIED, stage.PROXY_HEADER, stage.HEALTH_CHECK, stage.TLS_FAILED}
+    ours |= {stage.NOT_PROXIED, stage.PROXY_HEADER, stage.HEALTH_CHECK, stage.BANNED, stage.TLS_FAILED}
     assert set(REFUSALS) == {refusal.value for refusal in Refusal} | ours
     assert set(REFUSED) == set(REFUSALS)
     assert set(SERVED) == set(OUTCOMES) == set(outcome.OUTCOMES)

@@ -158,7 +158,7 @@ def test_the_reasons_that_hold_an_acceptor() -> None:
 
 
 def test_the_messages_between_processes() -> None:
-    others = {"VERSION", "STATUS_UNKNOWN", "TAG_SIZE"}
+    others = {"VERSION", "STATUS_UNKNOWN", "TAG_SIZE", "SOCKETS", "SOCKETS_WITH_TLS", "CONTROL", "PLAIN"}
     kinds = {
         name
         for name, value in vars(messages).items()

@@ -22,6 +22,7 @@ from typing import Protocol
 from structlog.typing import FilteringBoundLogger
 
 from ucspid.admission.connection import Connection
+from ucspid.admission.fullness import Fullness
 from ucspid.admission.listener import Listener, Reserve
 from ucspid.admission.listening import Listening
 from ucspid.admission.obstacles import Block, Hold, Obstacles, Obstructed
@@ -35,6 +36,8 @@ BATCH = 16
 
 _CLIENT_LEFT = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ETIMEDOUT})
 """Errors of accept(2) for a connection that ended, or was forbidden, before it was accepted."""
+
+_FULL = frozenset({Hold.FULL, Hold.DAEMON_FULL})
 
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
@@ -82,6 +85,7 @@ class Acceptor:
         self._listening = Listening(self._readable)
         self._obstacles = Obstacles(service, self._listening)
         self._places = Places(self)
+        self._fullness = Fullness(log)
         self._timer: asyncio.TimerHandle | None = None
         self._backoff = Backoff(0.1, 5.0, 10.0)
         self._busy = False
@@ -98,6 +102,11 @@ class Acceptor:
     def listeners(self) -> list[Listener]:
         """The listeners of the service."""
         return self._listening.listeners
+
+    @property
+    def clients_waiting(self) -> int:
+        """How many clients wait: in the kernel's backlogs, and admitted ones for a slot or a launcher."""
+        return len(self.queue) + sum(listener.backlog for listener in self.listeners)
 
     @property
     def paused(self) -> bool:
@@ -225,6 +234,10 @@ class Acceptor:
         """Open or close the listeners; wait for what stands in the way of accepting, and of the queue."""
         starting = self._obstacles.to_start(time.monotonic()) if self.queue else None
         self.held = None if accepting is None else accepting.hold
+        if self.held in _FULL:
+            self._fullness.fills(self._service.name, self.held, self._limit(self.held))
+        elif self._fullness.now:
+            self._fullness.empties()
         if self.held is Hold.RULES:
             self._service.wait_for_rules()
         if accepting is None:
@@ -238,6 +251,9 @@ class Acceptor:
             turns.add(self._service.pool_turns)
         self._places.change(turns)
         self._set_timer(min((block.seconds for block in blocks), default=math.inf))
+
+    def _limit(self, hold: Hold) -> int:
+        return self._service.limits.max_connections if hold is Hold.FULL else self._daemon.max_connections
 
     def _set_timer(self, seconds: float) -> None:
         if self._timer is not None:

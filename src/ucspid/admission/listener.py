@@ -4,12 +4,15 @@ import contextlib
 import os
 import select
 import socket
+import sys
 
 from ucspid.net.address import plain
 from ucspid.net.endpoint import Endpoint, endpoint
 
 _POLITE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _DRAIN = 4096
+_WAITING = slice(24, 28)
+"""Where TCP_INFO has tcpi_unacked: of a listening socket, the length of its queue."""
 
 
 class Listener:
@@ -43,6 +46,15 @@ class Listener:
     def waited_for(self) -> bool:
         """Whether another client waits: a tenth of the price of an accept(2) that finds none."""
         return bool(self._poll.poll(0))
+
+    @property
+    def backlog(self) -> int:
+        """How many clients wait in the kernel, by its word for it: tcp(7), TCP_INFO."""
+        try:
+            information = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _WAITING.stop)
+        except OSError:
+            return 0  # it is closed, or no TCP
+        return int.from_bytes(information[_WAITING], sys.byteorder)
 
     def end(self, descriptor: int) -> tuple[str, int]:
         """Return the address and port at which a connection came in."""

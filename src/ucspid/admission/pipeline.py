@@ -14,6 +14,7 @@ from ucspid.admission.connection import Connection
 from ucspid.admission.stage import BUG, CLOSED, TIMED_OUT, Make, Outcome, Refused, Resources, Stage
 from ucspid.admission.stages import (
     address_rules,
+    bans,
     client_limits,
     client_names,
     first_words,
@@ -26,6 +27,7 @@ from ucspid.policy.connection_states import Event
 
 STAGES: tuple[Make, ...] = (
     proxy_header.make,
+    bans.make,
     first_words.make,
     fresh_rules.make,
     address_rules.make,
@@ -62,7 +64,8 @@ class Pipeline:
     def __init__(self, service: Admitting) -> None:
         """Start without stages; change() sets them."""
         self._service = service
-        self._stages: tuple[Stage, ...] = ()
+        self.stages: tuple[Stage, ...] = ()
+        """Those that a connection which is accepted now will pass."""
         self._timeout = 0.0
         self._closed = False
         self._tasks: dict[asyncio.Task[None], Connection] = {}
@@ -80,8 +83,12 @@ class Pipeline:
             math.inf if tls is None else tls.max_handshakes,
         )
         self.crowded = len(self._tasks) >= self._max_pending
+        self.restage(resources)
+
+    def restage(self, resources: Resources) -> None:
+        """Use other stages under the same settings: bans have one only while somebody is denied."""
         made = (make(resources) for make in STAGES)
-        self._stages = tuple(stage for stage in made if stage is not None)
+        self.stages = tuple(stage for stage in made if stage is not None)
 
     @property
     def pending(self) -> list[Connection]:
@@ -90,7 +97,7 @@ class Pipeline:
 
     def enter(self, connection: Connection) -> None:
         """Take an accepted connection on its way: to the end, if nothing must be waited for."""
-        self._go_on(connection, self._stages)
+        self._go_on(connection, self.stages)
 
     async def drain(self, grace: float) -> None:
         """Give waiting connections so many seconds to be admitted, and refuse the rest."""

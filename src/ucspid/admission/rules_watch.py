@@ -111,7 +111,11 @@ class Watcher:
         self._pass_on(found)
 
     def begin(self) -> tuple[Look, Inotify | None]:
-        """Begin a look; return it, and what follow() needs in its thread: None if there is no inotify."""
+        """Begin a look; return it, and what follow() needs in its thread: None if there is no inotify.
+
+        What has changed by now is passed on before: the look is not too early for that.
+        """
+        self.check()
         if self._queue is None:
             with contextlib.suppress(OSError):
                 self._queue = Inotify()

@@ -8,6 +8,7 @@ from ucspid.admission.connection import Connection
 from ucspid.admission.tls_channels import TlsChannels
 from ucspid.limits import ServiceLimits
 from ucspid.plan import Service as Settings
+from ucspid.policy.bans import Banned
 from ucspid.rules.rule import Rule, Rules
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ PROXY_HEADER = "proxy_header"
 HEALTH_CHECK = "health_check"
 """Reasons of the PROXY protocol: a peer that is no balancer; a balancer without a valid header; one that asks
 only whether there is anybody."""
+
+BANNED = "banned"
+"""The reason of those whom an operator has denied for a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,8 @@ class Resources:
     next_connection: Callable[[], int]
     followed: "FollowedRules | None" = None
     """The file that the rules are from, if they are from one."""
+    banned: Banned | None = None
+    """Says whom an operator has denied; None while that is nobody."""
 
 
 Make = Callable[[Resources], Stage | None]

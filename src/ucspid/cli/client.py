@@ -5,6 +5,7 @@ import os
 import pwd
 import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from ucspid.errors import ConfigError, PeerError, ResourceError
@@ -18,6 +19,8 @@ from ucspid.ipc.control_protocol import (
 )
 
 _RECEIVE = 1 << 16
+REPLY_TIMEOUT = 30.0
+"""Seconds for the reply that comes before lines without end."""
 
 
 def call(
@@ -34,11 +37,18 @@ def call(
     """
     request = encode_request(Request(verb, args))
     deadline = time.monotonic() + timeout
+    with _explained(path, timeout), socket.socket(socket.AF_UNIX) as sock:
+        reply = _decode(_exchange(sock, os.fspath(path), request, deadline), path)
+        while to_end and isinstance(reply, Result) and _receive(sock, deadline):
+            """There is nothing more to say, but the end."""
+    return _result(reply)
+
+
+@contextlib.contextmanager
+def _explained(path: str | os.PathLike[str], timeout: float) -> Iterator[None]:
+    """Say in the errors of the system which daemon is meant, and what to make of them."""
     try:
-        with socket.socket(socket.AF_UNIX) as sock:
-            reply = _decode(_exchange(sock, os.fspath(path), request, deadline), path)
-            while to_end and isinstance(reply, Result) and _receive(sock, deadline):
-                """There is nothing more to say, but the end."""
+        yield
     except PermissionError:
         raise PeerError(f"{path}: only {_owner(path)} may control this daemon") from None
     except (FileNotFoundError, ConnectionRefusedError) as error:
@@ -47,7 +57,28 @@ def call(
         raise ConnectionError(f"the daemon at {path} has not answered within {timeout:g} seconds") from None
     except OSError as error:
         raise ConnectionError(f"no answer from the daemon at {path}: {error.strerror or error}") from None
-    return _result(reply)
+
+
+def lines_of(path: str | os.PathLike[str], verb: str, args: dict[str, Any]) -> Iterator[str]:
+    """Yield what the daemon sends after its reply, line by line, until its event loop ends.
+
+    Raises what call() raises.
+    """
+    request = encode_request(Request(verb, args))
+    with socket.socket(socket.AF_UNIX) as sock, _explained(path, REPLY_TIMEOUT):
+        sock.settimeout(REPLY_TIMEOUT)
+        sock.connect(os.fspath(path))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            sock.sendall(request)
+        with sock.makefile("rb") as lines:
+            reply = lines.readline(MAX_REPLY + 1)
+            if not reply:
+                raise ConnectionError("it closed the connection")
+            _result(_decode(reply, path))
+            sock.settimeout(None)
+            for line in lines:
+                if line.endswith(b"\n"):
+                    yield line.decode("utf-8").rstrip("\n")
 
 
 def _owner(path: str | os.PathLike[str]) -> str:

@@ -7,6 +7,7 @@ from ucspid.cli.client import call
 from ucspid.cli.report import duration
 from ucspid.cli.sessions import selected
 from ucspid.cli.socket_path import control_path
+from ucspid.errors import ConfigError
 
 TIMEOUT = 30.0
 """Seconds for an answer."""
@@ -30,7 +31,7 @@ def kill(options: argparse.Namespace) -> int:
 def drain(options: argparse.Namespace) -> int:
     """Have a service accept nothing more."""
     live = _call(options, "drain", {"service": options.service})["live"]
-    left = f"{live} sessions go on" if live != 1 else "1 session goes on"
+    left = f"{_sessions(live)} {'goes' if live == 1 else 'go'} on"
     print(f"{options.service} accepts nothing more until `ucspid resume {options.service}`; {left}")
     return 0
 
@@ -40,6 +41,22 @@ def resume(options: argparse.Namespace) -> int:
     was_paused = _call(options, "resume", {"service": options.service})["was_paused"]
     print(f"{options.service} accepts again" if was_paused else f"{options.service} was not paused")
     return 0
+
+
+def limit(options: argparse.Namespace) -> int:
+    """Set how many sessions a service may have."""
+    name, equals, number = options.setting.partition("=")
+    if name != "max_connections" or not equals or not (number.isascii() and number.isdigit()):
+        raise ConfigError([f"expected max_connections=N, found {options.setting}"])
+    args = {"service": options.service, "max_connections": int(number)}
+    result = _call(options, "limit", args)
+    text = f"{options.service} takes {_sessions(int(number))} at most, until the next reload"
+    print(f"{text}; {_sessions(result['live'])} live now, the file says {result['planned']}")
+    return 0
+
+
+def _sessions(number: int) -> str:
+    return f"{number} session" if number == 1 else f"{number} sessions"
 
 
 def log_level(options: argparse.Namespace) -> int:

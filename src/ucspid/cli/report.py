@@ -1,12 +1,12 @@
-"""The daemon's status as text: tables for people, 100 columns wide."""
+"""The daemon's status as text: tables for people, 80 columns wide."""
 
 import pwd
 import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-WIDTH = 100
-_LEAST_WIDTH = 24  # of the last column, whatever the others take
+WIDTH = 80
+_LEAST_WIDTH = 16  # of the last column, whatever the others take
 _GAP = "  "
 _ENDED = {
     "nonzero": "exited nonzero",
@@ -19,19 +19,23 @@ _ENDED = {
 
 def report(status: dict[str, Any]) -> str:
     """Return the text for the result of the verb status (docs/protocol-control.md)."""
-    parts = [_summary(status), _services(status), _processes(status)]
+    parts = [_summary(status), _services(status)]
+    if "processes" in status:
+        parts.append(_processes(status))
     return "\n\n".join("\n".join(lines) for lines in parts)
 
 
 def _summary(status: dict[str, Any]) -> list[str]:
     totals = status["totals"]
-    daemon = f"ucspid {status['version']}, up {duration(status['uptime'])}, {status['config']}"
+    version = f"ucspid {status['version']}, up {duration(status['uptime'])}"
     live = f"{totals['live']} of {totals['max_connections']}"
     refused, failed = (sum(totals[outcome].values()) for outcome in ("refused", "failed"))
     counts = f"{totals['served']} served, {refused} refused, {failed} failed"
     return [
-        f"{daemon} (generation {status['generation']})",
-        f"{live} connections live; {totals['accepted']} accepted: {counts}",
+        *textwrap.wrap(f"{version}, generation {status['generation']}, {status['config']}", WIDTH),
+        f"{live} connections live; {totals['accepted']} accepted:",
+        counts,
+        *([f"networks denied: {status['denied']}, see `ucspid denied`"] if status["denied"] else []),
     ]
 
 
@@ -39,14 +43,13 @@ def _services(status: dict[str, Any]) -> list[str]:
     listeners: dict[str, list[str]] = {}
     for listener in status["listeners"]:
         listeners.setdefault(listener["service"], []).append(listener["address"])
-    header = ("SERVICE", "STATE", "LIVE", "MAX", "ACCEPTED", "SERVED", "REFUSED", "FAILED", "LISTENS ON")
+    header = ("SERVICE", "STATE", "LIVE", "WAITING", "SERVED", "REFUSED", "FAILED", "LISTENS ON")
     rows = [
         (
             service["name"],
             service["state"],
-            service["live"],
-            service["max_connections"],
-            service["accepted"],
+            f"{service['live']}/{service['max_connections']}",
+            service["waiting"],
             service["served"],
             sum(service["refused"].values()),
             sum(service["failed"].values()),
@@ -54,7 +57,7 @@ def _services(status: dict[str, Any]) -> list[str]:
         )
         for service in status["services"]
     ]
-    lines = table(header, rows, right=range(2, 8))
+    lines = table(header, rows, right=range(2, 7))
     why = [line for service in status["services"] for line in _reasons(service)]
     why += [line for file in status["rules_files"] if file["problem"] for line in _not_in_force(file)]
     return [*lines, *(["", *why] if why else [])]
@@ -70,12 +73,17 @@ def _not_in_force(file: dict[str, Any]) -> list[str]:
 
 def _reasons(service: dict[str, Any]) -> list[str]:
     """Return how connections ended otherwise than well, the commonest way first, and the last of them."""
+    limited = []
+    if (planned := service["planned_max_connections"]) is not None:
+        now = f"at most {service['max_connections']} sessions by `ucspid limit`, the file says {planned}"
+        limited = textwrap.wrap(f"{service['name']}: {now}", WIDTH, subsequent_indent=_GAP)
     words = [f"{_ENDED[how]} {count}" for how, count in _commonest(service["ended"]) if how in _ENDED]
     for outcome in ("refused", "failed"):
         words += [f"{outcome} {count} {reason}" for reason, count in _commonest(service[outcome])]
     if not words:
-        return []
+        return limited
     lines = textwrap.wrap(f"{service['name']}: {', '.join(words)}", WIDTH, subsequent_indent=_GAP)
+    lines = [*limited, *lines]
     for failure in service["last_failures"]:
         line = f"{duration(failure['ago'])} ago: {failure['what']}, client {failure['remote']}"
         conn = f", connection {failure['conn']}" if failure["conn"] else ""

@@ -75,5 +75,7 @@ def _control_key(data: bytes) -> str | None:
 
 
 def _path(node: Node) -> str | None:
+    if isinstance(node.value, dict):
+        return _path(node.value["path"][1]) if "path" in node.value else None
     path = Formed(forms.Path).convert(node, "control", Problems())
     return None if path is WRONG else str(path)

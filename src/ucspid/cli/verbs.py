@@ -87,10 +87,46 @@ def _resume(options: Namespace) -> int:
     return operate.resume(options)
 
 
+def _tail(options: Namespace) -> int:
+    from ucspid.cli import tail
+
+    return tail.main(options)
+
+
+def _deny(options: Namespace) -> int:
+    from ucspid.cli import bans
+
+    return bans.deny(options)
+
+
+def _undeny(options: Namespace) -> int:
+    from ucspid.cli import bans
+
+    return bans.undeny(options)
+
+
+def _denied(options: Namespace) -> int:
+    from ucspid.cli import bans
+
+    return bans.denied(options)
+
+
+def _limit(options: Namespace) -> int:
+    from ucspid.cli import operate
+
+    return operate.limit(options)
+
+
 def _log_level(options: Namespace) -> int:
     from ucspid.cli import operate
 
     return operate.log_level(options)
+
+
+def _plan(options: Namespace) -> int:
+    from ucspid.cli import plan
+
+    return plan.main(options)
 
 
 def _reload(options: Namespace) -> int:
@@ -163,6 +199,12 @@ def _status_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="have the daemon compare its counts with what runs: exit 1 if they differ",
     )
+    parser.add_argument(
+        "--service", action="append", metavar="NAME", help="only this service; may be given again"
+    )
+    parser.add_argument(
+        "--troubled", action="store_true", help="only services that are in trouble: exit 1 if there are any"
+    )
 
 
 def _sessions_arguments(parser: ArgumentParser) -> None:
@@ -195,6 +237,47 @@ def _selecting_arguments(parser: ArgumentParser) -> None:
 def _service_arguments(parser: ArgumentParser) -> None:
     _daemon_arguments(parser)
     parser.add_argument("service", metavar="SERVICE", help="name of the service")
+
+
+def _tail_arguments(parser: ArgumentParser) -> None:
+    _daemon_arguments(parser)
+    parser.add_argument("--service", metavar="NAME", help="only events of this service")
+    parser.add_argument("--ip", metavar="NETWORK", help="only those of clients in this network")
+    parser.add_argument(
+        "--event", action="append", metavar="NAME", help="only events of this name; may be given again"
+    )
+    parser.add_argument(
+        "--level", choices=("debug", "info", "warning", "error"), help="the lowest (default: info)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON lines, as the log may have them")
+
+
+def _ban_arguments(parser: ArgumentParser) -> None:
+    _daemon_arguments(parser)
+    parser.add_argument("network", metavar="NETWORK", help="an address, or a network such as 192.0.2.0/24")
+    parser.add_argument("--service", metavar="NAME", help="by this service only")
+
+
+def _deny_arguments(parser: ArgumentParser) -> None:
+    _ban_arguments(parser)
+    parser.add_argument(
+        "--for", dest="time", default="1h", metavar="TIME", help="such as 10m (default: %(default)s)"
+    )
+
+
+def _denied_arguments(parser: ArgumentParser) -> None:
+    _daemon_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the daemon's answer as it is, as JSON")
+
+
+def _plan_arguments(parser: ArgumentParser) -> None:
+    _daemon_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the daemon's answer as it is, as JSON")
+
+
+def _limit_arguments(parser: ArgumentParser) -> None:
+    _service_arguments(parser)
+    parser.add_argument("setting", metavar="max_connections=N", help="how many sessions it may have")
 
 
 def _log_level_arguments(parser: ArgumentParser) -> None:
@@ -258,7 +341,13 @@ VERBS = {
     "kill": Verb("end sessions: exit 1 if there are none such", _kill_arguments, _kill),
     "drain": Verb("have a service accept nothing more; its sessions go on", _service_arguments, _drain),
     "resume": Verb("have a drained service accept again", _service_arguments, _resume),
+    "limit": Verb("set a limit of a service, until the next reload", _limit_arguments, _limit),
+    "tail": Verb("show events as they come, until interrupted", _tail_arguments, _tail),
+    "deny": Verb("refuse the clients of a network for a time", _deny_arguments, _deny),
+    "undeny": Verb("refuse them no more: exit 1 if they were not denied", _ban_arguments, _undeny),
+    "denied": Verb("list the networks that are denied, and until when", _denied_arguments, _denied),
     "log-level": Verb("log from another level on, until the next reload", _log_level_arguments, _log_level),
+    "plan": Verb("show what a reload would change", _plan_arguments, _plan),
     "reload": Verb("make the running daemon read its configuration file again", _daemon_arguments, _reload),
     "upgrade": Verb(
         "make the running daemon go on as the version now installed", _daemon_arguments, _upgrade

@@ -209,6 +209,12 @@ class Umask(Form, int):
         return f"0{int(self):02o}"
 
 
+class FileMode(Umask):
+    """Permissions of a file, chmod(2), in octal."""
+
+    expects = "permissions in octal with a leading zero, from 0 to 0777"
+
+
 class Duration(Form, float):
     """A time in seconds."""
 

@@ -114,6 +114,10 @@ class Identities:
             return f"user id {os.geteuid()}"
         return "root" if user is None else f"user {user}"
 
+    def group(self, group: Account, path: str) -> int | None:
+        """Return a group's number; None after adding to the problems that there is no such group."""
+        return self._group(group, path)
+
     def _user(self, user: Account, path: str) -> Identity | None:
         try:
             return self.accounts.user(user.value)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ucspid.config import schema
+from ucspid.config.controls import ControlSection
 from ucspid.config.environment import DEFAULT_PATH
 from ucspid.config.forms import Form
 from ucspid.config.logs import LogSection
@@ -120,6 +121,7 @@ other services with that user too.
 
 _SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("## Top level", schema.File),
+    ("## control", ControlSection),
     ("## log", LogSection),
     ("## limits", schema.LimitsSection),
     ("## services.NAME", schema.ServiceSection),

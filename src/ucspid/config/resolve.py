@@ -9,6 +9,7 @@ from typing import Any
 
 from ucspid.config import proxy, schema
 from ucspid.config.access import Access, rule_names
+from ucspid.config.controls import ControlSection
 from ucspid.config.environment import fixed_environment
 from ucspid.config.forms import Account, Form
 from ucspid.config.identities import NOBODY, Identities, UserIds
@@ -27,6 +28,9 @@ from ucspid.plan import Log, Plan, RulesFile, Service
 from ucspid.policy.environ import too_long
 from ucspid.profile import Profile
 from ucspid.tls.material import NO_MATERIAL, TlsMaterial
+
+OWNER_ONLY, GROUP_LOOKS = 0o600, 0o620
+"""Modes of the control socket that does not say its own: without a group, and with one."""
 
 MAX_SOCKET_PATH = 107
 """Bytes that the path of a socket may have, unix(7)."""
@@ -56,6 +60,7 @@ def resolve(
         gid=loop.gid,
         groups=loop.groups,
         control=_control(file, resolver.base, problems),
+        **_control_access(file, resolver.identities),
         nameservers=tuple(str(server) for server in file.nameservers),
         launcher=launcher_kind(file.launcher, problems),
         stop=file.stop,
@@ -75,12 +80,32 @@ def _with_executable(service: Service, found: Mapping[tuple[str, str], str]) -> 
 def _control(file: schema.File, base: Path, problems: Problems) -> str | None:
     if file.control is None:
         return None
-    path = str(base / file.control)
+    own = _own_path(file.control)
+    if own is None:
+        return None
+    path = str(base / own)
     if (length := len(path.encode("utf-8", "surrogateescape"))) > MAX_SOCKET_PATH:
         problems.add("control", f"{length} bytes long, a socket's path may have at most {MAX_SOCKET_PATH}")
     elif why := _no_place_for_a_socket(path):
         problems.add("control", why)
     return path
+
+
+def _own_path(given: Any) -> str | None:
+    """Return the path as it stands in the file; None where it is missing, which is reported already."""
+    path = given.path if isinstance(given, ControlSection) else given
+    return path if isinstance(path, str) else None
+
+
+def _control_access(file: schema.File, identities: Identities) -> dict[str, Any]:
+    """Return the group and the mode of the control socket."""
+    given = file.control
+    if not isinstance(given, ControlSection):
+        return {}
+    gid = None if given.group is None else identities.group(given.group, "control.group")
+    if given.mode is not None:
+        return {"control_group": gid, "control_mode": int(given.mode)}
+    return {"control_group": gid, "control_mode": OWNER_ONLY if given.group is None else GROUP_LOOKS}
 
 
 def _no_place_for_a_socket(path: str) -> str | None:

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from msgspec import field as key
 
 from ucspid.config.accounts import MAX_GROUPS
+from ucspid.config.controls import ControlSection
 from ucspid.config.endpoints import MAX_NAMESERVERS, ClientNetwork, Listen, Nameserver
 from ucspid.config.forms import (
     MAX_CONNECTIONS,
@@ -334,10 +335,10 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Account | None, Meta(description="The event loop's group. Without it the user's own.")
     ] = None
     control: Annotated[
-        Path | None,
+        Path | ControlSection | None,
         Meta(
             description="Path of the control socket, relative to the file's directory. Its directory is "
-            "created if it is missing."
+            "created if it is missing. Or a mapping that also says who may use it: control, below."
         ),
     ] = None
     nameservers: Annotated[

@@ -311,7 +311,7 @@ def _shape(annotation: Any) -> Shape:
 def _one_of(shapes: list[Shape]) -> Shape:
     if len(shapes) == 1:
         return shapes[0]
-    full, alone = shapes
+    full, alone = sorted(shapes, key=lambda shape: isinstance(shape, Formed))
     assert isinstance(full, Sequence | Record)
     assert isinstance(alone, Formed)
     return ElseScalar(full, alone)

@@ -18,6 +18,9 @@ from ucspid.sessions.sessions import Sessions
 AT_A_TIME = 200
 """Sessions that are looked at before the event loop does other work."""
 
+MAX_CONNECTIONS = 65536
+"""Sessions that a service may be allowed: as many as the file may."""
+
 LEVELS = ("debug", "info", "warning", "error")
 
 STATES = {ConnectionState.HANDED: "starting"}
@@ -80,6 +83,16 @@ class OperatorVerbs:
             events.service_resumed(self._log, service.name)
         service.acceptor.pause(paused=False)
         return {"was_paused": was_paused}
+
+    async def limit(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Have a service take so many sessions at most, until the next reload or another event loop."""
+        wanted = args.get("max_connections")
+        if not isinstance(wanted, int) or isinstance(wanted, bool) or not 1 <= wanted <= MAX_CONNECTIONS:
+            raise PeerError(f"max_connections is a whole number from 1 to {MAX_CONNECTIONS}")
+        service = self._service({name: args[name] for name in args.keys() - {"max_connections"}})
+        service.operator_limit.set(wanted)
+        events.service_limited(self._log, service.name, wanted)
+        return {"live": service.sessions.live, "planned": service.operator_limit.planned}
 
     async def log_level(self, args: dict[str, Any]) -> dict[str, Any]:
         """Log from this level on, until the next reload or another event loop."""

@@ -1,4 +1,4 @@
-"""Requests of control clients that only the master can fulfil: a reload, an upgrade."""
+"""Requests of control clients that only the master can fulfil: a reload, a forecast of one, an upgrade."""
 
 import asyncio
 import itertools
@@ -39,6 +39,10 @@ class Requests:
         Raises as reload() does; nothing has changed then.
         """
         return await self._ask(wire.NOTE_UPGRADE)
+
+    async def plan(self) -> dict[str, Any]:
+        """Have the master read its file, and return what a reload would change; raises as reload() does."""
+        return await self._ask(wire.NOTE_FORECAST)
 
     def answered(self, answer: Answer) -> None:
         """Take the master's answer to one of them."""

@@ -9,14 +9,39 @@ client at most.
 import asyncio
 import contextlib
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
+from ucspid.control.access import Rights, user_id
 from ucspid.errors import ConfigError, PeerError, ResourceError, UcspidError
 from ucspid.ipc.control_protocol import MAX_REQUEST, Failure, Request, Result, decode_request, encode_reply
 
 Answering = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+class Stream(Protocol):
+    """What a client is sent after the reply, until it disconnects."""
+
+    async def more(self) -> bytes:
+        """Wait for lines, and return them."""
+
+    def close(self) -> None:
+        """End: the client is gone."""
+
+
+Streaming = Callable[[dict[str, Any]], Stream]
+
+
+class Verbs(NamedTuple):
+    """The verbs by their names: those that only look, those that change something, and those that go on.
+
+    The latter only look, too; what one returns is closed when its client is gone.
+    """
+
+    looking: Mapping[str, Answering]
+    changing: Mapping[str, Answering]
+    streaming: Mapping[str, Streaming]
+
 
 MAX_CLIENTS = 16
 REQUEST_TIMEOUT = 5.0
@@ -25,16 +50,19 @@ REPLY_TIMEOUT = 10.0
 """Seconds that a client may take to read a reply."""
 _ACCEPT_PAUSE = 1.0  # seconds without accepting after the system refused to, for want of descriptors say
 _CLOSED = -1
-_UCRED = struct.Struct("=iII")  # pid, uid, gid: unix(7), SO_PEERCRED
 
 
 class ControlServer:
     """Serves control clients on a listening AF_UNIX stream socket."""
 
     def __init__(
-        self, sock: socket.socket, verbs: Mapping[str, Answering], allowed_uids: frozenset[int]
+        self,
+        sock: socket.socket,
+        verbs: Verbs,
+        rights: Callable[[socket.socket], Rights],
+        allowed: str = "root",
     ) -> None:
-        """Take over the socket; the users of allowed_uids may use the verbs.
+        """Take over the socket; rights() says what a client may do, allowed who may do everything.
 
         A verb gets the request's args and returns the result. A UcspidError that it raises
         is the client's answer; any other exception is answered as an internal error and
@@ -42,7 +70,8 @@ class ControlServer:
         """
         self._sock = sock
         self._verbs = verbs
-        self._allowed = allowed_uids
+        self._rights = rights
+        self._allowed = allowed
         self._clients: set[asyncio.Task[None]] = set()
         self._conns: set[socket.socket] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -91,19 +120,18 @@ class ControlServer:
             self._pause = self._loop.call_later(_ACCEPT_PAUSE, self._resume)
             return
         conn.setblocking(False)
-        if (uid := _peer_uid(conn)) not in self._allowed:
-            allowed = " or ".join(
-                "root" if each == 0 else f"user id {each}" for each in sorted(self._allowed)
-            )
-            _turn_away(conn, "request", f"only {allowed} may control this daemon, not user id {uid}")
+        rights = self._rights(conn)
+        if rights is Rights.NONE:
+            why = f"only {self._allowed} may control this daemon, not user id {user_id(conn)}"
+            _turn_away(conn, "request", why)
         elif len(self._clients) >= MAX_CLIENTS:
             _turn_away(conn, "system", f"{MAX_CLIENTS} control clients are connected already: try again")
         else:
-            task = self._loop.create_task(self._serve(conn))
+            task = self._loop.create_task(self._serve(conn, rights))
             self._clients.add(task)
             task.add_done_callback(self._clients.discard)
 
-    async def _serve(self, conn: socket.socket) -> None:
+    async def _serve(self, conn: socket.socket, rights: Rights) -> None:
         buffer = bytearray()
         with (
             conn,
@@ -116,7 +144,10 @@ class ControlServer:
                 except PeerError as error:
                     await self._send(conn, encode_reply(Failure("request", str(error))))
                     break
-                await self._send(conn, await self._answer(request))
+                if request.verb in self._verbs.streaming:
+                    await self._stream(conn, request)
+                    break
+                await self._send(conn, await self._answer(request, rights))
 
     @contextlib.contextmanager
     def _kept(self, conn: socket.socket) -> Iterator[None]:
@@ -141,10 +172,37 @@ class ControlServer:
         del buffer[: len(line)]
         return line
 
-    async def _answer(self, request: Request) -> bytes:
-        verb = self._verbs.get(request.verb)
+    async def _stream(self, conn: socket.socket, request: Request) -> None:
+        """Reply, and send what comes until the client disconnects, which it does by any word of its own."""
+        try:
+            stream = self._verbs.streaming[request.verb](request.args)
+        except UcspidError as error:
+            await self._send(conn, encode_reply(Failure(_kind(error), str(error))))
+            return
+        gone = self._loop.create_task(self._loop.sock_recv(conn, 1))
+        tasks: set[asyncio.Task[bytes]] = {gone}
+        try:
+            await self._send(conn, encode_reply(Result({})))
+            while not gone.done():
+                more = self._loop.create_task(stream.more())
+                tasks.add(more)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if more.done():
+                    tasks.discard(more)
+                    await self._loop.sock_sendall(conn, more.result())
+        finally:
+            stream.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answer(self, request: Request, rights: Rights) -> bytes:
+        verb = self._verbs.looking.get(request.verb) or self._verbs.changing.get(request.verb)
         if verb is None:
             return encode_reply(Failure("request", f"the daemon does not know the verb {request.verb!r:.40}"))
+        if rights < Rights.CHANGE and request.verb in self._verbs.changing:
+            why = f"only {self._allowed} may {request.verb}: you may look, and change nothing"
+            return encode_reply(Failure("request", why))
         try:
             return encode_reply(Result(await verb(request.args)))
         except UcspidError as error:
@@ -158,16 +216,6 @@ class ControlServer:
     async def _send(self, conn: socket.socket, line: bytes) -> None:
         async with asyncio.timeout(REPLY_TIMEOUT):
             await self._loop.sock_sendall(conn, line)
-
-
-def _peer_uid(conn: socket.socket) -> int:
-    """Return the user id that the client had when it connected."""
-    _, uid, _ = _UCRED.unpack(conn.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return int(uid)
-
-
-def _user(uid: int) -> str:
-    return f"user id {uid}" if uid else "root"
 
 
 def _turn_away(conn: socket.socket, kind: str, why: str) -> None:

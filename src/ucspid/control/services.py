@@ -14,6 +14,7 @@ from ucspid.ipc.counters import ROWS, Counters
 from ucspid.limits import Limits, ServiceLimits
 from ucspid.observe import events
 from ucspid.observe.transcript import Transcript
+from ucspid.policy.bans import BanTable
 from ucspid.policy.service_rates import NoLimits
 from ucspid.pool import Pool
 from ucspid.sessions.service import LiveService, Shared
@@ -49,6 +50,8 @@ class Services:
         self.limits = Limits(0)
         self.turns = Turns(lambda: not self.limits.full)
         self.reserve = Reserve()
+        self.bans = BanTable()
+        """Whom an operator has denied."""
         self._log = log
         self._transcript = transcript
         self._counters = counters

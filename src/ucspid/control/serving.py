@@ -80,6 +80,7 @@ class Server:
             slot_released=self._slot_released,
             passed=self.services.passed,
             earlier=self.services.earlier,
+            bans=self.services.bans,
         )
 
     def take(

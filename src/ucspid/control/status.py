@@ -20,17 +20,18 @@ if TYPE_CHECKING:
     from ucspid.control.master_client import MasterClient
 
 
-async def status(link: "MasterClient", config: str, began: float) -> dict[str, Any]:
+async def status(link: "MasterClient", config: str, began: float, tails: int) -> dict[str, Any]:
     """Return the reply to the control verb status; docs/protocol-control.md describes it.
 
-    A new loop knows the earlier sessions within a moment, and answers only then, unless that takes long.
+    tails is how many clients read events. A new loop knows the earlier sessions within a moment, and
+    answers only then, unless that takes long.
     """
     server = link.server
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(server.opening.known.wait(), STUCK_AFTER)
     services = [
         *(_in_plan(service) for service in server.services.by_number.values()),
-        *(_service(sessions, 0, Hold.CLOSED) for sessions in server.services.retired.values()),
+        *(_service(sessions, Hold.CLOSED) for sessions in server.services.retired.values()),
     ]
     return {
         "version": __version__,
@@ -45,6 +46,8 @@ async def status(link: "MasterClient", config: str, began: float) -> dict[str, A
             for listener in service.acceptor.listeners
         ],
         "rules_files": server.services.rules_files.status(),
+        "denied": len(server.services.bans),
+        "tails": tails,
         "totals": _totals(server, services),
     }
 
@@ -84,15 +87,22 @@ def _process(role: str, pid: int, services: list[str], running: int, *, draining
 
 
 def _in_plan(service: LiveService) -> dict[str, Any]:
-    return _service(service.sessions, service.settings.max_connections, _state(service))
+    own = {
+        "max_connections": service.settings.max_connections,
+        "planned_max_connections": service.operator_limit.planned,
+        "waiting": service.acceptor.clients_waiting,
+    }
+    return _service(service.sessions, _state(service)) | own
 
 
-def _service(sessions: Sessions, max_connections: int, state: str) -> dict[str, Any]:
+def _service(sessions: Sessions, state: str) -> dict[str, Any]:
     counts = sessions.counts
     return {
         "name": sessions.name,
         "live": sessions.live,
-        "max_connections": max_connections,
+        "max_connections": 0,
+        "planned_max_connections": None,
+        "waiting": 0,
         "accepted": counts.accepted,
         "served": counts.served,
         "ended": dict(counts.ended),

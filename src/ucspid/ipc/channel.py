@@ -134,6 +134,6 @@ class Channel:
 
 
 def close_all(descriptors: Iterable[int]) -> None:
-    """Close descriptors that are not used."""
+    """Close descriptors."""
     for descriptor in descriptors:
         os.close(descriptor)

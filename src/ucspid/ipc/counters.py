@@ -26,7 +26,7 @@ OUTCOMES = ("ok", "nonzero", "signal", "ended", "unknown")
 
 REFUSALS = (
     "full", "per_ip", "rate_per_ip", "rate", "denied", "no_rules", "closed", "timed_out", "internal_error",
-    "not_proxied", "proxy_header", "health_check", "tls_failed",
+    "not_proxied", "proxy_header", "health_check", "banned", "tls_failed",
 )  # fmt: skip
 """The reasons of limits.Refusal and of the admission."""
 

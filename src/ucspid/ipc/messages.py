@@ -5,7 +5,7 @@ Imported by launchers. What each side may send:
 master   -> launcher: SetProgram, Preload, AllowNames, ForbidNames, RemovePrograms, Orphans, OrphanExit,
                       TakePrivileges
 launcher -> master:   Ready, PrivilegesRefused, CannotLoad, Changed, SignalOrphan
-loop     -> launcher: Start (with one descriptor), Signal, ListSessions, Drain
+loop     -> launcher: Start (with SOCKETS descriptors, or SOCKETS_WITH_TLS), Signal, ListSessions, Drain
 launcher -> loop:     packets of one or more Reports (STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO)
 master   -> tls:      TakeTlsRights, UseMaterial (with one descriptor), Drain
 tls      -> master:   Ready, MaterialTaken, MaterialRefused
@@ -13,7 +13,7 @@ loop     -> tls:      Secure (with two or three descriptors)
 tls      -> loop:     Secured, NotSecured, SecureEnd
 master   -> loop:     JSON (see master.loop_process)
 loop     -> master:   Note (NOTE_READY, NOTE_TAKEN, NOTE_SETTLED, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD,
-                      NOTE_UPGRADE, NOTE_VARIABLES, NOTE_ALONE)
+                      NOTE_UPGRADE, NOTE_VARIABLES, NOTE_ALONE, NOTE_FORECAST)
 """
 
 from collections.abc import Iterable, Iterator
@@ -53,11 +53,17 @@ STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO = 16, 17, 18, 19, 20, 21
 
 MAX_IN_FLIGHT = 1024
 
+SOCKETS, SOCKETS_WITH_TLS = 1, 3
+"""Descriptors beside a Start: the client's socket; or that, a control one, and that of what TLS decrypts."""
+
+CONTROL, PLAIN = 3, 4
+"""As which descriptors a program has the two sockets beyond the client's, if there are any."""
+
 STATUS_UNKNOWN = -1
 """Wait status of a program whose end nobody was there to see."""
 
 NOTE_TAKEN, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD, NOTE_READY, NOTE_UPGRADE = 64, 65, 66, 67, 68, 69
-NOTE_SETTLED, NOTE_VARIABLES, NOTE_ALONE = 70, 71, 72
+NOTE_SETTLED, NOTE_VARIABLES, NOTE_ALONE, NOTE_FORECAST = 70, 71, 72, 73
 """Kinds of a Note."""
 
 MAX_CHUNK = 32 * 1024
@@ -68,7 +74,7 @@ STDERR_KEPT, STDERR_GIVEN, STDERR_CLIENT = 0, 1, 2
 
 
 class Start(Packed, kind=1):
-    """Start a service's program on the socket beside it.
+    """Start a service's program on the socket beside it, or on the three: see SOCKETS_WITH_TLS.
 
     variables are NAME=VALUE strings of this connection, NUL between them. The tag comes with each report.
     """
@@ -124,7 +130,8 @@ class Note(Packed):
     A plan is taken (number is its generation), more launchers are wanted (a profile), a launcher is broken
     (its number), a reload is wanted (with a token), all is loaded (VERSION), an upgrade is wanted (with a
     token), no connection that met an earlier plan is on its way (the generation), the rules file of a
-    service sets new variables (its number), the loop no longer listens and goes on without the master.
+    service sets new variables (its number), the loop no longer listens and goes on without the master, it
+    is wanted what a reload would change (with a token).
     """
 
     kind: U8

@@ -14,8 +14,8 @@ from ucspid import plain
 class Begin:
     """As whom to run, how to log, and what never changes in a process; the first order to each.
 
-    Beside it the memory of the counts and, if there is one, the control socket. owner is the user who has
-    started the daemon, began when that was, by the monotonic clock.
+    Beside it the memory of the counts, that of the bans and, if there is one, the control socket. owner is
+    the user who has started the daemon, began when that was, by the monotonic clock.
     """
 
     log_format: Literal["auto", "console", "json", "tcpserver"]
@@ -31,6 +31,8 @@ class Begin:
     config: str
     began: float
     stop: Literal["wait", "exit"] = "wait"
+    control_group: int | None = None
+    control_mode: int = 0o600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

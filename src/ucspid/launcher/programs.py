@@ -1,7 +1,7 @@
 """What a launcher may start: the programs that the master has set, each with its environment."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ucspid.errors import WireError
 from ucspid.ipc.messages import (
@@ -56,9 +56,10 @@ class Program:
             items[name] = item
         return items
 
-    def start(self, client: int, variables: bytes) -> int:
+    def start(self, client: int, others: Sequence[int], variables: bytes) -> int:
         """Start it with the client's socket as its descriptors 0 and 1; return its process.
 
+        Others become its descriptors CONTROL and PLAIN, if there are any.
         Raises OSError, and WireError as set_by() does.
         """
         raise NotImplementedError

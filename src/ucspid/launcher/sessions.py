@@ -50,12 +50,17 @@ class RunningPrograms:
     # What the loop asks
 
     def start(self, packet: bytes, descriptors: list[int]) -> None:
-        """Start a program on the socket that came with a Start."""
+        """Start a program on the sockets that came with a Start. Raises WireError for as many as none has."""
+        if len(descriptors) > wire.SOCKETS and len(descriptors) != wire.SOCKETS_WITH_TLS:
+            close_all(descriptors)
+            raise WireError(f"a start with {len(descriptors)} descriptors")
         service, connection, tag = wire.Start.peek(packet)
         slot, process, reason = None, 0, 0
         try:
             slot = self._table.claim(connection, service, tag)
-            process = self._programs[service].start(descriptors[0], packet[wire.Start.SIZE :])
+            process = self._programs[service].start(
+                descriptors[0], descriptors[1:], packet[wire.Start.SIZE :]
+            )
         except (OSError, OverflowError, LookupError, ValueError, WireError) as problem:
             reason = (problem.errno if isinstance(problem, OSError) else None) or errno.EINVAL
         finally:

@@ -6,16 +6,19 @@ are among those to reset, and Python refuses to put them there. Imported by laun
 
 import ctypes
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _SETPGROUP, _SETSIGDEF, _SETSIGMASK = 0x02, 0x04, 0x08
 _SIGSET_BYTES = 128
 _ATTRIBUTES_BYTES = 1024
-"""More than a posix_spawnattr_t has in any C library."""
+"""More than a posix_spawnattr_t or a posix_spawn_file_actions_t has in any C library."""
 
 _libc = ctypes.CDLL(None)
 _spawn = _libc.posix_spawn
 _spawn.argtypes = [ctypes.c_void_p, ctypes.c_char_p, *4 * [ctypes.c_void_p]]
+_actions_init = _libc.posix_spawn_file_actions_init
+_actions_move = _libc.posix_spawn_file_actions_adddup2
+_actions_free = _libc.posix_spawn_file_actions_destroy
 
 
 def _attributes() -> ctypes.Array[ctypes.c_char]:
@@ -55,11 +58,39 @@ class ExecStrings:
         self.address = ctypes.addressof(self._array)
 
 
-def start(executable: bytes, arguments: ExecStrings, environment: ExecStrings) -> int:
+class Moves:
+    """Descriptors that a new process has as other ones: what this process has there is not touched."""
+
+    __slots__ = ("_actions", "address")
+
+    def __init__(self, descriptors: Sequence[int], first: int) -> None:
+        """Move descriptors to first and the following, of which they are none; free() has to be called.
+
+        Raises OSError, as for a descriptor above the soft limit of them.
+        """
+        self._actions = ctypes.create_string_buffer(_ATTRIBUTES_BYTES)
+        self.address = ctypes.addressof(self._actions)
+        _check(_actions_init(self._actions))
+        try:
+            for place, descriptor in enumerate(descriptors, first):
+                _check(_actions_move(self._actions, descriptor, place))
+        except OSError:
+            self.free()
+            raise
+
+    def free(self) -> None:
+        """Free what the C library has kept."""
+        _actions_free(self._actions)
+
+
+def start(
+    executable: bytes, arguments: ExecStrings, environment: ExecStrings, moves: Moves | None = None
+) -> int:
     """Start a program with this process's descriptors, as far as they are inherited; return its process.
 
-    It leads a process group of its own, has all signals at their default and none blocked. Raises OSError
-    where it cannot be executed.
+    Moves are made in the new process. It leads a process group of its own, has all signals at their
+    default and none blocked. Raises OSError where it cannot be executed.
     """
-    _check(_spawn(_PROCESS_AT, executable, None, _ATTRIBUTES_AT, arguments.address, environment.address))
+    actions = None if moves is None else moves.address
+    _check(_spawn(_PROCESS_AT, executable, actions, _ATTRIBUTES_AT, arguments.address, environment.address))
     return _PROCESS.value

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, ResourceError, UcspidError
 from ucspid.master import events, upgrade
 from ucspid.master.acquired import Acquired
+from ucspid.master.forecast import Forecast
 from ucspid.master.job import Job
 from ucspid.master.parts import Parts
 from ucspid.master.poller import Timer
@@ -37,6 +38,7 @@ class Changeover:
         self.reports = ChangeReports(parts, before)
         self._transition = Transition()
         self._clients = self.reports.clients
+        self.forecast = Forecast(parts, self._clients)
         self._parts = parts
         self._to_state = to_state
         self._end = end
@@ -88,6 +90,7 @@ class Changeover:
     def stop(self) -> None:
         """Cancel the change under way, and begin no other."""
         self._cancel()
+        self.forecast.cancel()
         self._take(Step.STOP)
         self.reports.stopping()
 
@@ -187,10 +190,7 @@ class Changeover:
             self._ended()
 
     def overdue(self, reason: str) -> None:
-        """Stop waiting for a loop that serves the plan in force, so that another plan can follow.
-
-        That may be the one that mends it. The very first plan is waited for.
-        """
+        """Wait no longer for a loop that serves the plan in force, unless it is the first plan."""
         if self._transition.phase is Phase.TAKING and self._parts.loop.generation > 1:
             self._take(Step.OVERDUE)
             self.reports.overdue(reason)

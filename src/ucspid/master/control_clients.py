@@ -1,4 +1,4 @@
-"""The control clients that wait for a reload or an upgrade, by the tokens that the loop gave them."""
+"""The control clients that wait for a reload, a forecast of one, or an upgrade, by the tokens of the loop."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -24,6 +24,9 @@ class ControlClients:
         self.for_reload: list[int] = []
         """Clients that wait for the reload under way."""
         self.for_upgrade: list[int] = []
+        self.for_next_forecast: list[int] = []
+        self.for_forecast: list[int] = []
+        """Clients that wait for the look at the file that is under way."""
 
     def wait(self, waiting: list[int], token: int) -> None:
         """Add a client to a list of waiting ones; token 0 is no client.
@@ -62,7 +65,10 @@ class ControlClients:
             self.fail(waiting, problem)
 
     def _all(self) -> Iterable[list[int]]:
-        return self.for_next_reload, self.for_reload, self.for_upgrade
+        return (
+            self.for_next_reload, self.for_reload, self.for_upgrade, self.for_next_forecast,
+            self.for_forecast,
+        )  # fmt: skip
 
 
 def _taken_out(waiting: list[int]) -> list[int]:

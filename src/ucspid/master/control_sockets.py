@@ -16,8 +16,8 @@ MODE = 0o600
 FOLDER_MODE = 0o755
 
 
-def open_control(path: str) -> socket.socket:
-    """Listen on the control socket; that of a daemon that is gone is replaced.
+def open_control(path: str, group: int | None = None, mode: int = MODE) -> socket.socket:
+    """Listen on the control socket, which gets a group and a mode; that of a daemon that is gone is replaced.
 
     Its folder is made if it is missing, but not what that would be in.
     Raises ResourceError, also when a daemon answers there.
@@ -26,9 +26,20 @@ def open_control(path: str) -> socket.socket:
         with contextlib.suppress(FileExistsError):
             os.mkdir(os.path.dirname(path), FOLDER_MODE)
         _remove_stale(path)
-        return _bound(path)
+        sock = _bound(path)
     except OSError as problem:
         raise ResourceError(f"cannot listen on control socket {path}: {why(problem)}") from None
+    try:
+        _set_access(path, group, mode)
+    except OSError as problem:
+        close_control(path, sock)
+        raise ResourceError(f"cannot set who may use control socket {path}: {why(problem)}") from None
+    return sock
+
+
+def _set_access(path: str, group: int | None, mode: int) -> None:
+    os.chown(path, -1, os.getegid() if group is None else group)
+    os.chmod(path, mode)
 
 
 def _bound(path: str) -> socket.socket:
@@ -78,16 +89,21 @@ class ControlSockets:
         """Return the socket at a path."""
         return None if path is None else self._sockets.get(path)
 
-    def acquire(self, path: str | None) -> dict[str, socket.socket]:
+    def acquire(
+        self, path: str | None, group: int | None = None, mode: int = MODE
+    ) -> dict[str, socket.socket]:
         """Return what a plan needs that is not held yet, by its path. Raises ResourceError."""
-        return {} if path is None or path in self._sockets else {path: open_control(path)}
+        return {} if path is None or path in self._sockets else {path: open_control(path, group, mode)}
 
     def add(self, acquired: dict[str, socket.socket]) -> None:
         """Hold what was acquired, too."""
         self._sockets.update(acquired)
 
-    def keep(self, path: str | None) -> None:
-        """Close all but the one at a path."""
+    def keep(self, path: str | None, group: int | None = None, mode: int = MODE) -> None:
+        """Close all but the one at a path, and have that be for whom its group and mode let in."""
+        if path is not None:
+            with contextlib.suppress(OSError):  # somebody may have removed its path
+                _set_access(path, group, mode)
         for old in self._sockets.keys() - {path}:
             close_control(old, self._sockets.pop(old))
 

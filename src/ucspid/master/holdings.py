@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from ucspid.errors import ConfigError, ResourceError
-from ucspid.ipc import counters
+from ucspid.ipc import ban_memory, counters
+from ucspid.ipc.channel import close_all
 from ucspid.linux.memfd import sealed_memory
 from ucspid.master.acquired import Acquired, StartProfile
 from ucspid.master.control_sockets import ControlSockets
@@ -36,7 +37,9 @@ class Holdings:
     draining: list[ProfileLaunchers] = field(default_factory=list)
     tls: TlsHoldings = field(default_factory=TlsHoldings)
     counters: int = field(default_factory=lambda: sealed_memory("ucspid-counters", counters.SIZE))
-    """What became of connections, by the numbers of services: the loop counts, see counters.py."""
+    """What became of connections, by the numbers of services: see counters.py."""
+    bans: int = field(default_factory=lambda: sealed_memory("ucspid-bans", ban_memory.SIZE))
+    """Whom operators have denied: see ban_memory.py."""
     longest: float = 0.0
     """Seconds that any service so far, with sessions perhaps still, may take to stop."""
     gone: dict[str, Ending] = field(default_factory=dict)
@@ -44,7 +47,7 @@ class Holdings:
     _numbers: dict[str, int] = field(default_factory=dict)
     null: int = field(default_factory=lambda: os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
-    CARRIED: ClassVar = ("null", "counters")
+    CARRIED: ClassVar = ("null", "counters", "bans")
     """Fields that are plain descriptors, for the next image of the master."""
 
     def to_state(self) -> HoldingsState:
@@ -117,7 +120,7 @@ class Holdings:
             )
         self.pipes.acquire(plan.services, acquired.stderr)
         acquired.completed = self.listeners.acquire(plan.services, acquired.listeners)
-        acquired.control = self.control.acquire(plan.control)
+        acquired.control = self.control.acquire(plan.control, plan.control_group, plan.control_mode)
         for key, services in _by_key(plan).items():
             kind = plan.launcher if key.service is None else "python"
             there = self.profiles.get(key)
@@ -176,9 +179,10 @@ class Holdings:
 
     def release_old(self) -> None:
         """Close what clients connect to and the plan in force does not have: the loop serves that plan."""
-        assert self.plan is not None
-        self.control.keep(self.plan.control)
-        self.listeners.keep(self.plan.services)
+        plan = self.plan
+        assert plan is not None
+        self.control.keep(plan.control, plan.control_group, plan.control_mode)
+        self.listeners.keep(plan.services)
 
     def settle(self) -> list[LogPipe]:
         """Forget what only connections under an earlier plan could need: none is on its way any more.
@@ -225,8 +229,7 @@ class Holdings:
         """Close what clients connect to, remove what would stay in the file system, and end."""
         self.listeners.close()
         self.control.keep(None)
-        os.close(self.counters)
-        os.close(self.null)
+        close_all(getattr(self, name) for name in self.CARRIED)
 
 
 def _by_key(plan: Plan) -> dict[LauncherKey, list[Service]]:

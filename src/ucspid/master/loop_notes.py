@@ -27,6 +27,7 @@ class LoopNotes:
             wire.NOTE_BROKEN: self._broken,
             wire.NOTE_RELOAD: self._reload,
             wire.NOTE_UPGRADE: self._upgrade,
+            wire.NOTE_FORECAST: self._plan,
             wire.NOTE_VARIABLES: self._new_variables,
             wire.NOTE_ALONE: self._alone,
         }
@@ -59,6 +60,9 @@ class LoopNotes:
 
     def _upgrade(self, _number: int, token: int) -> None:
         self._changeover.upgrade(token)
+
+    def _plan(self, _number: int, token: int) -> None:
+        self._changeover.forecast.want(token)
 
     def _alone(self, _number: int, _token: int) -> None:
         if not self._parts.loop.alone:

@@ -39,6 +39,8 @@ class LoopOrders:
             log_format=plan.log.format,
             log_level=plan.log.level,
             stop=plan.stop,
+            control_group=plan.control_group,
+            control_mode=plan.control_mode,
             uid=plan.uid,
             gid=plan.gid,
             groups=plan.groups,
@@ -50,7 +52,8 @@ class LoopOrders:
             config=config,
             began=began,
         )
-        self.process.send(order, (held.counters,) if control is None else (held.counters, control.fileno()))
+        memory = (held.counters, held.bans)
+        self.process.send(order, memory if control is None else (*memory, control.fileno()))
 
     def send_plan(self, held: Holdings, generation: int) -> None:
         """Send the plan in force, with the descriptors that the process does not have yet.

@@ -69,6 +69,14 @@ def network_of(packed: bytes, length: int) -> Network:
     return Network(IPV6, length, bits)
 
 
+def pack_network(network: Network) -> tuple[bytes, int]:
+    """Return what network_of() takes: the network's address as 16 bytes, and its length in those."""
+    value = (network.bits << (network.width - network.length)).to_bytes(network.width // 8)
+    if network.width == IPV4:
+        return MAPPED + value, network.length + IPV6 - IPV4
+    return value, network.length
+
+
 def _prefix_length(digits: str, width: int) -> int:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= len("128")):
         raise ValueError(f"{digits!r} is not a prefix length")

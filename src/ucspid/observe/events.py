@@ -209,6 +209,21 @@ def rules_load_failed(log: Logger, file: RulesFile, reason: str) -> None:
     log.error("rules_load_failed", path=file.path, reason=reason, **wanted)
 
 
+def service_full(log: Logger, service: str, hold: str, max_connections: int) -> None:
+    """A service accepts nothing, as it has all its sessions (full), or the daemon has (daemon_full)."""
+    log.warning("service_full", service=service, hold=hold, max_connections=max_connections)
+
+
+def service_has_room(log: Logger, service: str, seconds: float) -> None:
+    """A service that was full, for so long with short breaks, has had room for a while."""
+    log.info("service_has_room", service=service, seconds=seconds)
+
+
+def service_limited(log: Logger, service: str, max_connections: int) -> None:
+    """An operator wants a service to have so many sessions at most, until the next reload."""
+    log.warning("service_limited", service=service, max_connections=max_connections)
+
+
 def service_paused(log: Logger, service: str) -> None:
     """An operator wants a service to accept nothing for now."""
     log.warning("service_paused", service=service)
@@ -222,6 +237,26 @@ def service_resumed(log: Logger, service: str) -> None:
 def kill_requested(log: Logger, count: int, *, now: bool) -> None:
     """An operator wants sessions to end; now: without the time of kill_timeout."""
     log.warning("kill_requested", count=count, now=now)
+
+
+def client_denied(log: Logger, network: str, service: str | None, seconds: float) -> None:
+    """An operator denies the clients of a network, by all services or one, for some seconds."""
+    log.warning("client_denied", network=network, **_of(service), seconds=seconds)
+
+
+def client_undenied(log: Logger, network: str, service: str | None) -> None:
+    """An operator has ended a ban."""
+    log.warning("client_undenied", network=network, **_of(service))
+
+
+def denial_ended(log: Logger, network: str, service: str | None) -> None:
+    """The time of a ban is over."""
+    log.info("denial_ended", network=network, **_of(service))
+
+
+def bans_lost(log: Logger, count: int) -> None:
+    """So many bans of an earlier event loop make no sense; 0 if all are of another version."""
+    log.error("bans_lost", count=count)
 
 
 def log_level_set(log: Logger, level: str) -> None:
@@ -324,6 +359,10 @@ def _who(session: LoggedSession) -> dict[str, Any]:
         **_by(session.balancer),
         **({} if session.tls is None else {"tls": session.tls}),
     }
+
+
+def _of(service: str | None) -> dict[str, str]:
+    return {} if service is None else {"service": service}
 
 
 def _by(balancer: str | None) -> dict[str, int | str]:

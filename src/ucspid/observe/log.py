@@ -11,34 +11,30 @@ characters, and logging it does not raise.
 
 import os
 import re
-import select
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
-from functools import lru_cache
-from itertools import accumulate
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import msgspec
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from ucspid.observe.tails import LEVELS, Tails
 from ucspid.observe.transcript import Transcript
+from ucspid.observe.writer import Writer
 
 CAPACITY = 1 << 20
 """Bytes that may wait to be written, unless configure() is given another number."""
 
-GATHER = 0.005
-"""Seconds that a line waits for others: waking the thread for each costs more than making the line."""
-
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "none": 50}
+_NONE = 60
+"""Above all levels."""
+_AFTER_TRACEBACK = 1
+"""The place among the processors where an exception is text already, and nothing is rendered yet."""
 _IN_TRANSCRIPT = frozenset(
     {"connection_served", "connection_refused", "connections_refused", "connection_failed"}
 )
-_CHUNK = 1 << 16
-_NEWLINE = 0x0A
 _COLOURS = {"debug": "36", "info": "32", "warning": "33", "error": "31", "critical": "31"}
 _TIME_OF_DAY = slice(11, 23)
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -51,13 +47,23 @@ class LogOutput:
     """A configured log: the logger to use, its level, and its end."""
 
     def __init__(
-        self, logger: FilteringBoundLogger, writer: "Writer", transcript: Transcript | None = None
+        self,
+        logger: FilteringBoundLogger,
+        writer: Writer,
+        processors: list[Any],
+        level: str,
+        transcript: Transcript | None = None,
     ) -> None:
-        """Wrap what configure() made."""
+        """Wrap what configure() made; the logger uses the processors."""
         self.logger = logger
         self.transcript = transcript
         """Writes the lines of connections, where the format is tcpserver's."""
+        self.tails = Tails(partial(render_json, None), self._follow)
+        """Those who read events beside the log."""
         self._writer = writer
+        self._processors = processors
+        self._tcpserver = transcript is not None
+        self._level = level
 
     def set_level(self, level: str) -> None:
         """Log from this level on ("debug", "info", "warning", "error", "none").
@@ -65,15 +71,35 @@ class LogOutput:
         It holds for everyone who kept the logger, but not for loggers already bound to
         more fields with bind().
         """
-        # structlog builds the level into the logger's class, so that an event below it
-        # costs one call that returns; another level is therefore another class.
-        self.logger.__class__ = _filtering(level, tcpserver=self.transcript is not None)
+        self._level = level
+        self._follow()
         if self.transcript is not None:
             self.transcript.set_level(level)
 
+    def _follow(self) -> None:
+        """Have events pass from the lowest level on that is logged or read."""
+        # structlog builds the level into the logger's class, so that an event below it
+        # costs one call that returns; another level is therefore another class.
+        read = self.tails.level
+        number = _number(self._level, tcpserver=self._tcpserver)
+        self.logger.__class__ = _filtering(number if read is None else min(read, number))
+        if (read is not None) != (self._note in self._processors):
+            if read is None:
+                self._processors.remove(self._note)
+            else:
+                self._processors.insert(_AFTER_TRACEBACK, self._note)
+
+    def _note(self, _sink: Any, level: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Show an event to those who read, and the log only what it would have without them."""
+        self.tails.note(level, fields)
+        if LEVELS[level] < _number(self._level, tcpserver=self._tcpserver):
+            raise structlog.DropEvent
+        return fields
+
     def go_on_alone(self) -> None:
         """Log no more events of the daemon, which has exited: only what tcpserver's connections say."""
-        self.logger.__class__ = _filtering("none", tcpserver=True)
+        self._level = "none"
+        self._follow()
         if self.transcript is not None:
             self.transcript.go_on_alone()
 
@@ -117,22 +143,25 @@ def configure(
         return render(None, "warning", {"event": "log_dropped", "count": count})
 
     writer = Writer(fd, capacity, report)
+    processors: list[Any] = [_with_traceback, render]
     logger = structlog.wrap_logger(
         _Sink(writer.put),
-        processors=[_with_traceback, render],
-        wrapper_class=_filtering(level, tcpserver=tcpserver),
+        processors=processors,
+        wrapper_class=_filtering(_number(level, tcpserver=tcpserver)),
         cache_logger_on_first_use=True,
     )
-    return LogOutput(logger.bind(), writer, Transcript(writer.put, level) if tcpserver else None)
+    transcript = Transcript(writer.put, level) if tcpserver else None
+    return LogOutput(logger.bind(), writer, processors, level, transcript)
 
 
-def _filtering(level: str, *, tcpserver: bool) -> type[FilteringBoundLogger]:
+def _number(level: str, *, tcpserver: bool) -> int:
+    """Return the lowest level that is logged, as a number."""
+    return _NONE if level == "none" else max(LEVELS[level], LEVELS["warning"] if tcpserver else 0)
+
+
+def _filtering(number: int) -> type[FilteringBoundLogger]:
     """Return the class of loggers from a level on."""
-    number = _LEVELS[level]
-    filtering = structlog.make_filtering_bound_logger(
-        max(number, _LEVELS["warning"]) if tcpserver else number
-    )
-    return _Silent if level == "none" else filtering
+    return _Silent if number == _NONE else structlog.make_filtering_bound_logger(number)
 
 
 class _Silent(structlog.make_filtering_bound_logger("critical")):  # type: ignore[misc]
@@ -198,107 +227,6 @@ def console_renderer(*, terminal: bool, colours: bool) -> Renderer:
         return line.encode("utf-8", "backslashreplace")
 
     return render
-
-
-class Writer:
-    """A bounded buffer of lines and the thread that writes it to a descriptor.
-
-    The thread sleeps while the buffer is empty, and outlives every error of the descriptor.
-    """
-
-    def __init__(self, fd: int, capacity: int, report: Callable[[int], bytes]) -> None:
-        """Start the thread; report(count) makes the line that reports count dropped events."""
-        self._fd = fd
-        self._capacity = capacity
-        self._report = report
-        self._lines: deque[tuple[bytes, int]] = deque()  # a line, and how many events are lost with it
-        self._size = 0  # bytes in _lines and in the chunk being written
-        self._dropped = 0  # events not yet reported
-        self._full = False  # since a drop, until half of the buffer is free: one report for a burst
-        self._closing = False
-        self._lock = threading.Lock()  # guards all of the above
-        self._changed = threading.Condition(self._lock)
-        self._torn = False  # the last byte written was not the end of a line
-        self._writable = select.poll()
-        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-        self._thread.start()
-
-    def has_room(self) -> bool:
-        """Return whether half of the buffer is free, and nothing is being dropped."""
-        return not self._full and self._size <= self._capacity // 2
-
-    def put(self, line: bytes) -> None:
-        """Buffer the line, or drop it and count it; from any thread, never waiting for the descriptor."""
-        with self._lock:
-            if self._full or self._size + len(line) > self._capacity:
-                self._dropped += 1
-                self._full = self._size > self._capacity // 2
-                return
-            if not self._lines or self._size < _CHUNK <= self._size + len(line):
-                self._changed.notify()
-            self._lines.append((line, 1))
-            self._size += len(line)
-
-    def close(self, timeout: float) -> bool:
-        """End the thread when all is written, or leave it behind after timeout seconds."""
-        with self._lock:
-            self._closing = True
-            self._changed.notify()
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while chunk := self._take():
-            written = self._write(b"".join(line for line, _ in chunk))
-            self._settle(chunk, written)
-
-    def _take(self) -> list[tuple[bytes, int]]:
-        """Wait for lines and return some; none means closed and drained."""
-        chunk: list[tuple[bytes, int]] = []
-        size = 0
-        with self._lock:
-            self._changed.wait_for(lambda: self._lines or self._closing)
-            self._changed.wait_for(lambda: self._size >= _CHUNK or self._closing, GATHER)
-            while self._lines and size < _CHUNK:
-                chunk.append(self._lines.popleft())
-                size += len(chunk[-1][0])
-        return chunk
-
-    def _write(self, data: bytes) -> int:
-        """Write all of data, or up to the first error; return how many bytes went out."""
-        prefix = b"\n" if self._torn else b""
-        view = memoryview(prefix + data)
-        done = 0
-        try:
-            while done < len(view):
-                done += self._write_some(view[done:])
-        except OSError:
-            pass  # this cannot be logged; _settle() counts what is lost
-        if done:
-            self._torn = view[done - 1] != _NEWLINE
-        return max(0, done - len(prefix))
-
-    def _write_some(self, view: memoryview) -> int:
-        while True:
-            try:
-                return os.write(self._fd, view)
-            except BlockingIOError:
-                self._writable.register(self._fd, select.POLLOUT)
-                self._writable.poll()
-
-    def _settle(self, chunk: list[tuple[bytes, int]], written: int) -> None:
-        """Free the chunk's room, count what was lost of it, and report drops once writing works."""
-        ends = list(accumulate(len(line) for line, _ in chunk))
-        lost = sum(events for (_, events), end in zip(chunk, ends, strict=True) if end > written)
-        with self._lock:
-            self._size -= ends[-1]
-            self._dropped += lost
-            self._full = self._full and self._size > self._capacity // 2
-            if self._dropped and not lost and not self._full:
-                line = self._report(self._dropped)
-                self._lines.append((line, self._dropped))
-                self._size += len(line)
-                self._dropped = 0
 
 
 def _with_traceback(sink: Any, level: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

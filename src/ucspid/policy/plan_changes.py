@@ -34,9 +34,20 @@ def changes(old: Plan | None, new: Plan) -> list[str]:
     if old is not None:
         lines += [
             f"{name}: {_show(getattr(old, name))} -> {_show(getattr(new, name))}"
-            for name in ("uid", "gid", "groups", "control", "nameservers", "log", "max_connections")
+            for name in (
+                "uid",
+                "gid",
+                "groups",
+                "control",
+                "control_group",
+                "nameservers",
+                "log",
+                "max_connections",
+            )
             if getattr(old, name) != getattr(new, name)
         ]
+        if old.control_mode != new.control_mode:
+            lines.append(f"control_mode: {old.control_mode:04o} -> {new.control_mode:04o}")
     return lines
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from structlog.typing import FilteringBoundLogger
@@ -25,12 +25,14 @@ from ucspid.observe.transcript import Transcript
 from ucspid.plan import RulesFile
 from ucspid.plan import Service as Settings
 from ucspid.policy import validate
+from ucspid.policy.bans import BanTable
 from ucspid.policy.connection_states import Event
 from ucspid.policy.last_failures import NOT_STARTED, LastFailure
 from ucspid.policy.throttle import Throttle
 from ucspid.pool import Pool
 from ucspid.rules.networks import YamlRules
 from ucspid.rules.rule import Rules
+from ucspid.sessions.operator_limit import OperatorLimit
 from ucspid.sessions.refusing import Refusing
 from ucspid.sessions.sessions import Sessions
 from ucspid.sessions.starts import Starts
@@ -57,6 +59,7 @@ class Shared:
     slot_released: Callable[[], None]
     passed: Callable[[Connection], None]
     earlier: set[Connection]
+    bans: BanTable
 
 
 class LiveService:
@@ -97,6 +100,7 @@ class LiveService:
         self.limits: ServiceLimits = self.sessions.limits
         self.throttle: Throttle = self.sessions.throttle
         self.acceptor = Acceptor(self, shared.limits, shared.turns, shared.reserve, shared.log)
+        self.operator_limit = OperatorLimit(self)
         self.pipeline = Pipeline(self)
         self._shared = shared
         self._log = shared.log
@@ -105,6 +109,7 @@ class LiveService:
         )
         self.refusing = Refusing(self.sessions, shared.log)
         self._reading: asyncio.Task[None] | None = None
+        self._resources: Resources
         self._apply()
 
     def change(self, settings: Settings, pool: Pool, pool_turns: Turns) -> None:
@@ -115,7 +120,8 @@ class LiveService:
         self._apply()
 
     def reloaded(self) -> None:
-        """End the throttling, if there is one: a reload may follow a repair of the program."""
+        """End what an operator has set, and the throttling: a reload may follow a repair of the program."""
+        self.operator_limit.clear()
         if self.throttle.throttled:
             self.throttle.change(self.settings.throttle)
             self.acceptor.reevaluate()
@@ -136,10 +142,22 @@ class LiveService:
             table = YamlRules(settings.rules, settings.default_action)
             rules = lambda: table  # noqa: E731 - as above
         shared = self._shared
-        resources = Resources(
-            settings, self.limits, shared.names, rules, shared.tls, shared.next_connection, self.followed
+        self._resources = Resources(
+            settings,
+            self.limits,
+            shared.names,
+            rules,
+            shared.tls,
+            shared.next_connection,
+            self.followed,
+            shared.bans.asking(self.number),
         )
-        self.pipeline.change(resources)
+        self.pipeline.change(self._resources)
+
+    def bans_changed(self) -> None:
+        """Ask whether clients are denied, or do so no more."""
+        self._resources = replace(self._resources, banned=self._shared.bans.asking(self.number))
+        self.pipeline.restage(self._resources)
 
     # Connections in
 

@@ -108,7 +108,7 @@ def _send(
     packet: bytes,
     client: int,
     pool: Pool,
-    others: tuple[int, int] | None = None,
+    others: tuple[int, ...] = (),
 ) -> int:
     """Send a connection to a launcher; return 0, or the errno of why it could not be."""
     launcher = pool.choose()

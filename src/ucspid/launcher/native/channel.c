@@ -70,28 +70,31 @@ channel_flush(struct channel *channel)
 	}
 }
 
-/* Returns the descriptor in a control message, or -1. There is room for two, so that a second is noticed. */
-static int
-descriptor_in(struct msghdr *message)
+/* Takes the descriptors out of a control message. There is room for one more than are taken, so that it is noticed. */
+static void
+take_descriptors(struct passed *passed, struct msghdr *message)
 {
 	struct cmsghdr *head = CMSG_FIRSTHDR(message);
-	int descriptor;
+	size_t size;
 
 	if (head == NULL)
-		return -1;
-	if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS ||
-	    head->cmsg_len != CMSG_LEN(sizeof descriptor) || CMSG_NXTHDR(message, head) != NULL)
-		die("more than one descriptor with a packet");
-	memcpy(&descriptor, CMSG_DATA(head), sizeof descriptor);
-	return descriptor;
+		return;
+	if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS || head->cmsg_len < CMSG_LEN(0) ||
+	    CMSG_NXTHDR(message, head) != NULL)
+		die("what came with a packet is not descriptors");
+	size = head->cmsg_len - CMSG_LEN(0);
+	if (size > sizeof passed->descriptors || size % sizeof passed->descriptors[0] != 0)
+		die("more than %d descriptors with a packet", MAX_PASSED);
+	memcpy(passed->descriptors, CMSG_DATA(head), size);
+	passed->count = size / sizeof passed->descriptors[0];
 }
 
 ssize_t
-channel_receive(const struct channel *channel, void *packet, size_t room, int flags, int *passed)
+channel_receive(const struct channel *channel, void *packet, size_t room, int flags, struct passed *passed)
 {
 	union {
 		struct cmsghdr align;
-		char bytes[CMSG_SPACE(2 * sizeof(int))];
+		char bytes[CMSG_SPACE((MAX_PASSED + 1) * sizeof(int))];
 	} control;
 	struct iovec part = { packet, room };
 	struct msghdr message;
@@ -103,13 +106,13 @@ channel_receive(const struct channel *channel, void *packet, size_t room, int fl
 		size = recvmsg(channel->descriptor, &message, flags | MSG_CMSG_CLOEXEC);
 		/* ECONNRESET: a peer went without reading all. It is said once, before what the peer had sent. */
 	} while (size < 0 && (errno == EINTR || errno == ECONNRESET));
-	*passed = -1;
+	passed->count = 0;
 	if (size < 0) {
 		if (errno != EAGAIN)
 			die_errno("recvmsg");
 		return -1;
 	}
-	*passed = descriptor_in(&message);
+	take_descriptors(passed, &message);
 	if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
 		die("a packet was cut off: too long, or with too many descriptors");
 	return size;

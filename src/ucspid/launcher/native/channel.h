@@ -7,6 +7,14 @@
 
 struct waiting;
 
+enum { MAX_PASSED = 3 };
+
+/* Descriptors that came with a packet: the receiver's to close. */
+struct passed {
+	size_t count;
+	int descriptors[MAX_PASSED];
+};
+
 struct channel {
 	int descriptor;
 	size_t waiting;          /* packets */
@@ -28,9 +36,9 @@ void channel_flush(struct channel *);
 
 /*
  * Receives a packet of room bytes at most. Returns its size; 0 if the peer is gone; -1 if there is none now,
- * which happens only with MSG_DONTWAIT in flags. *passed is the descriptor that came with it, or -1.
- * Dies of a packet that is too long or has more descriptors.
+ * which happens only with MSG_DONTWAIT in flags. *passed are the descriptors that came with it, close-on-exec.
+ * Dies of a packet that is too long or has more of them than MAX_PASSED.
  */
-ssize_t channel_receive(const struct channel *, void *packet, size_t room, int flags, int *passed);
+ssize_t channel_receive(const struct channel *, void *packet, size_t room, int flags, struct passed *);
 
 #endif

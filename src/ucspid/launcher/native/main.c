@@ -23,6 +23,10 @@
 #include "wire.h"
 
 enum { MASTER = 3, LOOP = 4, TABLE = 5 };
+
+_Static_assert((int)MASTER == (int)WIRE_CONTROL && (int)LOOP == (int)WIRE_PLAIN,
+    "what programs may have as these two is never received with their numbers: the channels are open to the end");
+
 enum { KERNEL_SIGNALS = 64, KERNEL_SIGSET = 8, KERNEL_SIGACTION = 64 };
 
 /* Closes what the daemon itself was started with: it is nobody's here. */
@@ -43,7 +47,10 @@ close_others(void)
 	(void)closedir(directory);
 }
 
-/* Sees to it that no descriptor that is received can be 0, 1 or 2, and that programs inherit none but those. */
+/*
+ * Sees to it that no descriptor that is received can be one of those that programs get, 0 to 4: 0, 1 and 2 are open,
+ * as the channels are; and that programs inherit none but 0, 1 and 2.
+ */
 static void
 order_descriptors(void)
 {

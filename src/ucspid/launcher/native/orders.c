@@ -27,13 +27,15 @@ static unsigned char packet[WIRE_MAX_PACKET];
 
 /* Takes a packet if it is about programs; says whether it was. */
 static bool
-take_programs(size_t size, int passed)
+take_programs(size_t size, const struct passed *passed)
 {
-	if (passed >= 0 && packet[0] != WIRE_SET_PROGRAM)
+	if (passed->count > 0 && packet[0] != WIRE_SET_PROGRAM)
 		die("a descriptor with a message that takes none");
+	if (passed->count > 1)
+		die("%zu descriptors with a program", passed->count);
 	switch (packet[0]) {
 	case WIRE_SET_PROGRAM:
-		programs_set(packet, size, passed);
+		programs_set(packet, size, passed->count == 1 ? passed->descriptors[0] : -1);
 		return true;
 	case WIRE_ALLOW_NAMES:
 		programs_allow(packet, size);
@@ -137,12 +139,12 @@ bool
 orders_take(struct channel *master, int table_descriptor, struct orphans *orphans)
 {
 	for (;;) {
-		int passed;
+		struct passed passed;
 		ssize_t size = channel_receive(master, packet, sizeof packet, 0, &passed);
 
 		if (size <= 0)
 			return false;
-		if (take_programs((size_t)size, passed))
+		if (take_programs((size_t)size, &passed))
 			continue;
 		if (packet[0] == WIRE_ORPHANS) {
 			take_orphans(orphans, (size_t)size);
@@ -161,11 +163,11 @@ orders_take(struct channel *master, int table_descriptor, struct orphans *orphan
 enum heard
 orders_hear(const struct channel *master, struct wire_orphan_exit *ended)
 {
-	int passed;
+	struct passed passed;
 	ssize_t size;
 
 	while ((size = channel_receive(master, packet, sizeof packet, MSG_DONTWAIT, &passed)) > 0) {
-		if (take_programs((size_t)size, passed))
+		if (take_programs((size_t)size, &passed))
 			continue;
 		if (packet[0] != WIRE_ORPHAN_EXIT || size != WIRE_ORPHAN_EXIT_SIZE)
 			die("a message of kind %d from one that may not send it", packet[0]);

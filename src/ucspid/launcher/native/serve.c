@@ -48,13 +48,13 @@ hear_master(const struct channel *master)
 }
 
 static void
-take(size_t size, int passed, struct channel *master)
+take(size_t size, const struct passed *passed, struct channel *master)
 {
 	if (size == 0) {
 		draining = loop_gone = true;
 		return;
 	}
-	if (passed >= 0 && packet[0] != WIRE_START)
+	if (passed->count > 0 && packet[0] != WIRE_START)
 		die("a descriptor with a message that takes none");
 	switch (packet[0]) {
 	case WIRE_START:
@@ -77,20 +77,20 @@ take(size_t size, int passed, struct channel *master)
 }
 
 /*
- * Takes some of what the loop has asked: one packet after the other, so that the socket of one client at most is
+ * Takes some of what the loop has asked: one packet after the other, so that the sockets of one client at most are
  * here, and in a child that is made. It may rest on what the master said before, which is heard in between.
  */
 static void
 hear_loop(const struct channel *loop, struct channel *master)
 {
 	for (int count = 0; count < BATCH && !loop_gone; count++) {
-		int passed;
+		struct passed passed;
 		ssize_t size = channel_receive(loop, packet, sizeof packet, MSG_DONTWAIT, &passed);
 
 		if (size < 0)
 			break;
 		hear_master(master);
-		take((size_t)size, passed, master);
+		take((size_t)size, &passed, master);
 	}
 }
 

@@ -35,7 +35,7 @@ failed_without_slot(const struct wire_start *head, int error)
 }
 
 void
-session_start(const void *packet, size_t size, int client)
+session_start(const void *packet, size_t size, const struct passed *passed)
 {
 	struct wire_start head;
 	struct program *program;
@@ -45,15 +45,17 @@ session_start(const void *packet, size_t size, int client)
 
 	if (size < WIRE_START_SIZE)
 		die("a packet of %zu bytes where %d were due", size, WIRE_START_SIZE);
+	if (passed->count > WIRE_SOCKETS && passed->count != WIRE_SOCKETS_WITH_TLS)
+		die("a start with %zu descriptors", passed->count);
 	memcpy(&head, packet, WIRE_START_SIZE);
 	program = programs_find(head.service);
 	if (head.connection != 0)
 		slot = table_claim(head.connection, head.service, head.tag);
-	if (slot != NO_SLOT && program != NULL && client >= 0)
+	if (slot != NO_SLOT && program != NULL && passed->count > 0)
 		error = spawn(&start, program, (const char *)packet + WIRE_START_SIZE, size - WIRE_START_SIZE,
-		    client, &table[slot].process);
-	if (client >= 0)
-		(void)close(client);
+		    passed, &table[slot].process);
+	for (size_t i = 0; i < passed->count; i++)
+		(void)close(passed->descriptors[i]);
 	if (slot == NO_SLOT) {
 		failed_without_slot(&head, error);
 	} else if (error != 0) {

@@ -21,8 +21,11 @@ struct ending {
 	uint64_t user, system, max_rss;
 };
 
-/* Take messages of the loop's, which are whole packets; they die of one that is too short or too long. */
-void session_start(const void *packet, size_t size, int client);
+/*
+ * Take messages of the loop's, which are whole packets; they die of one that is too short or too long. The descriptors
+ * that came with a start are closed; it dies of as many as no start has.
+ */
+void session_start(const void *packet, size_t size, const struct passed *);
 void session_signal(const void *packet, size_t size, struct channel *master);
 void sessions_list(const void *packet, size_t size);
 

@@ -11,6 +11,7 @@
 
 #include "arch.h"
 #include "die.h"
+#include "wire.h"
 
 enum {
 	STACK = 2048,            /* the frames of a child take 200 bytes or so */
@@ -23,6 +24,7 @@ struct start {
 	pid_t tid;               /* the kernel's to clear */
 	int error;               /* the child's to set */
 	int client;
+	int control, plain;      /* or -1 */
 	struct program *program;
 	char **environment;
 	_Alignas(16) unsigned char stack[STACK];
@@ -65,6 +67,7 @@ child(void *argument)
 	struct start *start = argument;
 	const struct program *program = start->program;
 	int error = program->client_error ? start->client : program->error;
+	long first_other = STDERR_FILENO + 1;
 	long result;
 
 	(void)raw_call(SYS_setpgid, 0, 0, 0, 0);
@@ -73,8 +76,14 @@ child(void *argument)
 		result = raw_call(SYS_dup3, start->client, 1, 0, 0);
 	if (result >= 0 && error >= 0)
 		result = raw_call(SYS_dup3, error, 2, 0, 0);
+	if (result >= 0 && start->control >= 0) {
+		result = raw_call(SYS_dup3, start->control, WIRE_CONTROL, 0, 0);
+		if (result >= 0)
+			result = raw_call(SYS_dup3, start->plain, WIRE_PLAIN, 0, 0);
+		first_other = WIRE_PLAIN + 1;
+	}
 	/* What hangs in execve(2) holds nothing of others. A kernel that has no such call (before 5.9) closes it then. */
-	(void)raw_call(SYS_close_range, STDERR_FILENO + 1, UINT_MAX, 0, 0);
+	(void)raw_call(SYS_close_range, first_other, UINT_MAX, 0, 0);
 	if (result >= 0 && limits_of_programs.has_nofile)
 		result = raw_call(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&limits_of_programs.nofile, 0);
 	if (result >= 0 && limits_of_programs.has_cpu)
@@ -132,7 +141,7 @@ set_variables(char **environment, const struct program *program, char *variables
 
 /* Returns a block with all that a child needs; *error is an errno if a variable is not to be set. */
 static struct start *
-prepare(struct program *program, const char *variables, size_t size, int client, int *error)
+prepare(struct program *program, const char *variables, size_t size, const struct passed *sockets, int *error)
 {
 	size_t pointers = program->environment_count + 2;
 	struct start *start;
@@ -147,7 +156,9 @@ prepare(struct program *program, const char *variables, size_t size, int client,
 	}
 	start->tid = 1;
 	start->error = 0;
-	start->client = client;
+	start->client = sockets->descriptors[0];
+	start->control = sockets->count == WIRE_SOCKETS_WITH_TLS ? sockets->descriptors[1] : -1;
+	start->plain = sockets->count == WIRE_SOCKETS_WITH_TLS ? sockets->descriptors[2] : -1;
 	start->program = program;
 	start->environment = start->strings;
 	copy = (char *)&start->strings[pointers];
@@ -181,7 +192,7 @@ make_child(struct start *start, pid_t *process)
 }
 
 int
-spawn(struct start **started, struct program *program, const char *variables, size_t size, int client,
+spawn(struct start **started, struct program *program, const char *variables, size_t size, const struct passed *sockets,
     uint32_t *process)
 {
 	struct start *start;
@@ -191,7 +202,7 @@ spawn(struct start **started, struct program *program, const char *variables, si
 		places_room = program->allowed->count + 1;
 		places = reallocate(places, places_room, sizeof *places);
 	}
-	start = prepare(program, variables, size, client, &error);
+	start = prepare(program, variables, size, sockets, &error);
 	if (error == 0)
 		error = make_child(start, (pid_t *)process);
 	if (error != 0) {

@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
+#include "channel.h"
 #include "programs.h"
 
 struct start;
@@ -28,11 +29,13 @@ struct limits_of_programs {
 extern struct limits_of_programs limits_of_programs;
 
 /*
- * Begins to start a program with the client's socket as descriptors 0 and 1, and lets it set variables:
- * NAME=VALUE strings with NUL bytes between them. The kernel writes the process to *process before that runs.
- * Returns 0, or an errno if there will be no process. The client's socket may be closed in either case.
+ * Begins to start a program with the client's socket as descriptors 0 and 1, and, if there are WIRE_SOCKETS_WITH_TLS
+ * of them, the other sockets as 3 and 4; and lets it set variables: NAME=VALUE strings with NUL bytes between them.
+ * None of the sockets may have one of these numbers here. The kernel writes the process to *process before that runs.
+ * Returns 0, or an errno if there will be no process. The sockets may be closed in either case.
  */
-int spawn(struct start **, struct program *, const char *variables, size_t size, int client, uint32_t *process);
+int spawn(struct start **, struct program *, const char *variables, size_t size, const struct passed *sockets,
+    uint32_t *process);
 
 /* Says whether the child no longer needs the block, since it has executed its program or ended. */
 bool spawn_over(const struct start *);

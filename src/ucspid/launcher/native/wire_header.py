@@ -26,6 +26,10 @@ _NUMBERS = {
     "MAX_PACKET": messages.MAX_PACKET,
     "TAG_SIZE": messages.TAG_SIZE,
     "MAX_IN_FLIGHT": messages.MAX_IN_FLIGHT,
+    "SOCKETS": messages.SOCKETS,
+    "SOCKETS_WITH_TLS": messages.SOCKETS_WITH_TLS,
+    "CONTROL": messages.CONTROL,
+    "PLAIN": messages.PLAIN,
     "CAPACITY": session_table.CAPACITY,
     "STATUS_UNKNOWN": messages.STATUS_UNKNOWN,
     **{

@@ -6,9 +6,10 @@ import contextlib
 import os
 import resource
 import signal
+from collections.abc import Sequence
 
 from ucspid.errors import EXIT_SYSTEM
-from ucspid.ipc.messages import SetProgram
+from ucspid.ipc.messages import CONTROL, SetProgram
 from ucspid.launcher.programs import Program
 from ucspid.linux import prctl
 
@@ -16,13 +17,24 @@ from ucspid.linux import prctl
 class Forked(BaseException):
     """Raised in a fork, so that it leaves the launcher's stack and becomes the program.
 
-    environment has what the connection sets, NAME=VALUE by name.
+    environment has what the connection sets, NAME=VALUE by name; others are copies of the sockets that the
+    program gets beside the client's.
     """
 
-    def __init__(self, environment: dict[bytes, bytes]) -> None:
-        """Keep the variables."""
+    def __init__(self, environment: dict[bytes, bytes], others: Sequence[int]) -> None:
+        """Keep the variables and the sockets."""
         super().__init__()
         self.environment = environment
+        self._others = others
+
+    def take_others(self) -> None:
+        """Have the sockets where the launcher had its channels, which are closed; exit if that fails."""
+        try:
+            for place, descriptor in enumerate(self._others, CONTROL):
+                os.dup2(descriptor, place)
+                os.close(descriptor)
+        except OSError:
+            os._exit(EXIT_SYSTEM)
 
 
 class Lent:
@@ -67,8 +79,8 @@ class ForkedProgram(Program):
         super().__init__(message, descriptors)
         self._lent = lent
 
-    def start(self, client: int, variables: bytes) -> int:
-        """Fork; raises Forked in the fork."""
+    def start(self, client: int, others: Sequence[int], variables: bytes) -> int:
+        """Fork; raises Forked in the fork, on whose way the sockets that were received are closed."""
         environment = self.set_by(variables)
         process = os.fork()
         if process:
@@ -77,8 +89,9 @@ class ForkedProgram(Program):
                 os.setpgid(process, process)
             return process
         try:
+            copies = [os.dup(descriptor) for descriptor in others]
             self._lent.take(client, stderr_is_client=self.stderr_is_client)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
         except BaseException:  # noqa: BLE001 - the fork must not go on as a launcher
             os._exit(EXIT_SYSTEM)
-        raise Forked(environment)
+        raise Forked(environment, copies)

@@ -77,17 +77,18 @@ def _serve(launcher: Launcher, python: PythonProgram) -> int:
     """Serve; in a fork, become the program."""
     gc.collect()
     gc.freeze()
-    environment: dict[bytes, bytes] | None = None
+    become: Forked | None = None
     try:
         launcher.run()
     except Forked as forked:
-        environment = forked.environment
+        become = forked.with_traceback(None)
     except WireError as problem:
         os.write(2, b"ucspid: launcher: %s\n" % str(problem).encode())
         return EXIT_SYSTEM
-    if environment is not None:
+    if become is not None:
         launcher.abandon()
-        session.run(python, environment)
+        become.take_others()
+        session.run(python, become.environment)
     return 0
 
 
