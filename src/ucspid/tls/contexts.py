@@ -61,12 +61,12 @@ class ServerContext:
 
     def _choose(self, tls: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
         """Use the certificate of the name that a client asks for; refuse it if there is none and must be."""
+        tls.server_name = name  # type: ignore[attr-defined] # for whoever has begun the handshake
         found = None if name is None else self.find(name)
         if found is not None:
             tls.context = found
         elif self.settings.sni == "strict":
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
-        tls.server_name = name  # type: ignore[attr-defined] # for whoever has begun the handshake
         return None
 
     def find(self, name: str) -> ssl.SSLContext | None:

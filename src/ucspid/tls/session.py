@@ -16,6 +16,9 @@ LINGER = 30.0
 """Seconds that a client may take for the next piece of what its program has sent last, or for its own end."""
 
 _NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_NAME_REFUSED = "callback failed"
+"""How OpenSSL puts it that contexts.ServerContext has refused the name that a client asks for."""
+
 _START, _START_WITH_VARIABLES = b"y", b"Y"
 
 Reporting = Callable[[wire.Secured | wire.NotSecured | wire.SecureEnd], None]
@@ -168,7 +171,11 @@ class TlsSession:
 
     def _ended(self, relay: Relay) -> None:
         if self.phase is TlsPhase.HANDSHAKE:
-            self._report(wire.NotSecured(self.connection, relay.problem))
+            reason = relay.problem
+            if reason == _NAME_REFUSED:
+                name = getattr(relay.tls, "server_name", None)
+                reason = "it asked for no name" if name is None else f"no certificate has the name {name}"
+            self._report(wire.NotSecured(self.connection, reason))
         elif relay.end is not PeerEnd.CLOSED:
             assert relay.end is not None
             self._report(
