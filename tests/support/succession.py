@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -29,6 +30,9 @@ from ucspid.launcher.programs import Program, Programs
 SERVICE = 7
 TAG = session_tag.pack(1.5, "192.0.2.1", 4000, "smtp")
 FIRST_PID = (1 << 22) + 1
+
+TIMEOUT = 60.0
+"""Seconds after which a launcher does not come back from its turn."""
 """Above what the kernel gives, so that no real process is ever meant."""
 
 POINTS = ("receive", "claim", "spawn", "spawned", "note", "noted", "send", "sent", "release", "released")
@@ -175,7 +179,7 @@ class FakeProgram:
     def __init__(self, process: "LauncherProcess") -> None:
         self.process = process
 
-    def start(self, client: int, _variables: bytes) -> int:
+    def start(self, client: int, _others: Sequence[int], _variables: bytes) -> int:
         world = self.process.world
         if world.no_more_processes:
             raise OSError(errno.EAGAIN, "no more processes")
@@ -220,7 +224,7 @@ class LauncherProcess:
         self.launcher.programs.by_service[SERVICE] = cast("Program", FakeProgram(self))
         self._thread = threading.Thread(target=self._run, args=(orphans,), daemon=True)
         self._thread.start()
-        self.turns.rests.acquire()
+        assert self.turns.rests.acquire(timeout=TIMEOUT), self.problem
 
     def _run(self, orphans: set[int]) -> None:
         try:
@@ -233,7 +237,7 @@ class LauncherProcess:
     def turn(self) -> bool:
         """Have it take one turn; return whether it lives."""
         self.turns.go.release()
-        self.turns.rests.acquire()
+        assert self.turns.rests.acquire(timeout=TIMEOUT), self.problem
         return self.problem is None
 
     def pass_by(self, point: str) -> None:
