@@ -40,12 +40,21 @@ def _meaning(place: str) -> str | None:
 
 
 class ClientPattern(Form, str):
-    """Whom a rule is for; names and users say whether it depends on the client's name or ident user."""
+    """Whom a rule is for; the traits say what it depends on besides the client's address.
 
-    __slots__ = ("names", "users")
+    That is its name, its ident user, its TLS handshake, or its certificate in that.
+    """
+
+    __slots__ = ("certificates", "handshakes", "names", "users")
+    TRAITS: ClassVar = __slots__
     names: bool
     users: bool
-    expects = "an address, a network, a host name, a .domain or *, each possibly after user@"
+    handshakes: bool
+    certificates: bool
+    expects = (
+        "an address, a network, a host name, a .domain or *, each possibly after user@; "
+        "sni:NAME, san:NAME or sha256:HEX"
+    )
     json_schema: ClassVar[dict[str, Any]] = {"type": "string", "minLength": 1}
 
     @classmethod
@@ -60,7 +69,9 @@ class ClientPattern(Form, str):
         except ValueError as error:
             raise Misfit(f'"{value}": {error}') from None
         pattern = cls(value)
-        pattern.names = isinstance(parsed.where, bytes)
+        pattern.names = isinstance(parsed.where, bytes) and parsed.trait is None
+        pattern.handshakes = parsed.trait is not None
+        pattern.certificates = parsed.trait in ("san", "sha256")
         pattern.users = parsed.user is not None
         return pattern
 
