@@ -6,14 +6,11 @@ parse(), which returns the value or raises Misfit: without a text where "expecte
 """
 
 import re
-from typing import Annotated, Any, ClassVar, Self
-
-from msgspec import Meta
+from typing import Any, ClassVar, Self
 
 from ucspid.config.positions import Scalar
 from ucspid.plan import Rate, Throttling
 
-MAX_CONNECTIONS = 65536
 MAX_TIME = 30 * 86400
 MAX_RATE = 1_000_000
 MAX_LIMIT = 1 << 62
@@ -35,9 +32,6 @@ _RATE = re.compile(r"([0-9]{1,9})/(s|sec|min|h|hour|d|day)")
 _THROTTLE = re.compile(r"([0-9]{1,4})/([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|min|m|h)")
 _SIZE = re.compile(r"([0-9]{1,18})([kMG]?)")
 _FACTORS = {"": 1, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
-Count = Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS)]
 
 
 class Misfit(ValueError):  # noqa: N818

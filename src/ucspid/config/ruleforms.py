@@ -1,17 +1,23 @@
 """What access rules and lookups write in forms of their own."""
 
 import re
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
+
+from msgspec import Meta
 
 from ucspid.config.forms import Duration, Form, Misfit, Path
 from ucspid.config.positions import Scalar
 from ucspid.rules.patterns import parse_pattern
 
+MAX_CONNECTIONS = 65536
 MAX_LOOKUP_TIME = 60
 MAX_NAME = 253
 """Characters of the longest host name as text (RFC 1035, 2.3.4)."""
 
 MAX_OCTET = 255
+
+Count = Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS)]
+"""Connections at once."""
 
 _NAME = re.compile(rf"[!-~]{{1,{MAX_NAME}}}")
 _OCTETS = re.compile(r"(?:[0-9]{1,3}\.){1,3}")
