@@ -2,7 +2,9 @@
 
 import contextlib
 import hashlib
+import os
 import shutil
+import signal
 import socket
 import ssl
 from collections.abc import Iterator
@@ -71,9 +73,14 @@ def test_a_renewed_certificate_is_in_force_without_a_reload_before_and_after_an_
 ) -> None:
     assert name_of(daemon, made) == "one"
     renewed(daemon, made, "two")
+    assert [item["service"] for item in daemon.status()["certificates"]] == ["echo"]
     client.call(daemon.control, "upgrade", {}, TIMEOUT)
     daemon.wait_event("upgraded")
     renewed(daemon, made, "three")
+    os.kill(daemon.processes("loop")[0]["pid"], signal.SIGKILL)
+    daemon.wait_events(3, "loop_started")
+    (shown,) = daemon.status()["certificates"]
+    assert 29 * 86400 < shown["left"] <= 30 * 86400
 
 
 def test_a_bad_certificate_leaves_the_old_in_force(daemon: Daemon, made: Path) -> None:
