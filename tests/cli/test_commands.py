@@ -112,6 +112,11 @@ STATUS: dict[str, Any] = {
             "problem": "/etc/ucspid/smtp.rules:3: no :allow or :deny: 'x:what'\nanother",
         },
     ],
+    "certificates": [
+        {"service": "smtp", "not_after": "2026-03-31T12:00:00+00:00", "left": 20 * 86400.0},
+        {"service": "pop3", "not_after": "2026-02-10T12:00:00+00:00", "left": 10 * 86400.0},
+        {"service": "qmtp", "not_after": "2026-01-31T11:00:00+00:00", "left": -3600.0},
+    ],
     "denied": 3,
     "tails": 0,
     "totals": {
@@ -144,6 +149,8 @@ smtp: exited nonzero 990, died of a signal 10, refused 12000 max_per_ip, refused
 pop3: at most 9 sessions by `ucspid limit`, the file says 40
 smtp, qmtp: /etc/ucspid/smtp.rules is not in force as it is now:
   /etc/ucspid/smtp.rules:3: no :allow or :deny: 'x:what' (and 1 more)
+pop3: a certificate ends in 10d 0h, 2026-02-10T12:00:00+00:00
+qmtp: a certificate has expired 1h 0m ago, 2026-01-31T11:00:00+00:00
 
 PROCESS                  PID  USER    RUNNING  SERVICES
 master                   811  root          -  -

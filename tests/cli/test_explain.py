@@ -86,6 +86,38 @@ def of(label: str, lines: list[str]) -> list[str]:
     return found
 
 
+def test_what_a_handshake_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "u.yaml").write_text(
+        "tls: {certificates: nobody-reads-it}\n"
+        "services:\n"
+        "  one:\n    listen: 0\n    program: [sh]\n"
+        "    tls: {mode: implicit, client_certificates: require, client_ca: nor-this}\n"
+        "    rules:\n    - {from: 'san:.example.org', deny}\n    - {from: 'sni:b', deny}\n"
+        f"    - {{from: 'sha256:{'0' * 64}', deny}}\n"
+        "  two: {listen: 0, program: [sh], tls: implicit}\n"
+        "  three: {listen: 0, program: [sh]}\n"
+    )
+
+    def run(*arguments: str) -> list[str]:
+        assert main(["explain", "-c", "u.yaml", *arguments, "192.0.2.7"]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    lines = run("one", "--sni", "a", "--san", "x", "--san", "Joe.example.org")
+    (client,), (rule,), decided = of("client", lines), of("rule", lines), of("decided by", lines)
+    assert client == "192.0.2.7, asks for a, certificate for x, certificate for joe.example.org"
+    assert rule.endswith("u.yaml:8")
+    assert decided == ["address and names, if any"]
+    assert of("verdict", run("one", "--sni", "B")) == of("verdict", run("one", "--sni", "b")) == ["deny"]
+    assert of("verdict", run("one", "--sha256", ":".join(["00"] * 32))) == ["deny"]
+    assert of("verdict", run("one", "--sni", "a")) == ["allow"]
+    assert of("note", run("one", "--sni", "a", "--san", "x")) == []
+    assert of("note", run("two", "--sni", "a", "--san", "x"))[0].startswith("tls.client_certificates is none")
+    assert of("note", run("three", "--sni", "a"))[0].startswith("tls is not implicit")
+
+
 def test_everything_about_a_client_that_a_rule_allows(explain: Explain) -> None:
     assert explain("smtp", "192.0.2.7", "--host", "a.example") == [
         "service      smtp",

@@ -263,6 +263,43 @@ def test_a_banner_would_be_sent_before_tls(tmp_path: Path, more: str, where: str
     assert load(path).services[0].banner == "hello"
 
 
+IMPLICIT = f"mode: implicit, certificates: {MAIL}"
+OF_CLIENTS = f"{IMPLICIT}, client_certificates: request, client_ca: {CA}"
+
+
+@pytest.mark.parametrize(
+    ("tls", "pattern", "expected"),
+    [
+        ("null", "sni:a", "what a handshake shows matches no client: service s needs tls: implicit for it"),
+        ("null", "san:a", "what a handshake shows matches no client: service s needs tls: implicit for it"),
+        (f"{{mode: starttls, certificates: {MAIL}}}", "sni:a", "service s needs tls: implicit for it"),
+        (
+            f"{{{IMPLICIT}}}",
+            "san:a",
+            "a certificate matches no client: service s needs tls.client_certificates: request or",
+        ),
+        (f"{{{IMPLICIT}}}", f"sha256:{'0' * 64}", "needs tls.client_certificates: request or require for it"),
+        (f"{{{IMPLICIT}}}", "sni:*", "neither a host name nor a .domain after sni:"),
+        (f"{{{OF_CLIENTS}}}", "san:", "a name in a certificate has 1 to 253 characters, all of them ASCII"),
+        (f"{{{OF_CLIENTS}}}", "sha256:00", "the fingerprint of a certificate has 64 hexadecimal digits"),
+    ],
+)
+def test_rules_about_handshakes_that_match_nobody(
+    tmp_path: Path, tls: str, pattern: str, expected: str
+) -> None:
+    (problem,) = mistakes(written(tmp_path, tls, more=f'rules: [{{from: "{pattern}", deny}}], '))
+    assert expected in problem
+    assert "services.s.rules[0].from" in problem
+
+
+@pytest.mark.parametrize("pattern", ["sni:a", "san:joe@example.org", f"sha256:{'aB:' * 31}00"])
+def test_rules_about_handshakes(tmp_path: Path, pattern: str) -> None:
+    path = written(tmp_path, f"{{{OF_CLIENTS}}}", more=f'rules: [{{from: "{pattern}", deny}}], ')
+    rules = load(path).services[0].rules
+    assert isinstance(rules, tuple)
+    assert rules[0].from_ == (pattern,)
+
+
 def test_certificates_are_not_read_for_whoever_may_not(tmp_path: Path) -> None:
     path = written(tmp_path, "{mode: implicit, certificates: /does/not/exist}")
     assert isinstance(load(path, certificates=False), Plan)

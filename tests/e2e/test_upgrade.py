@@ -208,7 +208,7 @@ def test_what_fails_only_in_the_new_code_leaves_the_old_loop_and_launchers_at_wo
 ) -> None:
     loop, launchers = pids(daemon, "loop"), pids(daemon, "launcher")
     installation.replace(
-        "master/preparation.py", "self._held.acquire(result", 'raise ResourceError("sabotage") or (result'
+        "master/preparation.py", "self._held.acquire(plan", 'raise ResourceError("sabotage") or (plan'
     )
     installation.version(NEXT)
     with pytest.raises(ResourceError, match="sabotage"):

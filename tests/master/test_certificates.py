@@ -1,8 +1,10 @@
 """Certificates are followed: a renewed pair is in force, a bad one is not, and nothing else happens."""
 
 import ctypes
+import json
 import os
 import shutil
+import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import certificates
 import plans
 from leaks import own_descriptors
+from ucspid.ipc.orders import Order
 from ucspid.linux import prctl
 from ucspid.master import certificates as followed
 from ucspid.master import roles
@@ -20,6 +23,7 @@ from ucspid.master.certificates import CertificateFollower
 from ucspid.master.children import Children, reap_one
 from ucspid.master.event_log import EventLog
 from ucspid.master.expiries import DAY, Expiries
+from ucspid.master.held_tls import TlsHoldings
 from ucspid.master.poller import Poller
 from ucspid.plan import CertificateFiles, Tls, TlsContext
 from ucspid.tls.material import TlsMaterial, read
@@ -56,7 +60,8 @@ class Following:
         self.events: list[dict[str, Any]] = []
         self.log.to(lambda: self.log.send(self._add))
         self.looks = 0
-        self.material: int | None = None
+        self.held = TlsHoldings()
+        self.sent: list[dict[str, float]] = []
         self.renewed: list[tuple[str, ...]] = []
         start = roles.start_certificate_reader
 
@@ -66,22 +71,26 @@ class Following:
 
         monkeypatch.setattr(roles, "start_certificate_reader", counted)
         self.follower = CertificateFollower(
-            self.children, self.poller, self.log, lambda: self.material, self._renew
+            self.children, self.poller, self.log, self.held, self._renew, self._send
         )
 
     def _add(self, event: dict[str, Any]) -> bool:
         self.events.append(event)
         return True
 
+    def _send(self, _order: Order, descriptors: tuple[int, ...]) -> None:
+        (memory,) = descriptors
+        self.sent.append(json.loads(os.pread(memory, 10000, 0)))
+
     def _renew(self, material: int) -> None:
-        if self.material is not None:
-            os.close(self.material)
-        self.material = material
+        if self.held.material is not None:
+            os.close(self.held.material)
+        self.held.material = material
         self.renewed.append(tuple(name for chain in self.in_force().chains for name in chain.names))
 
     def in_force(self) -> TlsMaterial:
-        assert self.material is not None
-        return read(self.material)
+        assert self.held.material is not None
+        return read(self.held.material)
 
     def named(self, event: str) -> list[dict[str, Any]]:
         return [each["fields"] for each in self.events if each["event"] == event]
@@ -120,8 +129,8 @@ def following(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     following.follower.cancel()
     following.until(following.at_rest)
     following.children.close()
-    if following.material is not None:
-        os.close(following.material)
+    if following.held.material is not None:
+        os.close(following.held.material)
 
 
 def test_what_is_in_force_is_said_once_and_a_renewed_file_is_in_force(following: Following) -> None:
@@ -138,6 +147,20 @@ def test_what_is_in_force_is_said_once_and_a_renewed_file_is_in_force(following:
         assert following.renewed[-1] == (name,)
         assert following.named("certificates_loaded")[-1]["names"] == [name]
     assert {each["event"] for each in following.events} == {"certificates_loaded"}
+
+
+def test_the_loop_is_sent_when_the_first_certificate_of_each_service_ends(following: Following) -> None:
+    place = following.folder / "c.pem"
+    following.put("one", place)
+    following.follow(place)
+    (ends,) = following.sent
+    assert ends.keys() == {"a", "b"}
+    printed = certificates.openssl(following.made, "x509", "-in", "one.crt", "-noout", "-enddate").decode()
+    assert set(ends.values()) == {float(ssl.cert_time_to_seconds(printed.strip().partition("=")[2]))}
+    following.follow(place)
+    assert following.sent == [ends]
+    following.follower.follow(plans.plan(plans.service("a")))
+    assert following.sent == [ends, {}]
 
 
 def test_the_same_as_before_changes_nothing(following: Following) -> None:
@@ -328,8 +351,8 @@ def test_nothing_is_held_when_nothing_is_followed(following: Following) -> None:
     following.until(lambda: following.looks == 3)
     following.follower.follow(plans.plan(plans.service("a")))  # in the middle of a look
     following.until(following.at_rest)
-    assert following.material is not None
-    assert own_descriptors() - before == {str(following.material)}
+    assert following.held.material is not None
+    assert own_descriptors() - before == {str(following.held.material)}
 
 
 class Clock:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ucspid.errors import ConfigError
 from ucspid.plan import Rate, RuleSpec
+from ucspid.policy.client_facts import NO_TLS, TlsFacts
 from ucspid.rules.networks import YamlRules
 from ucspid.rules.patterns import parse_pattern
 from ucspid.rules.rule import Rule, Rules, Verdict
@@ -98,6 +99,60 @@ def test_a_rule_hands_on_everything_it_says() -> None:
         rate_per_ip=rate,
         message="421 no\r\n",
     )
+
+
+FINGERPRINT = b"9f" * 32
+SHOWN = [
+    None,
+    TlsFacts(),
+    TlsFacts(sni=b"a.B.example"),
+    TlsFacts(sni=b"new", names=(b"a.b.example", b"joe@b.example"), fingerprint=FINGERPRINT),
+    TlsFacts(names=(b"*.b.example",), fingerprint=b"00" * 32),
+]
+OF_TLS = [
+    *("sni:a.b.example", "sni:.b.example", "sni:new", "san:a.b.example", "san:.b.example", "san:.EXAMPLE"),
+    *("san:joe@B.example", f"sha256:{FINGERPRINT.decode().upper()}", "sha256:" + ":".join(["9F"] * 32)),
+]
+
+
+def naive_tls_match(text: str, shown: TlsFacts | None) -> bool:
+    trait, _, wanted = text.lower().partition(":")
+    if shown is None:
+        return False
+    if trait == "sha256":
+        return shown.fingerprint is not None and shown.fingerprint.decode() == wanted.replace(":", "")
+    names = [name.decode().lower() for name in (shown.names if trait == "san" else (shown.sni or b"",))]
+    hosts = [name for name in names if "@" not in name]
+    if wanted.startswith("."):
+        return any(name.endswith(wanted) for name in hosts)
+    return wanted in names
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(OF_TLS) | PATTERN, max_size=3).map(tuple), max_size=6),
+    CLIENT,
+    st.sampled_from(SHOWN),
+)
+def test_the_first_rule_decides_whether_it_is_about_a_handshake_or_not(
+    patterns: list[tuple[str, ...]], client: tuple[str, bytes | None, bytes | None], shown: TlsFacts | None
+) -> None:
+    matching = (
+        line
+        for line, texts in enumerate(patterns)
+        if any(
+            naive_tls_match(text, shown) if text in OF_TLS else naive_match(text, *client) for text in texts
+        )
+    )
+    first = next(matching, None)
+    rule = rules_of(patterns).match(*client, NO_TLS if shown is None else shown)
+    assert rule.where == ("default" if first is None else f"f:{first}")
+
+
+@pytest.mark.parametrize("text", OF_TLS)
+def test_a_rule_about_a_handshake_is_not_decided_before_it(text: str) -> None:
+    rules = rules_of([("192.0.2.7",), (text,), ("2001:db8::1",)])
+    assert rules.decide_early("192.0.2.7") is not None
+    assert rules.decide_early("192.0.2.200") is rules.decide_early("2001:db8::1") is None
 
 
 @pytest.mark.parametrize("default", ["allow", "deny"])

@@ -9,6 +9,7 @@ from ucspid.config.load import load
 from ucspid.errors import ConfigError
 from ucspid.net.address import Networks, parse_address
 from ucspid.plan import Plan, RulesFile, Service
+from ucspid.policy.client_facts import TlsFacts
 from ucspid.rules.bounds import read
 from ucspid.rules.lookup import PARSERS
 from ucspid.rules.networks import YamlRules
@@ -43,7 +44,7 @@ def rules_of(service: Service) -> Rules:
 
 def answer(service: Service, rules: Rules, client: ExplainedClient) -> Rule:
     """Return the rule for a client, with the service's default where none matches."""
-    rule = rules.match(client.ip, client.host, client.info)
+    rule = rules.match(client.ip, client.host, client.info, client.tls)
     return replace(rule, verdict=service.default_action) if rule.where == "default" else rule
 
 
@@ -74,7 +75,13 @@ def _client(options: argparse.Namespace) -> ExplainedClient:
         balancer = options.proxy and str(parse_address(options.proxy))
     except ValueError as error:
         raise ConfigError([str(error)]) from None
-    return ExplainedClient(ip, _bytes(options.host), _bytes(options.info), balancer)
+    return ExplainedClient(ip, _bytes(options.host), _bytes(options.info), balancer, _handshake(options))
+
+
+def _handshake(options: argparse.Namespace) -> TlsFacts:
+    names = tuple(name.lower().encode("utf-8", "surrogateescape") for name in options.san)
+    fingerprint = options.sha256 and options.sha256.lower().replace(":", "")
+    return TlsFacts(_bytes(options.sni), names, _bytes(fingerprint))
 
 
 def _bytes(text: str | None) -> bytes | None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ucspid.net.address import Networks
-from ucspid.plan import Lookup, Proxy, Rate, Service
-from ucspid.policy.client_facts import ClientFacts
+from ucspid.plan import Lookup, Proxy, Rate, Service, Tls
+from ucspid.policy.client_facts import NO_TLS, ClientFacts, TlsFacts
 from ucspid.policy.environ import local_variables, proxy_variables, variables
 from ucspid.profile import Profile
 from ucspid.rules.rule import Rule
@@ -24,13 +24,14 @@ _VARYING = (b"LOCALIP", b"PORT", b"CONN_ID")
 class ExplainedClient(NamedTuple):
     """A client: its address without mapping and scope, its name and its ident user, if it has any.
 
-    balancer is the address of the one that it comes by.
+    balancer is the address of the one that it comes by, tls what its handshake shows.
     """
 
     ip: str
     host: bytes | None
     info: bytes | None
     balancer: str | None = None
+    tls: TlsFacts = NO_TLS
 
 
 def explanation(service: Service, client: ExplainedClient, rule: Rule, *, early: bool) -> Iterator[str]:
@@ -44,6 +45,7 @@ def explanation(service: Service, client: ExplainedClient, rule: Rule, *, early:
         ("decided by", "the address alone, before any lookup" if early else "address and names, if any"),
         ("names", _lookups(service.lookup, refused=early and rule.verdict == "deny")),
         *(("note", note) for note in _notes(service.lookup, client)),
+        *(("note", note) for note in _notes_of_handshake(service.tls, client.tls)),
     ]
     if rule.verdict == "deny":
         facts.append(("message", _message(rule.message or "")))
@@ -62,6 +64,11 @@ def _client(client: ExplainedClient) -> str:
         words.append(f"name {_shown(client.host)}")
     if client.info is not None:
         words.append(f"ident user {_shown(client.info)}")
+    if client.tls.sni is not None:
+        words.append(f"asks for {_shown(client.tls.sni)}")
+    words += [f"certificate for {_shown(name)}" for name in client.tls.names]
+    if client.tls.fingerprint is not None:
+        words.append(f"certificate {_shown(client.tls.fingerprint)}")
     return ", ".join(words)
 
 
@@ -98,6 +105,14 @@ def _notes(lookup: Lookup, client: ExplainedClient) -> Iterator[str]:
     ):
         if given is not None and not wanted:
             yield f"lookup.{key} is off: without it what {option} says is never known, nor matched by a rule"
+
+
+def _notes_of_handshake(tls: Tls | None, shown: TlsFacts) -> Iterator[str]:
+    certificate = bool(shown.names or shown.fingerprint)
+    if (tls is None or tls.mode != "implicit") and (shown.sni is not None or certificate):
+        yield "tls is not implicit: what --sni, --san and --sha256 say is never known, nor matched by a rule"
+    elif certificate and tls is not None and tls.context.client_certificates == "none":
+        yield "tls.client_certificates is none: what --san and --sha256 say is never known to a rule"
 
 
 def _message(message: str) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 WIDTH = 80
+ENDING = 14 * 86400.0
+"""Seconds before the end of a certificate at which that is shown."""
 _LEAST_WIDTH = 16  # of the last column, whatever the others take
 _GAP = "  "
 _ENDED = {
@@ -60,7 +62,15 @@ def _services(status: dict[str, Any]) -> list[str]:
     lines = table(header, rows, right=range(2, 7))
     why = [line for service in status["services"] for line in _reasons(service)]
     why += [line for file in status["rules_files"] if file["problem"] for line in _not_in_force(file)]
+    why += [_ending(item) for item in status["certificates"] if item["left"] < ENDING]
     return [*lines, *(["", *why] if why else [])]
+
+
+def _ending(certificate: dict[str, Any]) -> str:
+    """Return when the first certificate of a service ends."""
+    left = certificate["left"]
+    when = f"ends in {duration(left)}" if left > 0 else f"has expired {duration(-left)} ago"
+    return f"{certificate['service']}: a certificate {when}, {certificate['not_after']}"
 
 
 def _not_in_force(file: dict[str, Any]) -> list[str]:

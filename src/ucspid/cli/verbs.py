@@ -169,6 +169,11 @@ def _explain_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("ip", metavar="IP", help="the client's address")
     parser.add_argument("--host", metavar="NAME", help="the client's name, as if it had been looked up")
     parser.add_argument("--info", metavar="USER", help="the ident server's answer, as if it had been asked")
+    parser.add_argument("--sni", metavar="NAME", help="the name that the client asks for in TLS")
+    parser.add_argument(
+        "--san", metavar="NAME", action="append", default=[], help="a name in the client's certificate"
+    )
+    parser.add_argument("--sha256", metavar="HEX", help="the fingerprint of the client's certificate")
     parser.add_argument("--proxy", metavar="BALANCER", help="the balancer that the client comes by")
     parser.add_argument(
         "--tcprulescheck", action="store_true", help="print what tcprulescheck would: for a tcprules file"

@@ -1,17 +1,18 @@
 """The access rules of all services: lists as they stand in the file, and files that hold rules."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ucspid.config import schema
 from ucspid.config.identities import UserIds
 from ucspid.config.probe import DENIED
-from ucspid.config.problems import Problems
+from ucspid.config.problems import Problems, under
 from ucspid.config.rulefiles import Trouble, examine_as, kind_of
+from ucspid.config.ruleforms import ClientPattern
 from ucspid.config.settings import Place
-from ucspid.plan import Lookup, RulesFile, RuleSpec
+from ucspid.plan import Lookup, RulesFile, RuleSpec, Tls
 from ucspid.rules.bounds import too_large
 
 MAX_BYTES = 32 << 20
@@ -26,11 +27,10 @@ _AROUND = 150
 
 @dataclass(frozen=True, slots=True)
 class _List:
-    """A list of rules: the path of the first pattern that needs a client's name, and an ident user."""
+    """A list of rules, and by the trait of patterns the path of the first that has it."""
 
     specs: tuple[RuleSpec, ...]
-    name_at: str | None
-    user_at: str | None
+    first: Mapping[str, str | None]
     size: int
 
 
@@ -46,7 +46,7 @@ class Access:
     _size: int = 0
 
     def rules(
-        self, service: str, given: schema.ServiceSection, place: Place
+        self, service: str, given: schema.ServiceSection, place: Place, tls: Tls | None
     ) -> tuple[RuleSpec, ...] | RulesFile | None:
         """Return the rules of a service: None where they decide nothing."""
         path = place("rules")
@@ -61,10 +61,11 @@ class Access:
         if path not in self._lists:
             self._lists[path] = self._list(path, given.rules)
         rules = self._lists[path]
-        if rules.name_at and not given.lookup.remote_host and self._known(place, "remote_host"):
-            self._never(rules.name_at, "a host name", service, "remote_host")
-        if rules.user_at and not given.lookup.ident and self._known(place, "ident"):
-            self._never(rules.user_at, "a user", service, "ident")
+        for trait, what, key in (("names", "a host name", "remote_host"), ("users", "a user", "ident")):
+            if (path_of := rules.first[trait]) and not getattr(given.lookup, key) and self._known(place, key):
+                self._never(path_of, what, service, f"lookup.{key}: yes")
+        if not self.problems.wrong(under(under("services", service), "tls")):
+            self._check_handshakes(rules, service, tls)
         self._check_size(path, rules)
         return rules.specs
 
@@ -110,12 +111,18 @@ class Access:
         specs = tuple(self._spec(item, rule) for item, rule in rules)
         if len({spec.rate_per_ip for spec in specs} - {None}) > MAX_RATES:
             self.problems.add(path, f"more than {MAX_RATES} different rates")
-        return _List(
-            specs,
-            self._first_pattern(rules, "names"),
-            self._first_pattern(rules, "users"),
-            sum(map(_size, specs)),
-        )
+        first = {trait: self._first_pattern(rules, trait) for trait in ClientPattern.TRAITS}
+        return _List(specs, first, sum(map(_size, specs)))
+
+    def _check_handshakes(self, rules: _List, service: str, tls: Tls | None) -> None:
+        """Report patterns about handshakes that come too late for rules, or never."""
+        path, certificate_path = rules.first["handshakes"], rules.first["certificates"]
+        if tls is None or tls.mode != "implicit":
+            if path is not None:
+                self._never(path, "what a handshake shows", service, "tls: implicit")
+        elif certificate_path is not None and tls.context.client_certificates == "none":
+            needed = "tls.client_certificates: request or require"
+            self._never(certificate_path, "a certificate", service, needed)
 
     def _spec(self, path: str, rule: schema.RuleSection) -> RuleSpec:
         env = tuple((str(name), str(value)) for name, value in rule.env.items())
@@ -156,7 +163,7 @@ class Access:
         return not self.problems.wrong_as_such(lookup) and not self.problems.wrong(f"{lookup}.{key}")
 
     def _never(self, path: str, what: str, service: str, key: str) -> None:
-        self.problems.add(path, f"{what} matches no client: service {service} needs lookup.{key}: yes for it")
+        self.problems.add(path, f"{what} matches no client: service {service} needs {key} for it")
 
     def _check_size(self, path: str, rules: _List) -> None:
         before, self._size = self._size, self._size + rules.size

@@ -94,6 +94,10 @@ def look(
         changed=changed,
         problems=problems,
         certificates=tuple(certificates),
+        not_after=tuple(
+            min((certificates[number].not_after for number in context.chains), default=None)
+            for context in found.material.contexts
+        ),
         watches=tuple((watch, tuple(sorted(names))) for watch, names in watches.names.items()),
         unwatched=watches.unwatched,
     )

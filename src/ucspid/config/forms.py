@@ -6,15 +6,11 @@ parse(), which returns the value or raises Misfit: without a text where "expecte
 """
 
 import re
-from typing import Annotated, Any, ClassVar, Self
-
-from msgspec import Meta
+from typing import Any, ClassVar, Self
 
 from ucspid.config.positions import Scalar
 from ucspid.plan import Rate, Throttling
 
-MAX_CONNECTIONS = 65536
-Count = Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS)]
 MAX_TIME = 30 * 86400
 MAX_RATE = 1_000_000
 MAX_LIMIT = 1 << 62

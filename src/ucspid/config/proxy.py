@@ -6,8 +6,7 @@ from msgspec import Meta, Struct
 from msgspec import field as key
 
 from ucspid.config.endpoints import ClientNetwork
-from ucspid.config.forms import Count
-from ucspid.config.ruleforms import LookupTime
+from ucspid.config.ruleforms import Count, LookupTime
 from ucspid.plan import Proxy
 
 

@@ -150,6 +150,7 @@ class _Resolution:
         profile = self.profiles.of(entry, place)
         login = self.profiles.login(entry, place) if entry.user_env else {}
         env = fixed_environment(login, [str(variable) for variable in entry.inherit_env], own, self.environ)
+        tls = self.tls.of(name, entry)
         self._check(entry, place)
         if self._findable(entry, place):
             self._look_for(entry, place, profile, env["PATH"])
@@ -163,10 +164,10 @@ class _Resolution:
             profile=profile,
             stderr=entry.stderr or "null",
             rate_per_ip=None if entry.rate_per_ip is None else entry.rate_per_ip.bucket(entry.burst),
-            rules=self.access.rules(name, entry, place),
+            rules=self.access.rules(name, entry, place, tls),
             lookup=self.access.lookup(entry, place),
             proxy=proxy.planned(entry.proxy),
-            tls=self.tls.of(name, entry),
+            tls=tls,
             **_as_given(entry),
         )
 

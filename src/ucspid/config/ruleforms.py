@@ -1,17 +1,23 @@
 """What access rules and lookups write in forms of their own."""
 
 import re
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
+
+from msgspec import Meta
 
 from ucspid.config.forms import Duration, Form, Misfit, Path
 from ucspid.config.positions import Scalar
 from ucspid.rules.patterns import parse_pattern
 
+MAX_CONNECTIONS = 65536
 MAX_LOOKUP_TIME = 60
 MAX_NAME = 253
 """Characters of the longest host name as text (RFC 1035, 2.3.4)."""
 
 MAX_OCTET = 255
+
+Count = Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS)]
+"""Connections at once."""
 
 _NAME = re.compile(rf"[!-~]{{1,{MAX_NAME}}}")
 _OCTETS = re.compile(r"(?:[0-9]{1,3}\.){1,3}")
@@ -40,12 +46,21 @@ def _meaning(place: str) -> str | None:
 
 
 class ClientPattern(Form, str):
-    """Whom a rule is for; names and users say whether it depends on the client's name or ident user."""
+    """Whom a rule is for; the traits say what it depends on besides the client's address.
 
-    __slots__ = ("names", "users")
+    That is its name, its ident user, its TLS handshake, or its certificate in that.
+    """
+
+    __slots__ = ("certificates", "handshakes", "names", "users")
+    TRAITS: ClassVar = __slots__
     names: bool
     users: bool
-    expects = "an address, a network, a host name, a .domain or *, each possibly after user@"
+    handshakes: bool
+    certificates: bool
+    expects = (
+        "an address, a network, a host name, a .domain or *, each possibly after user@; "
+        "sni:NAME, san:NAME or sha256:HEX"
+    )
     json_schema: ClassVar[dict[str, Any]] = {"type": "string", "minLength": 1}
 
     @classmethod
@@ -60,7 +75,9 @@ class ClientPattern(Form, str):
         except ValueError as error:
             raise Misfit(f'"{value}": {error}') from None
         pattern = cls(value)
-        pattern.names = isinstance(parsed.where, bytes)
+        pattern.names = isinstance(parsed.where, bytes) and parsed.trait is None
+        pattern.handshakes = parsed.trait is not None
+        pattern.certificates = parsed.trait in ("san", "sha256")
         pattern.users = parsed.user is not None
         return pattern
 

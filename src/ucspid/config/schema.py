@@ -15,10 +15,8 @@ from ucspid.config.accounts import MAX_GROUPS
 from ucspid.config.controls import ControlSection
 from ucspid.config.endpoints import MAX_NAMESERVERS, ClientNetwork, Listen, Nameserver
 from ucspid.config.forms import (
-    MAX_CONNECTIONS,
     MAX_RATE,
     Account,
-    Count,
     Duration,
     EnvName,
     Frequency,
@@ -35,7 +33,7 @@ from ucspid.config.lookups import LookupSection
 from ucspid.config.proxy import ProxySection
 from ucspid.config.pythonforms import ModuleFunction, ModuleName
 from ucspid.config.rlimits import Rlimits
-from ucspid.config.ruleforms import ClientPattern, RulesPath, Said
+from ucspid.config.ruleforms import MAX_CONNECTIONS, ClientPattern, Count, RulesPath, Said
 from ucspid.config.tls_keys import TlsDefaults, TlsMode, TlsSection
 from ucspid.plan import Throttling
 

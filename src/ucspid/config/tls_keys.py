@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from msgspec import Meta, Struct
 from msgspec import field as key
 
-from ucspid.config.forms import Account, Count, Form, Misfit, Path
+from ucspid.config.forms import Account, Form, Misfit, Path
 from ucspid.config.positions import Scalar
-from ucspid.config.ruleforms import LookupTime
+from ucspid.config.ruleforms import Count, LookupTime
 
 MAX_ENTRIES = 100
 """Of certificates that are named in one list; each may be a pattern."""

@@ -65,6 +65,7 @@ class MasterClient:
             orders.AddListeners: self._listeners,
             orders.TakePlan: self._plan,
             orders.AllowVariables: self._allow,
+            orders.TakeExpiries: self._expiries,
             orders.RemoveLauncher: self._launcher_gone,
             orders.Stop: self._stop,
             orders.TakeHandover: self._handover,
@@ -178,6 +179,11 @@ class MasterClient:
                 self.server.services.rules_files.allow(file, json.load(memory))
         else:
             self.server.services.rules_files.refuse(file, order.reason or "")
+
+    def _expiries(self, _order: orders.TakeExpiries, descriptors: list[int]) -> None:
+        with os.fdopen(descriptors[0], "rb") as memory:
+            memory.seek(0)
+            self.server.certificates_end = json.load(memory)
 
     def _launcher_gone(self, order: orders.RemoveLauncher, _descriptors: list[int]) -> None:
         self.server.launchers.lose(order.number)

@@ -65,6 +65,8 @@ class Server:
         self._master = master
         self._handover = HandoverState(log)
         self.tls = TlsChannels(TlsReporter(log))
+        self.certificates_end: dict[str, float] = {}
+        """When the first certificate of a service ends, by its name, in seconds since 1970."""
         self._shared = Shared(
             log=log,
             limits=self.services.limits,

@@ -5,6 +5,7 @@ import collections
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +47,24 @@ async def status(link: "MasterClient", config: str, began: float, tails: int) ->
             for listener in service.acceptor.listeners
         ],
         "rules_files": server.services.rules_files.status(),
+        "certificates": _certificates(server.certificates_end),
         "denied": len(server.services.bans),
         "tails": tails,
         "totals": _totals(server, services),
     }
+
+
+def _certificates(ends: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Describe when the first certificate of each service with TLS ends."""
+    now = time.time()
+    return [
+        {
+            "service": name,
+            "not_after": datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
+            "left": round(at - now, 3),
+        }
+        for name, at in ends.items()
+    ]
 
 
 def _processes(server: Server) -> list[dict[str, Any]]:

@@ -92,6 +92,11 @@ class AllowVariables:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakeExpiries:
+    """Memory with when certificates end is beside it: seconds since 1970, by the names of services."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveLauncher:
     """A launcher has exited."""
 
@@ -141,7 +146,7 @@ class Answer:
 
 Order = (
     Begin | AddLauncher | AddTls | RemoveTls | AddPipe | AddListeners | TakePlan | AllowVariables
-    | RemoveLauncher | Stop | TakeHandover | HandOver | LogEvent | Answer
+    | TakeExpiries | RemoveLauncher | Stop | TakeHandover | HandOver | LogEvent | Answer
 )  # fmt: skip
 
 NAMES: dict[str, type[Order]] = {
@@ -153,6 +158,7 @@ NAMES: dict[str, type[Order]] = {
     "add_listeners": AddListeners,
     "take_plan": TakePlan,
     "allow_variables": AllowVariables,
+    "take_expiries": TakeExpiries,
     "remove_launcher": RemoveLauncher,
     "stop": Stop,
     "take_handover": TakeHandover,

@@ -4,6 +4,7 @@ Files are looked at by a process of its own, which has them watched first and sa
 master reads only the events of the watches: it neither looks at a file nor sees a key.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -17,7 +18,9 @@ from ucspid.master.certificate_watch import CertificateWatch
 from ucspid.master.children import Children
 from ucspid.master.event_log import EventLog
 from ucspid.master.expiries import Expiries
+from ucspid.master.held_tls import TlsHoldings
 from ucspid.master.job import Job, JobOutcome
+from ucspid.master.loop_orders import SendOrder, send_expiries
 from ucspid.master.poller import Poller, Timer
 from ucspid.master.reader import new_material
 from ucspid.plan import Plan, TlsContext
@@ -40,22 +43,25 @@ class CertificateFollower:
         children: Children,
         poller: Poller,
         log: EventLog,
-        in_force: Callable[[], int | None],
+        held: TlsHoldings,
         renew: Callable[[int], None],
+        send: SendOrder,
     ) -> None:
         """Follow nothing yet.
 
-        in_force() returns the descriptor of the material in force; renew() puts other material in force,
-        whose descriptor is its own from then on.
+        held has the material in force; renew() puts other material in force, whose descriptor is its own
+        from then on; send() sends the event loop an order.
         """
         self._children = children
         self._poller = poller
         self._log = log
-        self._in_force = in_force
+        self._held = held
         self._renew = renew
+        self._send = send
         self._expiries = Expiries(poller, log)
         self._watch = CertificateWatch(poller, self._changed)
-        self._contexts: tuple[TlsContext, ...] = ()
+        self._contexts: dict[TlsContext, list[str]] = {}
+        """Those of the plan, and the services that have each."""
         self._job: Job | None = None
         self._descriptors: list[int] = []
         """Of the look under way: for what is found, and the settings."""
@@ -71,12 +77,15 @@ class CertificateFollower:
     def follow(self, plan: Plan) -> None:
         """Follow the certificates of the plan that is in force from now on."""
         self.cancel()
-        used = (service.tls.context for service in plan.services if service.tls is not None)
-        self._contexts = tuple(dict.fromkeys(used))
+        self._contexts = {}
+        for service in plan.services:
+            if service.tls is not None:
+                self._contexts.setdefault(service.tls.context, []).append(service.name)
         if self._contexts:
             self._look()
         else:
             self._loaded = frozenset()
+            self._show({})
 
     def cancel(self) -> None:
         """Follow nothing any more."""
@@ -108,11 +117,11 @@ class CertificateFollower:
             self._descriptors.append(new_material())
         material, contexts = self._descriptors
         try:
-            os.pwrite(contexts, plain.to_json(self._contexts).encode(), 0)
+            os.pwrite(contexts, plain.to_json(tuple(self._contexts)).encode(), 0)
         except OSError as problem:
             raise ResourceError(f"cannot allocate memory for their settings: {why(problem)}") from None
         start = partial(
-            roles.start_certificate_reader, contexts, self._in_force(), material, self._watch.fileno()
+            roles.start_certificate_reader, contexts, self._held.material, material, self._watch.fileno()
         )
         return Job(start, "a reader of certificates", self._children, self._poller, TIMEOUT, self._done)
 
@@ -159,6 +168,15 @@ class CertificateFollower:
             events.certificates_loaded(self._log, report.certificates)
         self._loaded = loaded
         self._expiries.set(report.certificates)
+        ends = zip(self._contexts.values(), report.not_after, strict=False)
+        self._show({name: at for names, at in ends if at is not None for name in names})
+
+    def _show(self, ends: dict[str, float]) -> None:
+        """Have the status show when the first certificate of each service ends."""
+        if ends != self._held.ends:
+            self._held.ends = ends
+            with contextlib.suppress(OSError):  # without memory: it is sent with the next plan, too
+                send_expiries(self._send, ends)
 
     def _report(self, problems: tuple[str, ...]) -> None:
         """Log what is wrong, once for as long as it is the same."""

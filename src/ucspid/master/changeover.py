@@ -206,9 +206,8 @@ class Changeover:
         self._take(Step.TRY)
         parts = self._parts
         if parts.given is not None:
-            self._tried(
-                ResourceError(f"{parts.config} has no file that another version could read: restart it")
-            )
+            reason = f"{parts.config} has no file that another version could read: restart it"
+            self._tried(ResourceError(reason))
             return
         try:
             self._trial = upgrade.start_trial(self._to_state(), parts.children, parts.poller, self._tried)

@@ -201,6 +201,8 @@ class TlsHoldings:
     """Whether those that serve were started by an earlier image of the master: their code is not ours."""
     last: int = 0
     """The number of the last that was started."""
+    ends: dict[str, float] = field(default_factory=dict)
+    """When the first certificate of a service ends, by the service's name, in seconds since 1970."""
 
     def all(self) -> Iterator[HeldTls]:
         """Yield each process."""

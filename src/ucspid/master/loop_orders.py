@@ -4,7 +4,9 @@ They are JSON, with descriptors beside it; control.master_client is the other en
 """
 
 import contextlib
+import json
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ucspid.ipc import orders
@@ -16,6 +18,9 @@ from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.loop_process import LoopProcess
 from ucspid.plain import to_json
 from ucspid.plan import Plan, PlanFrame, PlannedService, Service
+
+SendOrder = Callable[[orders.Order, tuple[int, ...]], None]
+"""Sends an order, with descriptors beside it."""
 
 
 class LoopOrders:
@@ -74,6 +79,8 @@ class LoopOrders:
         for service in plan.services:
             self._send_listeners(held, service)
         self._send_services(held, plan, generation)
+        if held.tls.ends:
+            send_expiries(self.process.send, held.tls.ends)
 
     def send_launcher(self, profile: ProfileLaunchers, launcher: HeldLauncher) -> None:
         """Send a launcher's channel, if the process does not have it."""
@@ -142,6 +149,14 @@ class LoopOrders:
             return False
         self.introduced.add((kind, which))
         return True
+
+
+def send_expiries(send: SendOrder, ends: Mapping[str, float]) -> None:
+    """Send when certificates end, by the names of services. Raises OSError without memory for it."""
+    with os.fdopen(os.memfd_create("ucspid-expiries", os.MFD_CLOEXEC), "w") as memory:
+        json.dump(ends, memory)
+        memory.flush()
+        send(orders.TakeExpiries(), (memory.fileno(),))
 
 
 def _settings(service: Service) -> Service:

@@ -89,7 +89,7 @@ class Master:
             loop,
             starter,
             tls,
-            CertificateFollower(children, poller, log, lambda: held.tls.material, tls.renew),
+            CertificateFollower(children, poller, log, held.tls, tls.renew, loop.send),
             Readiness(ready_fd, b"\n" if given is None else given.ready),
         )
         self.changeover = Changeover(parts, before, self.to_state, self._kill_everything)

@@ -15,3 +15,17 @@ class ClientFacts(NamedTuple):
 
 
 NO_FACTS = ClientFacts()
+
+
+class TlsFacts(NamedTuple):
+    """What a handshake has shown: the name that the client asked for, and its certificate, if it has one.
+
+    Of that, the alternative names in lower case, and the fingerprint by SHA-256 in hexadecimal digits.
+    """
+
+    sni: bytes | None = None
+    names: tuple[bytes, ...] = ()
+    fingerprint: bytes | None = None
+
+
+NO_TLS = TlsFacts()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from ucspid.errors import ConfigError
 from ucspid.net.address import Network, parse_address, plain
+from ucspid.policy.client_facts import NO_TLS, TlsFacts
 from ucspid.rules.bounds import too_large
 from ucspid.rules.cdb import Cdb, CdbError
 from ucspid.rules.keys import after_prefixes, before_prefixes, parse
@@ -76,7 +77,13 @@ class RuleTable:
         """Return the names of all variables that rules set."""
         return frozenset(self._variables)
 
-    def match(self, ip: str, host: bytes | None = None, info: bytes | None = None) -> Rule:
+    def match(
+        self,
+        ip: str,
+        host: bytes | None = None,
+        info: bytes | None = None,
+        tls: TlsFacts = NO_TLS,  # noqa: ARG002 - tcprules knows nothing of it
+    ) -> Rule:
         """Return the rule for this client: allow with nothing set if none matches."""
         number = self._first(before_prefixes(plain(ip).encode(), host, info))
         if number is None:
@@ -86,7 +93,7 @@ class RuleTable:
         return _DEFAULT if number is None else self._rule(number)
 
     def decide_early(self, ip: str) -> Rule | None:
-        """Return the rule that match() gives for every host and info, None if that depends on them."""
+        """Return the rule that match() gives for every host, info and tls, None if that depends on them."""
         address = plain(ip).encode()
         if self._info_and_host_keys or address in self._info_addresses:
             return None

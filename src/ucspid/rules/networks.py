@@ -5,15 +5,20 @@ lowest number of all the patterns that match. So the cost depends on the client'
 how many different prefix lengths there are, not on the number of rules.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 from ucspid.errors import ConfigError
 from ucspid.net.address import Network, parse_address
 from ucspid.plan import RuleSpec
+from ucspid.policy.client_facts import NO_TLS, TlsFacts
 from ucspid.rules.keys import suffixes
-from ucspid.rules.patterns import Pattern, parse_pattern
+from ucspid.rules.patterns import Pattern, TlsTrait, parse_pattern
 from ucspid.rules.prefixes import PrefixIndex
 from ucspid.rules.rule import Environment, Rule, Verdict
+
+_NO_HOST = re.compile(rb"[@:/]")
+"""In names of certificates that are no host's: addresses of mail, URIs."""
 
 
 class YamlRules:
@@ -31,6 +36,8 @@ class YamlRules:
         self._users: dict[bytes, _NumbersByPlace] = {}
         self._some_user = _NumbersByPlace()
         self._first_name = self._none
+        """The first rule that needs a name, or what a TLS handshake shows."""
+        self._handshakes: dict[tuple[TlsTrait, bytes], int] = {}
         problems: list[str] = []
         for number, spec in enumerate(self._specs):
             problems += _wrong_variables(spec)
@@ -45,22 +52,29 @@ class YamlRules:
     def _add(self, pattern: Pattern, number: int) -> None:
         if isinstance(pattern.where, bytes):
             self._first_name = min(self._first_name, number)
-        if pattern.user is None:
+        if pattern.trait is not None:
+            assert isinstance(pattern.where, bytes)
+            self._handshakes.setdefault((pattern.trait, pattern.where), number)
+        elif pattern.user is None:
             self._anyone.add(pattern, number)
         else:
             self._users.setdefault(pattern.user, _NumbersByPlace()).add(pattern, number)
             self._some_user.add(pattern, number)
 
-    def match(self, ip: str, host: bytes | None = None, info: bytes | None = None) -> Rule:
+    def match(
+        self, ip: str, host: bytes | None = None, info: bytes | None = None, tls: TlsFacts = NO_TLS
+    ) -> Rule:
         """Return the first rule that matches this client, the default if none does."""
         address = parse_address(ip)
         number = self._anyone.lowest(address, host, self._none)
         if info is not None and info in self._users:
             number = self._users[info].lowest(address, host, number)
+        if self._handshakes and tls is not NO_TLS:
+            number = min(number, *(self._handshakes.get(key, number) for key in _keys(tls)), self._none)
         return self._rule(number)
 
     def decide_early(self, ip: str) -> Rule | None:
-        """Return the rule that match() gives for every host and info, None if that depends on them."""
+        """Return the rule that match() gives for every host, info and tls, None if that depends on them."""
         address = parse_address(ip)
         number = self._anyone.lowest(address, None, self._none)
         if self._first_name < number or self._some_user.lowest(address, None, number) < number:
@@ -79,6 +93,19 @@ class YamlRules:
             rate_per_ip=spec.rate_per_ip,
             message=spec.message,
         )
+
+
+def _keys(tls: TlsFacts) -> Iterator[tuple[TlsTrait, bytes]]:
+    """Yield what rules may be for that a handshake has shown: names, and the domains that they are in."""
+    if tls.sni is not None:
+        name = tls.sni.lower()
+        yield from (("sni", each) for each in (name, *suffixes(name)))
+    for name in tls.names:
+        yield "san", name
+        if not _NO_HOST.search(name):
+            yield from (("san", each) for each in suffixes(name))
+    if tls.fingerprint is not None:
+        yield "sha256", tls.fingerprint
 
 
 class _NumbersByPlace:

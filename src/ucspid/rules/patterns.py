@@ -5,10 +5,13 @@
 - `mail.example.org`: a host name
 - `.example.org`: every name below a domain, not the domain itself
 - `user@PATTERN`: one of these, and the client's ident server says user
+- `sni:mail.example.org`, `sni:.example.org`: the name that the client asks for in a TLS handshake
+- `san:client.example.org`, `san:.example.org`: a name in the client's certificate
+- `sha256:HEX`: the fingerprint of the client's certificate
 """
 
 import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ucspid.net.address import IPV4, IPV6, Network, parse_network
 
@@ -18,22 +21,51 @@ _NAME = re.compile(r"\.?(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
 _MAX_NAME = 253
 """Characters of the longest host name as text (RFC 1035, 2.3.4)."""
 
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+_CERTIFICATE_NAME = re.compile(rf"[!-~]{{1,{_MAX_NAME}}}")
+
+TlsTrait = Literal["sni", "san", "sha256"]
+TLS_TRAITS: tuple[TlsTrait, ...] = ("sni", "san", "sha256")
+"""What a pattern begins with, before a colon, that is about a TLS handshake."""
+
 
 class Pattern(NamedTuple):
-    """A pattern taken apart: networks, or in lower case a host name or a domain with its leading dot."""
+    """A pattern taken apart: networks, or in lower case a host name or a domain with its leading dot.
+
+    With a trait of TLS, where is what that must be.
+    """
 
     user: bytes | None
     where: tuple[Network, ...] | bytes
+    trait: TlsTrait | None = None
 
 
 def parse_pattern(text: str) -> Pattern:
     """Return what a pattern means. Raises ValueError."""
+    for trait in TLS_TRAITS:
+        if text.startswith(f"{trait}:"):
+            return Pattern(None, _shown(trait, text.partition(":")[2]), trait)
     user, at, place = text.rpartition("@")
     if not at:
         return Pattern(None, _place(place))
     if not user or user == "*":
         raise ValueError("a user name is missing before the @")
     return Pattern(user.encode(), _place(place))
+
+
+def _shown(trait: TlsTrait, text: str) -> bytes:
+    """Return what a handshake must show, in lower case. Raises ValueError."""
+    if trait == "sha256":
+        text = text.lower().replace(":", "")
+        if not _FINGERPRINT.fullmatch(text):
+            raise ValueError("the fingerprint of a certificate has 64 hexadecimal digits")
+    elif trait == "sni":
+        text = text.removesuffix(".")
+        if len(text) > _MAX_NAME or not _NAME.fullmatch(text):
+            raise ValueError("neither a host name nor a .domain after sni:")
+    elif not _CERTIFICATE_NAME.fullmatch(text):
+        raise ValueError(f"a name in a certificate has 1 to {_MAX_NAME} characters, all of them ASCII")
+    return text.lower().encode()
 
 
 def _place(text: str) -> tuple[Network, ...] | bytes:

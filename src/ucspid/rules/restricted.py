@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from ucspid.policy.client_facts import NO_TLS, TlsFacts
 from ucspid.rules.rule import Rule, Rules
 
 
@@ -16,12 +17,14 @@ class Restricted:
         self._rules = rules
         self._allowed = allowed
 
-    def match(self, ip: str, host: bytes | None = None, info: bytes | None = None) -> Rule:
+    def match(
+        self, ip: str, host: bytes | None = None, info: bytes | None = None, tls: TlsFacts = NO_TLS
+    ) -> Rule:
         """Return the rule for this client."""
-        return self._restrict(self._rules.match(ip, host, info))
+        return self._restrict(self._rules.match(ip, host, info, tls))
 
     def decide_early(self, ip: str) -> Rule | None:
-        """Return the rule that match() gives for every host and info, None if that depends on them."""
+        """Return the rule that match() gives for every host, info and tls, None if that depends on them."""
         rule = self._rules.decide_early(ip)
         return None if rule is None else self._restrict(rule)
 

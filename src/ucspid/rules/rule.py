@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ucspid.plan import Rate
+from ucspid.policy.client_facts import NO_TLS, TlsFacts
 
 Verdict = Literal["allow", "deny"]
 RuleRefusal = Literal["denied", "no_rules"]
@@ -36,11 +37,14 @@ class Rules(Protocol):
 
     ip is the client's address in any form; ValueError is raised if it is none. host is the
     client's name as the resolver gave it, None if there is none. info is what its ident server
-    answered: None if there was no answer, empty if the answer was an error.
+    answered: None if there was no answer, empty if the answer was an error. tls is what its TLS handshake
+    has shown.
     """
 
-    def match(self, ip: str, host: bytes | None = None, info: bytes | None = None) -> Rule:
+    def match(
+        self, ip: str, host: bytes | None = None, info: bytes | None = None, tls: TlsFacts = NO_TLS
+    ) -> Rule:
         """Return the rule for this client: the default rule if none matches."""
 
     def decide_early(self, ip: str) -> Rule | None:
-        """Return the rule that match() gives for every host and info, None if that depends on them."""
+        """Return the rule that match() gives for every host, info and tls, None if that depends on them."""

@@ -17,12 +17,14 @@ class SeenCertificate:
 class CertificatesReport:
     """The whole: changed says whether there is other material than before, and none of it is wrong.
 
-    watches are those of an inotify, each with the names in its directory that matter, which may be
-    patterns. unwatched says why some changes are not noticed by it.
+    not_after is for each of the contexts, in their order, when the first of its certificates ends; None
+    where it has none. watches are those of an inotify, each with the names in its directory that matter,
+    which may be patterns. unwatched says why some changes are not noticed by it.
     """
 
     changed: bool
     problems: tuple[str, ...]
     certificates: tuple[SeenCertificate, ...]
+    not_after: tuple[float | None, ...]
     watches: tuple[tuple[int, tuple[str, ...]], ...]
     unwatched: str | None

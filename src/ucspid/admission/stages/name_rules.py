@@ -5,6 +5,7 @@ import time
 from ucspid.admission.connection import Connection
 from ucspid.admission.stage import Outcome, Resources, denied, no_rules, refusal_of
 from ucspid.admission.stages.client_limits import limits_of, loosest, over_limit
+from ucspid.policy.client_facts import NO_TLS, TlsFacts
 
 
 class NameRules:
@@ -30,7 +31,7 @@ class NameRules:
                 return no_rules(self._followed)
         assert connection.slot is not None
         found = connection.found
-        rule = connection.rule = rules.match(connection.ip, found.remote_host, found.info)
+        rule = connection.rule = rules.match(connection.ip, found.remote_host, found.info, _tls(connection))
         if denied(rule, self._settings):
             return refusal_of(rule)
         if self._rules_set_limits:
@@ -40,6 +41,15 @@ class NameRules:
                 return over_limit(refusal, rule, self._settings)
         connection.env = rule.env
         return None
+
+
+def _tls(connection: Connection) -> TlsFacts:
+    """Return what the handshake has shown that rules may be for."""
+    tls = connection.over_tls
+    if tls is None:
+        return NO_TLS
+    sni = None if tls.sni is None else tls.sni.encode()
+    return TlsFacts(sni, tls.names, None if tls.fingerprint is None else tls.fingerprint.encode())
 
 
 def make(resources: Resources) -> NameRules | None:
