@@ -240,7 +240,8 @@ class Plan:
 
     uid, gid and groups are the event loop's; None leaves them. nameservers are addresses with
     ports; empty means those of resolv.conf(5). launcher is what starts the programs. stop says whether
-    the daemon, when it is to stop, waits for its sessions or exits while they go on.
+    the daemon, when it is to stop, waits for its sessions or exits while they go on. watchdog is the seconds
+    in which the event loop has to turn once.
     """
 
     uid: int | None
@@ -255,6 +256,7 @@ class Plan:
     stop: Literal["wait", "exit"] = "wait"
     control_group: int | None = None
     control_mode: int = 0o600
+    watchdog: float | None = None
 
     @property
     def looks_up(self) -> bool:

@@ -17,6 +17,7 @@ from ucspid.config.forms import Form
 from ucspid.config.logs import LogSection
 from ucspid.config.lookups import LookupSection
 from ucspid.config.positions import MAX_DEPTH, MAX_NODES
+from ucspid.config.proxies import ProxySection
 from ucspid.config.rlimits import Rlimits
 from ucspid.config.ruleforms import Said
 from ucspid.config.shapes import (
@@ -126,7 +127,7 @@ _SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("## services.NAME", schema.ServiceSection),
     ("## rules", schema.RuleSection),
     ("## lookup", LookupSection),
-    ("## proxy", schema.ProxySection),
+    ("## proxy", ProxySection),
     ("## defaults", schema.SettingsSection),
     ("## rlimits", Rlimits),
 )

@@ -19,6 +19,7 @@ from ucspid.config.probe import Search
 from ucspid.config.problems import Problems
 from ucspid.config.profiles import Profiles
 from ucspid.config.programs import ProgramSearch, Wanted, candidates
+from ucspid.config.proxies import ProxySection
 from ucspid.config.python_programs import argv_of, check_keys, executable_of, form_of, preloaded_of
 from ucspid.config.settings import Place, Settings
 from ucspid.ipc.progress import progress
@@ -57,6 +58,7 @@ def resolve(file: schema.File, name: str, environ: Mapping[str, str], problems: 
         nameservers=tuple(str(server) for server in file.nameservers),
         launcher=launcher_kind(file.launcher, problems),
         stop=file.stop,
+        watchdog=file.watchdog,
         log=Log(format=file.log.format, level=file.log.level),
         max_connections=file.limits.max_connections,
         services=tuple(_with_executable(service, found) for service in services),
@@ -223,7 +225,7 @@ class _Resolution:
         return tuple(listen.endpoint for listen in entry.listen)
 
 
-def _proxy(given: schema.ProxySection | None) -> Proxy | None:
+def _proxy(given: ProxySection | None) -> Proxy | None:
     if given is None:
         return None
     return Proxy(

@@ -30,9 +30,10 @@ from ucspid.config.forms import (
 )
 from ucspid.config.logs import LogSection
 from ucspid.config.lookups import LookupSection
+from ucspid.config.proxies import ProxySection
 from ucspid.config.pythonforms import ModuleFunction, ModuleName
 from ucspid.config.rlimits import Rlimits
-from ucspid.config.ruleforms import ClientPattern, LookupTime, RulesPath, Said
+from ucspid.config.ruleforms import ClientPattern, RulesPath, Said
 from ucspid.plan import Throttling
 
 MAX_CONNECTIONS = 65536
@@ -100,37 +101,6 @@ class RuleSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             "refuse_message."
         ),
     ] = None
-
-
-class ProxySection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The PROXY protocol: balancers say for whom they speak. Examples are in docs/proxy.md."""
-
-    from_: Annotated[
-        list[ClientNetwork],
-        Meta(
-            min_length=1,
-            extra={"single": True},
-            description="The balancers: each connection from there must begin with a header.",
-        ),
-    ] = key(name="from")
-    versions: Annotated[
-        list[Annotated[int, Meta(ge=1, le=2)]],
-        Meta(
-            min_length=1,
-            extra={"single": True},
-            description="The versions of the header that are accepted.",
-        ),
-    ] = key(default_factory=lambda: [1, 2])
-    timeout: Annotated[LookupTime, Meta(description="How long a header may take.")] = key(
-        default_factory=_made(LookupTime(3))
-    )
-    others: Annotated[
-        Literal["refuse", "direct"],
-        Meta(description="Peers that are no balancers: they are refused, or served as the clients they are."),
-    ] = "refuse"
-    max_pending: Annotated[
-        Count, Meta(description="Connections that may wait at once for their header, and for lookups.")
-    ] = 256
 
 
 class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -386,6 +356,9 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "once while they go on."
         ),
     ] = "wait"
+    watchdog: Annotated[
+        Lifetime | None, Meta(description="How long the event loop may hang before it is replaced.")
+    ] = None
     log: Annotated[LogSection, Meta(description="The log.")] = key(default_factory=LogSection)
     limits: Annotated[LimitsSection, Meta(description="Limits of the whole daemon.")] = key(
         default_factory=LimitsSection

@@ -106,6 +106,11 @@ class HandOver:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportCondition:
+    """Say how you are: NOTE_CONDITION. An answer shows that the loop turns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogEvent:
     """An event of the master's, to be logged."""
 
@@ -127,7 +132,7 @@ class Answer:
 
 Order = (
     Begin | AddLauncher | AddPipe | AddListeners | TakePlan | AllowVariables | RemoveLauncher | Stop
-    | TakeHandover | HandOver | LogEvent | Answer
+    | TakeHandover | HandOver | ReportCondition | LogEvent | Answer
 )  # fmt: skip
 
 NAMES: dict[str, type[Order]] = {
@@ -141,6 +146,7 @@ NAMES: dict[str, type[Order]] = {
     "stop": Stop,
     "take_handover": TakeHandover,
     "hand_over": HandOver,
+    "report_condition": ReportCondition,
     "log": LogEvent,
     "answer": Answer,
 }

@@ -7,10 +7,12 @@ from ucspid.master.children import Children
 from ucspid.master.event_log import EventLog
 from ucspid.master.holdings import Holdings
 from ucspid.master.launcher_starter import LauncherStarter
+from ucspid.master.leftovers import Leftovers
 from ucspid.master.loop_supervisor import LoopSupervisor
 from ucspid.master.notify import Readiness
 from ucspid.master.poller import Poller
 from ucspid.master.settling import Settling
+from ucspid.master.watchdog import Watchdog
 from ucspid.plan import Plan
 
 
@@ -38,3 +40,5 @@ class Parts:
     loop: LoopSupervisor
     starter: LauncherStarter
     readiness: Readiness
+    watchdog: Watchdog
+    leftovers: Leftovers
