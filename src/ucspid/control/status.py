@@ -108,6 +108,7 @@ def _service(sessions: Sessions, state: str) -> dict[str, Any]:
         "ended": dict(counts.ended),
         "refused": dict(counts.refused),
         "failed": dict(counts.failed),
+        "timings": sessions.timings.to_state(),
         "last_failures": [_failure(kind, failure) for kind, failure in sessions.failures.items()],
         "state": state,
     }
