@@ -6,6 +6,7 @@ boolean, None or a tuple of these. The default of a setting is what holds where 
 in a file (a test compares it with config/schema.py) or in the plan of a version that did not know it.
 """
 
+import io
 import json
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
@@ -167,20 +168,20 @@ class Service:
 
     name: str
     listen: tuple[Endpoint, ...]
-    executable: str
-    argv: tuple[str, ...]
+    executable: Annotated[str, plain.SHARED]
+    argv: Annotated[tuple[str, ...], plain.SHARED]
     env: Annotated[tuple[tuple[str, str], ...], plain.SHARED]
     profile: Annotated[Profile, plain.SHARED]
     stderr: Literal["log", "inherit", "null", "client"] = "log"
-    stderr_rate: Rate = STDERR_RATE
+    stderr_rate: Annotated[Rate, plain.SHARED] = STDERR_RATE
     max_connections: int = 40
     on_full: Literal["queue", "refuse"] = "queue"
     max_per_ip: int | None = None
     ipv4_prefix: int = 32
     ipv6_prefix: int = 64
-    rate_per_ip: Rate | None = None
-    rate: Rate | None = None
-    exempt: tuple[str, ...] = ()
+    rate_per_ip: Annotated[Rate | None, plain.SHARED] = None
+    rate: Annotated[Rate | None, plain.SHARED] = None
+    exempt: Annotated[tuple[str, ...], plain.SHARED] = ()
     refuse_message: str = ""
     banner: str = ""
     kill_ip_options: bool = False
@@ -192,11 +193,11 @@ class Service:
     max_lifetime: float | None = None
     rules: tuple[RuleSpec, ...] | RulesFile | None = None
     default_action: Literal["allow", "deny"] = "allow"
-    rule_env: tuple[str, ...] = ()
-    lookup: Lookup = Lookup()
+    rule_env: Annotated[tuple[str, ...], plain.SHARED] = ()
+    lookup: Annotated[Lookup, plain.SHARED] = Lookup()
     env_dialect: Literal["tcp", "tcp6", "systemd"] = "tcp"
-    throttle: Throttling | None = Throttling()
-    proxy: Proxy | None = None
+    throttle: Annotated[Throttling | None, plain.SHARED] = Throttling()
+    proxy: Annotated[Proxy | None, plain.SHARED] = None
     preloaded: Preloaded | None = None
 
     @property
@@ -290,9 +291,10 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Plan":
-        """Return the plan that to_json() wrote."""
-        first, *services = map(json.loads, text.splitlines())
-        return plain.read(cls, {**first, "services": services})
+        """Return the plan that to_json() wrote; of its lines, one at a time is in memory in pieces."""
+        lines = io.BytesIO(text if isinstance(text, bytes) else text.encode())
+        first = plain.read(cls, json.loads(lines.readline()))
+        return replace(first, services=tuple(plain.read(Service, json.loads(line)) for line in lines))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
