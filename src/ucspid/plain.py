@@ -50,21 +50,25 @@ def read(cls: type[T], data: Any) -> T:
 @cache
 def _reader(hint: Any) -> Reader | None:
     """Return what reads values of a type; None if they are what JSON has itself."""
-    origin, arguments = get_origin(hint), get_args(hint)
+    origin = get_origin(hint)
+    if origin is not None:
+        return _of_origin(origin, get_args(hint))
+    if isinstance(hint, type) and issubclass(hint, Packed):
+        return hint.from_plain
+    return partial(_make, hint, _fields(hint)) if is_dataclass(hint) else None
+
+
+def _of_origin(origin: Any, arguments: tuple[Any, ...]) -> Reader | None:
     if origin is Annotated:
         inner = _reader(arguments[0])
         return _sharing(inner) if SHARED in arguments[1:] else inner
     if origin is Literal:
         return _the_same_of(arguments)
-    if origin in (Union, UnionType):
-        return _of_any(arguments)
     if origin is tuple:
         return _of_tuple(arguments)
     if origin in (list, dict):
         return _of_items(origin, _reader(arguments[-1]))
-    if isinstance(hint, type) and issubclass(hint, Packed):
-        return hint.from_plain
-    return partial(_make, hint, _fields(hint)) if is_dataclass(hint) else None
+    return _of_any(arguments) if origin in (Union, UnionType) else None
 
 
 def _fields(cls: Any) -> dict[str, Reader | None]:

@@ -16,6 +16,9 @@ from ucspid.master.loop_process import LoopProcess
 from ucspid.plain import to_json
 from ucspid.plan import Plan, PlanFrame, PlannedService, Service
 
+SentService = tuple[int, Service, tuple[int, ...]]
+"""A service, as the plan has it, between the numbers of its profile and of its listeners."""
+
 
 class LoopOrders:
     """The orders to one process that say what to serve."""
@@ -26,7 +29,7 @@ class LoopOrders:
         self.begun = False
         """Whether it has been sent its first order."""
         self.introduced: set[tuple[str, int]] = set()
-        self._services: dict[int, PlannedService] = {}
+        self._services: dict[int, SentService] = {}
 
     def begin(self, held: Holdings, config: str, began: float) -> None:
         """Send the first order: its user, its log; began is the daemon's start on the monotonic clock."""
@@ -101,18 +104,17 @@ class LoopOrders:
         for service in plan.services:
             number, profile = held.number(service.name), held.profiles[service.launcher_key].number
             listeners = tuple(item.number for item in held.listeners.of(service))
-            self._services[number] = PlannedService(
-                number=number, profile=profile, settings=_settings(service), listeners=listeners
-            )
-        changed = [item for number, item in self._services.items() if before.get(number) != item]
+            self._services[number] = profile, service, listeners
+        changed = [number for number, item in self._services.items() if not _same(before.get(number), item)]
         frame = PlanFrame(
             max_connections=plan.max_connections,
-            kept=tuple(self._services.keys() - {item.number for item in changed}),
+            kept=tuple(self._services.keys() - {*changed}),
             gone=tuple((held.number(name), name, ending) for name, ending in held.gone.items()),
         )
         with os.fdopen(os.memfd_create("ucspid-plan", os.MFD_CLOEXEC), "w") as memory:
-            for item in (frame, *changed):
-                memory.write(to_json(item) + "\n")
+            memory.write(to_json(frame) + "\n")
+            for number in changed:
+                memory.write(to_json(_planned(number, *self._services[number])) + "\n")
             memory.flush()
             order = orders.TakePlan(generation=generation, log_level=plan.log.level)
             self.process.send(order, (memory.fileno(),))
@@ -130,6 +132,17 @@ class LoopOrders:
             return False
         self.introduced.add((kind, which))
         return True
+
+
+def _same(sent: SentService | None, now: SentService) -> bool:
+    """Return whether the loop need not be sent a service again."""
+    if sent is None or (sent[0], sent[2]) != (now[0], now[2]):
+        return False
+    return sent[1] == now[1] or _settings(sent[1]) == _settings(now[1])
+
+
+def _planned(number: int, profile: int, service: Service, listeners: tuple[int, ...]) -> PlannedService:
+    return PlannedService(number=number, profile=profile, settings=_settings(service), listeners=listeners)
 
 
 def _settings(service: Service) -> Service:
