@@ -229,10 +229,15 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """How the log is written, and from which level; auto is console or json by what standard error is."""
+    """How the log is written, and from which level; auto is by what standard error is.
 
-    format: Literal["auto", "console", "json", "tcpserver"]
+    clients is what it shows of their addresses, connection_started the level of that event.
+    """
+
+    format: Literal["auto", "console", "json", "logfmt", "tcpserver"]
     level: Literal["debug", "info", "warning", "error", "none"]
+    clients: Literal["full", "prefix", "hashed"] = "full"
+    connection_started: Literal["debug", "info"] = "debug"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,7 +283,8 @@ class Plan:
     def loop_settings(self) -> tuple[object, ...]:
         """What a process of the event loop takes at its start and cannot change."""
         return (
-            self.uid, self.gid, self.groups, self.control, self.log.format, self.nameservers,
+            self.uid, self.gid, self.groups, self.control, self.log.format, self.log.clients,
+            self.log.connection_started, self.nameservers,
             self.looks_up, self.asks_dns, self.asks_ident, self.stop, self.control_group, self.control_mode,
         )  # fmt: skip
 

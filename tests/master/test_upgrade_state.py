@@ -134,7 +134,8 @@ def carried(descriptor: int) -> MasterState:
     """Return the state of a master that holds one descriptor."""
     held = HoldingsState(
         **{**vars(state().holdings), "control": [], "listeners": [], "stderr": [],
-           "others": {"null": descriptor, "counters": descriptor, "bans": descriptor}}
+           "others": {"null": descriptor, "counters": descriptor, "bans": descriptor,
+           "log_key": descriptor}}
     )  # fmt: skip
     loop = LoopState(pid=0, channel=None, introduced=[], generation=1, began=0.0)
     return state(holdings=held, loop=loop)

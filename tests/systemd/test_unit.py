@@ -298,6 +298,32 @@ def test_a_file_that_is_wrong_is_not_tried_again(service: Service) -> None:
     assert service.show("NRestarts") == "0"
 
 
+SHOW = ("journalctl", "-u", "ucspid", "--quiet")
+
+
+def test_events_are_entries_of_the_journal(started: Service) -> None:
+    container = started.container
+    with started.session() as session:
+        assert session.says("x") == "x"
+        loop = started.pid("loop")
+    container.write(CONFIG, "services: 7\n")
+    container.attempt("systemctl", "reload", "ucspid")
+    mine = (*SHOW, f"_PID={loop}", "--output=cat")
+    container.wait("an error", *mine, "--priority=err", until="reload_failed")
+    assert "connection_served" not in container.run(*mine, "--priority=warning")
+    assert "connection_served service=echo" in container.run(*mine, "UCSPID_SERVICE=echo")
+    fields = container.run(*SHOW, f"_PID={loop}", "--output=json", "UCSPID_EVENT=connection_served")
+    assert re.search(r'"UCSPID_CONN" ?: ?"[0-9a-f]+"', fields)
+
+
+def test_a_start_that_fails_is_an_error_in_the_journal(service: Service) -> None:
+    service.container.write(CONFIG, "services: 7\n")
+    service.container.attempt("systemctl", "start", "ucspid")
+    show = (*SHOW, "--output=cat", "--priority=err")
+    service.container.wait("the mistake", *show, until="ucspid.yaml")
+    assert "<3>" not in service.container.run(*show)
+
+
 def test_a_socket_unit_gives_a_service_its_port_by_name(service: Service) -> None:
     socket = "[Socket]\nListenStream=127.0.0.1:7009\nFileDescriptorName=named\nService=ucspid.service\n"
     service.container.write("/etc/systemd/system/ucspid.socket", socket)

@@ -39,7 +39,7 @@ LAYERS = {
     "tools": PURE | {"rules"},
     "launcher": BASE | {"ipc", "linux", "policy"},
     "lookup": PURE,
-    "observe": PURE | {"tools"},
+    "observe": PURE | {"linux", "tools"},
     "roll_call": BASE | {"ipc"},
     "spawn": BASE | {"ipc", "roll_call"},
     "pool": BASE | {"spawn"},

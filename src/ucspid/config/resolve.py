@@ -15,6 +15,7 @@ from ucspid.config.forms import Account, Form
 from ucspid.config.identities import NOBODY, Identities, UserIds
 from ucspid.config.launchers import launcher_kind
 from ucspid.config.listeners import Listeners
+from ucspid.config.logs import LogSection
 from ucspid.config.probe import Search
 from ucspid.config.problems import Problems
 from ucspid.config.profiles import Profiles
@@ -59,9 +60,18 @@ def resolve(file: schema.File, name: str, environ: Mapping[str, str], problems: 
         launcher=launcher_kind(file.launcher, problems),
         stop=file.stop,
         watchdog=file.watchdog,
-        log=Log(format=file.log.format, level=file.log.level),
+        log=_log(file.log),
         max_connections=file.limits.max_connections,
         services=tuple(_with_executable(service, found) for service in services),
+    )
+
+
+def _log(given: LogSection) -> Log:
+    return Log(
+        format=given.format,
+        level=given.level,
+        clients=given.clients,
+        connection_started=given.connection_started,
     )
 
 

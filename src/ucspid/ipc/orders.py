@@ -18,8 +18,10 @@ class Begin:
     the user who has started the daemon, began when that was, by the monotonic clock.
     """
 
-    log_format: Literal["auto", "console", "json", "tcpserver"]
+    log_format: Literal["auto", "console", "json", "logfmt", "tcpserver"]
     log_level: str
+    log_clients: Literal["full", "prefix", "hashed"] = "full"
+    log_started: Literal["debug", "info"] = "debug"
     uid: int | None
     gid: int | None
     groups: tuple[int, ...] | None

@@ -40,6 +40,8 @@ class LoopOrders:
         order = orders.Begin(
             log_format=plan.log.format,
             log_level=plan.log.level,
+            log_clients=plan.log.clients,
+            log_started=plan.log.connection_started,
             stop=plan.stop,
             control_group=plan.control_group,
             control_mode=plan.control_mode,
@@ -54,7 +56,7 @@ class LoopOrders:
             config=config,
             began=began,
         )
-        memory = (held.counters, held.bans)
+        memory = (held.counters, held.bans, held.log_key)
         self.process.send(order, memory if control is None else (*memory, control.fileno()))
 
     def send_plan(self, held: Holdings, generation: int) -> None:
