@@ -70,7 +70,7 @@ test-fast: setup
 	$(PYTEST) -m 'fast and not slow' --budgets
 
 # Says to launchers whatever comes to mind, kills them anywhere, and looks for misuse of memory: make fuzz EXAMPLES=100000.
-# KIND=sanitized, native or python fuzzes only that launcher.
+# KIND=sanitized, native, python or preloaded fuzzes only that launcher.
 EXAMPLES ?= 5000
 fuzz: setup
 	UCSPID_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTEST) -o timeout=0 -o faulthandler_timeout=0 $(if $(KIND),-k $(KIND)) \
