@@ -12,7 +12,7 @@ UNPACK = test "$$(id -u)" = 0 && mkdir -p .venv/peers && cd .venv/peers && apt-g
   apt-get download -qq -o APT::Sandbox::User=root $(UNPACKED) && for package in *.deb; do dpkg -x $$package . && \
   DEBIAN_FRONTEND=noninteractive apt-get satisfy -qq -y --no-remove "$$(dpkg-deb -f $$package Depends)" || exit 1; done
 
-.PHONY: run setup native test test-fast fuzz soak check format docs wheel peers bench bench-short clean
+.PHONY: run setup native test test-fast test-systemd fuzz soak check format docs wheel peers bench bench-short clean
 
 run: .venv/ready $(NATIVE) var/tls/fullchain.pem
 	@printf '%s\n' 'SMTP on 127.0.0.1:2525, POP3 on 127.0.0.1:2110, QMTP on 127.0.0.1:2209, with TLS SMTP on 2465 and POP3 on 2995;' \
@@ -62,14 +62,20 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 # that are about launchers are for either.
 LAUNCHER ?=
 test: setup peers
-	UCSPID_LAUNCHER=$(LAUNCHER) $(PYTEST)
+	UCSPID_LAUNCHER=$(LAUNCHER) $(PYTEST) --ignore=tests/systemd
+
+# As a service of a real systemd, in containers of Debian's releases: as root, with debootstrap and systemd-nspawn.
+test-systemd: setup
+	@command -v debootstrap systemd-nspawn >/dev/null || { $(APT) debootstrap systemd-container >/dev/null; } || true
+	@PYTHONPATH=tests/support $(BIN)/python tests/systemd/roots.py
+	$(BIN)/python -m pytest tests/systemd
 
 # In less than 20 seconds: what needs no daemon. Fails tests that take longer than they may.
 test-fast: setup
 	$(PYTEST) -m 'fast and not slow' --budgets
 
 # Says to launchers whatever comes to mind, kills them anywhere, and looks for misuse of memory: make fuzz EXAMPLES=100000.
-# KIND=sanitized, native or python fuzzes only that launcher.
+# KIND=sanitized, native, python or preloaded fuzzes only that launcher.
 EXAMPLES ?= 5000
 fuzz: setup
 	UCSPID_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTEST) -o timeout=0 -o faulthandler_timeout=0 $(if $(KIND),-k $(KIND)) \

@@ -34,6 +34,8 @@ from ucspid.linux.thread_stacks import bound_stacks
 from ucspid.lookup.ident import PORT as IDENT
 from ucspid.net.endpoint import Endpoint
 from ucspid.observe import events, log
+from ucspid.observe.journal import Journal
+from ucspid.observe.pseudonyms import DailyKey, Pseudonyms
 from ucspid.profile import Profile
 
 if TYPE_CHECKING:
@@ -57,17 +59,26 @@ def main() -> int:
     channel.sock.setblocking(True)
     channel.send(wire.Note.head(wire.NOTE_READY, wire.VERSION, 0))
     packet, ancillary, _flags, _ = channel.sock.recvmsg(
-        wire.MAX_PACKET, socket.CMSG_SPACE(3 * array("i").itemsize), socket.MSG_CMSG_CLOEXEC
+        wire.MAX_PACKET, socket.CMSG_SPACE(4 * array("i").itemsize), socket.MSG_CMSG_CLOEXEC
     )
     if not packet:
         return 0
     first = orders.unpack(packet)
     assert isinstance(first, orders.Begin)
     new_names = _import_lookup() if first.looks_up else None
-    counts, bans, *control = array("i", ancillary[0][2])
+    counts, bans, log_key, *control = array("i", ancillary[0][2])
+    journal = Journal.behind(2)
     _take_limits(first)
     confined = _confine(first)  # before there are threads, which Landlock would not hold
-    output = log.configure(2, first.log_format, first.log_level)
+    output = log.configure(
+        2,
+        first.log_format,
+        first.log_level,
+        journal=journal,
+        pseudonyms=_pseudonyms(first, log_key),
+        started=first.log_started,
+    )
+    os.close(log_key)
     events.loop_confined(output.logger, **confined)
     counters = Counters(counts)
     ban_memory = BanMemory(bans)
@@ -91,6 +102,13 @@ def _import_lookup() -> "type[Names]":
     from ucspid.lookup.names import Names  # noqa: PLC0415 - see above
 
     return Names
+
+
+def _pseudonyms(first: orders.Begin, key: int) -> Pseudonyms | None:
+    """Return what is to be shown of clients in place of their addresses, if anything is."""
+    if first.log_clients == "full":
+        return None
+    return Pseudonyms(first.log_clients, DailyKey(key) if first.log_clients == "hashed" else None)
 
 
 def _take_limits(first: orders.Begin) -> None:

@@ -7,9 +7,9 @@ and what JSON has itself. Values are not checked, since whoever writes them is t
 import json
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ucspid.codec import Packed
 
@@ -21,7 +21,7 @@ Reader = Callable[[Any], Any]
 SHARED = object()
 """In Annotated: equal values of a field are there once, however many objects have them."""
 
-MAX_SHARED = 256
+MAX_SHARED = 100
 """Values of one kind that are remembered, to be shared."""
 
 
@@ -50,19 +50,25 @@ def read(cls: type[T], data: Any) -> T:
 @cache
 def _reader(hint: Any) -> Reader | None:
     """Return what reads values of a type; None if they are what JSON has itself."""
-    origin, arguments = get_origin(hint), get_args(hint)
+    origin = get_origin(hint)
+    if origin is not None:
+        return _of_origin(origin, get_args(hint))
+    if isinstance(hint, type) and issubclass(hint, Packed):
+        return hint.from_plain
+    return partial(_make, hint, _fields(hint)) if is_dataclass(hint) else None
+
+
+def _of_origin(origin: Any, arguments: tuple[Any, ...]) -> Reader | None:
     if origin is Annotated:
         inner = _reader(arguments[0])
         return _sharing(inner) if SHARED in arguments[1:] else inner
-    if origin in (Union, UnionType):
-        return _of_any(arguments)
+    if origin is Literal:
+        return _the_same_of(arguments)
     if origin is tuple:
         return _of_tuple(arguments)
     if origin in (list, dict):
         return _of_items(origin, _reader(arguments[-1]))
-    if isinstance(hint, type) and issubclass(hint, Packed):
-        return hint.from_plain
-    return partial(_make, hint, _fields(hint)) if is_dataclass(hint) else None
+    return _of_any(arguments) if origin in (Union, UnionType) else None
 
 
 def _fields(cls: Any) -> dict[str, Reader | None]:
@@ -117,9 +123,22 @@ def _of_any(arguments: tuple[Any, ...]) -> Reader | None:
     return reader
 
 
-def _sharing(reader: Reader | None) -> Reader:
-    @lru_cache(maxsize=MAX_SHARED)
-    def shared(value: Any) -> Any:
-        return value
+def _the_same_of(words: tuple[Any, ...]) -> Reader:
+    """Return what makes equal words one object; one that a later version has is taken as it is."""
+    known = {word: word for word in words}
+    return lambda word: known.get(word, word)
 
-    return lambda value: shared(value if reader is None else reader(value))
+
+def _sharing(reader: Reader | None) -> Reader:
+    known: dict[str, Any] = {}
+
+    def shared(value: Any) -> Any:
+        """Return what was made of the same JSON before: of equal values 1 may be another than 1.0."""
+        text = repr(value)
+        if text not in known:
+            if len(known) == MAX_SHARED:
+                known.clear()
+            known[text] = value if reader is None else reader(value)
+        return known[text]
+
+    return shared

@@ -7,6 +7,7 @@ in a file (a test compares it with config/schema.py) or in the plan of a version
 """
 
 import hashlib
+import io
 import json
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
@@ -232,20 +233,20 @@ class Service:
 
     name: str
     listen: tuple[Endpoint, ...]
-    executable: str
-    argv: tuple[str, ...]
+    executable: Annotated[str, plain.SHARED]
+    argv: Annotated[tuple[str, ...], plain.SHARED]
     env: Annotated[tuple[tuple[str, str], ...], plain.SHARED]
     profile: Annotated[Profile, plain.SHARED]
     stderr: Literal["log", "inherit", "null", "client"] = "log"
-    stderr_rate: Rate = STDERR_RATE
+    stderr_rate: Annotated[Rate, plain.SHARED] = STDERR_RATE
     max_connections: int = 40
     on_full: Literal["queue", "refuse"] = "queue"
     max_per_ip: int | None = None
     ipv4_prefix: int = 32
     ipv6_prefix: int = 64
-    rate_per_ip: Rate | None = None
-    rate: Rate | None = None
-    exempt: tuple[str, ...] = ()
+    rate_per_ip: Annotated[Rate | None, plain.SHARED] = None
+    rate: Annotated[Rate | None, plain.SHARED] = None
+    exempt: Annotated[tuple[str, ...], plain.SHARED] = ()
     refuse_message: str = ""
     banner: str = ""
     kill_ip_options: bool = False
@@ -257,12 +258,12 @@ class Service:
     max_lifetime: float | None = None
     rules: tuple[RuleSpec, ...] | RulesFile | None = None
     default_action: Literal["allow", "deny"] = "allow"
-    rule_env: tuple[str, ...] = ()
-    lookup: Lookup = Lookup()
+    rule_env: Annotated[tuple[str, ...], plain.SHARED] = ()
+    lookup: Annotated[Lookup, plain.SHARED] = Lookup()
     env_dialect: Literal["tcp", "tcp6", "systemd"] = "tcp"
-    throttle: Throttling | None = Throttling()
-    proxy: Proxy | None = None
-    tls: Tls | None = None
+    throttle: Annotated[Throttling | None, plain.SHARED] = Throttling()
+    proxy: Annotated[Proxy | None, plain.SHARED] = None
+    tls: Annotated[Tls | None, plain.SHARED] = None
     preloaded: Preloaded | None = None
 
     @property
@@ -294,10 +295,15 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """How the log is written, and from which level; auto is console or json by what standard error is."""
+    """How the log is written, and from which level; auto is by what standard error is.
 
-    format: Literal["auto", "console", "json", "tcpserver"]
+    clients is what it shows of their addresses, connection_started the level of that event.
+    """
+
+    format: Literal["auto", "console", "json", "logfmt", "tcpserver"]
     level: Literal["debug", "info", "warning", "error", "none"]
+    clients: Literal["full", "prefix", "hashed"] = "full"
+    connection_started: Literal["debug", "info"] = "debug"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,7 +313,7 @@ class Plan:
     uid, gid and groups are the event loop's; None leaves them. nameservers are addresses with
     ports; empty means those of resolv.conf(5). launcher is what starts the programs. stop says whether
     the daemon, when it is to stop, waits for its sessions or exits while they go on. tls is None where no
-    service has TLS.
+    service has TLS. watchdog is the seconds in which the event loop has to turn once.
     """
 
     uid: int | None
@@ -323,6 +329,7 @@ class Plan:
     tls: TlsProcesses | None = None
     control_group: int | None = None
     control_mode: int = 0o600
+    watchdog: float | None = None
 
     @property
     def looks_up(self) -> bool:
@@ -343,7 +350,8 @@ class Plan:
     def loop_settings(self) -> tuple[object, ...]:
         """What a process of the event loop takes at its start and cannot change."""
         return (
-            self.uid, self.gid, self.groups, self.control, self.log.format, self.nameservers,
+            self.uid, self.gid, self.groups, self.control, self.log.format, self.log.clients,
+            self.log.connection_started, self.nameservers,
             self.looks_up, self.asks_dns, self.asks_ident, self.stop, self.control_group, self.control_mode,
         )  # fmt: skip
 
@@ -356,9 +364,10 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Plan":
-        """Return the plan that to_json() wrote."""
-        first, *services = map(json.loads, text.splitlines())
-        return plain.read(cls, {**first, "services": services})
+        """Return the plan that to_json() wrote; of its lines, one at a time is in memory in pieces."""
+        lines = io.BytesIO(text if isinstance(text, bytes) else text.encode())
+        first = plain.read(cls, json.loads(lines.readline()))
+        return replace(first, services=tuple(plain.read(Service, json.loads(line)) for line in lines))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

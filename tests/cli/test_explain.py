@@ -2,7 +2,6 @@ import contextlib
 import io
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reachable import reachable
+from reachable import IN_MEMORY, reachable
+from tcprulescheck import tcprulescheck
 from tiers import examples
 from ucspid.cli.explain import answer, rules_of
 from ucspid.cli.explanation import ExplainedClient
@@ -307,6 +307,11 @@ CLIENT = st.builds(
 )
 
 
+def texts(client: ExplainedClient) -> tuple[str, str | None, str | None]:
+    host, info = (None if name is None else name.decode() for name in (client.host, client.info))
+    return client.ip, host, info
+
+
 @pytest.mark.skipif(
     shutil.which("tcprulescheck") is None, reason="tcprulescheck is not installed (Debian: ucspi-tcp)"
 )
@@ -316,7 +321,7 @@ CLIENT = st.builds(
     clients=st.lists(CLIENT, min_size=6, max_size=6, unique=True),
 )
 def test_explain_and_tcprulescheck_agree(lines: list[str], clients: list[ExplainedClient]) -> None:
-    with reachable() as folder:
+    with reachable(IN_MEMORY) as folder:
         text, cdb, config = folder / "rules", folder / "rules.cdb", folder / "u.yaml"
         text.write_text("\n".join(lines))
         assert main(["rules", "compile", str(text), str(cdb)]) == 0
@@ -326,19 +331,9 @@ def test_explain_and_tcprulescheck_agree(lines: list[str], clients: list[Explain
             "  cdb: {listen: 0, program: [sh], rules: rules.cdb}\n"
         )
         services = [(service, rules_of(service)) for service in load(config).services]
-        for client in clients:
-            expected = tcprulescheck(cdb, client)
+        for client, expected in zip(clients, tcprulescheck(cdb, map(texts, clients)), strict=True):
             for service, rules in services:
                 assert report(answer(service, rules, client)) == expected
-
-
-def tcprulescheck(cdb: Path, client: ExplainedClient) -> bytes:
-    env = {"PATH": os.environ["PATH"], "TCPREMOTEIP": client.ip}
-    if client.host is not None:
-        env["TCPREMOTEHOST"] = client.host.decode()
-    if client.info is not None:
-        env["TCPREMOTEINFO"] = client.info.decode()
-    return subprocess.run(["tcprulescheck", cdb], env=env, capture_output=True, check=True, timeout=10).stdout
 
 
 def test_a_client_that_comes_by_a_balancer(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:

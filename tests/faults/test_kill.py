@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from daemon import TIMEOUT, Daemon, exchange, receive_all, running
+from reachable import reachable
 from tiers import Stopwatch
 
 KILLS = 20
@@ -49,6 +50,10 @@ CONFIG: dict[str, Any] = {
         },
     },
 }  # fmt: skip
+
+
+SCRIPTS = {"echo": 'print("ok")', "cat": "import os\nwhile data := os.read(0, 4096):\n    os.write(1, data)"}
+"""In Python what the programs of CONFIG do, by their names."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,20 @@ class Load:
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     with running(tmp_path, CONFIG) as daemon:
         yield daemon
+
+
+@pytest.fixture
+def preloaded(tmp_path: Path) -> Iterator[Daemon]:
+    """Run a daemon whose programs are imported once."""
+    services: dict[str, Any] = {}
+    with reachable() as folder:
+        for name, service in CONFIG["services"].items():
+            (program,) = service["program"][:1]
+            (folder / program).write_text(SCRIPTS[program])
+            services[name] = service | {"python": str(folder / program)}
+            del services[name]["program"]
+        with running(tmp_path, {"services": services}) as daemon:
+            yield daemon
 
 
 @pytest.fixture
@@ -186,3 +205,14 @@ def test_launchers_killed_twenty_times_lose_no_program(
     for sock in lasting:
         assert exchange(sock) == b""
     daemon.wait_events(LASTING, "connection_served", service="lasting", status=0)
+
+
+def test_launchers_of_preloaded_programs_killed_twenty_times_lose_no_program(preloaded: Daemon) -> None:
+    load = Load(preloaded)
+    try:
+        with contextlib.ExitStack() as stack:
+            lasting = [stack.enter_context(preloaded.connect("lasting")) for _ in range(LASTING)]
+            met = kill_again_and_again(preloaded, load, "ucspid: launche")
+            check(preloaded, load, lasting, HELD_BY_A_LAUNCHER, met)
+    finally:
+        load.stop()

@@ -1,9 +1,11 @@
 import errno
+import gc
 import itertools
 import os
 import socket
 import struct
 import time
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -409,3 +411,19 @@ async def test_a_full_daemon_is_said_to_be_what_is_full() -> None:
         rig.launchers[0].started(connection)
         rig.launchers[0].exited(connection)
         await rig.comes_true(lambda: not rig.server.services.live)
+
+
+@pytest.mark.slow
+async def test_a_service_that_nobody_uses_takes_less_than_7_kilobytes() -> None:
+    many = [settings(f"s{number}") for number in range(300)]
+    async with serving(settings("a")) as rig:
+        gc.collect()
+        tracemalloc.start()
+        try:
+            rig.plan(settings("a"), *many)
+            await rig.comes_true(lambda: all(rig.service(item.name).acceptor.held is None for item in many))
+            gc.collect()
+            taken, _peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert taken / len(many) < 7000

@@ -309,6 +309,29 @@ def test_close_ends_clients_and_verbs(tmp_path: Path, loop_factory: LoopFactory)
         assert daemon.clients() == 0
 
 
+def test_close_ends_a_client_that_was_accepted_just_before(tmp_path: Path, loop_factory: LoopFactory) -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        closing: list[asyncio.Task[None]] = []
+
+        def close_first(_conn: socket.socket) -> Rights:
+            """Have the server closed before what serves the client has begun."""
+            closing.append(loop.create_task(control.close()))
+            return Rights.CHANGE
+
+        with listening(tmp_path / "control") as sock, socket.socket(socket.AF_UNIX) as client:
+            control = server.ControlServer(sock, server.Verbs({}, {"echo": echo}, {}), close_first)
+            control.start(loop)
+            client.connect(str(tmp_path / "control"))
+            client.setblocking(False)
+            assert await loop.sock_recv(client, 1) == b""
+            await closing[0]
+            assert control.descriptors == set()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(asyncio.wait_for(run(), DEADLINE))
+
+
 def test_server_outlives_the_want_of_descriptors(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_ACCEPT_PAUSE", 0.01)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

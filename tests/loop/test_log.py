@@ -8,14 +8,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucspid.observe.log import configure, console_renderer, render_json
-from ucspid.observe.writer import Writer
+from ucspid.observe import events
+from ucspid.observe.log import configure
+from ucspid.observe.renderers import console_renderer, render_json, render_logfmt
+from ucspid.observe.writer import ByteOutput, Writer
+
+SESSION: Any = SimpleNamespace(
+    service=SimpleNamespace(name="smtp"), number=1, remote="192.0.2.7:1", balancer=None, began=0.0
+)
 
 # Any code point, also the lone surrogates that stand for bytes that are not UTF-8, and often what hurts.
 hostile = st.text(st.characters() | st.sampled_from("\x1b\n\r\0\x7f\x9b\u2028\udc80\ud800"))
@@ -59,7 +66,7 @@ class Watched(Writer):
 
     def __init__(self, fd: int, capacity: int = 1 << 20) -> None:
         self.settled: queue.SimpleQueue[int] = queue.SimpleQueue()
-        super().__init__(fd, capacity, lambda count: b"dropped %d\n" % count)
+        super().__init__(ByteOutput(fd), capacity, lambda count: b"dropped %d\n" % count)
 
     def _settle(self, chunk: list[tuple[bytes, int]], written: int) -> None:
         super()._settle(chunk, written)
@@ -178,6 +185,33 @@ def test_exception_is_logged_in_full(form: Literal["json", "console"]) -> None:
         assert "ValueError: bad\x1b[2J\nFAKE" in json.loads(text)["exception"]
     else:
         assert all(line.startswith("    ") for line in text.splitlines()[1:])
+
+
+def test_logfmt_has_words() -> None:
+    fields = {"event": "e", "why": 'too "many"', "none": None, "empty": "", "list": ["a", "b c"]}
+    line = render_logfmt(None, "info", fields).decode()
+    assert line.partition(" ")[2] == (
+        r'level=info event=e why="too \"many\"" none=None empty="" list="a b c"' + "\n"
+    )
+
+
+@given(hostile, hostile)
+def test_a_field_in_logfmt_is_one_word_or_one_string(event: str, value: str) -> None:
+    line = render_logfmt(None, "info", {"event": event, "field": value}).decode()
+    assert not CONTROLS.search(line.removesuffix("\n"))
+    word = r'("(?:[^"\\]|\\.)*"|[^\s"=]+)'
+    assert re.fullmatch(rf"ts={word} level=info event={word} field={word}\n", line)
+
+
+def test_programs_that_start_are_logged_at_info_where_that_is_wanted() -> None:
+    for started, expected in (("debug", 0), ("info", 1)):
+        with pipe() as (reader, writer):
+            log = configure(writer, "json", "info", started=started)  # type: ignore[arg-type]
+            events.connection_started(log.logger, SESSION, 7)
+            log.set_level("warning")
+            events.connection_started(log.logger, SESSION, 7)
+            assert log.close(5)
+            assert len(read_all(reader, writer).splitlines()) == expected
 
 
 def test_auto_is_json_off_a_terminal() -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.log_pipes import LogPipe
 from ucspid.master.poller import Poller
-from ucspid.master.programs import HeldProgram
+from ucspid.master.programs import HeldProgram, program
 from ucspid.master.settling import Settling
 from ucspid.plan import LauncherKey, LauncherKind
 from ucspid.profile import Profile
@@ -194,3 +195,10 @@ def test_what_only_an_earlier_plan_had_is_forgotten_when_the_loop_says_so_or_tim
         poller.run_once()
     assert held.times == 2
     held.close()
+
+
+def test_what_programs_have_in_common_is_there_once() -> None:
+    common: dict[str, Any] = {"argv": ("x", "y"), "env": (("A", "B"),), "rule_env": ("C",)}
+    first, second = (program(number, service(f"s{number}", **common), None).message for number in (1, 2))
+    for name in ("arguments", "environment", "names"):
+        assert getattr(first, name) is getattr(second, name)

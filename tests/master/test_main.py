@@ -12,14 +12,14 @@ from plans import plan, service
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
-from ucspid.master import main, reader, roles
+from ucspid.master import reader, roles, shutdown
 from ucspid.master.children import Exit
 from ucspid.master.control_clients import MAX_CLIENTS
 
 STATUSES = range(0x10000)
 NOTES = {
     wire.NOTE_READY, wire.NOTE_TAKEN, wire.NOTE_SETTLED, wire.NOTE_MORE, wire.NOTE_BROKEN,
-    wire.NOTE_RELOAD, wire.NOTE_UPGRADE, wire.NOTE_VARIABLES, wire.NOTE_FORECAST,
+    wire.NOTE_RELOAD, wire.NOTE_UPGRADE, wire.NOTE_VARIABLES, wire.NOTE_FORECAST, wire.NOTE_CONDITION,
 }  # fmt: skip
 
 
@@ -236,7 +236,7 @@ def test_it_exits_when_the_loop_no_longer_listens_where_sessions_are_to_go_on(ri
 
 
 def test_it_kills_a_loop_that_goes_on_listening_then(rig: MasterRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main, "ALONE_TIMEOUT", 0.0)
+    monkeypatch.setattr(shutdown, "ALONE_TIMEOUT", 0.0)
     serve_to_exit(rig)
     rig.master.signalled(signal.SIGTERM)
     rig.work()

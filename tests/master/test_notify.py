@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ucspid.errors import ConfigError
+from ucspid.ipc.condition import Condition
 from ucspid.master.notify import Readiness, notify
 
 
@@ -31,6 +33,33 @@ def test_a_reload_says_when(server: socket.socket) -> None:
     first, second = server.recv(1000).decode().splitlines()
     assert first == "RELOADING=1"
     assert before <= int(second.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
+
+
+def test_the_state_is_said_when_it_has_changed(server: socket.socket) -> None:
+    readiness = Readiness(None)
+    readiness.ready(2)
+    readiness.alive(Condition(1), "")
+    readiness.alive(Condition(1), "")
+    readiness.alive(Condition(7, 3, 1, "throttled"), "smtp")
+    readiness.failed(ConfigError(["ucspid.yaml:3: wrong", "ucspid.yaml:4: too"]))
+    readiness.ready(2)
+    readiness.alive(Condition(0), "")
+    readiness.reloading()
+    readiness.ready(1)
+    readiness.stopping()
+    readiness.alive(Condition(2), "")
+    assert [server.recv(1000).decode().splitlines() for _ in range(5)] == [
+        ["READY=1", "STATUS=2 services"],
+        ["WATCHDOG=1", "STATUS=2 services, 1 connection"],
+        ["WATCHDOG=1"],
+        ["WATCHDOG=1", "STATUS=2 services, 7 connections; in trouble: smtp (throttled) and 2 more"],
+        ["READY=1", "STATUS=2 services; reload failed: ucspid.yaml:3: wrong"],
+    ]
+    assert b"0 connections; reload failed: ucspid.yaml:3: wrong" in server.recv(1000)
+    assert b"RELOADING=1" in server.recv(1000)
+    assert server.recv(1000) == b"READY=1\nSTATUS=1 service"
+    assert server.recv(1000) == b"STOPPING=1"
+    assert server.recv(1000) == b"WATCHDOG=1\nSTATUS=stopping, 2 connections"
 
 
 def test_an_abstract_socket(monkeypatch: pytest.MonkeyPatch) -> None:

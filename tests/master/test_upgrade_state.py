@@ -154,7 +154,8 @@ def carried(descriptor: int) -> MasterState:
     held = HoldingsState(
         **{**vars(state().holdings), "control": [], "listeners": [], "stderr": [],
            "tls": TlsHoldings().to_state(),
-           "others": {"null": descriptor, "counters": descriptor, "bans": descriptor}}
+           "others": {"null": descriptor, "counters": descriptor, "bans": descriptor,
+           "log_key": descriptor}}
     )  # fmt: skip
     loop = LoopState(pid=0, channel=None, introduced=[], generation=1, began=0.0)
     return state(holdings=held, loop=loop)

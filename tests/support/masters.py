@@ -156,7 +156,7 @@ class MasterRig:
         child.close()
         child.ended = True
         self.master.reaper.take([Exit(child.pid, status, 0, 0, 0)])
-        self.master.finish_if_drained()
+        self.master.shutdown.finish_if_drained()
         self.work()
 
     def read(self, plan: Plan | None = None, status: int = 0, errors: bytes = b"") -> None:

@@ -33,6 +33,7 @@ TIERS = {
     "conformance": Tier(15, 200, fast=False),
     "e2e": Tier(10, 200, fast=False),
     "faults": Tier(10, 80, fast=False),
+    "systemd": Tier(60, 300, fast=False),
 }
 
 SLOW = 5.0

@@ -40,7 +40,7 @@ LAYERS = {
     "launcher": BASE | {"ipc", "linux", "policy"},
     "tls": PURE | {"ipc", "linux"},
     "lookup": PURE,
-    "observe": PURE | {"tools"},
+    "observe": PURE | {"linux", "tools"},
     "roll_call": BASE | {"ipc"},
     "spawn": BASE | {"ipc", "roll_call"},
     "pool": BASE | {"spawn"},

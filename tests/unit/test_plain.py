@@ -108,6 +108,7 @@ ORDERS: list[orders.Order] = [
     orders.Stop(at_once=True),
     orders.TakeHandover(),
     orders.HandOver(),
+    orders.ReportCondition(),
     orders.LogEvent(level="info", event="x", fields={"a": [1]}),
     orders.Answer(token=1, result={"changes": []}),
 ]  # fmt: skip

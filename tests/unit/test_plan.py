@@ -1,13 +1,15 @@
 """The plan: through JSON and back unchanged, addresses as people write them."""
 
 import json
+import tracemalloc
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plans import SERVICES, plan, service
 from ucspid import plain
-from ucspid.plan import Plan, Rate, Service
+from ucspid.plan import Lookup, Plan, Proxy, Rate, Service
 from ucspid.profile import Profile
 
 plans = st.builds(Plan, services=st.lists(SERVICES, max_size=3).map(tuple))
@@ -28,10 +30,33 @@ def test_a_plan_is_one_line_and_one_for_each_service() -> None:
 
 
 def test_what_services_have_in_common_is_there_once() -> None:
-    services = (service(name, env=(("A", "B"),)) for name in ("a", "b"))
-    a, b = Plan.from_json(plan(*services).to_json()).services
-    assert a.profile is b.profile
-    assert a.env is b.env
+    common = {
+        "env": (("A", "B"),), "argv": ("x",), "lookup": Lookup(ident=True), "exempt": ("::1/128",),
+        "rate": Rate(count=1, seconds=2.0, burst=3), "proxy": Proxy(from_=("::1",)), "stderr": "null",
+    }  # fmt: skip
+    a, b = Plan.from_json(plan(*(service(name, **common) for name in ("a", "b"))).to_json()).services
+    shared = ("profile", "executable", "stderr_rate", "throttle", *common)
+    assert [name for name in shared if getattr(a, name) is not getattr(b, name)] == []
+
+
+def test_equal_values_of_other_types_are_not_shared() -> None:
+    rates = (Rate(count=1, seconds=1.0, burst=1), Rate(count=1, seconds=1, burst=1))
+    a, b = Plan.from_json(plan(*(service(str(rate), rate=rate) for rate in rates)).to_json()).services
+    assert repr([a.rate, b.rate]) == repr([*rates])
+
+
+@pytest.mark.slow
+def test_a_service_of_many_takes_less_than_600_bytes_and_reading_it_no_more() -> None:
+    text = plan(*(service(f"s{number}") for number in range(1000))).to_json().encode()
+    Plan.from_json(text)  # what is made once
+    tracemalloc.start()
+    try:
+        read = Plan.from_json(text)
+        now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert now / len(read.services) < 600
+    assert peak - now < 100_000
 
 
 def test_a_service_is_the_same_after_json() -> None:

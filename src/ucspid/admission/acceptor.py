@@ -11,7 +11,6 @@ people; nothing depends on it.
 """
 
 import asyncio
-import collections
 import errno
 import math
 import os
@@ -75,8 +74,10 @@ class Acceptor:
     ) -> None:
         """Begin closed; turns are those of services waiting for a slot of the daemon."""
         self.held: Hold | None = Hold.CLOSED
-        self.queue: collections.deque[Connection] = collections.deque()
-        """Admitted connections in their order; each holds a slot of its client, and none of a session."""
+        self.queue: list[Connection] = []
+        """Admitted connections in their order; each holds a slot of its client, and none of a session.
+
+        It is short, and empty for most services: an empty deque takes ten times the memory."""
         self._service = service
         self._daemon = daemon
         self._daemon_turns = turns
@@ -132,7 +133,7 @@ class Acceptor:
 
     def empty(self) -> list[Connection]:
         """Return the connections of the queue, which is empty then: they are the caller's to refuse."""
-        waiting, self.queue = list(self.queue), collections.deque()
+        waiting, self.queue = self.queue, []
         return waiting
 
     def reevaluate(self) -> None:
@@ -187,7 +188,7 @@ class Acceptor:
     def _start_queued(self) -> None:
         """Begin the sessions of connections that only wait to start, as far as they may."""
         while self.queue and self._obstacles.to_start(time.monotonic()) is None:
-            connection = self.queue.popleft()
+            connection = self.queue.pop(0)
             assert connection.slot is not None
             self._service.limits.begin(connection.slot)
             self._service.start(connection)
@@ -234,7 +235,7 @@ class Acceptor:
         """Open or close the listeners; wait for what stands in the way of accepting, and of the queue."""
         starting = self._obstacles.to_start(time.monotonic()) if self.queue else None
         self.held = None if accepting is None else accepting.hold
-        if self.held in _FULL:
+        if self.held in _FULL and self._limit(self.held):  # with a limit of 0, that is what is wanted
             self._fullness.fills(self._service.name, self.held, self._limit(self.held))
         elif self._fullness.now:
             self._fullness.empties()
@@ -246,9 +247,11 @@ class Acceptor:
             self._listening.close()
         blocks = [block for block in (accepting, starting) if block is not None]
         holds = {block.hold for block in blocks}
-        turns = {self._daemon_turns} if Hold.DAEMON_FULL in holds else set()
+        turns: frozenset[Turns] = frozenset()
+        if Hold.DAEMON_FULL in holds:
+            turns |= {self._daemon_turns}
         if Hold.LAUNCHERS in holds:
-            turns.add(self._service.pool_turns)
+            turns |= {self._service.pool_turns}
         self._places.change(turns)
         self._set_timer(min((block.seconds for block in blocks), default=math.inf))
 

@@ -25,8 +25,8 @@ class Listener:
         self.number = number
         self.sock = socket.socket(fileno=descriptor)
         self.armed = False
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLIN)
+        self._poll: select.poll | None = None
+        """Made for the first client: most listeners of many have none for long."""
         ip, port = self.sock.getsockname()[:2]
         wildcard = ip in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
         self._end = None if wildcard else (ip, port)
@@ -45,7 +45,11 @@ class Listener:
     @property
     def waited_for(self) -> bool:
         """Whether another client waits: a tenth of the price of an accept(2) that finds none."""
-        return bool(self._poll.poll(0))
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = select.poll()
+            poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     @property
     def backlog(self) -> int:

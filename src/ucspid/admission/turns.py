@@ -44,9 +44,9 @@ class Places:
     def __init__(self, item: Waiting) -> None:
         """Wait nowhere."""
         self._item = item
-        self._turns: set[Turns] = set()
+        self._turns: frozenset[Turns] = frozenset()
 
-    def change(self, wanted: set[Turns]) -> None:
+    def change(self, wanted: frozenset[Turns]) -> None:
         """Wait in these turns and in no others; where it waits already it keeps its place."""
         for turns in self._turns - wanted:
             turns.remove(self._item)

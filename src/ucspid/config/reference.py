@@ -17,7 +17,7 @@ from ucspid.config.forms import Form
 from ucspid.config.logs import LogSection
 from ucspid.config.lookups import LookupSection
 from ucspid.config.positions import MAX_DEPTH, MAX_NODES
-from ucspid.config.proxy import ProxySection
+from ucspid.config.proxies import ProxySection
 from ucspid.config.rlimits import Rlimits
 from ucspid.config.ruleforms import Said
 from ucspid.config.shapes import (

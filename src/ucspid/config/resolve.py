@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from ucspid.config import proxy, schema
+from ucspid.config import proxies, schema
 from ucspid.config.access import Access, rule_names
 from ucspid.config.controls import ControlSection
 from ucspid.config.environment import fixed_environment
@@ -15,6 +15,7 @@ from ucspid.config.forms import Account, Form
 from ucspid.config.identities import NOBODY, Identities, UserIds
 from ucspid.config.launchers import launcher_kind
 from ucspid.config.listeners import Listeners
+from ucspid.config.logs import LogSection
 from ucspid.config.probe import Search
 from ucspid.config.problems import Problems
 from ucspid.config.profiles import Profiles
@@ -64,12 +65,22 @@ def resolve(
         nameservers=tuple(str(server) for server in file.nameservers),
         launcher=launcher_kind(file.launcher, problems),
         stop=file.stop,
-        log=Log(format=file.log.format, level=file.log.level),
+        watchdog=file.watchdog,
+        log=_log(file.log),
         max_connections=file.limits.max_connections,
         services=tuple(_with_executable(service, found) for service in services),
         tls=tls,
     )
     return plan, material
+
+
+def _log(given: LogSection) -> Log:
+    return Log(
+        format=given.format,
+        level=given.level,
+        clients=given.clients,
+        connection_started=given.connection_started,
+    )
 
 
 def _with_executable(service: Service, found: Mapping[tuple[str, str], str]) -> Service:
@@ -166,7 +177,7 @@ class _Resolution:
             rate_per_ip=None if entry.rate_per_ip is None else entry.rate_per_ip.bucket(entry.burst),
             rules=self.access.rules(name, entry, place, tls),
             lookup=self.access.lookup(entry, place),
-            proxy=proxy.planned(entry.proxy),
+            proxy=proxies.planned(entry.proxy),
             tls=tls,
             **_as_given(entry),
         )

@@ -30,7 +30,7 @@ from ucspid.config.forms import (
 )
 from ucspid.config.logs import LogSection
 from ucspid.config.lookups import LookupSection
-from ucspid.config.proxy import ProxySection
+from ucspid.config.proxies import ProxySection
 from ucspid.config.pythonforms import ModuleFunction, ModuleName
 from ucspid.config.rlimits import Rlimits
 from ucspid.config.ruleforms import MAX_CONNECTIONS, ClientPattern, Count, RulesPath, Said
@@ -364,6 +364,9 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         TlsDefaults,
         Meta(description="The processes that do TLS, and what services with tls use that do not say it."),
     ] = key(default_factory=TlsDefaults)
+    watchdog: Annotated[
+        Lifetime | None, Meta(description="How long the event loop may hang before it is replaced.")
+    ] = None
     log: Annotated[LogSection, Meta(description="The log.")] = key(default_factory=LogSection)
     limits: Annotated[LimitsSection, Meta(description="Limits of the whole daemon.")] = key(
         default_factory=LimitsSection

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ucspid import plain, plan
 from ucspid.admission.listener import Listener
+from ucspid.control.condition import condition
 from ucspid.control.requests import Requests
 from ucspid.control.serving import Server
 from ucspid.errors import WireError
@@ -70,6 +71,7 @@ class MasterClient:
             orders.Stop: self._stop,
             orders.TakeHandover: self._handover,
             orders.HandOver: self._begin_handover,
+            orders.ReportCondition: self._report_condition,
             orders.LogEvent: self._log_event,
             orders.Answer: self._answered,
         }
@@ -214,6 +216,9 @@ class MasterClient:
             await self.server.hand_over(descriptors[0] if descriptors else None)
         finally:
             self._finished()
+
+    def _report_condition(self, _order: orders.ReportCondition, _descriptors: list[int]) -> None:
+        self._note(wire.NOTE_CONDITION, *condition(self.server).to_note())
 
     def _log_event(self, order: orders.LogEvent, _descriptors: list[int]) -> None:
         events.from_master(self._log, order.level, order.event, order.fields)

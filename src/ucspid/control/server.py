@@ -9,7 +9,8 @@ client at most.
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from ucspid.control.access import Rights, user_id
@@ -129,15 +130,18 @@ class ControlServer:
         else:
             task = self._loop.create_task(self._serve(conn, rights))
             self._clients.add(task)
-            task.add_done_callback(self._clients.discard)
+            self._conns.add(conn)
+            task.add_done_callback(partial(self._gone, conn))
+
+    def _gone(self, conn: socket.socket, task: asyncio.Task[None]) -> None:
+        """Close a client's connection; its task may have been cancelled before it began."""
+        self._clients.discard(task)
+        self._conns.discard(conn)
+        conn.close()
 
     async def _serve(self, conn: socket.socket, rights: Rights) -> None:
         buffer = bytearray()
-        with (
-            conn,
-            self._kept(conn),
-            contextlib.suppress(OSError),
-        ):  # of the client's doing; TimeoutError is one, too
+        with contextlib.suppress(OSError):  # of the client's doing; TimeoutError is one, too
             while line := await self._read_line(conn, buffer):
                 try:
                     request = decode_request(line)
@@ -148,14 +152,6 @@ class ControlServer:
                     await self._stream(conn, request)
                     break
                 await self._send(conn, await self._answer(request, rights))
-
-    @contextlib.contextmanager
-    def _kept(self, conn: socket.socket) -> Iterator[None]:
-        self._conns.add(conn)
-        try:
-            yield
-        finally:
-            self._conns.discard(conn)
 
     async def _read_line(self, conn: socket.socket, buffer: bytearray) -> bytes:
         """Take the next line out of the buffer, filled from conn; at the end of input, none.

@@ -107,7 +107,7 @@ def _in_plan(service: LiveService) -> dict[str, Any]:
         "planned_max_connections": service.operator_limit.planned,
         "waiting": service.acceptor.clients_waiting,
     }
-    return _service(service.sessions, _state(service)) | own
+    return _service(service.sessions, state_of(service)) | own
 
 
 def _service(sessions: Sessions, state: str) -> dict[str, Any]:
@@ -123,6 +123,7 @@ def _service(sessions: Sessions, state: str) -> dict[str, Any]:
         "ended": dict(counts.ended),
         "refused": dict(counts.refused),
         "failed": dict(counts.failed),
+        "timings": sessions.timings.to_state(),
         "last_failures": [_failure(kind, failure) for kind, failure in sessions.failures.items()],
         "state": state,
     }
@@ -140,7 +141,7 @@ def _failure(kind: str, failure: LastFailure) -> dict[str, Any]:
     }
 
 
-def _state(service: LiveService) -> str:
+def state_of(service: LiveService) -> str:
     """Return why a service accepts nothing now; a throttled one only finds out when a client comes."""
     if service.acceptor.held is None and service.throttle.throttled:
         return Hold.THROTTLED

@@ -13,7 +13,7 @@ loop     -> tls:      Secure (with two or three descriptors)
 tls      -> loop:     Secured, NotSecured, SecureEnd
 master   -> loop:     JSON (see master.loop_process)
 loop     -> master:   Note (NOTE_READY, NOTE_TAKEN, NOTE_SETTLED, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD,
-                      NOTE_UPGRADE, NOTE_VARIABLES, NOTE_ALONE, NOTE_FORECAST)
+                      NOTE_UPGRADE, NOTE_VARIABLES, NOTE_ALONE, NOTE_FORECAST, NOTE_CONDITION)
 """
 
 from collections.abc import Iterable, Iterator
@@ -63,7 +63,7 @@ STATUS_UNKNOWN = -1
 """Wait status of a program whose end nobody was there to see."""
 
 NOTE_TAKEN, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD, NOTE_READY, NOTE_UPGRADE = 64, 65, 66, 67, 68, 69
-NOTE_SETTLED, NOTE_VARIABLES, NOTE_ALONE, NOTE_FORECAST = 70, 71, 72, 73
+NOTE_SETTLED, NOTE_VARIABLES, NOTE_ALONE, NOTE_FORECAST, NOTE_CONDITION = 70, 71, 72, 73, 74
 """Kinds of a Note."""
 
 MAX_CHUNK = 32 * 1024
@@ -131,7 +131,8 @@ class Note(Packed):
     (its number), a reload is wanted (with a token), all is loaded (VERSION), an upgrade is wanted (with a
     token), no connection that met an earlier plan is on its way (the generation), the rules file of a
     service sets new variables (its number), the loop no longer listens and goes on without the master, it
-    is wanted what a reload would change (with a token).
+    is wanted what a reload would change (with a token), how
+    the loop is (see condition.py).
     """
 
     kind: U8

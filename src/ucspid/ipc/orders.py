@@ -18,8 +18,10 @@ class Begin:
     the user who has started the daemon, began when that was, by the monotonic clock.
     """
 
-    log_format: Literal["auto", "console", "json", "tcpserver"]
+    log_format: Literal["auto", "console", "json", "logfmt", "tcpserver"]
     log_level: str
+    log_clients: Literal["full", "prefix", "hashed"] = "full"
+    log_started: Literal["debug", "info"] = "debug"
     uid: int | None
     gid: int | None
     groups: tuple[int, ...] | None
@@ -125,6 +127,11 @@ class HandOver:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportCondition:
+    """Say how you are: NOTE_CONDITION. An answer shows that the loop turns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogEvent:
     """An event of the master's, to be logged."""
 
@@ -146,7 +153,7 @@ class Answer:
 
 Order = (
     Begin | AddLauncher | AddTls | RemoveTls | AddPipe | AddListeners | TakePlan | AllowVariables
-    | TakeExpiries | RemoveLauncher | Stop | TakeHandover | HandOver | LogEvent | Answer
+    | TakeExpiries | RemoveLauncher | Stop | TakeHandover | HandOver | ReportCondition | LogEvent | Answer
 )  # fmt: skip
 
 NAMES: dict[str, type[Order]] = {
@@ -163,6 +170,7 @@ NAMES: dict[str, type[Order]] = {
     "stop": Stop,
     "take_handover": TakeHandover,
     "hand_over": HandOver,
+    "report_condition": ReportCondition,
     "log": LogEvent,
     "answer": Answer,
 }

@@ -19,6 +19,11 @@ def started(log: EventLog, changes: list[str]) -> None:
     log.info("started", changes=changes)
 
 
+def earlier_processes(log: EventLog, count: int) -> None:
+    """Processes of a master that was killed still run: its sessions."""
+    log.warning("earlier_processes", count=count)
+
+
 def reloaded(log: EventLog, changes: list[str]) -> None:
     """The loop serves another plan than before."""
     log.info("reloaded", changes=changes)

@@ -72,6 +72,8 @@ class Passed:
     def take(self, key: Key) -> list[socket.socket]:
         """Return the socket that is this listener, if there is one; with port 0 its name says so.
 
+        That is the one in the store, or the name of the service: FileDescriptorName= of a socket unit.
+
         For both families it may be two, or one that is for one of them.
         """
         address = key[0]
@@ -82,7 +84,7 @@ class Passed:
 
     def _take(self, key: Key, address: Endpoint) -> socket.socket | None:
         for place, (its_name, sock) in enumerate(self._sockets):
-            if listens_on(sock, address) and (address.port or its_name == name(key)):
+            if listens_on(sock, address) and (address.port or its_name in (name(key), key[1])):
                 del self._sockets[place]
                 return sock
         return None

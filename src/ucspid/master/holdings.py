@@ -21,6 +21,9 @@ from ucspid.master.upgrade_state import HoldingsState, ProfileState
 from ucspid.plan import Ending, LauncherKey, Plan, RulesFile, Service
 from ucspid.policy.environ import too_long
 
+LOG_KEY_SIZE = 4096
+"""Bytes of the memory that observe/pseudonyms.py uses: one page."""
+
 MAX_NAMES = 20
 """Names of services in a launcher's title and in messages about it."""
 
@@ -40,6 +43,8 @@ class Holdings:
     """What became of connections, by the numbers of services: see counters.py."""
     bans: int = field(default_factory=lambda: sealed_memory("ucspid-bans", ban_memory.SIZE))
     """Whom operators have denied: see ban_memory.py."""
+    log_key: int = field(default_factory=lambda: sealed_memory("ucspid-log-key", LOG_KEY_SIZE))
+    """The key with which the loop hashes clients' addresses."""
     longest: float = 0.0
     """Seconds that any service so far, with sessions perhaps still, may take to stop."""
     gone: dict[str, Ending] = field(default_factory=dict)
@@ -47,7 +52,7 @@ class Holdings:
     _numbers: dict[str, int] = field(default_factory=dict)
     null: int = field(default_factory=lambda: os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
 
-    CARRIED: ClassVar = ("null", "counters", "bans")
+    CARRIED: ClassVar = ("null", "counters", "bans", "log_key")
     """Fields that are plain descriptors, for the next image of the master."""
 
     def to_state(self) -> HoldingsState:
@@ -72,13 +77,11 @@ class Holdings:
     ) -> "Holdings":
         """Return what an earlier image of the master held; launchers() makes a profile's from its state."""
         held = cls(**state.others)  # type: ignore[arg-type]
-        held.plan = state.plan
+        held.plan, held.longest, held.gone = state.plan, state.longest, state.gone
         held.control = ControlSockets.from_state(state.control)
         held.listeners = ListenerTable.from_state(state.listeners)
         held.pipes = LogPipes.from_state(state.stderr)
         held._numbers = state.numbers
-        held.longest = state.longest
-        held.gone = state.gone
         for state_of_profile in state.profiles:
             its_launchers = launchers(state_of_profile)
             if state_of_profile.draining:

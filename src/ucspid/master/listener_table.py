@@ -84,19 +84,23 @@ class ListenerTable:
                     listening.set_up(service)
 
     def keep(self, services: Iterable[Service]) -> None:
-        """Close the listeners that none of the services has."""
-        self._close(self._listeners.keys() - {key for service in services for key in keys(service)})
+        """Close the listeners that none of the services has, here and in the store."""
+        gone = self._listeners.keys() - {key for service in services for key in keys(service)}
+        self._close(gone)
+        remove(map(name, gone))
 
     def close(self) -> None:
-        """Close them all: the daemon stops."""
-        self._close(self._listeners.keys())
+        """Close them all: the daemon stops.
+
+        Not in the store: if the service manager starts the daemon again, clients wait there meanwhile; if
+        it does not, it closes what it has.
+        """
+        self._close([*self._listeners])
 
     def _close(self, old: Iterable[Key]) -> None:
-        gone = [*old]
-        for key in gone:
+        for key in old:
             for listening in self._listeners.pop(key):
                 listening.sock.close()
-        remove(map(name, gone))
 
     def to_state(self) -> list[ListenerState]:
         """Return what from_state() takes: for the next image of the master."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ucspid.errors import WireError
 from ucspid.ipc import messages as wire
+from ucspid.ipc.condition import Condition
 from ucspid.master.changeover import Changeover
 from ucspid.master.parts import Parts
 from ucspid.master.rule_variables import RuleVariables
@@ -30,6 +31,7 @@ class LoopNotes:
             wire.NOTE_FORECAST: self._plan,
             wire.NOTE_VARIABLES: self._new_variables,
             wire.NOTE_ALONE: self._alone,
+            wire.NOTE_CONDITION: self._condition,
         }
 
     def take(self, kind: int, number: int, token: int) -> None:
@@ -68,6 +70,9 @@ class LoopNotes:
         if not self._parts.loop.alone:
             raise WireError("it goes on alone, and was not ordered to")
         self._exit_alone()
+
+    def _condition(self, number: int, token: int) -> None:
+        self._parts.watchdog.answered(Condition.from_note(number, token))
 
     def _new_variables(self, service: int, _token: int) -> None:
         self._variables.want(service)

@@ -22,6 +22,9 @@ from ucspid.plan import Plan, PlanFrame, PlannedService, Service
 SendOrder = Callable[[orders.Order, tuple[int, ...]], None]
 """Sends an order, with descriptors beside it."""
 
+SentService = tuple[int, Service, tuple[int, ...]]
+"""A service, as the plan has it, between the numbers of its profile and of its listeners."""
+
 
 class LoopOrders:
     """The orders to one process that say what to serve."""
@@ -32,7 +35,7 @@ class LoopOrders:
         self.begun = False
         """Whether it has been sent its first order."""
         self.introduced: set[tuple[str, int]] = set()
-        self._services: dict[int, PlannedService] = {}
+        self._services: dict[int, SentService] = {}
 
     def begin(self, held: Holdings, config: str, began: float) -> None:
         """Send the first order: its user, its log; began is the daemon's start on the monotonic clock."""
@@ -43,6 +46,8 @@ class LoopOrders:
         order = orders.Begin(
             log_format=plan.log.format,
             log_level=plan.log.level,
+            log_clients=plan.log.clients,
+            log_started=plan.log.connection_started,
             stop=plan.stop,
             control_group=plan.control_group,
             control_mode=plan.control_mode,
@@ -57,7 +62,7 @@ class LoopOrders:
             config=config,
             began=began,
         )
-        memory = (held.counters, held.bans)
+        memory = (held.counters, held.bans, held.log_key)
         self.process.send(order, memory if control is None else (*memory, control.fileno()))
 
     def send_plan(self, held: Holdings, generation: int) -> None:
@@ -116,18 +121,17 @@ class LoopOrders:
         for service in plan.services:
             number, profile = held.number(service.name), held.profiles[service.launcher_key].number
             listeners = tuple(item.number for item in held.listeners.of(service))
-            self._services[number] = PlannedService(
-                number=number, profile=profile, settings=_settings(service), listeners=listeners
-            )
-        changed = [item for number, item in self._services.items() if before.get(number) != item]
+            self._services[number] = profile, service, listeners
+        changed = [number for number, item in self._services.items() if not _same(before.get(number), item)]
         frame = PlanFrame(
             max_connections=plan.max_connections,
-            kept=tuple(self._services.keys() - {item.number for item in changed}),
+            kept=tuple(self._services.keys() - {*changed}),
             gone=tuple((held.number(name), name, ending) for name, ending in held.gone.items()),
         )
         with os.fdopen(os.memfd_create("ucspid-plan", os.MFD_CLOEXEC), "w") as memory:
-            for item in (frame, *changed):
-                memory.write(to_json(item) + "\n")
+            memory.write(to_json(frame) + "\n")
+            for number in changed:
+                memory.write(to_json(_planned(number, *self._services[number])) + "\n")
             memory.flush()
             order = orders.TakePlan(generation=generation, log_level=plan.log.level)
             self.process.send(order, (memory.fileno(),))
@@ -157,6 +161,17 @@ def send_expiries(send: SendOrder, ends: Mapping[str, float]) -> None:
         json.dump(ends, memory)
         memory.flush()
         send(orders.TakeExpiries(), (memory.fileno(),))
+
+
+def _same(sent: SentService | None, now: SentService) -> bool:
+    """Return whether the loop need not be sent a service again."""
+    if sent is None or (sent[0], sent[2]) != (now[0], now[2]):
+        return False
+    return sent[1] == now[1] or _settings(sent[1]) == _settings(now[1])
+
+
+def _planned(number: int, profile: int, service: Service, listeners: tuple[int, ...]) -> PlannedService:
+    return PlannedService(number=number, profile=profile, settings=_settings(service), listeners=listeners)
 
 
 def _settings(service: Service) -> Service:

@@ -84,6 +84,11 @@ class LoopProcess:
             self._deadline.cancel()
             self._deadline = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has something to do in a time of its own: see due()."""
+        return self._deadline is not None
+
     def kill(self) -> None:
         """Kill it; it has not been reaped yet."""
         self.killed = True

@@ -14,7 +14,7 @@ from ucspid.linux import prctl
 from ucspid.master import events
 from ucspid.master.certificates import CertificateFollower
 from ucspid.master.changeover import Changeover
-from ucspid.master.children import Children, kill_descendants
+from ucspid.master.children import Children
 from ucspid.master.event_log import EventLog
 from ucspid.master.fdstore import Passed
 from ucspid.master.held_launcher import HeldLauncher
@@ -23,6 +23,7 @@ from ucspid.master.holdings import Holdings
 from ucspid.master.internal_errors import InternalErrors
 from ucspid.master.launcher_starter import LauncherStarter
 from ucspid.master.launchers import ProfileLaunchers
+from ucspid.master.leftovers import Leftovers
 from ucspid.master.listener_table import ListenerTable
 from ucspid.master.loop_notes import LoopNotes
 from ucspid.master.loop_supervisor import LoopSupervisor
@@ -33,17 +34,15 @@ from ucspid.master.reaper import Reaper
 from ucspid.master.renewals import Renewals
 from ucspid.master.rule_variables import RuleVariables
 from ucspid.master.settling import Settling
+from ucspid.master.shutdown import Shutdown
 from ucspid.master.text import print_error
 from ucspid.master.tls_keeper import TlsKeeper
 from ucspid.master.upgrade_state import STATE, MasterState
+from ucspid.master.watchdog import Watchdog
 
 SIGNALS: set[int] = {
     signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
 }  # fmt: skip
-ALONE_TIMEOUT = 1.0
-"""Seconds in which the loop is to say that it no longer listens, where the daemon exits with stop: exit."""
-LAST_RESORT = 10.0
-"""Seconds beyond all timeouts of services after which a stop kills whatever still runs."""
 
 
 class Master:
@@ -63,8 +62,6 @@ class Master:
         config is the path of the file, or the name of what is given in its place. nofile is the soft limit
         of descriptors that the daemon was started with.
         """
-        self.exit: int | None = None
-        """The exit status, once the daemon is to end."""
         self._signalfd, self._before = signalfd, before
         errors = InternalErrors(self._went_wrong)
         poller, log = Poller(errors.caught), EventLog()
@@ -78,6 +75,7 @@ class Master:
         loop = LoopSupervisor(config, held, poller, log, self)
         children = Children()
         tls = TlsKeeper(held.tls, children, poller, log, self)
+        readiness = Readiness(ready_fd, b"\n" if given is None else given.ready)
         self.parts = parts = Parts(
             config,
             None if given is None else given.plan,
@@ -90,12 +88,15 @@ class Master:
             starter,
             tls,
             CertificateFollower(children, poller, log, held.tls, tls.renew, loop.send),
-            Readiness(ready_fd, b"\n" if given is None else given.ready),
+            readiness,
+            Watchdog(held, loop, poller, readiness),
+            Leftovers(poller),
         )
-        self.changeover = Changeover(parts, before, self.to_state, self._kill_everything)
+        self.shutdown = Shutdown(parts, self._drained)
+        self.changeover = Changeover(parts, before, self.to_state, self.shutdown.kill_everything)
         self.variables = RuleVariables(held, loop, parts.children, poller)
         self.renewals = Renewals(poller, self.changeover.renew)
-        self._notes = LoopNotes(parts, self.changeover, self.variables, self._exit_alone)
+        self._notes = LoopNotes(parts, self.changeover, self.variables, self.shutdown.exit_alone)
         self.reaper = Reaper(parts, self.changeover, errors)
 
     def run(self) -> int:
@@ -106,6 +107,11 @@ class Master:
         self.parts.held.close()
         self.parts.children.close()
         return self.exit
+
+    @property
+    def exit(self) -> int | None:
+        """The exit status, once the daemon is to end."""
+        return self.shutdown.exit
 
     def begin(self) -> None:
         """Start the event loop, or take over the previous one, and read the file."""
@@ -119,7 +125,7 @@ class Master:
                 self.parts.loop.from_state(self._before.loop)
         except ResourceError as problem:
             print_error(problem)
-            self.exit = EXIT_SYSTEM
+            self.shutdown.exit = EXIT_SYSTEM
         else:
             self.changeover.reload()
 
@@ -151,7 +157,8 @@ class Master:
         """Handle a signal; SIGUSR1 does nothing."""
         if number == signal.SIGCHLD:
             self.reaper.reap()
-            self.finish_if_drained()
+            self.parts.watchdog.child_changed()
+            self.shutdown.finish_if_drained()
         elif number == signal.SIGHUP:
             self.changeover.reload()
         elif number == signal.SIGUSR2:
@@ -209,7 +216,7 @@ class Master:
     def loop_lost(self, reason: str) -> None:
         """End: no event loop can be started."""
         print_error(reason)
-        self._kill_everything(EXIT_SYSTEM)
+        self.shutdown.kill_everything(EXIT_SYSTEM)
 
     # The end
 
@@ -218,52 +225,18 @@ class Master:
         again = self.changeover.draining
         self.changeover.stop()
         self.variables.cancel()
-        parts = self.parts
-        parts.certificates.cancel()
-        if parts.held.plan is None:
-            self._kill_everything(0)
-            return
-        if parts.held.plan.stop == "exit":
-            if not again:
-                parts.loop.drain(at_once=False, alone=True)
-                parts.poller.call_in(ALONE_TIMEOUT if parts.loop.pids else 0.0, self._exit_without_loop)
-            return
-        parts.held.listeners.close()
-        parts.loop.drain(at_once=again)
-        if not again:
-            parts.readiness.stopping()
-            for profile in parts.held.all_profiles():
-                profile.draining = True
-            parts.tls.stop()
-            timeout = parts.held.longest + LAST_RESORT
-            parts.poller.call_in(timeout, lambda: self._kill_everything(0))
+        self.parts.certificates.cancel()
+        self.shutdown.stop(again=again)
 
-    def _exit_alone(self) -> None:
-        """End; the programs go on, and the loop, which no longer listens, and the launchers with them."""
-        self.exit = 0
-
-    def _exit_without_loop(self) -> None:
-        """End, too, if the loop does not answer: it is killed, so that it no longer listens."""
-        if self.parts.loop.current is not None:
-            self.parts.loop.current.process.kill()
-        self._exit_alone()
-
-    def finish_if_drained(self) -> None:
-        """End, if the daemon drains and the last of its processes has ended."""
-        ended = not (self.reaper.launchers() or any(self.parts.held.tls.all()))
-        drained = not self.parts.loop.pids and ended
-        if drained and self.changeover.draining:
-            self.exit = 0
+    def _drained(self) -> bool:
+        """Return whether the last process of the daemon has ended, and it drains."""
+        ended = not (self.parts.loop.pids or self.reaper.launchers() or any(self.parts.held.tls.all()))
+        return self.changeover.draining and ended
 
     def _went_wrong(self, trace: str) -> None:
         """Log a bug of the master; end the daemon if it does not serve yet."""
         if self.parts.held.plan is None:
             print_error(trace)
-            self._kill_everything(EXIT_SYSTEM)
+            self.shutdown.kill_everything(EXIT_SYSTEM)
         else:
             events.internal_error(self.parts.log, trace)
-
-    def _kill_everything(self, status: int) -> None:
-        """Kill all processes of the daemon and end: there is nothing to wait for any more."""
-        kill_descendants()
-        self.exit = status

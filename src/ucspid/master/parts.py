@@ -8,11 +8,13 @@ from ucspid.master.children import Children
 from ucspid.master.event_log import EventLog
 from ucspid.master.holdings import Holdings
 from ucspid.master.launcher_starter import LauncherStarter
+from ucspid.master.leftovers import Leftovers
 from ucspid.master.loop_supervisor import LoopSupervisor
 from ucspid.master.notify import Readiness
 from ucspid.master.poller import Poller
 from ucspid.master.settling import Settling
 from ucspid.master.tls_keeper import TlsKeeper
+from ucspid.master.watchdog import Watchdog
 from ucspid.plan import Plan
 
 
@@ -42,3 +44,5 @@ class Parts:
     tls: TlsKeeper
     certificates: CertificateFollower
     readiness: Readiness
+    watchdog: Watchdog
+    leftovers: Leftovers

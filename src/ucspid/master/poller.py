@@ -83,6 +83,11 @@ class Poller:
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), timer))
         return timer
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is no time at which something is to be done."""
+        return self._wait() is None
+
     def run_once(self) -> None:
         """Wait for something and do it."""
         reported = self._epoll.poll(self._wait())

@@ -1,7 +1,8 @@
 """What launchers have to know of services."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ucspid.ipc import messages as wire
 from ucspid.ipc.messages import SetProgram
@@ -47,31 +48,37 @@ STDERR = {
 }
 
 
+MAX_SHARED = 100
+"""Tuples that are remembered, so that those which services have in common are there once."""
+
+
 def program(number: int, service: Service, stderr: int | None) -> HeldProgram:
     """Return what a launcher has to know of a service; stderr is the descriptor that goes with it."""
-
-    def texts(items: Iterable[str]) -> tuple[bytes, ...]:
-        return tuple(item.encode("utf-8", "surrogateescape") for item in items)
-
     tls = service.tls
+    names = names_of(
+        service.env_dialect,
+        proxied=service.proxy is not None,
+        tls=None if tls is None else tls.env,
+        starttls=tls is not None and tls.mode == "starttls",
+    )
     return HeldProgram(
         SetProgram(
             service=number,
             stderr=STDERR[service.stderr],
             executable=service.executable,
-            arguments=texts(service.argv),
-            environment=texts(f"{name}={value}" for name, value in service.env),
-            names=texts(
-                (
-                    *names_of(
-                        service.env_dialect,
-                        proxied=service.proxy is not None,
-                        tls=None if tls is None else tls.env,
-                        starttls=tls is not None and tls.mode == "starttls",
-                    ),
-                    *service.rule_env,
-                )
-            ),
+            arguments=_texts(service.argv),
+            environment=_assignments(service.env),
+            names=_texts((*names, *service.rule_env)),
         ),
         stderr,
     )
+
+
+@lru_cache(MAX_SHARED)
+def _texts(items: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(item.encode("utf-8", "surrogateescape") for item in items)
+
+
+@lru_cache(MAX_SHARED)
+def _assignments(variables: tuple[tuple[str, str], ...]) -> tuple[bytes, ...]:
+    return _texts(tuple(f"{name}={value}" for name, value in variables))

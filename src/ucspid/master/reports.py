@@ -46,6 +46,7 @@ class ChangeReports:
             events.programs_not_renewed(self._parts.log, self.renewed, problem)
         elif self._upgraded_from is None:
             events.reload_failed(self._parts.log, problem)
+            self._parts.readiness.failed(problem)
         self._upgrade_failed(problem)
         self.clients.fail(self.clients.for_reload, problem)
 
@@ -68,7 +69,11 @@ class ChangeReports:
             events.reloaded(log, self.changes)
         else:
             events.started(log, self.changes)
+            if earlier := self._parts.leftovers.find():
+                events.earlier_processes(log, len(earlier))
         self._parts.readiness.serving()
+        if self._parts.held.plan is not None:
+            self._parts.watchdog.watch(self._parts.held.plan.watchdog)
         if awaited:
             self.clients.succeed(self.clients.for_reload, {"changes": self.changes})
 

@@ -34,7 +34,7 @@ HARMLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 def start_loop(channel: int) -> int:
     """Start an event loop with its channel as descriptor 3; return its process."""
     with _Null() as null:
-        return _start_python(_LOOP, {0: null, 1: null, 3: channel}, _ENVIRONMENT | _colour())
+        return _start_python(_LOOP, {0: null, 1: null, 3: channel}, _ENVIRONMENT | _of_the_log())
 
 
 def start_launcher(kind: LauncherKind, channel: int, loop: int, table: int) -> int:
@@ -94,9 +94,9 @@ def start_trial(state: int, counts: int, config: str, output: int, errors: int, 
     return _start_python([*_TRIAL, "3", "4", config, "5"], descriptors, os.environ, session=True)
 
 
-def _colour() -> dict[str, str]:
-    """Return the variable that forbids colours (no-color.org), if the daemon has it."""
-    return {"NO_COLOR": os.environ["NO_COLOR"]} if os.environ.get("NO_COLOR") else {}
+def _of_the_log() -> dict[str, str]:
+    """Return the variables that forbid colours (no-color.org), and say which stream is the journal's."""
+    return {name: os.environ[name] for name in ("NO_COLOR", "JOURNAL_STREAM") if os.environ.get(name)}
 
 
 class _Null:

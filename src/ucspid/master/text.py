@@ -3,6 +3,8 @@
 import json
 import sys
 
+from ucspid.linux.journal_stream import leads_to_journal
+
 MAX_TEXT = 32 * 1024
 """Bytes of JSON that one text may take; a packet may carry more than one."""
 
@@ -28,6 +30,7 @@ def shortened(problem: object) -> str:
 
 
 def print_error(problem: object) -> None:
-    """Print an error to standard error: there is no loop to log it."""
+    """Print an error to standard error: there is no loop to log it. The journal has it as an error."""
+    mark = "<3>" if leads_to_journal(2) else ""
     for line in str(problem).splitlines():
-        sys.stderr.write(f"ucspid: {line}\n")
+        sys.stderr.write(f"{mark}ucspid: {line}\n")

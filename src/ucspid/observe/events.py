@@ -100,7 +100,9 @@ def not_listening(log: Logger, service: str, listener: str) -> None:
 
 def connection_started(log: Logger, session: LoggedSession, pid: int) -> None:
     """A program runs on a connection; a new event loop says so again of those it finds running."""
-    if log.is_enabled_for(DEBUG):
+    if getattr(log, "started_level", DEBUG) == INFO:
+        log.info("connection_started", **_who(session), pid=pid)
+    elif log.is_enabled_for(DEBUG):
         log.debug("connection_started", **_who(session), pid=pid)
 
 

@@ -16,6 +16,7 @@ import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ucspid.observe.pseudonyms import Pseudonyms
 from ucspid.policy.client_facts import ClientFacts
 from ucspid.tools.messages import reason
 
@@ -47,9 +48,12 @@ class LoggedEnds(NamedTuple):
 class Transcript:
     """Writes the lines."""
 
-    def __init__(self, put: Callable[[bytes], None], level: str) -> None:
-        """Write with put(), from a level of the log on."""
+    def __init__(
+        self, put: Callable[[bytes], None], level: str, pseudonyms: Pseudonyms | None = None
+    ) -> None:
+        """Write with put(), from a level of the log on; pseudonyms are shown in place of addresses."""
         self._put = put
+        self._pseudonyms = pseudonyms
         self._alone = False
         self._numbers = itertools.count(NOT_A_PROCESS + 1)
         self.set_level(level)
@@ -81,7 +85,7 @@ class Transcript:
     def started(self, pid: int, ends: LoggedEnds | None) -> None:
         """Say that a program runs for a client."""
         if self._level == ALL and ends is not None:
-            self._put(_pid(pid, ends) + _verdict(b"ok", pid, ends))
+            self._put(self._pid(pid, ends) + self._verdict(b"ok", pid, ends))
 
     def ended(self, pid: int, status: int, live: int, limit: int) -> None:
         """Say that a program has ended, with its wait status; so many connections are left."""
@@ -98,7 +102,7 @@ class Transcript:
         lines = b""
         if self._level == ALL and ends is not None:
             pid = pid or next(self._numbers)
-            lines = _pid(pid, ends) + _verdict(b"ok", pid, ends)
+            lines = self._pid(pid, ends) + self._verdict(b"ok", pid, ends)
         if self._level >= WARNINGS:
             name = program.encode("utf-8", "surrogateescape")
             lines += _DROPPING + b"unable to run %b: %b\n" % (name, _why(number))
@@ -114,8 +118,8 @@ class Transcript:
             pid = next(self._numbers)
             self._put(
                 self._status(min(live + 1, limit), limit)
-                + _pid(pid, ends)
-                + _verdict(b"deny", pid, ends, f" {note}".encode() if note else b"")
+                + self._pid(pid, ends)
+                + self._verdict(b"deny", pid, ends, f" {note}".encode() if note else b"")
                 + self._end(pid, DENIED)
                 + self._status(live, limit)
             )
@@ -129,24 +133,27 @@ class Transcript:
         if self._level == ALL:
             live, limit = places
             pid = next(self._numbers)
-            lines = self._status(min(live + 1, limit), limit) + _pid(pid, ends) + lines
+            lines = self._status(min(live + 1, limit), limit) + self._pid(pid, ends) + lines
             lines += self._end(pid, DROPPED) + self._status(live, limit)
         if self._level >= WARNINGS:
             self._put(lines)
 
+    def _pid(self, pid: int, ends: LoggedEnds) -> bytes:
+        return b"tcpserver: pid %d from %b\n" % (pid, self._shown(ends))
 
-def _pid(pid: int, ends: LoggedEnds) -> bytes:
-    return b"tcpserver: pid %d from %b\n" % (pid, ends.remote[0].encode())
+    def _shown(self, ends: LoggedEnds) -> bytes:
+        ip = ends.remote[0]
+        return (ip if self._pseudonyms is None else self._pseudonyms.of_address(ip)).encode()
 
-
-def _verdict(verdict: bytes, pid: int, ends: LoggedEnds, note: bytes = b"") -> bytes:
-    (local_ip, local_port), (ip, port), found = ends
-    return b"tcpserver: %b %d %b:%b:%d %b:%b:%b:%d%b\n" % (
-        verdict, pid,
-        _field(found.local_host), local_ip.encode(), local_port,
-        _field(found.remote_host), ip.encode(), _field(found.info), port,
-        note,
-    )  # fmt: skip
+    def _verdict(self, verdict: bytes, pid: int, ends: LoggedEnds, note: bytes = b"") -> bytes:
+        (local_ip, local_port), (_ip, port), found = ends
+        host = found.remote_host if self._pseudonyms is None else b""  # names tell addresses
+        return b"tcpserver: %b %d %b:%b:%d %b:%b:%b:%d%b\n" % (
+            verdict, pid,
+            _field(found.local_host), local_ip.encode(), local_port,
+            _field(host), self._shown(ends), _field(found.info), port,
+            note,
+        )  # fmt: skip
 
 
 def _field(value: bytes | None) -> bytes:

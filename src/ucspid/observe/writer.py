@@ -1,4 +1,4 @@
-"""A bounded buffer of lines, and the thread that writes it to a descriptor."""
+"""A bounded buffer of lines, and the thread that writes it out."""
 
 import os
 import select
@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import accumulate
+from typing import Protocol
 
 GATHER = 0.005
 """Seconds that a line waits for others: waking the thread for each costs more than making the line."""
@@ -14,15 +15,54 @@ _CHUNK = 1 << 16
 _NEWLINE = 0x0A
 
 
-class Writer:
-    """A bounded buffer of lines and the thread that writes it to a descriptor.
+class Output(Protocol):
+    """Where lines go."""
 
-    The thread sleeps while the buffer is empty, and outlives every error of the descriptor.
+    def write(self, lines: list[bytes]) -> int:
+        """Write lines, or up to the first error; return how many bytes of theirs went out. May wait."""
+
+
+class ByteOutput:
+    """A descriptor, to which lines go one after the other."""
+
+    def __init__(self, fd: int) -> None:
+        """Write to a descriptor, which stays the caller's."""
+        self._fd = fd
+        self._torn = False  # the last byte written was not the end of a line
+        self._writable = select.poll()
+
+    def write(self, lines: list[bytes]) -> int:
+        """Write all lines, or up to the first error; return how many bytes of theirs went out."""
+        prefix = b"\n" if self._torn else b""
+        view = memoryview(prefix + b"".join(lines))
+        done = 0
+        try:
+            while done < len(view):
+                done += self._write_some(view[done:])
+        except OSError:
+            pass  # this cannot be logged; the writer counts what is lost
+        if done:
+            self._torn = view[done - 1] != _NEWLINE
+        return max(0, done - len(prefix))
+
+    def _write_some(self, view: memoryview) -> int:
+        while True:
+            try:
+                return os.write(self._fd, view)
+            except BlockingIOError:
+                self._writable.register(self._fd, select.POLLOUT)
+                self._writable.poll()
+
+
+class Writer:
+    """A bounded buffer of lines and the thread that writes it out.
+
+    The thread sleeps while the buffer is empty, and outlives every error of the output.
     """
 
-    def __init__(self, fd: int, capacity: int, report: Callable[[int], bytes]) -> None:
+    def __init__(self, output: Output, capacity: int, report: Callable[[int], bytes]) -> None:
         """Start the thread; report(count) makes the line that reports count dropped events."""
-        self._fd = fd
+        self._output = output
         self._capacity = capacity
         self._report = report
         self._lines: deque[tuple[bytes, int]] = deque()  # a line, and how many events are lost with it
@@ -32,8 +72,6 @@ class Writer:
         self._closing = False
         self._lock = threading.Lock()  # guards all of the above
         self._changed = threading.Condition(self._lock)
-        self._torn = False  # the last byte written was not the end of a line
-        self._writable = select.poll()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
@@ -42,7 +80,7 @@ class Writer:
         return not self._full and self._size <= self._capacity // 2
 
     def put(self, line: bytes) -> None:
-        """Buffer the line, or drop it and count it; from any thread, never waiting for the descriptor."""
+        """Buffer the line, or drop it and count it; from any thread, never waiting for the output."""
         with self._lock:
             if self._full or self._size + len(line) > self._capacity:
                 self._dropped += 1
@@ -63,7 +101,7 @@ class Writer:
 
     def _run(self) -> None:
         while chunk := self._take():
-            written = self._write(b"".join(line for line, _ in chunk))
+            written = self._output.write([line for line, _ in chunk])
             self._settle(chunk, written)
 
     def _take(self) -> list[tuple[bytes, int]]:
@@ -77,28 +115,6 @@ class Writer:
                 chunk.append(self._lines.popleft())
                 size += len(chunk[-1][0])
         return chunk
-
-    def _write(self, data: bytes) -> int:
-        """Write all of data, or up to the first error; return how many bytes went out."""
-        prefix = b"\n" if self._torn else b""
-        view = memoryview(prefix + data)
-        done = 0
-        try:
-            while done < len(view):
-                done += self._write_some(view[done:])
-        except OSError:
-            pass  # this cannot be logged; _settle() counts what is lost
-        if done:
-            self._torn = view[done - 1] != _NEWLINE
-        return max(0, done - len(prefix))
-
-    def _write_some(self, view: memoryview) -> int:
-        while True:
-            try:
-                return os.write(self._fd, view)
-            except BlockingIOError:
-                self._writable.register(self._fd, select.POLLOUT)
-                self._writable.poll()
 
     def _settle(self, chunk: list[tuple[bytes, int]], written: int) -> None:
         """Free the chunk's room, count what was lost of it, and report drops once writing works."""

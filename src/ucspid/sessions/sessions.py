@@ -18,6 +18,7 @@ from ucspid.observe import events
 from ucspid.observe.transcript import Transcript
 from ucspid.plan import Ending
 from ucspid.policy.exit_status import in_words
+from ucspid.policy.histogram import Timings
 from ucspid.policy.last_failures import KINDS, NOT_STARTED, LastFailure, LastFailures
 from ucspid.policy.outcome import OK, outcome
 from ucspid.policy.throttle import Throttle
@@ -61,8 +62,9 @@ class Sessions:
         self.passed: Callable[[Connection], None] = self.earlier.discard
         """Called while there are some, when a connection has come where no earlier plan matters to it."""
         self.failures = LastFailures()
+        self.timings = Timings()
         self.ended = 0
-        """How many sessions have ended in this loop, and the number of the last one's connection."""
+        """How many sessions have ended in this loop, and the last one's connection."""
         self.last_ended = 0
         self._ending = ending
         self._row = counters.row(number)
@@ -139,6 +141,8 @@ class Sessions:
         """Take note that a connection's program runs."""
         if self.throttle.failures:
             self.throttle.started(connection.handed)
+        if connection.listener is not None:  # an earlier loop's have none
+            self.timings.started(connection.began, connection.handed, time.monotonic())
         events.connection_started(self._log, connection, pid)
         if self.lines is not None:
             self.lines.started(connection, pid)
@@ -152,6 +156,7 @@ class Sessions:
         code = connection.process.get_returncode()
         how = OK if code == 0 else outcome(code, asked=connection.ending)
         self._counters.count_out(self._row, SERVED[how], connection.number)
+        self.timings.served(now - connection.began, connection.process.used)
         if how in KINDS:
             self.failures.note(how, LastFailure(in_words(code), connection.remote, connection.number, now))
         events.connection_served(self._log, connection, code, now)

@@ -97,6 +97,12 @@ class Lines:
         return self.feed(b"\n")
 
 
+def _has_more(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class StderrLog:
     """Reads the pipe of one service."""
 
@@ -118,8 +124,6 @@ class StderrLog:
         self._has_room = has_room
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLIN)
         self._writers: Writers | None = None
         self._ended_before: int | None = None
         """How many sessions had ended when the pipe was empty last; None if that is not known."""
@@ -141,7 +145,7 @@ class StderrLog:
             self._set_rate(rate)
         if writers is not self._writers:
             self._writers = writers
-            self._ended_before = None if writers is None or self._poll.poll(0) else writers.ended
+            self._ended_before = None if writers is None or _has_more(self.descriptor) else writers.ended
 
     def _set_rate(self, rate: Rate) -> None:
         self._rate = rate

@@ -6,8 +6,10 @@ from msgspec import Meta, Struct
 from msgspec import field as key
 
 from ucspid.config.endpoints import ClientNetwork
-from ucspid.config.ruleforms import Count, LookupTime
+from ucspid.config.ruleforms import LookupTime
 from ucspid.plan import Proxy
+
+MAX_PENDING = 65536
 
 
 class ProxySection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,7 +39,8 @@ class ProxySection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Meta(description="Peers that are no balancers: they are refused, or served as the clients they are."),
     ] = "refuse"
     max_pending: Annotated[
-        Count, Meta(description="Connections that may wait at once for their header, and for lookups.")
+        Annotated[int, Meta(ge=1, le=MAX_PENDING)],
+        Meta(description="Connections that may wait at once for their header, and for lookups."),
     ] = 256
 
 
