@@ -6,11 +6,11 @@ import jsonschema
 import msgspec
 import pytest
 import yaml
-from ucspid.config.proxy import ProxySection
 
 from ucspid.config import schema
 from ucspid.config.logs import LogSection
 from ucspid.config.lookups import LookupSection
+from ucspid.config.proxies import ProxySection
 from ucspid.config.reference import main, reference_markdown, schema_json
 from ucspid.config.rlimits import Rlimits
 from ucspid.config.shapes import record

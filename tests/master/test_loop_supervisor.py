@@ -317,7 +317,7 @@ def test_what_a_loop_of_an_earlier_image_knows_it_is_not_sent_again(supervised: 
         LoopState(pid=supervised.old.pid, channel=channel, introduced=introduced, generation=3, began=0.0)
     )
     for launcher in launchers:
-        supervisor.add_launcher(profile, launcher)
+        supervisor.introduce(partial(LoopOrders.send_launcher, profile=profile, launcher=launcher))
     assert [order["number"] for order in supervised.orders()] == [2]
     assert sorted(supervisor.to_state().introduced) == [("launcher", 1), ("launcher", 2)]
     pids = [launcher.pid for launcher in launchers]

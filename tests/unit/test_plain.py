@@ -104,6 +104,7 @@ ORDERS: list[orders.Order] = [
     orders.AddListeners(numbers=(1, 2)),
     orders.TakePlan(generation=1, log_level="info"),
     orders.AllowVariables(path="/rules", kind="text", unusable="keep"),
+    orders.TakeExpiries(),
     orders.RemoveLauncher(number=1),
     orders.Stop(at_once=True),
     orders.TakeHandover(),

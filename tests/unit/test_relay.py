@@ -215,7 +215,8 @@ def test_the_program_may_end_first_and_go_on_reading(joined: Joined) -> None:
     joined.program.shutdown(socket.SHUT_WR)
     joined.settle()
     assert (joined.peer.got, joined.peer.closed) == (b"last words", True)
-    assert joined.relay.lingers
+    assert joined.relay.program.ended
+    assert not joined.relay.done
     joined.peer.tls.write(b"more")
     joined.settle()
     assert joined.got == b"more"

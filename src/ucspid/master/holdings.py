@@ -117,10 +117,7 @@ class Holdings:
 
         All preloaded programs get new launchers, or only those of the profiles with these numbers.
         """
-        if len(self._numbers.keys() | {service.name for service in plan.services}) >= counters.ROWS:
-            raise ResourceError(
-                f"more than {counters.ROWS - 1} names of services since the daemon started: restart it"
-            )
+        _check_names(self._numbers.keys() | {service.name for service in plan.services})
         self.pipes.acquire(plan.services, acquired.stderr)
         acquired.completed = self.listeners.acquire(plan.services, acquired.listeners)
         acquired.control = self.control.acquire(plan.control, plan.control_group, plan.control_mode)
@@ -197,8 +194,6 @@ class Holdings:
             self.profiles[key].settle(self._programs(services, {}))
         for launchers in self.draining:
             launchers.settle([])
-        for process in self.tls.draining.values():
-            process.drain()
         return self.pipes.keep(self.plan.services)
 
     def rules_file(self, service: int) -> RulesFile | None:
@@ -233,6 +228,14 @@ class Holdings:
         self.listeners.close()
         self.control.keep(None)
         close_all(getattr(self, name) for name in self.CARRIED)
+
+
+def _check_names(names: Collection[str]) -> None:
+    """Raise ResourceError if there are more names of services than numbers for them."""
+    if len(names) >= counters.ROWS:
+        raise ResourceError(
+            f"more than {counters.ROWS - 1} names of services since the daemon started: restart it"
+        )
 
 
 def _by_key(plan: Plan) -> dict[LauncherKey, list[Service]]:

@@ -1,6 +1,7 @@
 """The event loop as the master keeps it: started, sent the plan, started again, replaced in good order."""
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from ucspid.errors import ResourceError, WireError
@@ -11,10 +12,7 @@ from ucspid.linux.fd_limit import why
 from ucspid.master import events
 from ucspid.master.children import Exit
 from ucspid.master.event_log import EventLog
-from ucspid.master.held_launcher import HeldLauncher
-from ucspid.master.held_tls import HeldTls
 from ucspid.master.holdings import Holdings
-from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.loop_orders import LoopOrders
 from ucspid.master.loop_process import LoopProcess
 from ucspid.master.poller import Poller
@@ -196,15 +194,10 @@ class LoopSupervisor:
         if self.draining:
             self.drain(at_once=self._at_once)
 
-    def add_launcher(self, profile: ProfileLaunchers, launcher: HeldLauncher) -> None:
-        """Send a launcher's channel, unless another process is about to be sent everything."""
+    def introduce(self, send: Callable[[LoopOrders], None]) -> None:
+        """Have a channel sent by send(), unless another process is about to be sent everything."""
         if self.current is not None and self.current.begun and not self.succession.wanted:
-            self.current.send_launcher(profile, launcher)
-
-    def add_tls(self, process: HeldTls) -> None:
-        """Send the channel of a TLS process, as add_launcher() does."""
-        if self.current is not None and self.current.begun and not self.succession.wanted:
-            self.current.send_tls(process)
+            send(self.current)
 
     def launcher_gone(self, number: int) -> None:
         """Send the loop that a launcher has exited."""

@@ -171,7 +171,7 @@ class Master:
     def launcher_ready(self, profile: ProfileLaunchers, launcher: HeldLauncher) -> None:
         """Send the launcher's channel to the loop, or go on with the plan that waits for the launcher."""
         if profile in self.parts.held.all_profiles():
-            self.parts.loop.add_launcher(profile, launcher)
+            self.parts.loop.introduce(lambda loop: loop.send_launcher(profile, launcher))
         elif self.changeover.preparation is not None:
             self.changeover.preparation.launcher_ready()
 
@@ -184,7 +184,7 @@ class Master:
     def tls_ready(self, process: HeldTls) -> None:
         """Send the channel of a TLS process to the loop, or go on with the plan that waits for it."""
         if process.number in self.parts.held.tls.serving:
-            self.parts.loop.add_tls(process)
+            self.parts.loop.introduce(lambda loop: loop.send_tls(process))
         if self.changeover.preparation is not None:
             self.changeover.preparation.launcher_ready()
 

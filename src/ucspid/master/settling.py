@@ -41,6 +41,8 @@ class Settling:
         """Forget what only earlier plans had: no connection that met one is on its way any more."""
         self._cancel()
         self._watch(self._held.settle())
+        for process in self._held.tls.draining.values():
+            process.drain()
 
     def _watch(self, ended: list[LogPipe]) -> None:
         """Close each pipe when the last program that writes into it has ended."""

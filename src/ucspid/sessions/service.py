@@ -143,15 +143,9 @@ class LiveService:
             rules = lambda: table  # noqa: E731 - as above
         shared = self._shared
         self._resources = Resources(
-            settings,
-            self.limits,
-            shared.names,
-            rules,
-            shared.tls,
-            shared.next_connection,
-            self.followed,
-            shared.bans.asking(self.number),
-        )
+            settings, self.limits, shared.names, rules, shared.tls, shared.next_connection,
+            self.followed, shared.bans.asking(self.number),
+        )  # fmt: skip
         self.pipeline.change(self._resources)
 
     def bans_changed(self) -> None:

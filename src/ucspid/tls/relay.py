@@ -90,19 +90,13 @@ class Relay:
             program |= READ
         return client, program
 
-    @property
-    def lingers(self) -> bool:
-        """Whether the program has sent its last: what remains is up to the peer."""
-        return self.program.ended and not self.done
-
     def _takes_input(self) -> bool:
         return not (self.client.ended or (self.end is None and self.program.waiting))
 
     def turn(self, *, client: bool = True, program: bool = True) -> bool:
         """Copy what can be copied now; return whether to call this again without waiting for anything.
 
-        client and program say whether there may be something to read on the connection, and on the
-        program's side. What can be sent is sent in any case.
+        client and program say whether there may be something to read of each.
         """
         if self.client.unsent:
             self.client.send()
@@ -124,8 +118,7 @@ class Relay:
     def _shake_hands(self) -> bool:
         """Go on with the handshake; return whether it is done.
 
-        Tickets of TLS 1.3 are not sent at once: the client waits for data, and they go with the first. A
-        packet is a good part of what a short session costs.
+        Tickets of TLS 1.3 go with the first data: a packet is a good part of what a short session costs.
         """
         try:
             self.tls.do_handshake()
@@ -145,30 +138,22 @@ class Relay:
             self.broke(PeerEnd.VANISHED, "the connection ended in the handshake")
             return
         self.client.send()
-        words = problem.reason or str(problem)
-        if isinstance(problem, ssl.SSLCertVerificationError):
-            words = problem.verify_message
-        self.broke(PeerEnd.BROKEN, words.lower().replace("_", " "))
+        self.broke(PeerEnd.BROKEN, _in_words(problem))
 
     def _decrypt(self) -> bool:
         """Take data out of TLS for the program; return whether there were any, or their end."""
         try:
-            data = self.tls.read(CHUNK)
-        except ssl.SSLWantReadError:
-            return False
-        except ssl.SSLZeroReturnError:
-            data = b""  # raised in place of that when our own close_notify is sent
-        except ssl.SSLEOFError:
-            self.end = PeerEnd.TRUNCATED
-            return True
+            taken = _taken(self.tls)
         except ssl.SSLError as problem:
             self._failed(problem)
             return True
-        if data:
-            self.received += len(data)
-            self.program.take(data)
+        if taken is None:
+            return False
+        if isinstance(taken, PeerEnd):
+            self.end = taken
         else:
-            self.end = PeerEnd.CLOSED
+            self.received += len(taken)
+            self.program.take(taken)
         return True
 
     # Data
@@ -212,8 +197,7 @@ class Relay:
     def _notify(self) -> None:
         """Say that no more data comes, once the program has said so and everything else is sent.
 
-        unwrap() also looks for the peer's close_notify, and loses data that it finds in its place: so it is
-        called only when there is none.
+        unwrap() loses data that it finds in place of the peer's close_notify: so there may be none.
         """
         if self._notified or self.client.unsent:
             return
@@ -249,3 +233,21 @@ class Relay:
         """Close both sockets: the program's side ends, if it has not."""
         self.client.sock.close()
         self.program.sock.close()
+
+
+def _taken(tls: ssl.SSLObject) -> bytes | PeerEnd | None:
+    """Take data out of TLS; return how they ended if they have, None if there are none now."""
+    try:
+        return tls.read(CHUNK) or PeerEnd.CLOSED
+    except ssl.SSLWantReadError:
+        return None
+    except ssl.SSLZeroReturnError:
+        return PeerEnd.CLOSED  # raised in place of no data when our own close_notify is sent
+    except ssl.SSLEOFError:
+        return PeerEnd.TRUNCATED
+
+
+def _in_words(problem: ssl.SSLError) -> str:
+    if isinstance(problem, ssl.SSLCertVerificationError):
+        return problem.verify_message.lower()
+    return (problem.reason or str(problem)).lower().replace("_", " ")

@@ -106,7 +106,7 @@ class TlsSession:
         if relay.done:
             self._ended(relay)
             return False
-        if relay.lingers and self.deadline is None:
+        if relay.program.ended and self.deadline is None:
             self._linger(now, relay)
         return again
 
