@@ -22,7 +22,7 @@ from ucspid.cli.socket_path import control_path
 from ucspid.cli.verbs import DEFAULT_CONFIG
 from ucspid.errors import ConfigError, ResourceError
 
-UNIT = Path(__file__).parents[2] / "systemd" / "ucspid.service"
+UNIT = Path(__file__).parents[2] / "src/ucspid/cli/ucspid.service"
 
 STATUS: dict[str, Any] = {
     "version": "0.1.0",

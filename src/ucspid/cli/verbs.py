@@ -147,6 +147,18 @@ def _links(options: Namespace) -> int:
     return links.main(options)
 
 
+def _install(options: Namespace) -> int:
+    from ucspid.cli import install
+
+    return install.install(options)
+
+
+def _uninstall(options: Namespace) -> int:
+    from ucspid.cli import install
+
+    return install.uninstall(options)
+
+
 def _import(options: Namespace) -> int:
     from ucspid.cli import importing
 
@@ -306,6 +318,13 @@ def _links_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--remove", action="store_true", help="remove the links that were made there")
 
 
+def _install_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--write", action="store_true", help="do it; without, only show it")
+    parser.add_argument(
+        "--root", default="/", metavar="DIR", help="the host whose files are below DIR (default: this one)"
+    )
+
+
 def _config_argument(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "-c",
@@ -357,5 +376,7 @@ VERBS = {
     "upgrade": Verb(
         "make the running daemon go on as the version now installed", _daemon_arguments, _upgrade
     ),
+    "install": Verb("show what this host needs, or make it", _install_arguments, _install),
+    "uninstall": Verb("show what install has made, or remove it", _install_arguments, _uninstall),
     "links": Verb("make the tools available under their own names", _links_arguments, _links),
 }
