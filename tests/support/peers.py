@@ -14,6 +14,7 @@ REQUIRED = os.environ.get("UCSPID_REQUIRE_PEERS") == "1"
 PACKAGES = {
     "axfrdns": "axfrdns",
     "mandoc": "mandoc",
+    "fail2ban-regex": "fail2ban",
     "haproxy": "haproxy",
     "inetd": "openbsd-inetd",
     "ipsvd-cdb": "ipsvd",
@@ -45,7 +46,14 @@ UNPACKED = Path(sys.prefix) / "peers" / "usr" / "sbin"
 """Where make unpacks packages that are not to be installed."""
 
 _PATH = os.pathsep.join(
-    [str(UNPACKED), os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"]
+    [
+        str(UNPACKED),
+        str(UNPACKED.with_name("bin")),
+        os.environ.get("PATH", os.defpath),
+        "/usr/local/sbin",
+        "/usr/sbin",
+        "/sbin",
+    ]
 )
 
 

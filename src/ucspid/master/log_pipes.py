@@ -45,9 +45,9 @@ class LogPipe:
         """Make the pipe of a service, which belongs to its user. Raises OSError."""
         reading, writing = os.pipe()
         try:
+            os.fchmod(writing, MODE)  # before it belongs to another: that would take CAP_FOWNER
             if service.profile.uid is not None:
                 os.fchown(writing, service.profile.uid, -1)
-            os.fchmod(writing, MODE)
         except OSError:
             close_all((reading, writing))
             raise
