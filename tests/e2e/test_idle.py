@@ -36,6 +36,7 @@ def folder() -> Iterator[Path]:
         yield path
 
 
+@pytest.mark.waits
 def test_an_idle_daemon_does_not_wake_up(folder: Path) -> None:
     (folder / "rules").write_text(":allow\n")
     services = {

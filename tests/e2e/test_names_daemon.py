@@ -77,6 +77,7 @@ def test_rules_that_need_a_name_wait_for_it_and_others_do_not(tmp_path: Path) ->
         assert server.asked["2.0.0.127.in-addr.arpa PTR"] == 0
 
 
+@pytest.mark.waits
 def test_a_dead_resolver_fills_no_slots_and_delays_no_other_service(tmp_path: Path) -> None:
     lookup = {"remote_host": True, "timeout": "2s"}
     services = {"slow": service(lookup=lookup, max_connections=2), "quick": service()}

@@ -88,6 +88,7 @@ def fifo(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.waits
 def test_what_a_blocked_log_could_not_take_is_counted_and_reported_when_it_can(fifo: Path) -> None:
     with fifo.open("r+b", buffering=0) as pipe, public_folder() as folder:
         with missing(folder) as config:
@@ -105,6 +106,7 @@ def test_what_a_blocked_log_could_not_take_is_counted_and_reported_when_it_can(f
             daemon.kill()
 
 
+@pytest.mark.waits
 def test_lines_of_programs_that_a_blocked_log_has_no_room_for_take_none_from_other_events(
     tmp_path: Path, fifo: Path
 ) -> None:
@@ -128,6 +130,7 @@ def test_lines_of_programs_that_a_blocked_log_has_no_room_for_take_none_from_oth
     assert lines + dropped <= TALKERS * STDERR_RATE.burst
 
 
+@pytest.mark.waits
 def test_a_daemon_whose_log_is_blocked_stops_in_its_time(fifo: Path) -> None:
     with fifo.open("r+b", buffering=0), public_folder() as folder:
         with missing(folder) as config:

@@ -112,6 +112,7 @@ def fail(daemon: Daemon, count: int) -> None:
 # What hangs
 
 
+@pytest.mark.waits
 def test_launchers_that_do_not_answer_are_replaced_and_who_waits_behind_is_served(
     tmp_path: Path, each_launcher: str
 ) -> None:
