@@ -344,7 +344,7 @@ def test_the_launchers_own_use_of_cpu_time_does_not_count_against_a_programs_lim
     peers.ready(rlimits=(("cpu", 1),))
     variables = ["TCPREMOTEIP=192.0.2.1"] * (wire.MAX_PACKET // 25)
     connections = itertools.count(1)
-    while cpu_seconds(peers.pid) < 1.2:
+    while cpu_seconds(peers.pid) < 1.1:
         connection = next(connections)
         peers.connect(connection, *variables, service=2).close()
         peers.wait(wire.FAILED, connection)
