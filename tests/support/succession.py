@@ -236,6 +236,7 @@ class LauncherProcess:
 
     def turn(self) -> bool:
         """Have it take one turn; return whether it lives."""
+        assert self.problem is None, f"it has ended already: {self.problem!r}"
         self.turns.go.release()
         assert self.turns.rests.acquire(timeout=TIMEOUT), self.problem
         return self.problem is None
