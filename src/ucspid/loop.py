@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from array import array
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -170,7 +171,7 @@ async def _run(
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control[0])
         access = ControlAccess(first.owner, first.control_group, first.control_mode)
         server = ControlServer(listening, verbs, access.rights, access.words)
-        server.start(loop)
+        link.planned = partial(server.start, loop)  # clients wait until there is something to ask about
     await finished.wait()
     if names is not None:
         await names.close()

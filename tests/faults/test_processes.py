@@ -92,10 +92,12 @@ def test_process_ids_that_come_round_again_confuse_nobody(tmp_path: Path) -> Non
 @pytest.mark.usefixtures("each_launcher")
 def test_parts_and_programs_that_end_together_are_distinguished(tmp_path: Path) -> None:
     services = {"one": ECHO, "two": ECHO | {"umask": "077"}}
-    with contextlib.ExitStack() as stack, running(tmp_path, {"services": services}) as daemon:
+    config = {"services": services, "log": {"level": "debug"}}
+    with contextlib.ExitStack() as stack, running(tmp_path, config) as daemon:
         for sock in (socks := [stack.enter_context(daemon.connect(name)) for name in services]):
             sock.sendall(b"x")
             assert sock.recv(1) == b"x"
+        daemon.wait_events(2, "connection_started")  # now the launchers have noted it as well
         launchers = {item["services"][0]: item["pid"] for item in daemon.processes("launcher")}
         (loop,) = (item["pid"] for item in daemon.processes("loop"))
         with stopped(daemon.pid):

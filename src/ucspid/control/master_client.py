@@ -48,6 +48,8 @@ class MasterClient:
         finished() is called when the loop has nothing more to do, alone() when the master is gone.
         """
         self.generation = 0
+        self.planned: Callable[[], None] = lambda: None
+        """Called when the first plan is there."""
         self.server = Server(output.logger, self, names, counters, time.time(), output.transcript)
         self._channel = channel
         self._output = output
@@ -157,6 +159,7 @@ class MasterClient:
         if first:
             self._opening = asyncio.get_running_loop().create_task(self._when_all_are_known())
             self.server.begin()
+            self.planned()
         self._note(wire.NOTE_TAKEN, self.generation)
         self.server.watch_earlier()
 

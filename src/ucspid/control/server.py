@@ -95,7 +95,7 @@ class ControlServer:
             return
         if self._pause is not None:
             self._pause.cancel()
-        self._loop.remove_reader(self._sock)
+        asyncio.get_running_loop().remove_reader(self._sock)
         self._sock.close()
 
     async def close(self) -> None:
