@@ -25,7 +25,7 @@ from ucspid.admission.fullness import Fullness
 from ucspid.admission.listener import Listener, Reserve
 from ucspid.admission.listening import Listening
 from ucspid.admission.obstacles import Block, Hold, Obstacles, Obstructed
-from ucspid.admission.turns import Places, Turns
+from ucspid.admission.turns import NOWHERE, Places, Turns
 from ucspid.limits import Limits
 from ucspid.observe import events
 from ucspid.policy.backoff import Backoff
@@ -247,7 +247,7 @@ class Acceptor:
             self._listening.close()
         blocks = [block for block in (accepting, starting) if block is not None]
         holds = {block.hold for block in blocks}
-        turns: frozenset[Turns] = frozenset()
+        turns = NOWHERE
         if Hold.DAEMON_FULL in holds:
             turns |= {self._daemon_turns}
         if Hold.LAUNCHERS in holds:

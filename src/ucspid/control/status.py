@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ucspid import __version__
 from ucspid.admission.obstacles import Hold
 from ucspid.control.serving import Server
+from ucspid.policy.histogram import Timings
 from ucspid.policy.last_failures import LastFailure
 from ucspid.sessions.service import LiveService
 from ucspid.sessions.sessions import Sessions
@@ -123,7 +124,7 @@ def _service(sessions: Sessions, state: str) -> dict[str, Any]:
         "ended": dict(counts.ended),
         "refused": dict(counts.refused),
         "failed": dict(counts.failed),
-        "timings": sessions.timings.to_state(),
+        "timings": (sessions.timings or Timings()).to_state(),
         "last_failures": [_failure(kind, failure) for kind, failure in sessions.failures.items()],
         "state": state,
     }

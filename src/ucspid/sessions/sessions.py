@@ -62,7 +62,7 @@ class Sessions:
         self.passed: Callable[[Connection], None] = self.earlier.discard
         """Called while there are some, when a connection has come where no earlier plan matters to it."""
         self.failures = LastFailures()
-        self.timings = Timings()
+        self.timings: Timings | None = None  # made for the first session: most services have none for long
         self.ended = 0
         """How many sessions have ended in this loop, and the last one's connection."""
         self.last_ended = 0
@@ -142,7 +142,8 @@ class Sessions:
         if self.throttle.failures:
             self.throttle.started(connection.handed)
         if connection.listener is not None:  # an earlier loop's have none
-            self.timings.started(connection.began, connection.handed, time.monotonic())
+            timings = self.timings = self.timings or Timings()
+            timings.started(connection.began, connection.handed, time.monotonic())
         events.connection_started(self._log, connection, pid)
         if self.lines is not None:
             self.lines.started(connection, pid)
@@ -156,7 +157,8 @@ class Sessions:
         code = connection.process.get_returncode()
         how = OK if code == 0 else outcome(code, asked=connection.ending)
         self._counters.count_out(self._row, SERVED[how], connection.number)
-        self.timings.served(now - connection.began, connection.process.used)
+        timings = self.timings = self.timings or Timings()
+        timings.served(now - connection.began, connection.process.used)
         if how in KINDS:
             self.failures.note(how, LastFailure(in_words(code), connection.remote, connection.number, now))
         events.connection_served(self._log, connection, code, now)
