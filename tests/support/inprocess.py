@@ -68,6 +68,8 @@ class FakeLauncher:
         self.loop_end, own_end = pair()
         self.starts: dict[int, tuple[int, int]] = {}
         """By connection: the service and our copy of the client's socket."""
+        self.others: dict[int, list[int]] = {}
+        """By connection: what came with the client's socket, where its program is to ask for TLS."""
         self.variables: dict[int, bytes] = {}
         """NAME=VALUE texts of each start there ever was, with NUL between them."""
         self.signals: list[tuple[int, int]] = []
@@ -94,6 +96,7 @@ class FakeLauncher:
             asked = wire.Start.unpack(packet)
             service, connection, tag = asked.service, asked.connection, asked.tag
             self.starts[connection] = service, descriptors[0]
+            self.others[connection] = descriptors[1:]
             self._tags[connection] = tag
             self.variables[connection] = asked.variables
         elif packet[0] == wire.ListSessions.KIND:
@@ -135,7 +138,8 @@ class FakeLauncher:
         self._forget(connection)
 
     def _forget(self, connection: int) -> None:
-        os.close(self.starts.pop(connection)[1])
+        for descriptor in (self.starts.pop(connection)[1], *self.others.pop(connection)):
+            os.close(descriptor)
 
     def take_nothing(self) -> None:
         """Have whatever the loop sends from now on fail."""

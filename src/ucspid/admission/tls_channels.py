@@ -1,7 +1,9 @@
 """The loop's ends of the channels to TLS processes: handshakes out, what they showed in."""
 
 import asyncio
+import errno
 import socket
+import struct
 from typing import Protocol
 
 from ucspid.errors import WireError
@@ -10,6 +12,11 @@ from ucspid.ipc.channel import Channel
 from ucspid.plan import Tls
 
 ENDED = "the TLS process has ended"
+NO_PROCESS = "no TLS process is there"
+SILENT = "the TLS process does not answer"
+"""Why there is no handshake, other than what a process says."""
+
+_SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 HandshakeResult = wire.Secured | wire.NotSecured
 
@@ -41,8 +48,22 @@ class TlsChannel:
         self._reports = reports
 
     def send(self, order: wire.Secure, descriptors: tuple[int, ...]) -> None:
-        """Send a connection; copies of the descriptors go with it. Raises OSError."""
-        self.channel.send(order.pack(), descriptors)
+        """Send a connection; copies of the descriptors go with it.
+
+        Raises OSError, BlockingIOError if the process reads nothing: a connection that waited here would stay
+        open however it ends elsewhere.
+        """
+        rights = struct.pack(f"{len(descriptors)}i", *descriptors)
+        self.channel.sock.sendmsg([order.pack()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], _SEND)
+
+    async def result(self, connection: int) -> HandshakeResult:
+        """Return how the handshake ends of a connection that was sent just now."""
+        answer: asyncio.Future[HandshakeResult] = asyncio.get_running_loop().create_future()
+        self.pending[connection] = answer
+        try:
+            return await answer
+        finally:
+            self.pending.pop(connection, None)
 
     def receive(self) -> bool:
         """Take a message; return whether there is still a process at the other end.
@@ -50,7 +71,6 @@ class TlsChannel:
         Raises WireError for what no process sends.
         """
         packet = self.channel.receive_packet()
-        self.channel.flush()
         if packet is None:
             return True
         if not packet:
@@ -128,16 +148,30 @@ class TlsChannels:
                 self._there.clear()
             channel.close()
 
+    @property
+    def there(self) -> bool:
+        """Whether there is a process."""
+        return self._there.is_set()
+
     async def available(self) -> None:
         """Wait until there is a process."""
         await self._there.wait()
 
-    def choose(self) -> TlsChannel | None:
-        """Return the process with the fewest handshakes, the one that was chosen longest ago first."""
-        best = min(self._serving.values(), key=lambda item: len(item.pending), default=None)
-        if best is not None:
-            self._serving[best.number] = self._serving.pop(best.number)
-        return best
+    def send(self, order: wire.Secure, descriptors: tuple[int, ...]) -> TlsChannel:
+        """Send a connection to a process, and return which: the one with the fewest handshakes that takes it.
+
+        Of several, it is the one that was sent one longest ago. Raises OSError if none takes it.
+        """
+        problem: OSError = ProcessLookupError(errno.ESRCH, NO_PROCESS)
+        for channel in sorted(self._serving.values(), key=lambda item: len(item.pending)):
+            try:
+                channel.send(order, descriptors)
+            except OSError as its:
+                problem = its
+            else:
+                self._serving[channel.number] = self._serving.pop(channel.number)
+                return channel
+        raise problem
 
 
 def secure_order(tls: Tls, connection: int) -> wire.Secure:

@@ -48,7 +48,10 @@ class Starts:
         if sessions.lines is not None:
             sessions.lines.begins(connection, local)
         tag = session_tag.pack(connection.began, connection.ip, connection.port, sessions.name)
-        further = connection.env if tls is None else (*_tls_variables(connection, tls), *connection.env)
+        secured = connection.over_tls is not None
+        further = connection.env
+        if secured or tls is not None:
+            further = (*_tls_variables(connection, tls), *further)
         packet = Start.head(sessions.number, number, tag) + variables(
             local_variables(*local, dialect),
             connection.ip,
@@ -64,7 +67,7 @@ class Starts:
         sessions.add(connection)
         if sessions.throttle.failures and sessions.throttle.starting(now):
             events.service_recovered(self._log, sessions.name)
-        if tls is not None and tls.mode == "starttls":
+        if tls is not None and tls.mode == "starttls" and not secured:
             reason = self._send_with_tls(connection, packet, descriptor, pool, tls)
         else:
             reason = _send(connection, packet, descriptor, pool)
@@ -75,29 +78,27 @@ class Starts:
         self._handed_over()
 
     def _send_with_tls(self, connection: Connection, packet: bytes, client: int, pool: Pool, tls: Tls) -> int:
-        """Send a connection as _send() does, and to a TLS process as well, for when its program asks."""
-        channel = self._tls.choose()
-        if channel is None:
-            return NOT_TAKEN
+        """Send a connection as _send() does, and to a TLS process as well, for when its program asks.
+
+        The process comes first: it gives the connection up when it sees that no program has the others.
+        """
         with contextlib.ExitStack() as closing:
             try:
                 control, others_control = map(closing.enter_context, socket.socketpair())
                 plain, others_plain = map(closing.enter_context, socket.socketpair())
-                others = (control.fileno(), plain.fileno())
-                reason = _send(connection, packet, client, pool, others)
-                if not reason:
-                    order = secure_order(tls, connection.number)
-                    channel.send(order, (client, others_plain.fileno(), others_control.fileno()))
+                order = secure_order(tls, connection.number)
+                self._tls.send(order, (client, others_plain.fileno(), others_control.fileno()))
             except OSError as problem:
                 return problem.errno or NOT_TAKEN
-        return reason
+            return _send(connection, packet, client, pool, (control.fileno(), plain.fileno()))
 
 
-def _tls_variables(connection: Connection, tls: Tls) -> Iterable[tuple[bytes, bytes]]:
+def _tls_variables(connection: Connection, tls: Tls | None) -> Iterable[tuple[bytes, bytes]]:
+    """Return what the program is told of TLS. The connection may have met earlier settings than these."""
     secured = connection.over_tls
     if secured is None:
-        return STARTTLS
-    if tls.env == "s6":
+        return STARTTLS if tls is not None and tls.mode == "starttls" else ()
+    if tls is None or tls.env == "s6":
         return secured.variables
     own = ssl_variables(secured.local, connection.ip, connection.port, connection.found)
     return (*own, *secured.variables)

@@ -8,14 +8,12 @@ from collections.abc import Callable, Coroutine
 from ucspid.admission.connection import NO_DESCRIPTOR, Connection
 from ucspid.admission.secured import OverTls
 from ucspid.admission.stage import TLS_FAILED, Outcome, Refused, Resources
-from ucspid.admission.tls_channels import ENDED, TlsChannels, secure_order
+from ucspid.admission.tls_channels import NO_PROCESS, SILENT, TlsChannels, secure_order
 from ucspid.ipc import messages as wire
 from ucspid.plan import Tls
 
 MARGIN = 1.0
 """Seconds beyond the time of a handshake that a TLS process may take to say so."""
-
-NO_PROCESS = "no TLS process is there"
 
 
 class TlsHandshakes:
@@ -32,7 +30,7 @@ class TlsHandshakes:
 
     def enter(self, connection: Connection) -> Outcome | Coroutine[None, None, Outcome]:
         """Wait for the handshake; or, where the program is to ask for it, for a process to do it then."""
-        if self._tls.mode == "starttls" and self._channels.choose() is not None:
+        if self._tls.mode == "starttls" and self._channels.there:
             return None
         connection.deadline = asyncio.get_running_loop().time() + self._tls.handshake_timeout + MARGIN
         return self._wait(connection)
@@ -44,7 +42,7 @@ class TlsHandshakes:
                 await self._channels.available()
                 if self._tls.mode == "starttls":
                     return None
-                refused = Refused(TLS_FAILED, detail=ENDED)
+                refused = Refused(TLS_FAILED, detail=SILENT)
                 return await self._shake_hands(connection)
         except TimeoutError:
             return refused
@@ -55,24 +53,17 @@ class TlsHandshakes:
 
     async def _shake_hands(self, connection: Connection) -> Outcome:
         """Send the client's socket to a process. Raises OSError."""
-        channel = self._channels.choose()
-        if channel is None:
-            return Refused(TLS_FAILED, detail=NO_PROCESS)
         connection.number = self._next_connection()
         local = connection.local()
         ours, theirs = socket.socketpair()
         connection.pair = ours.fileno()
         with ours, theirs:
-            answer = asyncio.get_running_loop().create_future()
-            channel.pending[connection.number] = answer
+            order = secure_order(self._tls, connection.number)
             try:
-                channel.send(
-                    secure_order(self._tls, connection.number), (connection.descriptor, theirs.fileno())
-                )
+                channel = self._channels.send(order, (connection.descriptor, theirs.fileno()))
                 theirs.close()  # so that its end is seen when the process is gone
-                result = await answer
+                result = await channel.result(connection.number)
             finally:
-                channel.pending.pop(connection.number, None)
                 connection.pair = NO_DESCRIPTOR
             if isinstance(result, wire.NotSecured):
                 return Refused(TLS_FAILED, detail=result.reason)
