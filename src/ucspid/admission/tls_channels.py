@@ -4,12 +4,16 @@ import asyncio
 import errno
 import socket
 import struct
+from functools import lru_cache
 from typing import Protocol
 
 from ucspid.errors import WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
 from ucspid.plan import Tls
+
+MAX_SETTINGS = 100
+"""Settings of which is remembered what a TLS process is sent of them."""
 
 ENDED = "the TLS process has ended"
 NO_PROCESS = "no TLS process is there"
@@ -174,12 +178,12 @@ class TlsChannels:
         raise problem
 
 
+@lru_cache(MAX_SETTINGS)
+def _settings(tls: Tls) -> tuple[bool, bool, int, int]:
+    timeout = int(tls.handshake_timeout * 1000)
+    return tls.mode == "starttls", tls.env == "ucspi-ssl", timeout, tls.context.number
+
+
 def secure_order(tls: Tls, connection: int) -> wire.Secure:
     """Return the order for a connection of a service."""
-    return wire.Secure(
-        starttls=tls.mode == "starttls",
-        described=tls.env == "ucspi-ssl",
-        timeout=int(tls.handshake_timeout * 1000),
-        context=tls.context.number,
-        connection=connection,
-    )
+    return wire.Secure(*_settings(tls), connection)

@@ -18,8 +18,13 @@ class ClientSide:
     __slots__ = ("broken", "ended", "incoming", "outgoing", "progress", "silent", "sock", "unsent")
 
     def __init__(self, sock: socket.socket) -> None:
-        """Use a connected socket, and own it."""
+        """Use a connected socket, and own it.
+
+        It is sent whole chunks: Nagle's algorithm would have the last of them wait for the peer's ACK.
+        """
         self.sock = sock
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.incoming = ssl.MemoryBIO()
         """What TLS reads."""
         self.outgoing = ssl.MemoryBIO()

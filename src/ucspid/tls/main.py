@@ -97,7 +97,10 @@ class TlsProcess:
         if not packet:
             self.done = True  # the master holds the other end: it is gone, too
             return
-        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        # The family does not matter for what is done with them; a guess is spared that costs four calls each.
+        sockets = [
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor) for descriptor in descriptors
+        ]
         try:
             self._secure(wire.Secure.unpack(packet), sockets)
         except (WireError, ValueError) as problem:

@@ -116,10 +116,7 @@ class Relay:
     # TLS
 
     def _shake_hands(self) -> bool:
-        """Go on with the handshake; return whether it is done.
-
-        Tickets of TLS 1.3 go with the first data: a packet is a good part of what a short session costs.
-        """
+        """Go on with the handshake; return whether it is done."""
         try:
             self.tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -128,8 +125,7 @@ class Relay:
             self._failed(problem)
         else:
             self.shaken = True
-            if self.tls.version() != "TLSv1.3":
-                self.client.send()
+            self.client.send()
         return self.shaken
 
     def _failed(self, problem: ssl.SSLError) -> None:

@@ -57,6 +57,7 @@ class TicketKeys:
         """Begin in the period of the secret."""
         self._previous: TicketSecret | None = None
         self._secret = secret
+        self._derived: dict[tuple[int, int], TicketKey] = {}
 
     def turn(self, now: float) -> None:
         """Go on to the period that it is."""
@@ -64,14 +65,22 @@ class TicketKeys:
         if following.period > self._secret.period:
             last = self._secret.at((following.period - 1) * PERIOD)
             self._previous, self._secret = last, following
+            self._derived.clear()
 
     def sealing(self, context: int) -> TicketKey:
         """Return the key for new tickets of a context."""
-        return self._secret.key(context)
+        return self._key(self._secret, context)
+
+    def _key(self, secret: TicketSecret, context: int) -> TicketKey:
+        """Return a key, which is derived once in a period."""
+        key = self._derived.get((secret.period, context))
+        if key is None:
+            key = self._derived[secret.period, context] = secret.key(context)
+        return key
 
     def opening(self, context: int, name: bytes) -> TicketKey | None:
         """Return the key with a name, if it is one that still opens tickets of a context."""
         for secret in (self._secret, self._previous):
-            if secret is not None and (key := secret.key(context)).name == name:
+            if secret is not None and (key := self._key(secret, context)).name == name:
                 return key
         return None

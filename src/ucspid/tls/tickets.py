@@ -15,6 +15,9 @@ from ucspid.tls.ticket_keys import TicketKey, TicketKeys
 _FAILED, _UNKNOWN, _GOOD, _RENEW = -1, 0, 1, 2
 """What the callback returns, see SSL_CTX_set_tlsext_ticket_key_cb(3): RENEW for a ticket to be replaced."""
 
+MAX_KEYS = 1000
+"""Keys that are remembered as OpenSSL takes them."""
+
 _IV_SIZE = 16
 _TEXT, _OCTETS = 4, 5
 _SET_CACHE_MODE, _CACHE_OFF = 44, 0
@@ -53,7 +56,10 @@ class Tickets:
         """The context of the handshake that goes on now, by its number: OpenSSL does not say which it is."""
         self._library = _library()
         self._callback = _CALLBACK(self._asked)
-        self._cipher = None if self._library is None else self._library.EVP_aes_256_cbc()
+        # Fetched once: what is not fetched, OpenSSL looks for in each call.
+        fetch = None if self._library is None else self._library.EVP_CIPHER_fetch
+        self._cipher = None if fetch is None else fetch(None, b"AES-256-CBC", None)
+        self._parameters: dict[bytes, ctypes.Array[_Parameter]] = {}
 
     @property
     def shared(self) -> bool:
@@ -80,8 +86,9 @@ class Tickets:
             found = self.keys.opening(self.context, given)
             if found is None:
                 return _UNKNOWN
-            good = _GOOD if given == self.keys.sealing(self.context).name else _RENEW
-            return self._prepare(self._lib.EVP_DecryptInit_ex, cipher, mac, iv, found, good)
+            # Each ticket is good for one connection, which gets another one (RFC 8446, C.4). Without that, the
+            # client's first data would also wait until its end of the handshake is acknowledged.
+            return self._prepare(self._lib.EVP_DecryptInit_ex, cipher, mac, iv, found, _RENEW)
         except Exception:  # noqa: BLE001 - it would be printed, and taken for 0; the handshake fails
             return _FAILED
 
@@ -93,11 +100,15 @@ class Tickets:
     def _prepare(
         self, begin: Callable[..., int], cipher: int, mac: int, iv: int, key: TicketKey, good: int
     ) -> int:
-        parameters = (_Parameter * 3)(
-            _Parameter(b"key", _OCTETS, key.mac, len(key.mac), 0),
-            _Parameter(b"digest", _TEXT, b"SHA256", 0, 0),
-            _Parameter(None, 0, None, 0, 0),
-        )
+        parameters = self._parameters.get(key.mac)
+        if parameters is None:
+            if len(self._parameters) > MAX_KEYS:
+                self._parameters.clear()
+            parameters = self._parameters[key.mac] = (_Parameter * 3)(
+                _Parameter(b"key", _OCTETS, key.mac, len(key.mac), 0),
+                _Parameter(b"digest", _TEXT, b"SHA256", 0, 0),
+                _Parameter(None, 0, None, 0, 0),
+            )
         taken = begin(cipher, self._cipher, None, key.cipher, iv)
         return good if taken and self._lib.EVP_MAC_CTX_set_params(mac, parameters) else _FAILED
 
@@ -108,7 +119,8 @@ def _library() -> ctypes.CDLL | None:
         library = ctypes.CDLL(_ssl.__file__)
         library.SSL_CTX_set_tlsext_ticket_key_evp_cb.argtypes = (ctypes.c_void_p, _CALLBACK)
         library.SSL_CTX_ctrl.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p)
-        library.EVP_aes_256_cbc.restype = ctypes.c_void_p
+        library.EVP_CIPHER_fetch.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p)
+        library.EVP_CIPHER_fetch.restype = ctypes.c_void_p
         for begin in (library.EVP_EncryptInit_ex, library.EVP_DecryptInit_ex):
             begin.argtypes = (
                 ctypes.c_void_p,
