@@ -86,7 +86,7 @@ class Tickets:
             found = self.keys.opening(self.context, given)
             if found is None:
                 return _UNKNOWN
-            # Each ticket is good for one connection, which gets another one (RFC 8446, C.4). Without that, the
+            # Each ticket is for one connection, which gets another one (RFC 8446, C.4). Without that, the
             # client's first data would also wait until its end of the handshake is acknowledged.
             return self._prepare(self._lib.EVP_DecryptInit_ex, cipher, mac, iv, found, _RENEW)
         except Exception:  # noqa: BLE001 - it would be printed, and taken for 0; the handshake fails
