@@ -340,6 +340,23 @@ def test_nothing_that_a_reader_says_or_dies_of_is_more_than_a_failed_look(
     assert event["reason"].startswith("they could not be read: ")
 
 
+def test_a_look_that_hangs_is_ended_and_tried_again(
+    following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followed, "TIMEOUT", 0.2)
+    monkeypatch.setattr(followed, "POLLING", 0.01)
+
+    def hangs(*_: Any) -> int:
+        following.looks += 1
+        return os.posix_spawn("/bin/sh", ["sh", "-c", "sleep 600"], {}, setsid=True)
+
+    monkeypatch.setattr(roles, "start_certificate_reader", hangs)
+    following.follow(following.folder / "c.pem")
+    following.until(lambda: following.looks > 1)
+    (event,) = following.named("certificates_failed")
+    assert event["reason"].startswith("they could not be read within")
+
+
 def test_nothing_is_held_when_nothing_is_followed(following: Following) -> None:
     before = own_descriptors()
     place = following.folder / "c.pem"
