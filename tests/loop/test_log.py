@@ -21,7 +21,12 @@ from ucspid.observe.renderers import console_renderer, render_json, render_logfm
 from ucspid.observe.writer import ByteOutput, Writer
 
 SESSION: Any = SimpleNamespace(
-    service=SimpleNamespace(name="smtp"), number=1, remote="192.0.2.7:1", balancer=None, began=0.0
+    service=SimpleNamespace(name="smtp"),
+    number=1,
+    remote="192.0.2.7:1",
+    balancer=None,
+    tls=None,
+    began=0.0,
 )
 
 # Any code point, also the lone surrogates that stand for bytes that are not UTF-8, and often what hurts.
