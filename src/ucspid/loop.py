@@ -155,28 +155,25 @@ async def _run(
         else:
             events.master_lost(output.logger)
         # Whoever started the daemon will start another, and that needs the control socket's place.
-        if server is not None:
-            server.stop()
+        server.stop()
 
     def others() -> set[int]:
-        return link.descriptors if server is None else link.descriptors | server.descriptors
+        return link.descriptors | server.descriptors
 
     names = None if new_names is None else new_names.asking(list(first.nameservers))
     link = MasterClient(channel, output, names, counters, finished.set, alone)
     audit = Audit(link.server, names, others)
     bans = BanVerbs(link.server.services, ban_memory, output.logger)
     verbs = verb_table(link, first, output, bans, audit)
-    server: ControlServer | None = None
-    if control:
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control[0])
-        access = ControlAccess(first.owner, first.control_group, first.control_mode)
-        server = ControlServer(listening, verbs, access.rights, access.words)
-        link.planned = partial(server.start, loop)  # clients wait until there is something to ask about
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, control[0]) if control else None
+    access = ControlAccess(first.owner, first.control_group, first.control_mode)
+    server = ControlServer(listening, verbs, access.rights, access.words)
+    link.planned = partial(server.start, loop)  # clients wait until there is something to ask about
+    link.adopt = server.adopt
     await finished.wait()
     if names is not None:
         await names.close()
-    if server is not None:
-        await server.close()
+    await server.close()
 
 
 if __name__ == "__main__":

@@ -286,11 +286,8 @@ class Service:
     @property
     def ending(self) -> Ending:
         """How the service's sessions end."""
-        return Ending(
-            drain_timeout=self.drain_timeout,
-            kill_timeout=self.kill_timeout,
-            max_lifetime=self.max_lifetime,
-        )
+        drain, kill, lifetime = self.drain_timeout, self.kill_timeout, self.max_lifetime
+        return Ending(drain_timeout=drain, kill_timeout=kill, max_lifetime=lifetime)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,6 +301,16 @@ class Log:
     level: Literal["debug", "info", "warning", "error", "none"]
     clients: Literal["full", "prefix", "hashed"] = "full"
     connection_started: Literal["debug", "info"] = "debug"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Web:
+    """Where metrics and the status page are, as address:port or unix:path, and as whom; None leaves that."""
+
+    listen: str
+    uid: int | None
+    gid: int | None
+    groups: tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +337,7 @@ class Plan:
     control_group: int | None = None
     control_mode: int = 0o600
     watchdog: float | None = None
+    web: Web | None = None
 
     @property
     def looks_up(self) -> bool:

@@ -210,6 +210,46 @@ def test_mistakes_about_the_control_socket(loaded: Loaded, text: str, why: str) 
     assert why in problem(loaded, top=text)
 
 
+@pytest.mark.parametrize(
+    ("text", "listen"),
+    [
+        ('web: {listen: "127.0.0.1:9109"}', "127.0.0.1:9109"),
+        ('web: {listen: "[::1]:0"}', "[::1]:0"),
+        ("web: {listen: unix:/run/page, user: nobody}", "unix:/run/page"),
+    ],
+)
+def test_where_the_status_page_is(loaded: Loaded, text: str, listen: str) -> None:
+    web = loaded(top=text).web
+    assert web is not None
+    assert web.listen == listen
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("web: {}", "web.listen: required, but not given"),
+        ("web: {listen: 9109}", "web.listen: expected address:port such as"),
+        ("web: {listen: unix:page}", "web.listen: expected address:port such as"),
+        (f"web: {{listen: unix:/{'x' * 107}}}", "web.listen: a socket's path may have at most 107 bytes"),
+        ("web: {listen: unix:/p, user: no-such-user}", "web.user: "),
+    ],
+)
+def test_mistakes_about_the_status_page(loaded: Loaded, text: str, why: str) -> None:
+    assert why in problem(loaded, top=text)
+
+
+def test_the_status_page_needs_what_is_optional(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    why = "web: aiohttp and prometheus_client is not installed: pip install 'ucspid[web]'"
+    assert why in problem(loaded, top="web: {listen: unix:/p}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch users")
+def test_the_web_process_is_never_root(loaded: Loaded) -> None:
+    why = "web.user: the web process must not run as root"
+    assert why in problem(loaded, top="web: {listen: unix:/p, user: root}")
+
+
 def test_a_folder_for_the_control_socket_need_not_be_there(loaded: Loaded, tmp_path: Path) -> None:
     assert loaded(top="control: run/control").control == str(tmp_path / "run/control")
     with socket.socket(socket.AF_UNIX) as other:

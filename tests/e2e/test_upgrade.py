@@ -114,7 +114,8 @@ def test_a_version_with_another_reason_of_refusals_goes_on_with_the_counts(
         )
         assert upgrade(daemon)["version"] == NEXT
         after = daemon.status()["services"][1]
-        assert {key: after[key] for key in before} == before
+        kept = before.keys() - {"timings"}  # these are of one event loop
+        assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
         assert turned_away(daemon, "127.0.0.1")
         assert daemon.status()["services"][1]["refused"] == {"per_ip": 2}
     daemon.wait_events(2, "connection_served", service="limited")

@@ -508,6 +508,23 @@ def test_a_stream_that_cannot_be_is_an_error(tmp_path: Path) -> None:
         assert reply == Failure("request", "no such stream")
 
 
+def test_a_client_that_was_given_may_look_and_take_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "REQUEST_TIMEOUT", 0.0)
+    ours, theirs = socket.socketpair()
+    ours.settimeout(DEADLINE)
+    with ours, serving(tmp_path / "control", streaming(Ticks())) as daemon:
+        with daemon.connect() as impatient:
+            assert ends(impatient)
+        daemon.loop.call_soon_threadsafe(daemon.server.adopt, theirs)
+        for _ in range(2):
+            ours.sendall(ECHO)
+            assert isinstance(decode_reply(read_line(ours)), Result)
+        ours.sendall(encode_request(Request("change", {})))
+        assert isinstance(decode_reply(read_line(ours)), Failure)
+
+
 def test_a_client_that_may_only_look_changes_nothing(tmp_path: Path) -> None:
     with serving(tmp_path / "control", streaming(Ticks()), rights=Rights.LOOK) as daemon:
         assert isinstance(decode_reply(daemon.ask(ECHO)), Result)

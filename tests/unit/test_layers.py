@@ -49,6 +49,7 @@ LAYERS = {
     "recovery": PURE | {"ipc", "observe", "spawn", "pool", "admission", "sessions"},
     "control": SHARED | {"lookup", "observe", "spawn", "pool", "admission", "sessions", "recovery"},
     "loop": SHARED | {"lookup", "observe", "control"},
+    "web": PURE | {"ipc", "linux"},
     "config": PURE | {"ipc", "linux", "launcher", "tls", "rules"},
     "master": PURE | {"ipc", "linux", "launcher", "tls"},
     "tcpserver": PURE | {"linux", "launcher", "master", "tools"},
@@ -180,7 +181,7 @@ def test_policy_acts_on_nothing(layer: str) -> None:
 
 def test_only_modules_of_the_loop_import_its_event_loop() -> None:
     users = {folder(module) for module in MODULES if top_level(module) & {"asyncio", "uvloop"}}
-    assert users - LOOP_ONLY == set()
+    assert users - LOOP_ONLY == {"web"}  # it has one of its own
 
 
 @pytest.mark.parametrize(
@@ -196,6 +197,14 @@ def test_the_master_reads_no_yaml_and_has_no_threads() -> None:
     loaded = {name for module in needed("master.main") for name in top_level(module)}
     assert loaded & {"yaml", "msgspec", "structlog", "threading", "multiprocessing"} == set()
     assert not any(module.startswith("config.") for module in needed("master.main"))
+
+
+def test_only_the_web_process_needs_what_is_optional() -> None:
+    optional = {"aiohttp", "prometheus_client"}
+    assert {module for module in MODULES if top_level(module) & optional} == {
+        "web.main", "web.metrics", "web.server",
+    }  # fmt: skip
+    assert {folder(module) for module in needed("web.main")} & LOOP_ONLY == set()
 
 
 def test_only_the_importer_needs_what_writes_yaml() -> None:
@@ -309,6 +318,7 @@ def test_every_module_is_of_use() -> None:
         "config.rule_variables",
         "config.certificates",
         "master.trial",
+        "web.main",
     }
     roots |= {name for name in MODULES if name.startswith("cli.")}
     roots |= {path.removeprefix("ucspid.") for path in TOOLS.values()}

@@ -102,6 +102,7 @@ ORDERS: list[orders.Order] = [
     orders.RemoveTls(number=1),
     orders.AddPipe(service="a"),
     orders.AddListeners(numbers=(1, 2)),
+    orders.AddLookers(),
     orders.TakePlan(generation=1, log_level="info"),
     orders.AllowVariables(path="/rules", kind="text", unusable="keep"),
     orders.TakeExpiries(),

@@ -69,6 +69,31 @@ class Listen(Form):
         return cls(_endpoint(str(value)))
 
 
+class WebListen(Form, str):
+    """Where the status page is: an address and a port, or a path, as text."""
+
+    __slots__ = ()
+    expects = 'address:port such as 127.0.0.1:9109 or "[::1]:9109", or unix: and a whole path'
+    json_schema: ClassVar[dict[str, Any]] = {
+        "type": "string",
+        "pattern": r"^((\[[0-9A-Fa-f:.]+\]|[0-9.]+|\*):[0-9]+|unix:/.+)$",
+    }
+
+    @classmethod
+    def parse(cls, value: Scalar) -> Self:
+        """Return the address in its usual form."""
+        if not isinstance(value, str) or not re.fullmatch(cls.json_schema["pattern"], value.rstrip("\n")):
+            raise Misfit
+        if not value.startswith("unix:"):
+            return cls(_endpoint(value))
+        if "\0" in value or len(value.encode()) - len("unix:") > MAX_SOCKET_PATH:
+            raise Misfit(f"a socket's path may have at most {MAX_SOCKET_PATH} bytes")
+        return cls(value)
+
+
+MAX_SOCKET_PATH = 107
+"""Bytes of the path of a socket in the Unix domain."""
+
 MAX_NAMESERVERS = 16
 """Resolvers that are asked; they are sent to the event loop in one packet."""
 

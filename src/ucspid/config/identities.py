@@ -71,11 +71,16 @@ class Identities:
 
     def loop(self, user: Account, group: Account | None) -> UserIds:
         """Return the event loop's numbers, which are never root's."""
-        numbers = self.numbers(self.switched_to(user), group, None, str)
+        why = "the event loop must not run as root; a service may, by its own user: root"
+        return self.never_root(user, group, "user", why)
+
+    def never_root(self, user: Account, group: Account | None, place: str, why: str) -> UserIds:
+        """Return the numbers of a user who stands at a place; why is reported if that is root."""
+        places = {"user": place, "group": "group", "groups": "groups"}
+        named = user if self.is_root or self.problems.given(place) else None
+        numbers = self.numbers(named, group, None, lambda key: places[key])
         if numbers is not None and numbers.uid == 0:
-            self.problems.add(
-                "user", "the event loop must not run as root; a service may, by its own user: root"
-            )
+            self.problems.add(place, why)
         return numbers or UNCHANGED
 
     def switched_to(self, user: Account) -> Account | None:

@@ -33,6 +33,7 @@ from ucspid.config.shapes import (
     record,
 )
 from ucspid.config.tls_keys import CertificateSection, TlsDefaults, TlsSection
+from ucspid.config.webs import WebSection
 from ucspid.errors import EXIT_USAGE
 from ucspid.policy.environ import MAX_PROGRAM
 from ucspid.rules.bounds import MAX_VARIABLE_BYTES
@@ -122,6 +123,7 @@ other services with that user too.
 _SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("## Top level", schema.File),
     ("## control", ControlSection),
+    ("## web", WebSection),
     ("## log", LogSection),
     ("## limits", schema.LimitsSection),
     ("## services.NAME", schema.ServiceSection),

@@ -1,5 +1,6 @@
 """From the file's values to a Plan: names to numbers, defaults filled in, one key against another."""
 
+import importlib.util
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from ucspid.config import proxies, schema
 from ucspid.config.access import Access, rule_names
 from ucspid.config.controls import ControlSection
+from ucspid.config.endpoints import MAX_SOCKET_PATH
 from ucspid.config.environment import fixed_environment
 from ucspid.config.forms import Account, Form
 from ucspid.config.identities import NOBODY, Identities, UserIds
@@ -25,7 +27,7 @@ from ucspid.config.settings import Place, Settings
 from ucspid.config.tls import TlsResolution
 from ucspid.ipc.progress import progress
 from ucspid.net.endpoint import Endpoint
-from ucspid.plan import Log, Plan, RulesFile, Service
+from ucspid.plan import Log, Plan, RulesFile, Service, Web
 from ucspid.policy.environ import too_long
 from ucspid.profile import Profile
 from ucspid.tls.material import NO_MATERIAL, TlsMaterial
@@ -33,7 +35,6 @@ from ucspid.tls.material import NO_MATERIAL, TlsMaterial
 OWNER_ONLY, GROUP_LOOKS = 0o600, 0o620
 """Modes of the control socket that does not say its own: without a group, and with one."""
 
-MAX_SOCKET_PATH = 107
 """Bytes that the path of a socket may have, unix(7)."""
 
 _OF_ITS_OWN = {"env", "stderr", "rate_per_ip", "rules", "lookup", "proxy", "tls"}
@@ -62,6 +63,7 @@ def resolve(
         groups=loop.groups,
         control=_control(file, resolver.base, problems),
         **_control_access(file, resolver.identities),
+        web=_web(file, resolver.identities, problems),
         nameservers=tuple(str(server) for server in file.nameservers),
         launcher=launcher_kind(file.launcher, problems),
         stop=file.stop,
@@ -117,6 +119,17 @@ def _control_access(file: schema.File, identities: Identities) -> dict[str, Any]
     if given.mode is not None:
         return {"control_group": gid, "control_mode": int(given.mode)}
     return {"control_group": gid, "control_mode": OWNER_ONLY if given.group is None else GROUP_LOOKS}
+
+
+def _web(file: schema.File, identities: Identities, problems: Problems) -> Web | None:
+    """Return where the status page is, and as whom; what it needs must be installed."""
+    if file.web is None:
+        return None
+    lacking = [name for name in ("aiohttp", "prometheus_client") if importlib.util.find_spec(name) is None]
+    if lacking:
+        problems.add("web", f"{' and '.join(lacking)} is not installed: pip install 'ucspid[web]'")
+    who = identities.never_root(file.web.user, None, "web.user", "the web process must not run as root")
+    return Web(listen=str(file.web.listen), uid=who.uid, gid=who.gid, groups=who.groups)
 
 
 def _no_place_for_a_socket(path: str) -> str | None:

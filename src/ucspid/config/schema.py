@@ -35,6 +35,7 @@ from ucspid.config.pythonforms import ModuleFunction, ModuleName
 from ucspid.config.rlimits import Rlimits
 from ucspid.config.ruleforms import MAX_CONNECTIONS, ClientPattern, Count, RulesPath, Said
 from ucspid.config.tls_keys import TlsDefaults, TlsMode, TlsSection
+from ucspid.config.webs import WebSection
 from ucspid.plan import Throttling
 
 T = TypeVar("T")
@@ -366,6 +367,9 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = key(default_factory=TlsDefaults)
     watchdog: Annotated[
         Lifetime | None, Meta(description="How long the event loop may hang before it is replaced.")
+    ] = None
+    web: Annotated[
+        WebSection | None, Meta(description="Metrics and a status page. Needs the extra web: ucspid[web].")
     ] = None
     log: Annotated[LogSection, Meta(description="The log.")] = key(default_factory=LogSection)
     limits: Annotated[LimitsSection, Meta(description="Limits of the whole daemon.")] = key(

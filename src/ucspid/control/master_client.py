@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ class MasterClient:
         finished() is called when the loop has nothing more to do, alone() when the master is gone.
         """
         self.generation = 0
+        self.began = time.monotonic()
         self.planned: Callable[[], None] = lambda: None
         """Called when the first plan is there."""
         self.server = Server(output.logger, self, names, counters, time.time(), output.transcript)
@@ -58,6 +60,10 @@ class MasterClient:
         self._alone = alone
         self._stderr: list[StderrLog] = []
         self.requests = Requests(self._note)
+        self.adopt: Callable[[socket.socket], None] = socket.socket.close
+        """Called with a connection whose other end may look."""
+        self.master_events: Counter[str] = Counter()
+        """How often the master has had each event logged here."""
         self._handing_over: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._orders: dict[type[orders.Order], Callable[[Any, list[int]], None]] = {
@@ -66,6 +72,7 @@ class MasterClient:
             orders.RemoveTls: lambda order, _descriptors: self.server.tls.remove(order.number),
             orders.AddPipe: self._stderr_pipe,
             orders.AddListeners: self._listeners,
+            orders.AddLookers: self._lookers,
             orders.TakePlan: self._plan,
             orders.AllowVariables: self._allow,
             orders.TakeExpiries: self._expiries,
@@ -144,6 +151,10 @@ class MasterClient:
     def _listeners(self, order: orders.AddListeners, descriptors: list[int]) -> None:
         for number, descriptor in zip(order.numbers, descriptors, strict=True):
             self.server.services.listeners[number] = Listener(number, descriptor)
+
+    def _lookers(self, _order: orders.AddLookers, descriptors: list[int]) -> None:
+        for descriptor in descriptors:
+            self.adopt(socket.socket(fileno=descriptor))
 
     def _plan(self, order: orders.TakePlan, descriptors: list[int]) -> None:
         with os.fdopen(descriptors[0], "rb") as memory:
@@ -224,6 +235,7 @@ class MasterClient:
         self._note(wire.NOTE_CONDITION, *condition(self.server).to_note())
 
     def _log_event(self, order: orders.LogEvent, _descriptors: list[int]) -> None:
+        self.master_events[order.event] += 1
         events.from_master(self._log, order.level, order.event, order.fields)
 
     def _answered(self, order: orders.Answer, _descriptors: list[int]) -> None:

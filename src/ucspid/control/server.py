@@ -58,16 +58,16 @@ class ControlServer:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: socket.socket | None,
         verbs: Verbs,
         rights: Callable[[socket.socket], Rights],
         allowed: str = "root",
     ) -> None:
-        """Take over the socket; rights() says what a client may do, allowed who may do everything.
+        """Take over the socket, if there is one; rights() says what a client may do.
 
-        A verb gets the request's args and returns the result. A UcspidError that it raises
-        is the client's answer; any other exception is answered as an internal error and
-        goes to the event loop's exception handler.
+        allowed says in words who may do everything. A verb gets the request's args and returns the
+        result. A UcspidError that it raises is the client's answer; any other exception is answered
+        as an internal error and goes to the event loop's exception handler.
         """
         self._sock = sock
         self._verbs = verbs
@@ -81,8 +81,14 @@ class ControlServer:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to accept clients."""
         self._loop = loop
-        self._sock.setblocking(False)
-        self._resume()
+        if self._sock is not None:
+            self._sock.setblocking(False)
+            self._resume()
+
+    def adopt(self, conn: socket.socket) -> None:
+        """Serve a client that somebody else has connected: it may look, and take its time to ask."""
+        conn.setblocking(False)
+        self._begin(conn, Rights.LOOK, None)
 
     @property
     def descriptors(self) -> set[int]:
@@ -91,7 +97,7 @@ class ControlServer:
 
     def stop(self) -> None:
         """Close the socket, so that another daemon may have its place; clients that are there stay."""
-        if self._sock.fileno() == _CLOSED:
+        if self._sock is None or self._sock.fileno() == _CLOSED:
             return
         if self._pause is not None:
             self._pause.cancel()
@@ -107,10 +113,12 @@ class ControlServer:
             await asyncio.wait(self._clients)
 
     def _resume(self) -> None:
+        assert self._sock is not None
         self._pause = None
         self._loop.add_reader(self._sock, self._accept)
 
     def _accept(self) -> None:
+        assert self._sock is not None
         try:
             conn, _ = self._sock.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -128,10 +136,14 @@ class ControlServer:
         elif len(self._clients) >= MAX_CLIENTS:
             _turn_away(conn, "system", f"{MAX_CLIENTS} control clients are connected already: try again")
         else:
-            task = self._loop.create_task(self._serve(conn, rights))
-            self._clients.add(task)
-            self._conns.add(conn)
-            task.add_done_callback(partial(self._gone, conn))
+            self._begin(conn, rights, REQUEST_TIMEOUT)
+
+    def _begin(self, conn: socket.socket, rights: Rights, patience: float | None) -> None:
+        """Serve a client, for whose requests there are so many seconds each."""
+        task = self._loop.create_task(self._serve(conn, rights, patience))
+        self._clients.add(task)
+        self._conns.add(conn)
+        task.add_done_callback(partial(self._gone, conn))
 
     def _gone(self, conn: socket.socket, task: asyncio.Task[None]) -> None:
         """Close a client's connection; its task may have been cancelled before it began."""
@@ -139,10 +151,10 @@ class ControlServer:
         self._conns.discard(conn)
         conn.close()
 
-    async def _serve(self, conn: socket.socket, rights: Rights) -> None:
+    async def _serve(self, conn: socket.socket, rights: Rights, patience: float | None) -> None:
         buffer = bytearray()
         with contextlib.suppress(OSError):  # of the client's doing; TimeoutError is one, too
-            while line := await self._read_line(conn, buffer):
+            while line := await self._read_line(conn, buffer, patience):
                 try:
                     request = decode_request(line)
                 except PeerError as error:
@@ -153,12 +165,12 @@ class ControlServer:
                     break
                 await self._send(conn, await self._answer(request, rights))
 
-    async def _read_line(self, conn: socket.socket, buffer: bytearray) -> bytes:
+    async def _read_line(self, conn: socket.socket, buffer: bytearray, patience: float | None) -> bytes:
         """Take the next line out of the buffer, filled from conn; at the end of input, none.
 
         A line that is too long comes back too long or cut: decode_request() refuses both.
         """
-        async with asyncio.timeout(REQUEST_TIMEOUT):
+        async with asyncio.timeout(patience):
             while (end := buffer.find(b"\n") + 1) == 0 and len(buffer) < MAX_REQUEST:
                 data = await self._loop.sock_recv(conn, MAX_REQUEST)
                 if not data:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ucspid import __version__
 from ucspid.admission.obstacles import Hold
 from ucspid.control.serving import Server
+from ucspid.observe.log import LogOutput
 from ucspid.policy.histogram import Timings
 from ucspid.policy.last_failures import LastFailure
 from ucspid.sessions.service import LiveService
@@ -22,11 +23,10 @@ if TYPE_CHECKING:
     from ucspid.control.master_client import MasterClient
 
 
-async def status(link: "MasterClient", config: str, began: float, tails: int) -> dict[str, Any]:
+async def status(link: "MasterClient", config: str, began: float, output: LogOutput) -> dict[str, Any]:
     """Return the reply to the control verb status; docs/protocol-control.md describes it.
 
-    tails is how many clients read events. A new loop knows the earlier sessions within a moment, and
-    answers only then, unless that takes long.
+    A new loop knows the earlier sessions within a moment, and answers only then, unless that takes long.
     """
     server = link.server
     with contextlib.suppress(TimeoutError):
@@ -50,7 +50,10 @@ async def status(link: "MasterClient", config: str, began: float, tails: int) ->
         "rules_files": server.services.rules_files.status(),
         "certificates": _certificates(server.certificates_end),
         "denied": len(server.services.bans),
-        "tails": tails,
+        "tails": len(output.tails),
+        "loop_uptime": round(time.monotonic() - link.began, 3),
+        "log_dropped": output.dropped,
+        "master_events": dict(link.master_events),
         "totals": _totals(server, services),
     }
 

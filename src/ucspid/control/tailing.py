@@ -30,8 +30,7 @@ class Tailing:
         if level is not None and level not in LEVELS:
             raise PeerError(f"level is one of {', '.join(LEVELS)}")
         services = {sessions.name for sessions in self._services.all_sessions()}
-        # A new event loop has no services yet: who has read the events of the one before goes on.
-        if service is not None and services and service not in services:
+        if service is not None and service not in services:
             raise PeerError(f"there is no service {service!r:.40}: {', '.join(sorted(services))}")
         networks = None if ip is None else _networks(ip)
         return self._tails.add(TailFilter(LEVELS[level or "info"], _events(names), service, networks))

@@ -17,7 +17,7 @@ def verb_table(link: MasterClient, first: Begin, output: LogOutput, bans: BanVer
     operator = OperatorVerbs(services, output)
     return Verbs(
         looking={
-            "status": lambda _args: status(link, first.config, first.began, len(output.tails)),
+            "status": lambda _args: status(link, first.config, first.began, output),
             "verify": lambda _args: audit.verify(),
             "sessions": operator.sessions,
             "denied": bans.denied,

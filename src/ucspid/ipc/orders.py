@@ -84,6 +84,11 @@ class TakePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddLookers:
+    """Ends of connections are beside it whose other ends may look: they are served as control clients."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AllowVariables:
     """Memory with the names of variables that a rules file may set is beside it; or reason says why not."""
 
@@ -152,7 +157,7 @@ class Answer:
 
 
 Order = (
-    Begin | AddLauncher | AddTls | RemoveTls | AddPipe | AddListeners | TakePlan | AllowVariables
+    Begin | AddLauncher | AddTls | RemoveTls | AddPipe | AddListeners | AddLookers | TakePlan | AllowVariables
     | TakeExpiries | RemoveLauncher | Stop | TakeHandover | HandOver | ReportCondition | LogEvent | Answer
 )  # fmt: skip
 
@@ -163,6 +168,7 @@ NAMES: dict[str, type[Order]] = {
     "remove_tls": RemoveTls,
     "add_pipe": AddPipe,
     "add_listeners": AddListeners,
+    "add_lookers": AddLookers,
     "take_plan": TakePlan,
     "allow_variables": AllowVariables,
     "take_expiries": TakeExpiries,

@@ -81,8 +81,7 @@ class Changeover:
         self._transition.renewal_wanted = bool(self._renewed)
         if self.draining:
             self.reports.stopping()
-        step = self._transition.due()
-        if step in (Step.PREPARE, Step.RENEW):
+        if (step := self._transition.due()) in (Step.PREPARE, Step.RENEW):
             self._prepare(step)
         elif step is Step.TRY:
             self._try()
@@ -217,6 +216,7 @@ class Changeover:
     def _tried(self, problem: UcspidError | None) -> None:
         self._trial = None
         if problem is None:
+            self._parts.web.stop()  # the next image would not know it
             problem = upgrade.execute(self._to_state())
         self._take(Step.FAILED)
         self.reports.trial_failed(problem)

@@ -1,4 +1,4 @@
-"""The control socket: bound by the master, which holds it whatever process dies.
+"""The control socket and the status page's listener: bound by the master, which holds them whatever dies.
 
 That of an earlier plan stays until the loop serves another: whoever has asked for a reload over it is
 answered over it.
@@ -11,9 +11,16 @@ import stat
 
 from ucspid.errors import ResourceError
 from ucspid.linux.fd_limit import why
+from ucspid.master.listeners import listen_on
+from ucspid.net.endpoint import Endpoint
+from ucspid.plan import Web
 
 MODE = 0o600
 FOLDER_MODE = 0o755
+PAGE_MODE = 0o666
+"""Of the status page's socket: whoever reaches its folder may look, as with a port."""
+UNIX = "unix:"
+BACKLOG = 64
 
 
 def open_control(path: str, group: int | None = None, mode: int = MODE) -> socket.socket:
@@ -71,15 +78,31 @@ def _remove_stale(path: str) -> None:
             raise ResourceError(f"control: a daemon answers at {path} already")
 
 
-def close_control(path: str, sock: socket.socket) -> None:
-    """Close a control socket, and remove its path."""
+def open_page(listen: str) -> socket.socket:
+    """Listen where the status page is to be: address:port, or unix: and a path. Raises ResourceError."""
+    try:
+        if listen.startswith(UNIX):
+            path = listen.removeprefix(UNIX)
+            _remove_stale(path)
+            sock = _bound(path)
+            os.chmod(path, PAGE_MODE)
+            return sock
+        return listen_on(Endpoint.parse(listen), BACKLOG)
+    except OSError as problem:
+        raise ResourceError(f"cannot listen on {listen} for the status page: {why(problem)}") from None
+
+
+def close_control(where: str, sock: socket.socket) -> None:
+    """Close a socket, and remove its path, if it has one."""
     sock.close()
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+    path = where.removeprefix(UNIX)
+    if path.startswith("/"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 class ControlSockets:
-    """Control sockets by their paths: of the plan in force, and of the one before until that is served."""
+    """Both by where they are: of the plan in force, and of the one before until that is served."""
 
     def __init__(self, sockets: dict[str, socket.socket] | None = None) -> None:
         """Hold none, or these."""
@@ -99,12 +122,23 @@ class ControlSockets:
         """Hold what was acquired, too."""
         self._sockets.update(acquired)
 
-    def keep(self, path: str | None, group: int | None = None, mode: int = MODE) -> None:
-        """Close all but the one at a path, and have that be for whom its group and mode let in."""
+    def acquire_page(self, web: Web | None) -> dict[str, socket.socket]:
+        """Return the listener of the status page, if a plan needs one that is not held yet, by where it is.
+
+        Raises ResourceError.
+        """
+        if web is None or web.listen in self._sockets:
+            return {}
+        return {web.listen: open_page(web.listen)}
+
+    def keep(
+        self, path: str | None, group: int | None = None, mode: int = MODE, page: Web | None = None
+    ) -> None:
+        """Close all but the one at a path, for whom its group and mode let in, and the status page's."""
         if path is not None:
             with contextlib.suppress(OSError):  # somebody may have removed its path
                 _set_access(path, group, mode)
-        for old in self._sockets.keys() - {path}:
+        for old in self._sockets.keys() - {path, page and page.listen}:
             close_control(old, self._sockets.pop(old))
 
     def to_state(self) -> list[tuple[str, int]]:

@@ -102,6 +102,17 @@ def certificates_refused(log: EventLog, reason: str) -> None:
     log.error("certificates_refused", reason=reason)
 
 
+def web_died(log: EventLog, pid: int, status: int, restart_in: float) -> None:
+    """The process with metrics and the status page died."""
+    how = how_ended(exit_code(status))
+    log.error("process_died", role="web", pid=pid, **how, restart_in=restart_in)
+
+
+def web_not_started(log: EventLog, reason: str, restart_in: float) -> None:
+    """The system refused to start it."""
+    log.error("process_not_started", role="web", reason=reason, restart_in=restart_in)
+
+
 def launcher_died(
     log: EventLog, launcher: int, pid: int, status: int, restart_in: float, orphans: int
 ) -> None:

@@ -121,6 +121,7 @@ class Holdings:
         self.pipes.acquire(plan.services, acquired.stderr)
         acquired.completed = self.listeners.acquire(plan.services, acquired.listeners)
         acquired.control = self.control.acquire(plan.control, plan.control_group, plan.control_mode)
+        acquired.control |= self.control.acquire_page(plan.web)
         for key, services in _by_key(plan).items():
             kind = plan.launcher if key.service is None else "python"
             there = self.profiles.get(key)
@@ -181,7 +182,7 @@ class Holdings:
         """Close what clients connect to and the plan in force does not have: the loop serves that plan."""
         plan = self.plan
         assert plan is not None
-        self.control.keep(plan.control, plan.control_group, plan.control_mode)
+        self.control.keep(plan.control, plan.control_group, plan.control_mode, plan.web)
         self.listeners.keep(plan.services)
 
     def settle(self) -> list[LogPipe]:

@@ -116,6 +116,13 @@ def _bind_rest(address: Endpoint, passed: Sequence[socket.socket]) -> list[socke
     return bound
 
 
+def listen_on(address: Endpoint, backlog: int) -> socket.socket:
+    """Return a socket that listens on an address. Raises OSError."""
+    sock = _bind(address)
+    sock.listen(backlog)
+    return sock
+
+
 def _bind(address: Endpoint) -> socket.socket:
     if address.family != "dual":
         return _bound(_FAMILIES[address.family], address.host, address.port)

@@ -39,6 +39,7 @@ from ucspid.master.text import print_error
 from ucspid.master.tls_keeper import TlsKeeper
 from ucspid.master.upgrade_state import STATE, MasterState
 from ucspid.master.watchdog import Watchdog
+from ucspid.master.web import WebSupervisor
 
 SIGNALS: set[int] = {
     signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
@@ -64,7 +65,7 @@ class Master:
         """
         self._signalfd, self._before = signalfd, before
         errors = InternalErrors(self._went_wrong)
-        poller, log = Poller(errors.caught), EventLog()
+        poller, log, children = Poller(errors.caught), EventLog(), Children()
         starter = LauncherStarter(nofile, poller, log, self, before)
         if given is not None:
             held = Holdings(listeners=ListenerTable(Passed([("", sock) for sock in given.listening])))
@@ -73,7 +74,6 @@ class Master:
         else:
             held = Holdings.from_state(before.holdings, starter.take_over)
         loop = LoopSupervisor(config, held, poller, log, self)
-        children = Children()
         tls = TlsKeeper(held.tls, children, poller, log, self)
         readiness = Readiness(ready_fd, b"\n" if given is None else given.ready)
         self.parts = parts = Parts(
@@ -89,6 +89,7 @@ class Master:
             tls,
             CertificateFollower(children, poller, log, held.tls, tls.renew, loop.send),
             readiness,
+            WebSupervisor(held, poller, log, children, loop),
             Watchdog(held, loop, poller, readiness),
             Leftovers(poller),
         )
@@ -230,8 +231,9 @@ class Master:
 
     def _drained(self) -> bool:
         """Return whether the last process of the daemon has ended, and it drains."""
-        ended = not (self.parts.loop.pids or self.reaper.launchers() or any(self.parts.held.tls.all()))
-        return self.changeover.draining and ended
+        parts = self.parts
+        ended = not (parts.loop.pids or self.reaper.launchers() or any(parts.held.tls.all()))
+        return self.changeover.draining and ended and parts.web.gone
 
     def _went_wrong(self, trace: str) -> None:
         """Log a bug of the master; end the daemon if it does not serve yet."""

@@ -15,6 +15,7 @@ from ucspid.master.poller import Poller
 from ucspid.master.settling import Settling
 from ucspid.master.tls_keeper import TlsKeeper
 from ucspid.master.watchdog import Watchdog
+from ucspid.master.web import WebSupervisor
 from ucspid.plan import Plan
 
 
@@ -44,5 +45,6 @@ class Parts:
     tls: TlsKeeper
     certificates: CertificateFollower
     readiness: Readiness
+    web: WebSupervisor
     watchdog: Watchdog
     leftovers: Leftovers

@@ -72,6 +72,7 @@ class ChangeReports:
             if earlier := self._parts.leftovers.find():
                 events.earlier_processes(log, len(earlier))
         self._parts.readiness.serving()
+        self._parts.web.serve()
         if self._parts.held.plan is not None:
             self._parts.watchdog.watch(self._parts.held.plan.watchdog)
         if awaited:
@@ -98,11 +99,13 @@ class ChangeReports:
 
     def trial_failed(self, problem: UcspidError) -> None:
         """Report that the installed code is not used."""
+        self._parts.web.serve()
         events.upgrade_failed(self._parts.log, problem)
         self.clients.fail(self.clients.for_upgrade, problem)
 
     def stopping(self) -> None:
         """Report that all changes are cancelled: the daemon stops."""
+        self._parts.web.stop()
         self._upgrade_failed(STOPPING)
         self.clients.fail_all(STOPPING)
 

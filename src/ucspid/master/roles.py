@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 
 from ucspid.launcher import paths
-from ucspid.plan import LauncherKind, Plan, RulesFile
+from ucspid.plan import LauncherKind, Plan, RulesFile, Web
 
 PYTHON = [sys.executable, "-I", "-X", "utf8"]
 """Every process of the daemon: names of files, arguments and environments are UTF-8 in any locale."""
@@ -23,6 +23,7 @@ _TLS = ["-m", "ucspid.tls.main"]
 _READER = ["-m", "ucspid.config"]
 _RULES_READER = ["-m", "ucspid.config.rule_variables"]
 _CERTIFICATE_READER = ["-m", "ucspid.config.certificates"]
+_WEB = ["-m", "ucspid.web.main"]
 _TRIAL = ["-m", "ucspid.master.trial"]
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 _OUT_OF_THE_WAY = 10
@@ -50,6 +51,13 @@ def start_tls(channel: int, loop: int) -> int:
         return _start_python(_TLS, {0: null, 1: null, 3: channel, 4: loop}, _ENVIRONMENT)
 
 
+def start_web(web: Web, listening: int, requests: int, events: int) -> int:
+    """Start a web process with its listener as descriptor 3, and its connections to the loop as 4 and 5."""
+    with _Null() as null:
+        descriptors = {0: null, 1: null, 3: listening, 4: requests, 5: events}
+        return _start_python([*_WEB, *_numbers(web)], descriptors, _ENVIRONMENT)
+
+
 def start_reader(config: str, material: int, output: int, errors: int, progress: int) -> int:
     """Start a reader of the configuration file, at the head of a session; return its process.
 
@@ -62,10 +70,8 @@ def start_reader(config: str, material: int, output: int, errors: int, progress:
 
 def start_rules_reader(file: RulesFile, plan: Plan, output: int, errors: int, progress: int) -> int:
     """Start a reader of a rules file, as start_reader() does, which takes the rights of the event loop."""
-    groups = "-" if plan.groups is None else ",".join(map(str, plan.groups))
-    numbers = ["-" if number is None else str(number) for number in (plan.uid, plan.gid)]
     descriptors = {1: output, 2: errors, 3: progress}
-    arguments = [*_RULES_READER, file.path, file.kind, *numbers, groups, "3"]
+    arguments = [*_RULES_READER, file.path, file.kind, *_numbers(plan), "3"]
     return _start_python(arguments, descriptors, _ENVIRONMENT, session=True)
 
 
@@ -97,6 +103,12 @@ def start_trial(state: int, counts: int, config: str, output: int, errors: int, 
 def _of_the_log() -> dict[str, str]:
     """Return the variables that forbid colours (no-color.org), and say which stream is the journal's."""
     return {name: os.environ[name] for name in ("NO_COLOR", "JOURNAL_STREAM") if os.environ.get(name)}
+
+
+def _numbers(who: Plan | Web) -> list[str]:
+    """Return user, group and groups as arguments; a - leaves what it stands for as it is."""
+    groups = "-" if who.groups is None else ",".join(map(str, who.groups))
+    return [*("-" if number is None else str(number) for number in (who.uid, who.gid)), groups]
 
 
 class _Null:

@@ -108,6 +108,11 @@ class LogOutput:
         if self.transcript is not None:
             self.transcript.go_on_alone()
 
+    @property
+    def dropped(self) -> int:
+        """How many events were dropped so far."""
+        return self._writer.dropped
+
     def has_room(self) -> bool:
         """Return whether half of the buffer is free: that is not for what may come in masses."""
         return self._writer.has_room()

@@ -68,6 +68,8 @@ class Writer:
         self._lines: deque[tuple[bytes, int]] = deque()  # a line, and how many events are lost with it
         self._size = 0  # bytes in _lines and in the chunk being written
         self._dropped = 0  # events not yet reported
+        self.dropped = 0
+        """Events that were dropped so far."""
         self._full = False  # since a drop, until half of the buffer is free: one report for a burst
         self._closing = False
         self._lock = threading.Lock()  # guards all of the above
@@ -84,6 +86,7 @@ class Writer:
         with self._lock:
             if self._full or self._size + len(line) > self._capacity:
                 self._dropped += 1
+                self.dropped += 1
                 self._full = self._size > self._capacity // 2
                 return
             if not self._lines or self._size < _CHUNK <= self._size + len(line):
@@ -123,6 +126,7 @@ class Writer:
         with self._lock:
             self._size -= ends[-1]
             self._dropped += lost
+            self.dropped += lost
             self._full = self._full and self._size > self._capacity // 2
             if self._dropped and not lost and not self._full:
                 line = self._report(self._dropped)

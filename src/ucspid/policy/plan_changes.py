@@ -46,6 +46,9 @@ def changes(old: Plan | None, new: Plan) -> list[str]:
             )
             if getattr(old, name) != getattr(new, name)
         ]
+        if old.web != new.web:
+            pages = [_show(None if plan.web is None else plan.web.listen) for plan in (old, new)]
+            lines.append(f"web: {pages[0]} -> {pages[1]}" if pages[0] != pages[1] else "web: user changed")
         if old.control_mode != new.control_mode:
             lines.append(f"control_mode: {old.control_mode:04o} -> {new.control_mode:04o}")
     return lines
