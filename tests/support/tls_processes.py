@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class FakeTls:
         self._channel = Channel(own_end)
         self._news: Callable[[], None] = rig.tell
         self.read_on()
-        rig.server.tls.add(number, loop_end)
+        rig.server.tls.add(number, os.getpid(), loop_end)
 
     def read_on(self) -> None:
         """Take what comes."""

@@ -98,7 +98,7 @@ ORDERS: list[orders.Order] = [
         looks_up=True, asks_dns=True, asks_ident=False, owner=0, config="/file", began=1.5,
     ),
     orders.AddLauncher(number=1, profile=2, kind="native", draining=False),
-    orders.AddTls(number=1),
+    orders.AddTls(number=1, pid=2),
     orders.RemoveTls(number=1),
     orders.AddPipe(service="a"),
     orders.AddListeners(numbers=(1, 2)),

@@ -44,9 +44,10 @@ class TlsReports(Protocol):
 class TlsChannel:
     """The channel to one TLS process, and the handshakes that it is at."""
 
-    def __init__(self, number: int, sock: socket.socket, reports: TlsReports) -> None:
-        """Use sock."""
+    def __init__(self, number: int, pid: int, sock: socket.socket, reports: TlsReports) -> None:
+        """Use sock, at whose other end is the process pid."""
         self.number = number
+        self.pid = pid
         self.pending: dict[int, asyncio.Future[HandshakeResult]] = {}
         self.channel = Channel(sock)
         self._reports = reports
@@ -120,13 +121,19 @@ class TlsChannels:
         self._there = asyncio.Event()
 
     @property
+    def processes(self) -> list[tuple[int, bool]]:
+        """The processes, and whether each gets no more connections."""
+        serving = [(item.pid, False) for item in self._serving.values()]
+        return [*serving, *((item.pid, True) for item in self._draining.values())]
+
+    @property
     def descriptors(self) -> set[int]:
         """Their descriptors."""
         return {item.channel.fileno() for those in (self._serving, self._draining) for item in those.values()}
 
-    def add(self, number: int, sock: socket.socket) -> None:
+    def add(self, number: int, pid: int, sock: socket.socket) -> None:
         """Add the channel to another process."""
-        channel = self._serving[number] = TlsChannel(number, sock, self._reports)
+        channel = self._serving[number] = TlsChannel(number, pid, sock, self._reports)
         asyncio.get_running_loop().add_reader(sock.fileno(), self._receive, channel)
         self._there.set()
 

@@ -142,7 +142,7 @@ class MasterClient:
 
     def _add_tls(self, order: orders.AddTls, descriptors: list[int]) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
-        self.server.tls.add(order.number, sock)
+        self.server.tls.add(order.number, order.pid, sock)
 
     def _stderr_pipe(self, order: orders.AddPipe, descriptors: list[int]) -> None:
         pipe = StderrLog(self._log, order.service, descriptors[0], self._output.has_room, self._stderr.remove)

@@ -86,6 +86,7 @@ def _processes(server: Server) -> list[dict[str, Any]]:
             | {"kind": server.launchers.kinds[launcher.number]}
             for launcher in server.launchers.by_number.values()
         ),
+        *(_process("tls", pid, [], 0, draining=draining) for pid, draining in server.tls.processes),
     ]
 
 

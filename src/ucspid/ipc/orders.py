@@ -49,9 +49,10 @@ class AddLauncher:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddTls:
-    """The channel of a TLS process is beside it."""
+    """The channel of a TLS process is beside it; pid is for the status."""
 
     number: int
+    pid: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

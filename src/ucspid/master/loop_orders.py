@@ -98,7 +98,9 @@ class LoopOrders:
     def send_tls(self, process: HeldTls) -> None:
         """Send the channel of a TLS process that has its certificates, if the loop's does not have it."""
         if process.taken and self._introduce("tls", process.number):
-            self.process.send(orders.AddTls(number=process.number), (process.loop_end.fileno(),))
+            self.process.send(
+                orders.AddTls(number=process.number, pid=process.pid), (process.loop_end.fileno(),)
+            )
 
     def _send_listeners(self, held: Holdings, service: Service) -> None:
         new = [item for item in held.listeners.of(service) if self._introduce("listener", item.number)]
