@@ -86,6 +86,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker(name)
     if TIERS[name].fast:
         item.add_marker("fast")
+    if TIERS[name].waits:
+        item.add_marker("waits")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

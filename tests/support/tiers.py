@@ -21,6 +21,8 @@ class Tier:
     """For all of them, one after the other; without those that are marked as slow."""
     fast: bool = True
     """Whether they need no daemon: make test-fast runs them."""
+    waits: bool = False
+    """Whether they wait most of the time: they run before all others."""
 
 
 TIERS = {
@@ -33,7 +35,7 @@ TIERS = {
     "conformance": Tier(15, 200, fast=False),
     "e2e": Tier(10, 200, fast=False),
     "faults": Tier(10, 80, fast=False),
-    "systemd": Tier(60, 300, fast=False),
+    "systemd": Tier(60, 300, fast=False, waits=True),
 }
 
 SLOW = 5.0
