@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
-PEERS = axfrdns daemontools haproxy ipsvd mailfront mandoc runit s6 swaks systemd tcpd tinysshd ucspi-tcp
+PEERS = axfrdns curl daemontools haproxy ipsvd libnet-ssleay-perl mailfront mandoc openssl runit s6 swaks systemd tcpd tinysshd ucspi-tcp
 # Those that cannot be installed beside each other, and would start a daemon: unpacked for the tests alone.
 UNPACKED = fail2ban openbsd-inetd xinetd
 NATIVE = src/ucspid/launcher/ucspid-launcher
