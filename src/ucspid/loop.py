@@ -60,7 +60,7 @@ def main() -> int:
     channel.sock.setblocking(True)
     channel.send(wire.Note.head(wire.NOTE_READY, wire.VERSION, 0))
     packet, ancillary, _flags, _ = channel.sock.recvmsg(
-        wire.MAX_PACKET, socket.CMSG_SPACE(4 * array("i").itemsize), socket.MSG_CMSG_CLOEXEC
+        wire.MAX_PACKET, socket.CMSG_SPACE(5 * array("i").itemsize), socket.MSG_CMSG_CLOEXEC
     )
     if not packet:
         return 0
@@ -68,7 +68,7 @@ def main() -> int:
     assert isinstance(first, orders.Begin)
     new_names = _import_lookup() if first.looks_up else None
     counts, bans, log_key, *control = array("i", ancillary[0][2])
-    journal = Journal.behind(2)
+    journal = Journal.of_stderr(control.pop(0) if first.log_relay else None)
     _take_limits(first)
     confined = _confine(first)  # before there are threads, which Landlock would not hold
     output = log.configure(

@@ -115,3 +115,33 @@ def test_parts_and_programs_that_end_together_are_distinguished(tmp_path: Path) 
         assert daemon.reload() == []
         status = daemon.status()
         assert (status["totals"]["served"], status["totals"]["live"]) == (2, 0)
+
+
+# An event loop that does not turn
+
+
+def wait_replaced(daemon: Daemon, loop: int) -> None:
+    daemon.wait_event("process_died", role="loop", pid=loop, signal="SIGKILL")
+    daemon.wait_events(2, "loop_started")
+
+
+def test_a_loop_that_hangs_is_replaced(tmp_path: Path) -> None:
+    with running(tmp_path, {"watchdog": "6s", "services": {"echo": ECHO}}) as daemon:
+        (loop,) = (item["pid"] for item in daemon.processes("loop"))
+        with daemon.connect("echo") as client:
+            client.sendall(b"before")
+            assert client.recv(6) == b"before"
+            with stopped(loop):
+                wait_replaced(daemon, loop)
+            assert "it has not turned for 2 s" in daemon.wait_event("loop_broken")["reason"]
+            client.sendall(b"after")
+            assert exchange(client) == b"after"
+
+
+def test_a_loop_that_stays_stopped_is_replaced_without_a_watchdog(tmp_path: Path) -> None:
+    with running(tmp_path, {"services": {"echo": ECHO}}) as daemon:
+        (loop,) = (item["pid"] for item in daemon.processes("loop"))
+        with stopped(loop):
+            wait_replaced(daemon, loop)
+        assert "it was stopped" in daemon.wait_event("loop_broken")["reason"]
+        assert daemon.talk("echo", b"x") == b"x"

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ucspid.journal_relay import relay
 from ucspid.linux.journal_stream import leads_to_journal
 from ucspid.observe.journal import MAX_ENTRY, MAX_VALUE, Journal
 from ucspid.observe.log import configure
@@ -36,29 +37,17 @@ def entry(data: bytes) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A descriptor that leads to the journal, as the environment has it."""
-    reading, writing = os.pipe()
-    status = os.fstat(writing)
-    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
-    yield writing
-    os.close(writing)
-    with os.fdopen(reading, "rb") as rest:
-        rest.read()
+def relayed() -> Iterator[tuple[int, socket.socket]]:
+    """The loop's end of the socket to a relay, and the relay's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.settimeout(TIMEOUT)
+    with theirs:
+        yield ours.detach(), theirs
 
 
-@pytest.fixture
-def journald(tmp_path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(TIMEOUT)
-        sock.bind(str(tmp_path / "socket"))
-        yield sock
-
-
-def test_an_event_is_an_entry_with_fields(stream: int, journald: socket.socket) -> None:
-    journal = Journal.behind(stream, str(journald.getsockname()))
-    assert journal is not None
-    log = configure(stream, "auto", "info", journal=journal)
+def test_an_event_is_an_entry_with_fields(relayed: tuple[int, socket.socket]) -> None:
+    ours, journald = relayed
+    log = configure(0, "auto", "info", journal=Journal(ours))
     log.logger.warning("connection_served", service="smtp", conn="1f", remote="192.0.2.7:40312", status=99)
     log.logger.info("started", changes=["smtp: added", "pop3: added"])
     log.logger.info("program_stderr", service="smtp", line="hello = there")
@@ -75,6 +64,7 @@ def test_an_event_is_an_entry_with_fields(stream: int, journald: socket.socket) 
     assert entry(journald.recv(10_000))["UCSPID_CHANGES"] == b"smtp: added\npop3: added"
     assert entry(journald.recv(10_000))["MESSAGE"] == b"smtp: hello = there"
     assert log.close(TIMEOUT)
+    os.close(ours)
 
 
 @given(st.dictionaries(st.sampled_from(["remote", "reason", "line"]), st.text() | st.lists(st.text())))
@@ -95,26 +85,53 @@ def test_an_entry_is_bounded() -> None:
     assert entry(rest).keys() == {"MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"}
 
 
-def test_what_the_journal_does_not_take_is_counted(stream: int, journald: socket.socket) -> None:
-    journal = Journal.behind(stream, str(journald.getsockname()))
-    assert journal is not None
-    data = Journal.render(None, "info", {"event": "e"})
-    assert journal.write([data, data]) == 2 * len(data)
+def test_without_its_relay_it_writes_lines_with_priorities(relayed: tuple[int, socket.socket]) -> None:
+    ours, journald = relayed
+    reading, writing = os.pipe()
+    journal = Journal(ours, writing)
+    data = Journal.render(None, "error", {"event": "e", "service": "smtp", "reason": "a\nb"})
+    assert journal.write([data]) == len(data)
+    assert journald.recv(10_000) == data
     journald.close()
-    assert journal.write([data]) == 0
-
-
-def test_without_its_socket_lines_have_priorities(stream: int, tmp_path: Path) -> None:
-    journal = Journal.behind(stream, str(tmp_path / "missing"))
-    assert journal is not None
+    assert journal.write([data, data]) == 2 * len(data)
     assert not journal.native
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        assert lines.read() == "<3>e service=smtp reason='a\\nb'\n" * 2
+    assert journal.write([data, data]) == 0
+
+
+def test_the_relay_sends_what_it_gets_until_that_ends(
+    relayed: tuple[int, socket.socket], tmp_path: Path
+) -> None:
+    ours, entries = relayed
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal,
+    ):
+        journald.bind(str(tmp_path / "socket"))
+        journal.connect(str(tmp_path / "socket"))
+        for entry_ in (b"one", b"two"):
+            os.write(ours, entry_)
+        os.close(ours)
+        assert relay(entries, journal) == 0
+        assert [journald.recv(10) for _ in range(2)] == [b"one", b"two"]
 
 
 @pytest.mark.parametrize("value", ["", "x", "1:2", "1", "99999999999999999999:1"])
 def test_another_stream_is_not_the_journal(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOURNAL_STREAM", value)
     assert not leads_to_journal(0)
-    assert Journal.behind(0) is None
+    assert Journal.of_stderr(None) is None
+
+
+def test_standard_error_is_the_journal_where_systemd_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    status = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+    assert leads_to_journal(2)
+    journal = Journal.of_stderr(None)
+    assert journal is not None
+    assert not journal.native
 
 
 @pytest.mark.parametrize("form", ["json", "console", "logfmt", "tcpserver"])

@@ -15,7 +15,7 @@ from ucspid.errors import WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
 from ucspid.master import loop_supervisor, succession
-from ucspid.master.children import Exit
+from ucspid.master.children import Children, Exit
 from ucspid.master.event_log import EventLog
 from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
@@ -36,7 +36,8 @@ class Supervised:
         self.poller = Poller()
         self.held = Holdings(plan=plan())
         self.log = EventLog()
-        self.supervisor: Any = LoopSupervisor("file", self.held, self.poller, self.log, self)
+        self.children = Children()
+        self.supervisor: Any = LoopSupervisor("file", self.held, self.poller, self.log, self, self.children)
         ours, theirs = pair()
         self._child = subprocess.Popen(["sleep", "60"])
         self.ours = Channel(ours)
@@ -116,6 +117,7 @@ class Supervised:
         self._child.returncode = 0  # it was reaped as the master does it
         self.ours.sock.close()
         self.held.close()
+        self.children.close()
 
 
 class Silent:

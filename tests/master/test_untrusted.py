@@ -22,7 +22,7 @@ from ucspid.ipc import orders
 from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.session_table import Table, processes
 from ucspid.master import loop_process
-from ucspid.master.children import Exit
+from ucspid.master.children import Children, Exit
 from ucspid.master.event_log import MAX_WAITING, EventLog
 from ucspid.master.held_launcher import MAX_REASON, MAX_TRACEBACK, HeldLauncher
 from ucspid.master.holdings import Holdings
@@ -291,7 +291,10 @@ class HostileLoop:
         self.poller = Poller()
         self.held = Holdings()
         self.log = EventLog()
-        self.supervisor: Any = LoopSupervisor("file", self.held, self.poller, self.log, self.observer)
+        self.children = Children()
+        self.supervisor: Any = LoopSupervisor(
+            "file", self.held, self.poller, self.log, self.observer, self.children
+        )
         ours, theirs = pair()
         self.peer = Channel(theirs)
         self.ours = ours
@@ -307,6 +310,7 @@ class HostileLoop:
         self.peer.sock.close()
         self.ours.close()
         self.held.close()
+        self.children.close()
 
 
 @pytest.fixture

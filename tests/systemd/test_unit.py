@@ -84,6 +84,11 @@ class Service:
         found = self.container.attempt("sh", "-c", search).stdout.split()
         return int(found[0].split("/")[2]) if found else 0
 
+    def wait_for_pid(self, title: str) -> int:
+        """Return a process by its title, which it takes a moment after its start."""
+        self.container.until(title, lambda: self.pid(title) != 0)
+        return self.pid(title)
+
     def send(self, pid: int, signal: str) -> None:
         self.container.run("sh", "-c", f"kill -{signal} {pid}")
 
@@ -211,7 +216,7 @@ def test_privileges_of_setuid_programs_are_not_taken_away(started: Service) -> N
 
 
 def test_the_state_says_how_it_is(started: Service) -> None:
-    drop_in(started, "[Service]\nWatchdogSec=3s\n")
+    drop_in(started, "[Service]\nWatchdogSec=6s\n")
     started.configure({"echo": ECHO, "full": {**ECHO, "listen": "127.0.0.1:7008", "max_connections": 1}})
     started.systemctl("restart")
     with started.session(7008) as session:
@@ -249,7 +254,7 @@ def test_a_reload_by_signal_is_waited_for(started: Service) -> None:
 
 
 def test_an_event_loop_that_is_stopped_is_replaced(started: Service) -> None:
-    drop_in(started, "[Service]\nWatchdogSec=3s\n")
+    drop_in(started, "[Service]\nWatchdogSec=6s\n")
     started.systemctl("restart")
     master, loop = started.pid("master"), started.pid("loop")
     with started.session() as session:
@@ -264,7 +269,7 @@ def test_an_event_loop_that_is_stopped_is_replaced(started: Service) -> None:
 
 
 def test_a_master_that_is_stopped_is_replaced_and_its_sessions_go_on(started: Service) -> None:
-    drop_in(started, "[Service]\nWatchdogSec=3s\n")
+    drop_in(started, "[Service]\nWatchdogSec=6s\n")
     started.systemctl("restart")
     master = started.pid("master")
     with started.session() as session:
@@ -343,15 +348,28 @@ def test_events_are_entries_of_the_journal(started: Service) -> None:
     container = started.container
     with started.session() as session:
         assert session.says("x") == "x"
-        loop = started.pid("loop")
+        relay = started.wait_for_pid("journal")
     container.write(CONFIG, "services: 7\n")
     container.attempt("systemctl", "reload", "ucspid")
-    mine = (*SHOW, f"_PID={loop}", "--output=cat")
+    mine = (*SHOW, f"_PID={relay}", "--output=cat")
     container.wait("an error", *mine, "--priority=err", until="reload_failed")
     assert "connection_served" not in container.run(*mine, "--priority=warning")
     assert "connection_served service=echo" in container.run(*mine, "UCSPID_SERVICE=echo")
-    fields = container.run(*SHOW, f"_PID={loop}", "--output=json", "UCSPID_EVENT=connection_served")
+    fields = container.run(*SHOW, f"_PID={relay}", "--output=json", "UCSPID_EVENT=connection_served")
     assert re.search(r'"UCSPID_CONN" ?: ?"[0-9a-f]+"', fields)
+
+
+def test_without_its_relay_the_loop_writes_lines(started: Service) -> None:
+    relay = started.wait_for_pid("journal")
+    status = started.container.run("cat", f"/proc/{relay}/status")
+    assert "\nSeccomp:\t2\n" in status
+    assert "\nUid:\t0\t" not in status
+    started.send(relay, "KILL")
+    started.container.until("the end of the relay", lambda: started.pid("journal") == 0)
+    with started.session() as session:
+        assert session.says("x") == "x"
+    mine = (*SHOW, "--output=cat", "--priority=info", "_TRANSPORT=stdout")
+    started.container.wait("a line", *mine, until="connection_served service=echo")
 
 
 def test_a_start_that_fails_is_an_error_in_the_journal(service: Service) -> None:

@@ -39,6 +39,7 @@ LAYERS = {
     "tools": PURE | {"rules"},
     "launcher": BASE | {"ipc", "linux", "policy"},
     "tls": PURE | {"ipc", "linux"},
+    "journal_relay": BASE | {"linux"},
     "lookup": PURE,
     "observe": PURE | {"linux", "tools"},
     "roll_call": BASE | {"ipc"},
@@ -308,6 +309,7 @@ def test_every_module_is_of_use() -> None:
     roots = {
         "tls.main",
         "__main__",
+        "journal_relay",
         "launcher.native.build",
         "launcher.native.wire_header",
         "command",

@@ -14,6 +14,8 @@ from ucspid import plain
 class Begin:
     """As whom to run, how to log, and what never changes in a process; the first order to each.
 
+    log_relay says that the relay to the journal is beside it, before the control socket.
+
     Beside it the memory of the counts, that of the bans and, if there is one, the control socket. owner is
     the user who has started the daemon, began when that was, by the monotonic clock.
     """
@@ -22,6 +24,7 @@ class Begin:
     log_level: str
     log_clients: Literal["full", "prefix", "hashed"] = "full"
     log_started: Literal["debug", "info"] = "debug"
+    log_relay: bool = False
     uid: int | None
     gid: int | None
     groups: tuple[int, ...] | None

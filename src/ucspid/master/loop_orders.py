@@ -11,11 +11,13 @@ from dataclasses import replace
 
 from ucspid.ipc import orders
 from ucspid.ipc.channel import MAX_DESCRIPTORS
+from ucspid.master.children import Children
 from ucspid.master.held_launcher import HeldLauncher
 from ucspid.master.held_tls import HeldTls
 from ucspid.master.holdings import Holdings
 from ucspid.master.launchers import ProfileLaunchers
 from ucspid.master.loop_process import LoopProcess
+from ucspid.master.relays import start_relay
 from ucspid.plain import to_json
 from ucspid.plan import Plan, PlanFrame, PlannedService, Service
 
@@ -37,17 +39,22 @@ class LoopOrders:
         self.introduced: set[tuple[str, int]] = set()
         self._services: dict[int, SentService] = {}
 
-    def begin(self, held: Holdings, config: str, began: float) -> None:
-        """Send the first order: its user, its log; began is the daemon's start on the monotonic clock."""
+    def begin(self, held: Holdings, config: str, began: float, children: Children) -> None:
+        """Send the first order: its user, its log; began is the daemon's start on the monotonic clock.
+
+        If the log goes to the journal, a relay for that is started: it is one of the children.
+        """
         plan = held.plan
         assert plan is not None
         self.begun = True
         control = held.control.at(plan.control)
+        relay = start_relay(plan, children)
         order = orders.Begin(
             log_format=plan.log.format,
             log_level=plan.log.level,
             log_clients=plan.log.clients,
             log_started=plan.log.connection_started,
+            log_relay=relay is not None,
             stop=plan.stop,
             control_group=plan.control_group,
             control_mode=plan.control_mode,
@@ -62,8 +69,11 @@ class LoopOrders:
             config=config,
             began=began,
         )
+        sockets = [sock for sock in (relay, control) if sock is not None]
         memory = (held.counters, held.bans, held.log_key)
-        self.process.send(order, memory if control is None else (*memory, control.fileno()))
+        self.process.send(order, (*memory, *(sock.fileno() for sock in sockets)))
+        if relay is not None:
+            relay.close()
 
     def send_plan(self, held: Holdings, generation: int) -> None:
         """Send the plan in force, with the descriptors that the process does not have yet.

@@ -10,7 +10,7 @@ from ucspid.ipc import orders
 from ucspid.ipc.channel import Channel, seqpacket
 from ucspid.linux.fd_limit import why
 from ucspid.master import events
-from ucspid.master.children import Exit
+from ucspid.master.children import Children, Exit
 from ucspid.master.event_log import EventLog
 from ucspid.master.holdings import Holdings
 from ucspid.master.loop_orders import LoopOrders
@@ -48,8 +48,9 @@ class LoopSupervisor:
     """The master's side of the loop, through all the processes that it has been."""
 
     def __init__(
-        self, config: str, held: Holdings, poller: Poller, log: EventLog, observer: LoopObserver
-    ) -> None:
+        self, config: str, held: Holdings, poller: Poller, log: EventLog, observer: LoopObserver,
+        children: Children,
+    ) -> None:  # fmt: skip
         """Begin without a process."""
         self.generation = 0
         """The number of the plan in force."""
@@ -64,6 +65,7 @@ class LoopSupervisor:
         self._poller = poller
         self._log = log
         self._observer = observer
+        self._children = children
         self._began = time.monotonic()
         self.current: LoopOrders | None = None
         self._backoff = Backoff(0.001, 5.0, 10.0, max_failures=20)
@@ -182,7 +184,7 @@ class LoopSupervisor:
         if current is None:
             return
         if not current.begun:
-            current.begin(self._held, self._config, self._began)
+            current.begin(self._held, self._config, self._began, self._children)
             self._send_events()
             self.succession.send_handover(current)
         try:

@@ -73,7 +73,7 @@ class Master:
             held = Holdings(listeners=ListenerTable(Passed.from_environment()))
         else:
             held = Holdings.from_state(before.holdings, starter.take_over)
-        loop = LoopSupervisor(config, held, poller, log, self)
+        loop = LoopSupervisor(config, held, poller, log, self, children)
         tls = TlsKeeper(held.tls, children, poller, log, self)
         readiness = Readiness(ready_fd, b"\n" if given is None else given.ready)
         self.parts = parts = Parts(

@@ -20,6 +20,7 @@ LAUNCHERS: dict[LauncherKind, list[str]] = {
 """What is executed; a launcher shows its title where its arguments were, so there must be room."""
 
 _TLS = ["-m", "ucspid.tls.main"]
+_JOURNAL_RELAY = ["-m", "ucspid.journal_relay"]
 _READER = ["-m", "ucspid.config"]
 _RULES_READER = ["-m", "ucspid.config.rule_variables"]
 _CERTIFICATE_READER = ["-m", "ucspid.config.certificates"]
@@ -73,6 +74,13 @@ def start_rules_reader(file: RulesFile, plan: Plan, output: int, errors: int, pr
     descriptors = {1: output, 2: errors, 3: progress}
     arguments = [*_RULES_READER, file.path, file.kind, *_numbers(plan), "3"]
     return _start_python(arguments, descriptors, _ENVIRONMENT, session=True)
+
+
+def start_journal_relay(entries: int, plan: Plan) -> int:
+    """Start a relay to the journal, with the loop's entries as descriptor 3; return its process."""
+    with _Null() as null:
+        descriptors = {0: null, 1: null, 2: null, 3: entries}
+        return _start_python([*_JOURNAL_RELAY, *_numbers(plan)], descriptors, _ENVIRONMENT)
 
 
 def start_certificate_reader(

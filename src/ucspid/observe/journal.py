@@ -1,67 +1,72 @@
-"""The journal's native protocol: events with fields of their own, one datagram each.
+"""The journal's native protocol: events with fields of their own, one packet each.
 
-https://systemd.io/JOURNAL_NATIVE_PROTOCOL. The socket is opened before the event loop's process is
-confined. It stays the same while journald is restarted: the service manager holds it.
+https://systemd.io/JOURNAL_NATIVE_PROTOCOL. They go through a relay, ucspid/journal_relay.py.
 """
 
 import os
-import socket
 from collections.abc import MutableMapping
 from typing import Any
 
 from ucspid.linux.journal_stream import leads_to_journal
 from ucspid.observe.renderers import PRIORITIES, message
 
-SOCKET = "/run/systemd/journal/socket"
-
 MAX_VALUE = 8 << 10
 """Bytes of one field; of a longer one this is the beginning."""
 MAX_ENTRY = 64 << 10
 """Bytes of an entry: a datagram has to fit the socket's buffer. Of a larger one only the message is sent."""
 
+_STDERR = 2
+_MESSAGE, _PRIORITY = b"MESSAGE=", b"PRIORITY="
 _FIXED = b"SYSLOG_IDENTIFIER=ucspid\n"
 
 
 class Journal:
     """The journal, to which a descriptor leads."""
 
-    def __init__(self, sock: int | None) -> None:
-        """Send over a connected socket; without one, only lines go there, over the descriptor."""
-        self._sock = sock
+    def __init__(self, relay: int | None, lines: int = _STDERR) -> None:
+        """Send entries over the socket of a relay; without one, only lines go there, over a descriptor."""
+        self._relay = relay
+        self._lines = lines
 
     @classmethod
-    def behind(cls, fd: int, path: str = SOCKET) -> "Journal | None":
-        """Return the journal, if the descriptor leads there."""
-        if not leads_to_journal(fd):
-            return None
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            sock.connect(path)
-        except OSError:
-            sock.close()
-            return cls(None)
-        return cls(sock.detach())
+    def of_stderr(cls, relay: int | None) -> "Journal | None":
+        """Return the journal, if standard error leads there; relay is a socket for entries."""
+        return cls(relay) if relay is not None or leads_to_journal(_STDERR) else None
 
     @property
     def native(self) -> bool:
         """Whether it takes entries, and not only lines."""
-        return self._sock is not None
+        return self._relay is not None
 
     def write(self, lines: list[bytes]) -> int:
         """Send entries, or up to the first error; return how many bytes went out. It waits for journald."""
-        assert self._sock is not None
         done = 0
         try:
             for entry in lines:
-                done += os.write(self._sock, entry)
+                self._send(entry)
+                done += len(entry)
         except OSError:
             pass  # this cannot be logged; the writer counts what is lost
         return done
 
+    def _send(self, entry: bytes) -> None:
+        """Send an entry; its message as a line, if the relay has ended. Raises OSError."""
+        if self._relay is not None:
+            try:
+                os.write(self._relay, entry)
+            except (BrokenPipeError, ConnectionError):
+                os.close(self._relay)
+                self._relay = None
+            else:
+                return
+        text, priority, _rest = entry.removeprefix(_MESSAGE).split(b"\n", 2)
+        os.write(self._lines, b"<%b>%b\n" % (priority.removeprefix(_PRIORITY), text))
+
     @staticmethod
     def render(_sink: Any, level: str, fields: MutableMapping[str, Any]) -> bytes:
         """Return the entry of an event: a message for people, its priority, and each field."""
-        head = _field("MESSAGE", message(fields)) + b"PRIORITY=%d\n" % PRIORITIES[level] + _FIXED
+        text = message(fields).encode("utf-8", "backslashreplace")[:MAX_VALUE]
+        head = b"%b%b\n%b%d\n%b" % (_MESSAGE, text, _PRIORITY, PRIORITIES[level], _FIXED)
         entry = head + b"".join(_field(f"UCSPID_{key.upper()}", value) for key, value in fields.items())
         return entry if len(entry) <= MAX_ENTRY else head
 
