@@ -57,7 +57,8 @@ native: setup
 
 # In a process more than there are CPUs: many tests wait. Those that must be alone on the machine are (tests/conftest.py).
 # Each of them loads all tests, in half the time where bytecode is kept.
-PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(shell expr $$(nproc) + 1) --dist worksteal
+PYTEST_WITH = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist worksteal -n
+PYTEST = $(PYTEST_WITH) $(shell expr $$(nproc) + 1)
 
 # With LAUNCHER=python or native all daemons have that launcher; else the one that they take by themselves, and those tests
 # that are about launchers are for either.
@@ -73,7 +74,7 @@ test-systemd: setup
 
 # In less than 20 seconds: what needs no daemon. Fails tests that take longer than they may.
 test-fast: setup
-	$(PYTEST) -m 'fast and not slow' --budgets
+	$(PYTEST_WITH) $(shell nproc) -m 'fast and not slow' --budgets
 
 # Says to launchers whatever comes to mind, kills them anywhere, and looks for misuse of memory: make fuzz EXAMPLES=100000.
 # KIND=sanitized, native, python or preloaded fuzzes only that launcher.
