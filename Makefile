@@ -2,9 +2,9 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
-PEERS = axfrdns curl daemontools haproxy ipsvd libnet-ssleay-perl mailfront mandoc openssl runit s6 swaks systemd tcpd tinysshd ucspi-tcp
+PEERS = axfrdns curl daemontools haproxy ipsvd libnet-ssleay-perl mailfront mandoc openssl runit s6 swaks systemd tcpd tinysshd tmux ucspi-tcp
 # Those that cannot be installed beside each other, and would start a daemon: unpacked for the tests alone.
-UNPACKED = fail2ban openbsd-inetd xinetd
+UNPACKED = fail2ban openbsd-inetd prometheus xinetd
 NATIVE = src/ucspid/launcher/ucspid-launcher
 # Installs Debian packages where that is possible: as root, with apt.
 APT = test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y
@@ -93,7 +93,7 @@ peers:
 	@dpkg-query -W $(PEERS) >/dev/null 2>&1 || \
 	  (echo 'make: installing the Debian packages that tests talk to: $(PEERS)' && $(APT) $(PEERS) >/dev/null) || \
 	  echo 'make: $(PEERS) cannot be installed here (that takes root and apt): tests that need them are skipped'
-	@test -x .venv/peers/usr/sbin/inetd -a -x .venv/peers/usr/sbin/xinetd -a -x .venv/peers/usr/bin/fail2ban-regex || \
+	@test -x .venv/peers/usr/sbin/inetd -a -x .venv/peers/usr/sbin/xinetd -a -x .venv/peers/usr/bin/fail2ban-regex -a -x .venv/peers/usr/bin/promtool || \
 	  (echo 'make: unpacking the Debian packages that tests run from .venv/peers: $(UNPACKED)' && $(UNPACK) >/dev/null) || \
 	  echo 'make: $(UNPACKED) cannot be unpacked here (that takes root and apt): tests that need them are skipped'
 

@@ -17,9 +17,9 @@ import pytest
 import ucspid
 from controlled import listening, serving
 from ucspid.cli import report
+from ucspid.cli.arguments import DEFAULT_CONFIG
 from ucspid.cli.main import main, parser
 from ucspid.cli.socket_path import control_path
-from ucspid.cli.verbs import DEFAULT_CONFIG
 from ucspid.errors import ConfigError, ResourceError
 
 UNIT = Path(__file__).parents[2] / "src/ucspid/cli/ucspid.service"

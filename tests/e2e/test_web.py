@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
 from folders import public_folder
+from peers import require
 from ucspid.errors import ResourceError
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +125,17 @@ def test_what_is_contributed_uses_metrics_that_exist(daemon: Daemon, file: str) 
     used = set(WORDS.findall((ROOT / "contrib" / file).read_text()))
     assert used
     assert used - names == set()
+
+
+def test_promtool_finds_nothing_wrong(daemon: Daemon) -> None:
+    promtool = require("promtool")
+    alerts = str(ROOT / "contrib/prometheus-alerts.yaml")
+    for arguments, text in ((["rules", alerts], None), (["metrics"], ask(daemon, "/metrics")[1])):
+        command = [promtool, "check", *arguments]
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, check=False, timeout=TIMEOUT
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_process_may_look_and_nothing_else(daemon: Daemon) -> None:

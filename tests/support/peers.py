@@ -38,6 +38,8 @@ PACKAGES = {
     "tcprulescheck": "ucspi-tcp",
     "tcpserver": "ucspi-tcp",
     "tcpsvd": "ipsvd",
+    "tmux": "tmux",
+    "promtool": "prometheus",
     "xinetd": "xinetd",
 }
 """The Debian package that has each peer."""

@@ -10,7 +10,22 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import NamedTuple
 
-DEFAULT_CONFIG = "/etc/ucspid/ucspid.yaml"
+from ucspid.cli.arguments import (
+    ban_arguments,
+    config_argument,
+    daemon_arguments,
+    denied_arguments,
+    deny_arguments,
+    kill_arguments,
+    limit_arguments,
+    log_level_arguments,
+    plan_arguments,
+    service_arguments,
+    sessions_arguments,
+    status_arguments,
+    tail_arguments,
+    top_arguments,
+)
 
 
 class Verb(NamedTuple):
@@ -93,6 +108,12 @@ def _tail(options: Namespace) -> int:
     return tail.main(options)
 
 
+def _top(options: Namespace) -> int:
+    from ucspid.cli import top
+
+    return top.main(options)
+
+
 def _deny(options: Namespace) -> int:
     from ucspid.cli import bans
 
@@ -166,7 +187,7 @@ def _import(options: Namespace) -> int:
 
 
 def _run_arguments(parser: ArgumentParser) -> None:
-    _config_argument(parser)
+    config_argument(parser)
     parser.add_argument(
         "--ready-fd",
         type=_open_descriptor,
@@ -176,7 +197,7 @@ def _run_arguments(parser: ArgumentParser) -> None:
 
 
 def _explain_arguments(parser: ArgumentParser) -> None:
-    _config_argument(parser)
+    config_argument(parser)
     parser.add_argument("service", metavar="SERVICE", help="name of the service")
     parser.add_argument("ip", metavar="IP", help="the client's address")
     parser.add_argument("--host", metavar="NAME", help="the client's name, as if it had been looked up")
@@ -208,111 +229,6 @@ def _import_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def _status_arguments(parser: ArgumentParser) -> None:
-    _daemon_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print the daemon's answer as it is, as JSON")
-    parser.add_argument(
-        "--verify",
-        action="store_true",
-        help="have the daemon compare its counts with what runs: exit 1 if they differ",
-    )
-    parser.add_argument(
-        "--service", action="append", metavar="NAME", help="only this service; may be given again"
-    )
-    parser.add_argument(
-        "--troubled", action="store_true", help="only services that are in trouble: exit 1 if there are any"
-    )
-
-
-def _sessions_arguments(parser: ArgumentParser) -> None:
-    _daemon_arguments(parser)
-    _selecting_arguments(parser)
-    parser.add_argument(
-        "--sort", choices=("age", "service", "client", "cpu", "memory"), default="age",
-        help="the order: the largest first, but for names (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
-
-
-def _kill_arguments(parser: ArgumentParser) -> None:
-    _daemon_arguments(parser)
-    _selecting_arguments(parser)
-    parser.add_argument("--now", action="store_true", help="send SIGKILL at once, not after kill_timeout")
-    parser.add_argument(
-        "conns", nargs="*", metavar="CONN", help="a connection, as `ucspid sessions` shows it"
-    )
-
-
-def _selecting_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--service", metavar="NAME", help="only sessions of this service")
-    parser.add_argument("--ip", metavar="NETWORK", help="only those of clients in this network")
-    parser.add_argument(
-        "--older", metavar="TIME", help="only those that have lasted so long, such as 90s or 2h"
-    )
-
-
-def _service_arguments(parser: ArgumentParser) -> None:
-    _daemon_arguments(parser)
-    parser.add_argument("service", metavar="SERVICE", help="name of the service")
-
-
-def _tail_arguments(parser: ArgumentParser) -> None:
-    _daemon_arguments(parser)
-    parser.add_argument("--service", metavar="NAME", help="only events of this service")
-    parser.add_argument("--ip", metavar="NETWORK", help="only those of clients in this network")
-    parser.add_argument(
-        "--event", action="append", metavar="NAME", help="only events of this name; may be given again"
-    )
-    parser.add_argument(
-        "--level", choices=("debug", "info", "warning", "error"), help="the lowest (default: info)"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON lines, as the log may have them")
-
-
-def _ban_arguments(parser: ArgumentParser) -> None:
-    _daemon_arguments(parser)
-    parser.add_argument("network", metavar="NETWORK", help="an address, or a network such as 192.0.2.0/24")
-    parser.add_argument("--service", metavar="NAME", help="by this service only")
-
-
-def _deny_arguments(parser: ArgumentParser) -> None:
-    _ban_arguments(parser)
-    parser.add_argument(
-        "--for", dest="time", default="1h", metavar="TIME", help="such as 10m (default: %(default)s)"
-    )
-
-
-def _denied_arguments(parser: ArgumentParser) -> None:
-    _daemon_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print the daemon's answer as it is, as JSON")
-
-
-def _plan_arguments(parser: ArgumentParser) -> None:
-    _daemon_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print the daemon's answer as it is, as JSON")
-
-
-def _limit_arguments(parser: ArgumentParser) -> None:
-    _service_arguments(parser)
-    parser.add_argument("setting", metavar="max_connections=N", help="how many sessions it may have")
-
-
-def _log_level_arguments(parser: ArgumentParser) -> None:
-    _daemon_arguments(parser)
-    parser.add_argument("level", choices=("debug", "info", "warning", "error"), help="the lowest to log")
-
-
-def _daemon_arguments(parser: ArgumentParser) -> None:
-    either = parser.add_mutually_exclusive_group()
-    _config_argument(either)
-    either.add_argument(
-        "--control", metavar="PATH", help="control socket of the daemon (default: what FILE says)"
-    )
-    either.add_argument(
-        "--pid", type=int, metavar="PID", help="the daemon's master, wherever its control socket is"
-    )
-
-
 def _links_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="folder of the links, such as /usr/local/bin")
     parser.add_argument("--remove", action="store_true", help="remove the links that were made there")
@@ -322,16 +238,6 @@ def _install_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--write", action="store_true", help="do it; without, only show it")
     parser.add_argument(
         "--root", default="/", metavar="DIR", help="the host whose files are below DIR (default: this one)"
-    )
-
-
-def _config_argument(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument(
-        "-c",
-        dest="config",
-        default=DEFAULT_CONFIG,
-        metavar="FILE",
-        help="configuration file (default: %(default)s)",
     )
 
 
@@ -350,7 +256,7 @@ def _open_descriptor(text: str) -> int:
 
 VERBS = {
     "run": Verb("run the daemon in the foreground", _run_arguments, _run),
-    "check": Verb("check a configuration file: exit 0 if it is right, 100 if not", _config_argument, _check),
+    "check": Verb("check a configuration file: exit 0 if it is right, 100 if not", config_argument, _check),
     "explain": Verb("show what a service's rules say to a client", _explain_arguments, _explain),
     "rules": Verb("compile or check a file of access rules", _rules_arguments, _rules),
     "import": Verb(
@@ -360,22 +266,21 @@ VERBS = {
     ),
     "schema": Verb("print the JSON Schema of the configuration file", _no_arguments, _schema),
     "version": Verb("print the version", _no_arguments, _version),
-    "status": Verb("show the running daemon's processes, services and counts", _status_arguments, _status),
-    "sessions": Verb("list the running daemon's sessions", _sessions_arguments, _sessions),
-    "kill": Verb("end sessions: exit 1 if there are none such", _kill_arguments, _kill),
-    "drain": Verb("have a service accept nothing more; its sessions go on", _service_arguments, _drain),
-    "resume": Verb("have a drained service accept again", _service_arguments, _resume),
-    "limit": Verb("set a limit of a service, until the next reload", _limit_arguments, _limit),
-    "tail": Verb("show events as they come, until interrupted", _tail_arguments, _tail),
-    "deny": Verb("refuse the clients of a network for a time", _deny_arguments, _deny),
-    "undeny": Verb("refuse them no more: exit 1 if they were not denied", _ban_arguments, _undeny),
-    "denied": Verb("list the networks that are denied, and until when", _denied_arguments, _denied),
-    "log-level": Verb("log from another level on, until the next reload", _log_level_arguments, _log_level),
-    "plan": Verb("show what a reload would change", _plan_arguments, _plan),
-    "reload": Verb("make the running daemon read its configuration file again", _daemon_arguments, _reload),
-    "upgrade": Verb(
-        "make the running daemon go on as the version now installed", _daemon_arguments, _upgrade
-    ),
+    "status": Verb("show the running daemon's processes, services and counts", status_arguments, _status),
+    "sessions": Verb("list the running daemon's sessions", sessions_arguments, _sessions),
+    "kill": Verb("end sessions: exit 1 if there are none such", kill_arguments, _kill),
+    "drain": Verb("have a service accept nothing more; its sessions go on", service_arguments, _drain),
+    "resume": Verb("have a drained service accept again", service_arguments, _resume),
+    "limit": Verb("set a limit of a service, until the next reload", limit_arguments, _limit),
+    "tail": Verb("show events as they come, until interrupted", tail_arguments, _tail),
+    "top": Verb("show live what the daemon does; keys sort, drain, kill, deny", top_arguments, _top),
+    "deny": Verb("refuse the clients of a network for a time", deny_arguments, _deny),
+    "undeny": Verb("refuse them no more: exit 1 if they were not denied", ban_arguments, _undeny),
+    "denied": Verb("list the networks that are denied, and until when", denied_arguments, _denied),
+    "log-level": Verb("log from another level on, until the next reload", log_level_arguments, _log_level),
+    "plan": Verb("show what a reload would change", plan_arguments, _plan),
+    "reload": Verb("make the running daemon read its configuration file again", daemon_arguments, _reload),
+    "upgrade": Verb("make the running daemon go on as the version now installed", daemon_arguments, _upgrade),
     "install": Verb("show what this host needs, or make it", _install_arguments, _install),
     "uninstall": Verb("show what install has made, or remove it", _install_arguments, _uninstall),
     "links": Verb("make the tools available under their own names", _links_arguments, _links),
