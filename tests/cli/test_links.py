@@ -62,7 +62,10 @@ def test_what_links_did_not_make_is_kept(
     assert list(tmp_path.iterdir()) == [other]
 
 
-@pytest.mark.parametrize("tool", sorted(TOOLS.keys() - NEED_PACKAGES - {"tcprules", "tcprulescheck"}))
+SLOWER = {"tcprules", "tcprulescheck", "tlsclient", "https@"}
+
+
+@pytest.mark.parametrize("tool", sorted(TOOLS.keys() - NEED_PACKAGES - SLOWER))
 def test_a_link_starts_nothing_but_the_tool(tool: str, tmp_path: Path) -> None:
     """What has enum, typing or collections behind it would take longer than the tool's work."""
     assert main(["links", str(tmp_path)]) == 0
@@ -88,7 +91,8 @@ def test_the_environment_is_passed_on_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tool", ["argv0", "fixcrio", "rblsmtpd", "recordio", "tcpclient", "tcprules", "tcprulescheck"]
+    "tool",
+    ["argv0", "fixcrio", "rblsmtpd", "recordio", "tcpclient", "tcprules", "tcprulescheck", "tlsclient"],
 )
 def test_a_tool_is_the_same_by_all_its_names(tool: str, tmp_path: Path) -> None:
     assert main(["links", str(tmp_path)]) == 0

@@ -39,8 +39,11 @@ def make_authority(folder: Path) -> Path:
 
 
 def make(folder: Path, name: str, *names: str, kind: tuple[str, ...] = EC, days: str = "30") -> Path:
-    """Make a certificate for DNS names, signed by the folder's authority; return NAME.pem, with its key."""
-    alternatives = ",".join(f"DNS:{each}" for each in names or (name,))
+    """Make a certificate for DNS names or IP:ADDRESS, signed by the folder's authority.
+
+    Return NAME.pem, with its key.
+    """
+    alternatives = ",".join(each if ":" in each else f"DNS:{each}" for each in names or (name,))
     openssl(
         folder,
         "req",

@@ -29,6 +29,7 @@ PACKAGES = {
     "supervise": "daemontools",
     "sv": "runit",
     "svc": "daemontools",
+    "stunnel4": "stunnel4",
     "swaks": "swaks",
     "systemd-socket-activate": "systemd",
     "tinysshd": "tinysshd",

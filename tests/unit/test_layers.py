@@ -11,7 +11,7 @@ import pytest
 
 import ucspid
 from ucspid.admission.pipeline import STAGES
-from ucspid.tools.table import TOOLS
+from ucspid.tools.table import NEED_PACKAGES, TOOLS
 
 SOURCE = Path(ucspid.__path__[0])
 FILES = {
@@ -36,10 +36,10 @@ LAYERS = {
     "ipc": BASE | {"net"},
     "linux": BASE,
     "rules": PURE,
-    "tools": PURE | {"rules"},
-    "launcher": BASE | {"ipc", "linux", "policy"},
     "tls": PURE | {"ipc", "linux"},
     "journal_relay": BASE | {"linux"},
+    "tools": PURE | {"rules", "tls"},
+    "launcher": BASE | {"ipc", "linux", "policy"},
     "lookup": PURE,
     "observe": PURE | {"linux", "tools"},
     "roll_call": BASE | {"ipc"},
@@ -221,6 +221,18 @@ def test_only_what_reads_certificates_needs_what_parses_them() -> None:
     tls = {module for module in MODULES if module == "tls.main"}
     for role in {"loop", "master.start", "master.resume", "launcher.__main__", "config.rule_variables"} | tls:
         assert not users & needed(role), role
+
+
+def test_only_tools_that_speak_tls_load_it_and_no_more_of_it_than_copies() -> None:
+    """The others start in little more than the interpreter's time; ssl alone takes longer."""
+    loaded = {tool: needed(path.removeprefix("ucspid.")) for tool, path in TOOLS.items()}
+    secured = {"tlsclient", "https@"}
+    for tool in TOOLS.keys() - NEED_PACKAGES - secured:
+        assert not any(folder(module) == "tls" or "ssl" in top_level(module) for module in loaded[tool]), tool
+    for tool in secured:
+        modules = {module for module in loaded[tool] if folder(module) not in {"tools", "__init__"}}
+        own = {"relay", "client_side", "program_side", "variables"}
+        assert modules == {f"tls.{module}" for module in own}
 
 
 def test_the_loop_starts_no_process() -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import peers
-from ucspid.tools import rblsmtpd, tcpclient
+from ucspid.tools import rblsmtpd, tcpclient, tlsclient
 from ucspid.tools.table import NEED_PACKAGES, TOOLS
 
 PAGES = Path(__file__).parents[2] / "docs" / "man"
 NAMES = sorted(TOOLS.keys() | NEED_PACKAGES)
-LETTERS = {"tcpclient": tcpclient.LETTERS, "rblsmtpd": rblsmtpd.LETTERS}
+LETTERS = {"tcpclient": tcpclient.LETTERS, "rblsmtpd": rblsmtpd.LETTERS, "tlsclient": tlsclient.LETTERS}
 
 
 def test_every_tool_has_its_page() -> None:

@@ -1,5 +1,6 @@
 """A TLS connection and its program's side: data, ends and faults, in every order."""
 
+import contextlib
 import itertools
 import select
 import socket
@@ -358,6 +359,30 @@ def test_a_program_that_reads_nothing_stops_the_peer(server: ssl.SSLContext) -> 
             break
     assert joined.got == LARGE[:8000] * 200
     joined.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_is_done_before_its_program_says_anything(
+    server: ssl.SSLContext, program: Pair, version: ssl.TLSVersion
+) -> None:
+    """A server that speaks first, as in POP3 and SMTP, needs the client's last message for that."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        relay = Relay(ours, program[0], client_context(version), server_hostname=NAME)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        peer = server.wrap_bio(incoming, outgoing, server_side=True)
+        done = False
+        for _ in range(4):
+            relay.turn()
+            theirs.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                incoming.write(theirs.recv(65536))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.do_handshake()
+                done = True
+            theirs.sendall(outgoing.read())
+        assert (done, relay.shaken) == (True, True)
+        relay.close()
 
 
 def test_every_step_that_waits_waits_for_something(joined: Joined) -> None:

@@ -4,35 +4,14 @@ Those that s6-tlsd sets, and with them those with mod_ssl's names that ucspi-ssl
 known is not set.
 """
 
-import hashlib
 import ssl
 from typing import Any
 
 from ucspid.ipc.messages import Secured
+from ucspid.tls.variables import PARTS, Subject, common, fingerprint_of, one_line, strings
 
 MAX_NAMES = 64
 """Names of a client's certificate that are passed on."""
-MAX_VALUE = 8192
-"""Bytes of a value; longer ones are not set."""
-
-PARTS = {
-    "countryName": "C",
-    "stateOrProvinceName": "ST",
-    "localityName": "L",
-    "organizationName": "O",
-    "organizationalUnitName": "OU",
-    "commonName": "CN",
-    "title": "T",
-    "initials": "I",
-    "givenName": "G",
-    "surname": "S",
-    "description": "D",
-    "userId": "UID",
-    "emailAddress": "Email",
-}
-"""Parts of a distinguished name, as ssl names them and as variables do."""
-
-Subject = tuple[tuple[tuple[str, str], ...], ...]
 
 
 def facts(
@@ -46,17 +25,11 @@ def facts(
     described are the variables of our own certificate, where those of ucspi-ssl are wanted.
     """
     cipher = tls.cipher()
-    name, version, bits = ("", "", 0) if cipher is None else cipher
+    name, _version, bits = ("", "", 0) if cipher is None else cipher
     encoded = tls.getpeercert(binary_form=True)
     certificate: dict[str, Any] = dict(tls.getpeercert() or {})
-    fingerprint = None if encoded is None else hashlib.sha256(encoded).hexdigest()
-    values = {
-        "SSL_PROTOCOL": tls.version() or version,
-        "SSL_CIPHER": name,
-        "SSL_TLS_SNI_SERVERNAME": server_name,
-        "SSL_PEER_CERT_HASH": None if fingerprint is None else f"SHA256:{fingerprint}",
-        "SSL_PEER_CERT_SUBJECT": one_line(certificate.get("subject", ())) or None,
-    }
+    fingerprint = fingerprint_of(encoded)
+    values = common(tls, server_name, fingerprint, certificate)
     if described is not None:
         values |= {
             "SSL_CIPHER_USEKEYSIZE": str(bits),
@@ -78,7 +51,7 @@ def facts(
         alpn=tls.selected_alpn_protocol(),
         fingerprint=fingerprint,
         names=names_of(certificate),
-        variables=tuple(_strings(values)),
+        variables=tuple(strings(values)),
     )
 
 
@@ -108,16 +81,3 @@ def named(variable: str, subject: Subject) -> dict[str, str]:
         f"{variable}_{PARTS[kind]}": value for pairs in subject for kind, value in pairs if kind in PARTS
     }
     return {variable: one_line(subject), **parts}
-
-
-def one_line(subject: Subject) -> str:
-    """Return a distinguished name on one line, as openssl's X509_NAME_oneline() does."""
-    return "".join(f"/{PARTS.get(kind, kind)}={value}" for pairs in subject for kind, value in pairs)
-
-
-def _strings(values: dict[str, str | None]) -> list[bytes]:
-    strings = []
-    for name, value in values.items():
-        if value is not None and "\0" not in value and len(data := value.encode()) <= MAX_VALUE:
-            strings.append(b"%b=%b" % (name.encode(), data))
-    return strings

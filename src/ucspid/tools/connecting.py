@@ -22,7 +22,6 @@ from ucspid.tools.sockets import (
 PORTS = 2**16
 MAX_SECONDS = 2**32
 """Of a timeout, in the originals: what is longer is taken modulo this."""
-FATAL = b"tcpclient: fatal: "
 _BYTES = {domain.A: 4, domain.AAAA: 16}
 """Of an address."""
 
@@ -30,8 +29,10 @@ _BYTES = {domain.A: 4, domain.AAAA: 16}
 class ConnectSettings:
     """What to connect to, from where, and for how long; from the options of tcpclient."""
 
-    def __init__(self) -> None:
-        """Have the originals' defaults."""
+    def __init__(self, tool: bytes = b"tcpclient") -> None:
+        """Have the originals' defaults; messages begin with the name of the tool."""
+        self.tool = tool
+        self.fatal = tool + b": fatal: "
         self.timeouts = [2, 58]
         """Seconds for each address, in the first pass and in the second."""
         self.local_ip = ANY
@@ -46,7 +47,7 @@ class ConnectSettings:
         try:
             self.scope = interface_number(interface)
         except OSError:
-            raise ToolError(EXIT_SYSTEM, FATAL, b"unable to find interface ", interface) from None
+            raise ToolError(EXIT_SYSTEM, self.fatal, b"unable to find interface ", interface) from None
 
 
 def connect(settings: ConnectSettings, host: bytes, port: bytes) -> _socket.socket:
@@ -55,7 +56,7 @@ def connect(settings: ConnectSettings, host: bytes, port: bytes) -> _socket.sock
     Raises ToolError if there is no such host or port, or nobody answers; each address that failed has been
     reported by then.
     """
-    number_of_port = port_number(port)
+    number_of_port = port_number(settings, port)
     addresses = find(settings, host)
     first, second = settings.timeouts
     if len(addresses) == 1:
@@ -76,14 +77,15 @@ class UnreachableError(ToolError):
     """No address answered; each has been reported, so there is nothing more to say."""
 
 
-def port_number(text: bytes) -> int:
+def port_number(settings: ConnectSettings, text: bytes) -> int:
     """Return the port that is named or written. Raises ToolError."""
     if digits(text) == len(text):
         return number(text) % PORTS
     try:
         return _socket.getservbyname(text.decode("ascii"), "tcp")
     except (OSError, UnicodeError):
-        raise ToolError(EXIT_SYSTEM, FATAL + b"unable to figure out port number for ", text) from None
+        what = settings.fatal + b"unable to figure out port number for "
+        raise ToolError(EXIT_SYSTEM, what, text) from None
 
 
 def find(settings: ConnectSettings, host: bytes) -> list[bytes]:
@@ -100,10 +102,10 @@ def find(settings: ConnectSettings, host: bytes) -> list[bytes]:
     try:
         found = [literal] if literal is not None else _find_all(settings, host)
     except OSError as error:
-        what = FATAL + b"temporarily unable to figure out IP address for "
+        what = settings.fatal + b"temporarily unable to figure out IP address for "
         raise system_error(error, what, host, b": ") from None
     if not found:
-        raise ToolError(EXIT_SYSTEM, FATAL, b"no IP address for ", host)
+        raise ToolError(EXIT_SYSTEM, settings.fatal, b"no IP address for ", host)
     return found
 
 
@@ -129,7 +131,7 @@ def _try(
     One that only takes longer is added to those that are late, if there are to be any; otherwise the reason
     is reported.
     """
-    fatal = FATAL + b"unable to "
+    fatal = settings.fatal + b"unable to "
     try:
         sock = open_socket(address)
     except OSError as error:
@@ -146,7 +148,7 @@ def _try(
         if late is not None and error.errno == errno.ETIMEDOUT:
             late.append(address)
         elif not settings.quiet:
-            what = b"tcpclient: unable to connect to "
-            write_line(what, text_of(address), b" port %d: " % port, reason(error))
+            place = text_of(address), b" port %d: " % port
+            write_line(settings.tool, b": unable to connect to ", *place, reason(error))
         return None
     return sock

@@ -34,6 +34,11 @@ def fetch(host: bytes, port: bytes, request: bytes, *through: Converter) -> int:
     except ToolError as error:
         write_line(error.text)
         return 0
+    return exchange(sock, request, *through)
+
+
+def exchange(sock: _socket.socket, request: bytes, *through: Converter) -> int:
+    """Send a request, write what comes back to descriptor 1, and return the exit code. Raises ToolError."""
     _send(sock, request)
     return show(sock, *through)
 

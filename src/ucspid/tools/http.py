@@ -38,5 +38,9 @@ class Body:
 def main(argv: list[bytes]) -> int:
     """Show it, and return the exit code."""
     host, path, port = argument(argv, 1, b"0"), argument(argv, 2, b""), argument(argv, 3, b"80")
-    request = b"GET /%b HTTP/1.0\nHost: %b:%b\n\n" % (path, host, port)
-    return fetch(host, port, AddCr().feed(request), DelCr(), Body())
+    return fetch(host, port, request(host, path, port), DelCr(), Body())
+
+
+def request(host: bytes, path: bytes, port: bytes) -> bytes:
+    """Return what asks for a page."""
+    return AddCr().feed(b"GET /%b HTTP/1.0\nHost: %b:%b\n\n" % (path, host, port))

@@ -8,6 +8,7 @@ TOOLS = {
     "finger@": "ucspid.tools.finger",
     "fixcrio": "ucspid.tools.fixcrio",
     "http@": "ucspid.tools.http",
+    "https@": "ucspid.tools.https",
     "mconnect": "ucspid.tools.mconnect",
     "mconnect-io": "ucspid.tools.mconnect_io",
     "rblsmtpd": "ucspid.tools.rblsmtpd",
@@ -17,6 +18,7 @@ TOOLS = {
     "tcprules": "ucspid.tools.tcprules",
     "tcprulescheck": "ucspid.tools.tcprulescheck",
     "tcpserver": "ucspid.tcpserver.main",
+    "tlsclient": "ucspid.tools.tlsclient",
     "who@": "ucspid.tools.who",
 }
 """By name: the module whose main(argv) is the tool. argv is in bytes, argv[0] is what it was called by."""

@@ -9,11 +9,16 @@ import _socket
 import os
 
 from ucspid.tools import domain, ident, resolver
-from ucspid.tools.connecting import FATAL, MAX_SECONDS, PORTS, ConnectSettings, UnreachableError, connect
+from ucspid.tools.connecting import MAX_SECONDS, PORTS, ConnectSettings, UnreachableError, connect
 from ucspid.tools.messages import EXIT_USAGE, ToolError, system_error, write_line
 from ucspid.tools.options import Options, digits, ipv4, number
 from ucspid.tools.process import allow_sigpipe, environment, execute, ignore_sigpipe
 from ucspid.tools.sockets import ANY, packed, packed_ipv6, text_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
 
 USAGE = (
     b"tcpclient: usage: tcpclient [ -hHrRdDqQv ] [ -i localip ] [ -p localport ] [ -T timeoutconn ] "
@@ -27,9 +32,10 @@ READ, WRITE = 6, 7
 class Choices:
     """What the options say."""
 
-    def __init__(self) -> None:
-        """Have the originals' defaults."""
-        self.settings = ConnectSettings()
+    def __init__(self, settings: ConnectSettings, usage: bytes) -> None:
+        """Have the originals' defaults; usage is what is said of a wrong command line."""
+        self.settings = settings
+        self.usage = usage
         self.verbosity = 1
         self.delay = True
         self.remote_host = True
@@ -40,34 +46,44 @@ class Choices:
 
 def main(argv: list[bytes]) -> int:
     """Become the program, or return the exit code. Raises ToolError."""
+    begin()
+    choices = Choices(ConnectSettings(), USAGE)
+    options = Options(argv, LETTERS)
+    for letter, value in options:
+        choose(choices, letter, value)
+    return run_client(choices, options.rest, _run)
+
+
+def begin() -> None:
+    """Have the descriptors of the program free, and writes to nobody fail."""
     for descriptor in (READ, WRITE):
         _close(descriptor)
     ignore_sigpipe()
-    options = Options(argv, LETTERS)
-    choices = read_options(options)
+
+
+def choose(choices: Choices, letter: str, value: bytes) -> None:
+    """Do as an option says. Raises ToolError if it is wrong."""
+    if letter in _FLAGS:
+        name, setting = _FLAGS[letter]
+        setattr(choices, name, setting)
+    elif letter in _VALUES:
+        _VALUES[letter](choices, value)
+    else:
+        raise ToolError(EXIT_USAGE, choices.usage)
+    choices.settings.quiet = not choices.verbosity
+
+
+def run_client(choices: Choices, words: list[bytes], run: Callable[[Choices, list[bytes]], NoReturn]) -> int:
+    """Have a function connect and become the program, or return the exit code. Raises ToolError."""
     try:
-        return _run(choices, options.rest)
+        _check(choices, words)
+        run(choices, words)
     except UnreachableError as error:
         return error.code
     except ToolError as error:
         if choices.verbosity:
             raise
         return error.code
-
-
-def read_options(options: Options) -> Choices:
-    """Return what the options say. Raises ToolError if one is wrong."""
-    choices = Choices()
-    for letter, value in options:
-        if letter in _FLAGS:
-            name, setting = _FLAGS[letter]
-            setattr(choices, name, setting)
-        elif letter in _VALUES:
-            _VALUES[letter](choices, value)
-        else:
-            raise ToolError(EXIT_USAGE, USAGE)
-    choices.settings.quiet = not choices.verbosity
-    return choices
 
 
 _FLAGS = {
@@ -84,11 +100,16 @@ _FLAGS = {
 """Options without an argument: which choice they make."""
 
 
+def _check(choices: Choices, words: list[bytes]) -> None:
+    if len(words) < 3:  # noqa: PLR2004 - host, port, program
+        raise ToolError(EXIT_USAGE, choices.usage)
+
+
 def _take_local_ip(choices: Choices, value: bytes) -> None:
     scanned = ipv4(value)
     address = packed_ipv6(value) if scanned is None else scanned[0]
     if address is None:
-        raise ToolError(EXIT_USAGE, USAGE)
+        raise ToolError(EXIT_USAGE, choices.usage)
     choices.settings.local_ip = address
 
 
@@ -134,29 +155,31 @@ _VALUES = {
 """The other options: what takes their argument."""
 
 
-def _run(choices: Choices, words: list[bytes]) -> int:
+def _run(choices: Choices, words: list[bytes]) -> NoReturn:
     """Connect and become the program. Raises ToolError."""
-    if len(words) < 3:  # noqa: PLR2004 - host, port, program
-        raise ToolError(EXIT_USAGE, USAGE)
     sock = connect(choices.settings, words[0], words[1])
-    if not choices.delay:
-        _no_delay(sock)
     variables = environment()
     describe(sock, choices, variables)
-    descriptor = sock.detach()
+    become(choices, sock.detach(), words[2:], variables)
+
+
+def become(choices: Choices, descriptor: int, argv: list[bytes], variables: dict[bytes, bytes]) -> NoReturn:
+    """Become the program, with a descriptor as 6 and 7. Raises ToolError if that fails."""
     _move(descriptor, READ)
     os.dup2(READ, WRITE)
     allow_sigpipe()
-    error = execute(words[2], words[2:], variables)
-    raise system_error(error, FATAL, b"unable to run ", words[2], b": ")
+    error = execute(argv[0], argv, variables)
+    raise system_error(error, choices.settings.fatal, b"unable to run ", argv[0], b": ")
 
 
 def describe(sock: _socket.socket, choices: Choices, variables: dict[bytes, bytes]) -> None:
-    """Set the variables of a connection. Raises ToolError."""
+    """Set the variables of a connection, and its options. Raises ToolError."""
+    if not choices.delay:
+        _no_delay(sock)
     try:
         local = sock.getsockname()
     except OSError as error:
-        raise system_error(error, FATAL, b"unable to get local address: ") from None
+        raise system_error(error, choices.settings.fatal, b"unable to get local address: ") from None
     local_ip = packed(local[0])
     variables[b"PROTO"] = b"TCP" if len(local_ip) == len(ANY) else b"TCP6"
     _set_address(variables, b"LOCAL", local_ip, local[1])
@@ -165,11 +188,11 @@ def describe(sock: _socket.socket, choices: Choices, variables: dict[bytes, byte
     try:
         remote = sock.getpeername()
     except OSError as error:
-        raise system_error(error, FATAL, b"unable to get remote address: ") from None
+        raise system_error(error, choices.settings.fatal, b"unable to get remote address: ") from None
     remote_ip = packed(remote[0])
     _set_address(variables, b"REMOTE", remote_ip, remote[1])
     if choices.verbosity > 1:
-        write_line(b"tcpclient: connected to ", text_of(remote_ip), b" port %d" % remote[1])
+        write_line(choices.settings.tool, b": connected to ", text_of(remote_ip), b" port %d" % remote[1])
     _set(variables, b"TCPREMOTEHOST", _name_of(remote_ip) if choices.remote_host else None)
     info = None
     if choices.remote_info:
