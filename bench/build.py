@@ -23,7 +23,7 @@ class Programs:
 
     trivial says a line and exits, with the C library; bare does the same without it, for cases in which the
     server's own cost is to be seen; hold, without it too, waits for the client's end before it exits.
-    talk answers what the client says, with the C library, answers what the client says.
+    talk, with the C library, answers what the client says. tls is what is behind TLS, see tls_program.c.
     """
 
     load: str
@@ -32,6 +32,7 @@ class Programs:
     bare: str
     hold: str
     talk: str
+    tls: str
 
 
 def build(folder: Path) -> Programs:
@@ -43,12 +44,14 @@ def build(folder: Path) -> Programs:
         _compile(compiler, folder / name, f"{name}.c", [])
     _compile(compiler, folder / "trivial", "program.c", _STATIC)
     _compile(compiler, folder / "talk", "program.c", [*_STATIC, "-DTALK"])
+    _compile(compiler, folder / "tls", "tls_program.c", _STATIC)
     for name, flags in (("bare", []), ("hold", ["-DHOLD"])):
         try:
             _compile(compiler, folder / name, "program.c", [*_BARE, *flags])
         except CannotBuildError:
             _compile(compiler, folder / name, "program.c", [*_STATIC, *flags])
-    return Programs(*(str(folder / name) for name in ("load", "floor", "trivial", "bare", "hold", "talk")))
+    names = ("load", "floor", "trivial", "bare", "hold", "talk", "tls")
+    return Programs(*(str(folder / name) for name in names))
 
 
 def _compile(compiler: str, output: Path, source: str, flags: list[str]) -> None:

@@ -14,6 +14,7 @@ from bench.server import BACKLOG, LOOPBACK, CannotStartError, Server, Workload
 from ucspid.cli import client
 
 TIMEOUT = 60.0
+_TLS = "ucspid: tls"
 
 
 class Ucspid(Server):
@@ -40,10 +41,12 @@ class Ucspid(Server):
         return [self.process.pid, *(pid for pid in _children(self.process.pid) if _is_ours(pid))]
 
     def roles(self) -> dict[str, list[int]]:
-        """Return master, loop and launchers, each with its processes."""
+        """Return master, loop, launchers and, where there is TLS, its processes, by role."""
         pids: dict[str, list[int]] = {"master": [], "loop": [], "launcher": []}
         for process in self.status()["processes"]:
             pids[process["role"]].append(process["pid"])
+        if tls := [pid for pid in _children(self.process.pid) if _name(pid) == _TLS]:
+            pids["tls"] = tls
         return pids
 
     def loop(self) -> int:
@@ -56,10 +59,14 @@ def _children(pid: int) -> list[int]:
 
 
 def _is_ours(pid: int) -> bool:
+    return _name(pid).startswith("ucspid: ")
+
+
+def _name(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/comm").read_text().startswith("ucspid: ")
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
     except OSError:
-        return False
+        return ""
 
 
 class UcspidPeer:

@@ -13,6 +13,7 @@ from bench.cases.refused import refused
 from bench.cases.rules import rules
 from bench.cases.services import profiles, services
 from bench.cases.sessions import live
+from bench.cases.tls import tls_bulk, tls_flood, tls_full, tls_idle, tls_resumed
 from bench.cases.trivial import arrivals, bare, trivial
 from bench.contest import Result, Settings
 
@@ -39,6 +40,12 @@ CASES: dict[str, Case] = {
     "services": services,
     "profiles": profiles,
     "live": live,
+    "tls-full": partial(tls_full, kind="ec"),
+    "tls-full-rsa": partial(tls_full, kind="rsa"),
+    "tls-resumed": tls_resumed,
+    "tls-bulk": tls_bulk,
+    "tls-idle": tls_idle,
+    "tls-flood": tls_flood,
     "reload": reload,
     "loop-kill": restart,
 }

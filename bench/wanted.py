@@ -104,6 +104,52 @@ def _against_tcpserver(
     return target
 
 
+_TLS_TARGETS = [
+    Target(
+        "TLS process's CPU a full handshake against stunnel's",
+        _ratio("tls-full", "ucspid", "stunnel", _CPU),
+        0.9,
+    ),
+    Target(
+        "TLS process's CPU a full handshake against haproxy's",
+        _ratio("tls-full", "ucspid", "haproxy", _CPU),
+        1.1,
+    ),
+    Target(
+        "TLS process's CPU a full handshake against a stunnel's for each connection",
+        _ratio("tls-full", "ucspid", "stunnel from tcpserver", _CPU),
+        0.1,
+    ),
+    Target(
+        "TLS process's CPU a resumed handshake against stunnel's",
+        _ratio("tls-resumed", "ucspid", "stunnel", _CPU),
+        0.75,
+    ),
+    *(
+        Target(
+            f"TLS, one connection, MB/s {way} against stunnel",
+            _ratio("tls-bulk", "ucspid", "stunnel", f"MB/s {way}"),
+            1.0,
+            is_least=True,
+        )
+        for way in ("up", "down")
+    ),
+    Target("TLS process's PSS an idle session, KB", _figure("tls-idle", "ucspid", "idle KB a session"), 25),
+    Target(
+        "TLS process's PSS a stalled session, KB", _figure("tls-idle", "ucspid", "stalled KB a session"), 60
+    ),
+    Target(
+        "TLS: median of an echo against stunnel",
+        _ratio("tls-flood", "ucspid", "stunnel", "quiet p50 ms"),
+        1.3,
+    ),
+    Target(
+        "TLS: p99 of an echo under a flood of handshakes, to that without",
+        _figure("tls-flood", "ucspid", "p99 of flood to quiet"),
+        2,
+    ),
+]
+
 _rate = _against_tcpserver("connections/s", _RATE, 1.05, is_least=True)
 _cpu = _against_tcpserver("CPU per connection", _CPU, 0.88)
 _median = _against_tcpserver("median latency", _LATENCY, 0.9)
@@ -180,6 +226,7 @@ TARGETS = [
     ),
     Target("reload of 1,000 services: failed clients", _figure("reload", "interrupted", "failed"), 0),
     Target("event loop killed: failed clients", _figure("loop-kill", "interrupted", "failed"), 0),
+    *_TLS_TARGETS,
 ]
 
 
