@@ -80,6 +80,20 @@ def test_sessions_shows_who_is_there(daemon: Daemon) -> None:
     assert ucspid(daemon, "sessions") == "no sessions\n"
 
 
+def test_sessions_says_how_many_bytes_clients_have_sent_and_been_sent(daemon: Daemon) -> None:
+    with opened(daemon, source="127.0.0.11") as sock:
+        sock.sendall(b"y" * 999)
+        assert len(sock.recv(999, socket.MSG_WAITALL)) == 999
+        while listed(daemon, "--ip", "127.0.0.11")[0]["sent"] != 1000:
+            """What was sent is counted when the client's system has confirmed it."""
+        (one,) = listed(daemon, "--ip", "127.0.0.11", "--sort", "bytes")
+        assert (one["received"], one["sent"]) == (1000, 1000)
+        lines = ucspid(daemon, "sessions", "--bytes", "--ip", "127.0.0.11").splitlines()
+        assert lines[0].split() == ["SERVICE", "CONN", "PID", "AGE", "IN", "OUT", "CLIENT"]
+        assert lines[1].split()[4:6] == ["1000", "1000"]
+        assert max(map(len, lines)) <= 80
+
+
 def test_kill_ends_one_session_and_no_other(daemon: Daemon) -> None:
     with opened(daemon) as first, opened(daemon) as second:
         remote = "{}:{}".format(*first.getsockname())

@@ -17,9 +17,10 @@ def sessions_arguments(parser: ArgumentParser) -> None:
     daemon_arguments(parser)
     selecting_arguments(parser)
     parser.add_argument(
-        "--sort", choices=("age", "service", "client", "cpu", "memory"), default="age",
+        "--sort", choices=("age", "service", "client", "cpu", "memory", "bytes"), default="age",
         help="the order: the largest first, but for names (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument("--bytes", action="store_true", help="show what came from clients and went to them")
     parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ucspid.cli.client import call
 from ucspid.cli.report import duration, table
 from ucspid.cli.socket_path import control_path
+from ucspid.cli.tcp_bytes import traffic
 from ucspid.config.forms import Duration, Misfit
 from ucspid.errors import ConfigError
 
@@ -20,9 +21,13 @@ SORTS = {
     "service": lambda session: (session["service"], -session["age"]),
     "client": lambda session: session["remote"].rpartition(":")[0],
     "cpu": lambda session: -(session["cpu"] or 0.0),
+    "bytes": lambda session: -((session["received"] or 0) + (session["sent"] or 0)),
     "memory": lambda session: -(session["rss"] or 0),
 }
 """Orders of the list: the largest first, but for names."""
+
+_THOUSANDS = 100_000
+"""Bytes from which on they are shown as mebibytes."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -33,13 +38,16 @@ _UTIME, _CSTIME, _RSS = 11, 15, 21
 def main(options: argparse.Namespace) -> int:
     """Print the sessions. Raises what call() raises."""
     found = call(control_path(options), "sessions", selected(options), TIMEOUT)["sessions"]
+    bytes_of = traffic() if found else {}
     for session in found:
         session["cpu"], session["rss"] = _used(session["pid"])
+        counts = bytes_of.get(session["balancer"] or session["remote"])
+        session["received"], session["sent"] = (None, None) if counts is None else counts
     found.sort(key=SORTS[options.sort])
     if options.json:
         print(json.dumps({"sessions": found}))
     elif found:
-        print("\n".join(_lines(found)))
+        print("\n".join(_lines(found, in_bytes=options.bytes)))
     else:
         print("no sessions")
     return 0
@@ -58,16 +66,16 @@ def selected(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in args.items() if value is not None}
 
 
-def _lines(found: list[dict[str, Any]]) -> list[str]:
-    header = ("SERVICE", "CONN", "PID", "AGE", "CPU", "RSS", "CLIENT")
+def _lines(found: list[dict[str, Any]], *, in_bytes: bool) -> list[str]:
+    """Return the table; with bytes in place of what the programs use, as both would not fit 80 columns."""
+    header = ("SERVICE", "CONN", "PID", "AGE", *(("IN", "OUT") if in_bytes else ("CPU", "RSS")), "CLIENT")
     rows = [
         (
             session["service"],
             session["conn"] or session["state"],
             session["pid"] or "-",
             duration(session["age"]),
-            "-" if session["cpu"] is None else f"{session['cpu']:.2f}s",
-            "-" if session["rss"] is None else _size(session["rss"]),
+            *(_traffic(session) if in_bytes else _use(session)),
             _client(session),
         )
         for session in found
@@ -81,6 +89,19 @@ def _client(session: dict[str, Any]) -> str:
     notes += ["ending"] if session["ending"] else []
     remote: str = session["remote"]
     return f"{remote} ({', '.join(notes)})" if notes else remote
+
+
+def _use(session: dict[str, Any]) -> tuple[str, str]:
+    cpu = "-" if session["cpu"] is None else f"{session['cpu']:.2f}s"
+    return cpu, "-" if session["rss"] is None else _size(session["rss"])
+
+
+def _traffic(session: dict[str, Any]) -> tuple[str, str]:
+    received, sent = (
+        "-" if count is None else str(count) if count < _THOUSANDS else _size(count)
+        for count in (session["received"], session["sent"])
+    )
+    return received, sent
 
 
 def _size(size: int) -> str:
