@@ -29,6 +29,8 @@ class Acquired:
     stderr: dict[PipeKey, LogPipe] = field(default_factory=dict)
     tls: list[HeldTls] = field(default_factory=list)
     """The TLS processes that are to have the plan's certificates: new ones, or those that there are."""
+    tls_number: int = 0
+    """The number by which they were sent them."""
     material: int | None = None
     """Memory with the certificates that were read with the plan; None if no file was read."""
 

@@ -59,6 +59,8 @@ class HeldTls:
         self._channel = channel
         self._poller = poller
         self._listener = listener
+        self._heard = True
+        """Whether its end of the channel is open."""
         self._watch()
 
     @classmethod
@@ -128,7 +130,7 @@ class HeldTls:
     def _send(self, packet: bytes, descriptors: tuple[int, ...] = ()) -> None:
         """Send a packet; a process that cannot be sent it, or does not read, is killed: another follows."""
         try:
-            if self._channel.backlog > MAX_UNREAD:
+            if not self._heard or self._channel.backlog > MAX_UNREAD:
                 self.kill()
             else:
                 self._channel.send(packet, descriptors)
@@ -144,12 +146,19 @@ class HeldTls:
     def close(self) -> None:
         """Forget a process that has ended."""
         self.pid = 0
-        self._poller.forget(self._channel.fileno())
+        self._hear_no_more()
         self._channel.close()
         self.loop_end.close()
 
     def _watch(self) -> None:
-        self._poller.watch(self._channel.fileno(), self._receive, write=self._channel.backed_up)
+        if self._heard:
+            self._poller.watch(self._channel.fileno(), self._receive, write=self._channel.backed_up)
+
+    def _hear_no_more(self) -> None:
+        """Do without its messages: a channel that has ended would be reported again and again."""
+        if self._heard:
+            self._heard = False
+            self._poller.forget(self._channel.fileno())
 
     def _receive(self) -> None:
         self._channel.flush()
@@ -162,7 +171,7 @@ class HeldTls:
             self.kill()
             packet = b""
         if packet == b"":
-            self._poller.watch(self._channel.fileno(), self._receive, read=False)  # its exit will be reported
+            self._hear_no_more()  # its exit will be reported
         else:
             self._watch()
 
@@ -177,7 +186,9 @@ class HeldTls:
                 self.taken = self.wanted
                 self._listener.has_taken(self)
         elif kind == wire.MaterialRefused.KIND:
-            self._listener.has_refused_material(self, wire.MaterialRefused.unpack(packet).reason[:MAX_REASON])
+            refused = wire.MaterialRefused.unpack(packet)
+            if refused.number == self.wanted:  # it was sent others since, if not
+                self._listener.has_refused_material(self, refused.reason[:MAX_REASON])
         else:
             raise WireError(f"it sent a message of kind {kind}")
 

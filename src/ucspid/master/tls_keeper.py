@@ -67,6 +67,7 @@ class TlsKeeper:
         assert acquired.material is not None
         held = self._held
         held.number += 1
+        acquired.tls_number = held.number
         if settings != held.settings or held.outdated or not held.serving:
             for _ in range(settings.count):
                 acquired.tls.append(self._start(settings, acquired.material))
@@ -78,6 +79,7 @@ class TlsKeeper:
     def release(self, acquired: Acquired) -> None:
         """End those that were started for a plan that fails; the others have what was before."""
         held = self._held
+        held.number += 1  # so that answers about the plan's are not taken for others
         for process in acquired.tls:
             if process.number in held.serving:
                 if held.material is not None:
@@ -97,6 +99,11 @@ class TlsKeeper:
         held.settings = settings
         held.outdated = False
         self._keep(material)
+        behind = [process for process in now.values() if process.wanted != acquired.tls_number]
+        if behind and material is not None:  # certificates of the plan before were renewed meanwhile
+            held.number += 1
+            for process in behind:
+                process.use(held.number, material)
         self._complete()
 
     def renew(self, material: int) -> None:
@@ -137,8 +144,9 @@ class TlsKeeper:
         serving = held.serving.pop(process.number, None) is not None
         if exit_.status == 0 and (drained or held.settings is None):
             return
-        if not (serving or drained):
+        if not (drained or process.ready):
             self._observer.tls_refused("a TLS process ended before it could use them")
+        if not (serving or drained):
             return
         pause = self._backoff.failed(time.monotonic()) if serving else None
         events.tls_died(self._log, exit_.pid, exit_.status, pause)
