@@ -2,10 +2,13 @@
 
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tls_contexts import client, contexts
 from ucspid.ipc import messages as wire
@@ -336,3 +339,58 @@ def test_a_session_that_has_ended_is_not_kept_for_its_deadline(rig: Rig) -> None
     one.sock.close()
     assert one.over()
     assert len(rig.sessions) == 0
+
+
+def test_a_name_that_is_not_text_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", lambda _problem: None)
+    one = rig.add()
+    with pytest.raises(ssl.SSLWantReadError):
+        one.tls.do_handshake()
+    one.sock.send(one.outgoing.read().replace(b"mail.example.org", b"mail.\xff\xffample.org"))
+    assert one.over()
+    assert rig.reports == [wire.NotSecured(1, "it asked for a name that is not text")]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@given(
+    st.lists(st.tuples(st.integers(0, 400), st.binary(min_size=1, max_size=60)), min_size=1, max_size=5),
+    st.booleans(),
+)
+def test_whatever_a_client_sends_ends_its_connection_at_most(
+    changes: list[tuple[int, bytes]], established: bool
+) -> None:
+    rig = Rig()
+    one, other = rig.add(1), rig.add(2)
+    other.shake_hands()
+    if established:
+        one.shake_hands()
+        one.tls.write(b"hello")
+    else:
+        with pytest.raises(ssl.SSLWantReadError):
+            one.tls.do_handshake()
+    data = bytearray(one.outgoing.read())
+    for place, junk in changes:
+        data[place : place + len(junk)] = junk
+    one.sock.send(data)
+    rig.rounds(3)
+    one.sock.close()
+    rig.rounds()
+    other.send(b"still here")
+    assert other.program.recv(100) == b"still here"
+    reasons = [getattr(report, "reason", "") for report in rig.reports]
+    assert not [reason for reason in reasons if "internal error" in reason]
+    rig.close()
+
+
+def test_a_bug_ends_one_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = rig.add(1), rig.add(2)
+    one.shake_hands()
+    other.shake_hands()
+    monkeypatch.setattr(TlsSession, "_linger", lambda *_: 1 / 0)
+    one.program.close()
+    assert one.over()
+    last = rig.reports[-1]
+    assert isinstance(last, wire.SecureEnd)
+    assert last.reason.startswith("internal error: ZeroDivisionError")
+    other.send(b"x")
+    assert other.program.recv(1) == b"x"

@@ -6,6 +6,7 @@ connection, and writes nothing. It exits when it is to drain and its last connec
 """
 
 import os
+import resource
 import signal
 import socket
 import sys
@@ -30,12 +31,20 @@ MAX_UNREAD = 1000
 """Ends of connections that may wait for an event loop that reads nothing; further ones are not reported."""
 
 
+DESCRIPTORS_OF_SESSION = 3
+"""At most: the client's socket, the program's end, and until it is secured a control socket."""
+
+SPARE_DESCRIPTORS = 64
+"""For all else. A packet whose descriptors find no place would be the end of the process."""
+
+
 class TlsProcess:
     """The process at work: what the master and the loop send, and what they are sent."""
 
-    def __init__(self, master: Channel, loop: Channel, tickets: Tickets) -> None:
-        """Serve both."""
+    def __init__(self, master: Channel, loop: Channel, tickets: Tickets, max_descriptors: int) -> None:
+        """Serve both; max_descriptors is how many the process may have."""
         self.done = False
+        self._max_sessions = max(1, (max_descriptors - SPARE_DESCRIPTORS) // DESCRIPTORS_OF_SESSION)
         self.sessions = TlsSessions(self._handshaking)
         self._master, self._loop = master, loop
         self._tickets = tickets
@@ -48,8 +57,14 @@ class TlsProcess:
         """Work until there is nothing more to do."""
         while not (self.done or (self._draining and not len(self.sessions))):
             self._tickets.keys.turn(time.time())
-            self.sessions.run_once()
+            self.run_once()
         self.sessions.close()
+
+    def run_once(self) -> None:
+        """Do one round; connections are taken while there are descriptors for them."""
+        room = len(self.sessions) < self._max_sessions
+        self.sessions.expect(self._loop.sock, reading=room, writing=self._loop.backed_up)
+        self.sessions.run_once()
 
     def _handshaking(self, session: TlsSession) -> None:
         self._tickets.context = session.context_number
@@ -89,7 +104,8 @@ class TlsProcess:
 
     def _hear_loop(self) -> None:
         self._loop.flush()
-        self.sessions.await_room(self._loop.sock, awaited=self._loop.backed_up)
+        if len(self.sessions) >= self._max_sessions:
+            return
         received = self._loop.receive()
         if received is None:
             return
@@ -128,8 +144,6 @@ class TlsProcess:
         if isinstance(message, wire.SecureEnd) and self._loop.backlog > MAX_UNREAD:
             return
         self._loop.send(message.pack())
-        if self._loop.backed_up:
-            self.sessions.await_room(self._loop.sock, awaited=True)
 
 
 def main() -> int:
@@ -153,7 +167,9 @@ def main() -> int:
     prctl.forbid_new_privileges()
     landlock.restrict((), (), bind=False)
     seccomp.restrict(seccomp.Outgoing(tcp=False, udp=False, bind=False))
-    process = TlsProcess(master, loop, tickets)
+    # A client that asks for a name that is not text would have this printed. Its handshake fails.
+    sys.unraisablehook = lambda _problem: None
+    process = TlsProcess(master, loop, tickets, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     master.send(wire.Ready(wire.VERSION).pack())
     try:
         process.run()

@@ -173,14 +173,22 @@ class TlsSession:
         if self.phase is TlsPhase.HANDSHAKE:
             reason = relay.problem
             if reason == _NAME_REFUSED:
-                name = getattr(relay.tls, "server_name", None)
-                reason = "it asked for no name" if name is None else f"no certificate has the name {name}"
+                reason = _name_refused(relay.tls)
             self._report(wire.NotSecured(self.connection, reason))
         elif relay.end is not PeerEnd.CLOSED:
             assert relay.end is not None
             self._report(
                 wire.SecureEnd(relay.end, self.connection, relay.received, relay.sent, relay.problem)
             )
+        self.phase = TlsPhase.OVER
+
+    def fail(self, bug: Exception) -> None:
+        """End: a bug of ours."""
+        reason = f"internal error: {type(bug).__name__}: {bug}"
+        if self.phase is TlsPhase.HANDSHAKE:
+            self._report(wire.NotSecured(self.connection, reason))
+        else:
+            self._report(wire.SecureEnd(PeerEnd.BROKEN, self.connection, 0, 0, reason))
         self.phase = TlsPhase.OVER
 
     def sockets(self) -> list[socket.socket]:
@@ -191,3 +199,14 @@ class TlsSession:
         """Close everything."""
         for sock in self.sockets():
             sock.close()
+
+
+def _name_refused(tls: ssl.SSLObject) -> str:
+    """Return why contexts.ServerContext has refused a name; it is not asked what ssl cannot decode."""
+    if not hasattr(tls, "server_name"):
+        return "it asked for a name that is not text"
+    return (
+        "it asked for no name"
+        if tls.server_name is None
+        else f"no certificate has the name {tls.server_name}"
+    )

@@ -52,15 +52,19 @@ class TlsSessions:
     def watch(self, sock: socket.socket, readable: Callable[[], object]) -> None:
         """Call readable() when there is something to read, in each round before the sessions' turns."""
         self._others[sock.fileno()] = readable
+        self._masks[sock.fileno()] = select.EPOLLIN
         self._poll.register(sock.fileno(), select.EPOLLIN)
 
-    def await_room(self, sock: socket.socket, *, awaited: bool) -> None:
-        """Call what watch() was given also when there is room to write."""
-        self._poll.modify(sock.fileno(), select.EPOLLIN | (select.EPOLLOUT if awaited else 0))
+    def expect(self, sock: socket.socket, *, reading: bool, writing: bool) -> None:
+        """Call what watch() was given when there is something to read, room to write, or neither."""
+        mask = (select.EPOLLIN if reading else 0) | (select.EPOLLOUT if writing else 0)
+        if self._masks[sock.fileno()] != mask:
+            self._masks[sock.fileno()] = mask
+            self._poll.modify(sock.fileno(), mask)
 
     def forget(self, sock: socket.socket) -> None:
         """Watch a socket no longer."""
-        del self._others[sock.fileno()]
+        del self._others[sock.fileno()], self._masks[sock.fileno()]
         self._poll.unregister(sock.fileno())
 
     def add(self, session: TlsSession) -> None:
@@ -111,7 +115,12 @@ class TlsSessions:
         before = session.deadline
         if session.phase is TlsPhase.HANDSHAKE:
             self._handshaking(session)
-        again = session.phase is not TlsPhase.OVER and session.turn(time.monotonic(), ready)
+        again = False
+        if session.phase is not TlsPhase.OVER:
+            try:
+                again = session.turn(time.monotonic(), ready)
+            except Exception as bug:  # noqa: BLE001 - it ends this connection, and no other
+                session.fail(bug)
         if session.phase is TlsPhase.OVER:
             self._end(session)
             return
