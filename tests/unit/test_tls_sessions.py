@@ -15,7 +15,7 @@ from ucspid.ipc import messages as wire
 from ucspid.tls import session as session_module
 from ucspid.tls import sessions as sessions_module
 from ucspid.tls.contexts import ServerContext
-from ucspid.tls.relay import PeerEnd
+from ucspid.tls.relay import PeerEnd, Relay
 from ucspid.tls.session import TlsPhase, TlsSession
 from ucspid.tls.sessions import TlsSessions
 
@@ -386,11 +386,12 @@ def test_a_bug_ends_one_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) ->
     one, other = rig.add(1), rig.add(2)
     one.shake_hands()
     other.shake_hands()
-    monkeypatch.setattr(TlsSession, "_linger", lambda *_: 1 / 0)
+    monkeypatch.setattr(Relay, "turn", lambda *_, **_options: 1 / 0)
     one.program.close()
     assert one.over()
     last = rig.reports[-1]
     assert isinstance(last, wire.SecureEnd)
     assert last.reason.startswith("internal error: ZeroDivisionError")
+    monkeypatch.undo()
     other.send(b"x")
     assert other.program.recv(1) == b"x"

@@ -60,11 +60,11 @@ class TlsProcess:
             self.run_once()
         self.sessions.close()
 
-    def run_once(self) -> None:
-        """Do one round; connections are taken while there are descriptors for them."""
+    def run_once(self, *, wait: bool = True) -> None:
+        """Do one round, see TlsSessions; connections are taken while there are descriptors for them."""
         room = len(self.sessions) < self._max_sessions
         self.sessions.expect(self._loop.sock, reading=room, writing=self._loop.backed_up)
-        self.sessions.run_once()
+        self.sessions.run_once(wait=wait)
 
     def _handshaking(self, session: TlsSession) -> None:
         self._tickets.context = session.context_number
