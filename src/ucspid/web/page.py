@@ -9,6 +9,8 @@ from ucspid.policy.histogram import quantile
 STYLE = """
 :root { color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif; }
 body { margin: 0 auto; max-width: 75rem; padding: 0 1rem 2rem; }
+html { background: light-dark(#fff, #121212); color: light-dark(#111, #eee); }
+a { color: light-dark(#0645ad, #9ecbff); }
 h1 { font-size: 1.3rem; } h2 { font-size: 1.05rem; margin: 1.5rem 0 .3rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
