@@ -42,12 +42,13 @@ def poll(daemon: Daemon, user: str, password: str) -> list[bytes]:
         return messages
 
 
-def run_swaks(daemon: Daemon, recipient: str) -> str:
+def run_swaks(daemon: Daemon, recipient: str, *options: str, service: str = "smtp") -> str:
     """Send a message with swaks and return the dialogue."""
-    host, port = daemon.address("smtp")
+    host, port = daemon.address(service)
     command = [
         peers.require("swaks"), "--server", host, "--port", str(port), "--from", SENDER, "--to", recipient,
         "--header", "Subject: by swaks", "--body", "sent by swaks",
+        *options,
     ]  # fmt: skip
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -62,8 +63,15 @@ def mailfront() -> Iterator[Daemon]:
     """Return a daemon with mailfront's three servers and a Maildir for the user joe."""
     smtp, qmtp_ = peers.require("smtpfront-echo"), peers.require("qmtpfront-echo")
     auth, maildir = peers.require("pop3front-auth"), peers.require("pop3front-maildir")
+    environment = {"PLUGINS": "accept", "TCPLOCALHOST": "mail.example.org"}
+    tls = {"mode": "starttls", "certificates": str(certificates.shared() / "mail.example.org.pem")}
     services: dict[str, dict[str, Any]] = {
-        "smtp": {"program": [smtp], "env": {"PLUGINS": "accept", "TCPLOCALHOST": "mail.example.org"}},
+        "smtp": {"program": [smtp], "env": environment},
+        "smtp_starttls": {
+            "program": [smtp],
+            "env": {**environment, "PLUGINS": "starttls-ucspi:accept"},
+            "tls": tls,
+        },
         "qmtp": {"program": [qmtp_], "env": {"PLUGINS": "accept"}},
         "pop3": {"program": [auth, str(CHECKPASSWORD), maildir, "Maildir"], "chdir": "."},
     }
@@ -110,6 +118,13 @@ def test_swaks_sends_mail_to_mailfront(mailfront: Daemon) -> None:
     dialogue = run_swaks(mailfront, "swaks@example.org")
     assert "<-  220 mail.example.org mailfront ESMTP" in dialogue
     assert "<-  250 Recipient='swaks@example.org'." in dialogue
+
+
+def test_swaks_starts_tls_with_mailfront(mailfront: Daemon) -> None:
+    dialogue = run_swaks(mailfront, "swaks@example.org", "--tls", service="smtp_starttls")
+    assert "=== TLS started with cipher TLSv1.3" in dialogue
+    assert "<~  250 Recipient='swaks@example.org'." in dialogue
+    assert mailfront.differences() == []
 
 
 def test_a_qmtp_client_sends_mail_to_mailfront(mailfront: Daemon) -> None:
@@ -195,6 +210,27 @@ def test_mail_sent_over_tls_is_read_back_over_tls(examples: Daemon) -> None:
         assert b"X-By: TLS" in message
         pop3.dele(1)
         pop3.quit()
+
+
+def test_swaks_and_curl_speak_tls_with_the_examples(examples: Daemon) -> None:
+    curl = peers.require("curl")
+    dialogue = run_swaks(examples, "you@localhost", "--tlsc", service="smtps")
+    assert "=== TLS started with cipher TLSv1.3" in dialogue
+    host, port = examples.address("pop3s")
+    ca = str(certificates.shared() / "ca.pem")
+    url = f"pop3s://mail.example.org:{port}/"
+    command = [curl, "--silent", "--show-error", "--user", "you:secret", "--cacert", ca]
+    command += ["--connect-to", f"mail.example.org:{port}:{host}:{port}"]
+
+    def run(*options: str) -> str:
+        done = subprocess.run(
+            [*command, *options], capture_output=True, text=True, check=False, timeout=TIMEOUT
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "sent by swaks" in run(url + "1")
+    run("--head", "--request", "DELE 1", url)
 
 
 def test_the_examples_refuse_strangers_and_other_peoples_mail(examples: Daemon) -> None:
