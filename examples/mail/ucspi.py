@@ -12,7 +12,6 @@ import re
 import signal
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +34,7 @@ TEMPORARY = 111
 
 # What is done here is done once where this module is preloaded, and not for each connection.
 _WILD = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
-_SHARED_FOLDER = Path(tempfile.gettempdir())
+_PRIVATE_FOLDER = Path(os.environ.get("TMPDIR") or "/tmp", f"ucspid-mail-{os.geteuid()}")  # noqa: S108 - private
 
 
 class LineTooLongError(Exception):
@@ -145,10 +144,13 @@ def private_folder() -> Path:
 
     Raises OSError if something else has its name: everybody may write into /tmp.
     """
-    path = _SHARED_FOLDER / f"ucspid-mail-{os.geteuid()}"
-    with contextlib.suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-    found = path.lstat()
+    path = _PRIVATE_FOLDER
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise PermissionError(errno.EPERM, "not a folder of this user alone", str(path))
     return path

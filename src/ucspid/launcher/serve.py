@@ -49,6 +49,7 @@ class Launcher:
         self._masterless = False
         self._awaits_room = False
         self._poll = select.poll()
+        self._own: tuple[int, ...] = ()
         self._handlers: dict[Channel, dict[int, Handler]] = {
             master: {
                 wire.SetProgram.KIND: programs.set,
@@ -71,7 +72,8 @@ class Launcher:
         Raises WireError for what neither the master nor the loop sends. The programs are not
         harmed by it: they go on, and the launcher's successor takes them over.
         """
-        for descriptor in (self._master.fileno(), self._loop.fileno(), *self._sources):
+        self._own = (self._master.fileno(), self._loop.fileno(), *self._sources)
+        for descriptor in self._own:
             self._poll.register(descriptor, select.POLLIN)
         self.reports.add_first(wire.Report(wire.HELLO, wire.VERSION, os.getpid(), IN_FLIGHT).pack())
         self.flush()
@@ -95,14 +97,13 @@ class Launcher:
         self._sources[descriptor] = readable
 
     def abandon(self) -> None:
-        """Close all that is the launcher's, in a fork of it that is to be something else."""
-        self._master.close()
-        self._loop.close()
+        """Close all that is the launcher's, in a fork of it that does not return to it."""
+        for descriptor in self._own:
+            os.close(descriptor)
         self._table.close()
         for program in self.programs.by_service.values():
-            program.close()
-        for descriptor in self._sources:
-            os.close(descriptor)
+            if program.stderr is not None:
+                os.close(program.stderr)
 
     def _reap(self) -> None:
         read_signals(self._signalfd)

@@ -107,15 +107,26 @@ def arguments_area() -> tuple[int, int]:
     return start, end - start
 
 
+def arguments_memory(area: tuple[int, int]) -> memoryview:
+    """Return the memory at arguments_area(), to write to without a call of C; it may be empty."""
+    start, size = area
+    return memoryview((ctypes.c_char * size).from_address(start) if size else bytearray()).cast("B")
+
+
 def show_title(name: bytes, arguments: bytes, area: tuple[int, int]) -> None:
     """Show a command name, cut to 15 bytes, and arguments.
 
     The kernel shows the memory where the arguments were; what is longer than that is cut.
     """
     start, size = area
-    _check(_libc.prctl(_PR_SET_NAME, name[:15], 0, 0, 0))
+    show_name(name)
     if size:
         ctypes.memmove(start, arguments[: size - 1].ljust(size, b"\0"), size)
+
+
+def show_name(name: bytes) -> None:
+    """Show a command name, cut to 15 bytes."""
+    _check(_libc.prctl(_PR_SET_NAME, name[:15], 0, 0, 0))
 
 
 def _check(result: int) -> None:

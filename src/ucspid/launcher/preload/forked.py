@@ -1,4 +1,9 @@
-"""Programs that are forks of their launcher."""
+"""Programs that are forks of their launcher.
+
+A fork copies each page of memory that it writes to, and each object that is used is written to, as it counts
+its references. That is most of what a session costs. So few objects are used here: a fork does not unwind the
+stack of the launcher, and uses neither ctypes, if it can do without, nor the constants of signal.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +11,22 @@ import contextlib
 import os
 import resource
 import signal
-from collections.abc import Sequence
+import sys
 
 from ucspid.errors import EXIT_SYSTEM
+from ucspid.ipc.channel import close_all
 from ucspid.ipc.messages import CONTROL, SetProgram
 from ucspid.launcher.programs import Program
 from ucspid.linux import prctl
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn
 
-class Forked(BaseException):
-    """Raised in a fork, so that it leaves the launcher's stack and becomes the program.
-
-    environment has what the connection sets, NAME=VALUE by name; others are copies of the sockets that the
-    program gets beside the client's.
-    """
-
-    def __init__(self, environment: dict[bytes, bytes], others: Sequence[int]) -> None:
-        """Keep the variables and the sockets."""
-        super().__init__()
-        self.environment = environment
-        self._others = others
-
-    def take_others(self) -> None:
-        """Have the sockets where the launcher had its channels, which are closed; exit if that fails."""
-        try:
-            for place, descriptor in enumerate(self._others, CONTROL):
-                os.dup2(descriptor, place)
-                os.close(descriptor)
-        except OSError:
-            os._exit(EXIT_SYSTEM)
+_set_mask = sys.modules["_signal"].pthread_sigmask
+"""As in signal, but the signals that it returns are plain numbers."""
+_SET_MASK = int(signal.SIG_SETMASK)
 
 
 class Lent:
@@ -45,8 +37,13 @@ class Lent:
         limits: dict[str, int | None],
         program: SetProgram,
         shown: tuple[bytes, bytes, tuple[int, int]],
+        *,
+        dumpable: bool,
     ) -> None:
-        """Limits are the soft ones of programs, None for infinity; shown is as for prctl.show_title()."""
+        """Limits are the soft ones of programs, None for infinity; shown is as for prctl.show_title().
+
+        dumpable is whether the launcher is, and hence each fork from its beginning.
+        """
         self._limits = []
         for name, number in (("nofile", resource.RLIMIT_NOFILE), ("cpu", resource.RLIMIT_CPU)):
             if name in limits:
@@ -54,44 +51,82 @@ class Lent:
                 soft = resource.RLIM_INFINITY if value is None else value
                 self._limits.append((number, (soft, resource.getrlimit(number)[1])))
         self.program = program
-        self._shown = shown
+        self._dumpable = dumpable
+        self._name, arguments, area = shown
+        self._area = prctl.arguments_memory(area)
+        self._arguments = arguments[: max(0, area[1] - 1)].ljust(area[1], b"\0")
 
-    def take(self, client: int, *, stderr_is_client: bool) -> None:
-        """Take it, in the fork, and the client's socket as 0 and 1. Raises OSError and ValueError."""
+    def take(self, client: int, others: Sequence[int], *, stderr_is_client: bool) -> None:
+        """Take it, in the fork, and the sockets as the program has them. Raises OSError and ValueError.
+
+        The launcher's channels, which have been where the others go, are closed; what was received is closed.
+        """
         os.dup2(client, 0)
         os.dup2(client, 1)
         if stderr_is_client:
             os.dup2(client, 2)
+        os.close(client)
+        if others:
+            for place, descriptor in enumerate(others, CONTROL):
+                os.dup2(descriptor, place)
+            close_all(others)
         os.setpgid(0, 0)
         for number, limit in self._limits:
             resource.setrlimit(number, limit)
-        prctl.show_title(*self._shown)
-        prctl.set_dumpable(True)
+        self._area[:] = self._arguments
+        if not self._dumpable:
+            prctl.set_dumpable(True)
+        self._take_name()
+        _set_mask(_SET_MASK, ())
+
+    def _take_name(self) -> None:
+        try:
+            file = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:  # no /proc below another root directory
+            prctl.show_name(self._name)
+            return
+        os.write(file, self._name)
+        os.close(file)
 
 
 class ForkedProgram(Program):
     """The program that its launcher has imported."""
 
-    __slots__ = ("_lent",)
+    __slots__ = ("_abandon", "_lent", "_run")
 
-    def __init__(self, lent: Lent, message: SetProgram, descriptors: list[int]) -> None:
-        """Take the master's message, which can say nothing new but which variables may be set."""
+    def __init__(
+        self,
+        lent: Lent,
+        abandon: Callable[[], None],
+        run: Callable[[dict[bytes, bytes]], NoReturn],
+        message: SetProgram,
+        descriptors: list[int],
+    ) -> None:
+        """Take the master's message, which can say nothing new but which variables may be set.
+
+        In a fork, abandon closes all that is the launcher's, and run is the program, with what the connection
+        sets: NAME=VALUE by name.
+        """
         super().__init__(message, descriptors)
         self._lent = lent
+        self._abandon = abandon
+        self._run = run
 
     def start(self, client: int, others: Sequence[int], variables: bytes) -> int:
-        """Fork; raises Forked in the fork, on whose way the sockets that were received are closed."""
+        """Fork; in the fork, run the program on the sockets, which are its own, and do not return."""
         environment = self.set_by(variables)
         process = os.fork()
-        if process:
-            # Whoever comes first: a signal may be for the group at once.
-            with contextlib.suppress(OSError):
-                os.setpgid(process, process)
-            return process
+        if not process:
+            self._become(client, others, environment)
+        # Whoever comes first: a signal may be for the group at once.
+        with contextlib.suppress(OSError):
+            os.setpgid(process, process)
+        return process
+
+    def _become(self, client: int, others: Sequence[int], environment: dict[bytes, bytes]) -> NoReturn:
         try:
-            copies = [os.dup(descriptor) for descriptor in others]
-            self._lent.take(client, stderr_is_client=self.stderr_is_client)
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            self._abandon()
+            self._lent.take(client, others, stderr_is_client=self.stderr_is_client)
         except BaseException:  # noqa: BLE001 - the fork must not go on as a launcher
             os._exit(EXIT_SYSTEM)
-        raise Forked(environment, copies)
+        self._run(environment)

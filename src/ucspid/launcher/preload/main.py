@@ -20,7 +20,7 @@ from ucspid.ipc.channel import Channel
 from ucspid.ipc.session_table import Table
 from ucspid.launcher.preload import session
 from ucspid.launcher.preload.changes import Changes
-from ucspid.launcher.preload.forked import Forked, ForkedProgram, Lent
+from ucspid.launcher.preload.forked import ForkedProgram, Lent
 from ucspid.launcher.preload.program import CannotLoadError, PythonProgram
 from ucspid.launcher.programs import Programs
 from ucspid.launcher.serve import Launcher
@@ -47,7 +47,7 @@ def main(
     table = Table(TABLE)
     os.close(TABLE)  # what is mapped stays
     orders = wire.SetProgram.unpack(program)
-    lent = Lent(limits, orders, _show(title, orders))
+    lent = Lent(limits, orders, _show(title, orders), dumpable=dumpable)
     prctl.set_dumpable(dumpable)
     try:
         python = PythonProgram(wire.Preload.unpack(preload), orders.arguments)
@@ -60,7 +60,12 @@ def main(
         why = f"watch: {problem.strerror}{where}; see fs.inotify of sysctl(8), or leave watch out"
         master.send(wire.CannotLoad(why).pack())
         return EXIT_USAGE
-    launcher = Launcher(master, loop, table, signalfd, Programs(partial(ForkedProgram, lent)))
+
+    def abandon() -> None:
+        launcher.abandon()
+
+    programs = Programs(partial(ForkedProgram, lent, abandon, partial(session.run, python)))
+    launcher = Launcher(master, loop, table, signalfd, programs)
     launcher.programs.set(program, _copy_of_stderr(orders))
     for packet in earlier:
         launcher.hear_master(packet, [])
@@ -70,25 +75,17 @@ def main(
         launcher.listen(changes.fileno(), partial(_report, changes, master))
         if changes.already:
             master.send(wire.Changed().pack())
-    return _serve(launcher, python)
+    return _serve(launcher)
 
 
-def _serve(launcher: Launcher, python: PythonProgram) -> int:
-    """Serve; in a fork, become the program."""
+def _serve(launcher: Launcher) -> int:
     gc.collect()
     gc.freeze()
-    become: Forked | None = None
     try:
         launcher.run()
-    except Forked as forked:
-        become = forked.with_traceback(None)
     except WireError as problem:
         os.write(2, b"ucspid: launcher: %s\n" % str(problem).encode())
         return EXIT_SYSTEM
-    if become is not None:
-        launcher.abandon()
-        become.take_others()
-        session.run(python, become.environment)
     return 0
 
 
