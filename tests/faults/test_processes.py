@@ -120,14 +120,20 @@ def test_parts_and_programs_that_end_together_are_distinguished(tmp_path: Path) 
 # An event loop that does not turn
 
 
+def loop_at_work(daemon: Daemon) -> int:
+    """Return the loop's process, which has written its first events."""
+    daemon.wait_event("started")
+    return int(daemon.processes("loop")[0]["pid"])
+
+
 def wait_replaced(daemon: Daemon, loop: int) -> None:
     daemon.wait_event("process_died", role="loop", pid=loop, signal="SIGKILL")
     daemon.wait_events(2, "loop_started")
 
 
 def test_a_loop_that_hangs_is_replaced(tmp_path: Path) -> None:
-    with running(tmp_path, {"watchdog": "6s", "services": {"echo": ECHO}}) as daemon:
-        (loop,) = (item["pid"] for item in daemon.processes("loop"))
+    with running(tmp_path, {"watchdog": "8s", "services": {"echo": ECHO}}) as daemon:
+        loop = loop_at_work(daemon)
         with daemon.connect("echo") as client:
             client.sendall(b"before")
             assert client.recv(6) == b"before"
@@ -140,7 +146,7 @@ def test_a_loop_that_hangs_is_replaced(tmp_path: Path) -> None:
 
 def test_a_loop_that_stays_stopped_is_replaced_without_a_watchdog(tmp_path: Path) -> None:
     with running(tmp_path, {"services": {"echo": ECHO}}) as daemon:
-        (loop,) = (item["pid"] for item in daemon.processes("loop"))
+        loop = loop_at_work(daemon)
         with stopped(loop):
             wait_replaced(daemon, loop)
         assert "it was stopped" in daemon.wait_event("loop_broken")["reason"]

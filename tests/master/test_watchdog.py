@@ -94,7 +94,7 @@ def test_a_loop_that_does_not_answer_is_killed(rig: Rig) -> None:
     rig.until_asked(2)
     while not rig.process.given_up:  # where this process itself did not run, it asks again
         rig.poller.run_once()
-    assert rig.process.given_up == f"it has not turned for {SOON / 3:g} s"
+    assert rig.process.given_up == f"it has not turned for {SOON / 4:g} s"
 
 
 def test_a_loop_with_a_deadline_of_its_own_is_not_asked(rig: Rig) -> None:

@@ -216,7 +216,7 @@ def test_privileges_of_setuid_programs_are_not_taken_away(started: Service) -> N
 
 
 def test_the_state_says_how_it_is(started: Service) -> None:
-    drop_in(started, "[Service]\nWatchdogSec=6s\n")
+    drop_in(started, "[Service]\nWatchdogSec=16s\n")
     started.configure({"echo": ECHO, "full": {**ECHO, "listen": "127.0.0.1:7008", "max_connections": 1}})
     started.systemctl("restart")
     with started.session(7008) as session:
@@ -254,7 +254,7 @@ def test_a_reload_by_signal_is_waited_for(started: Service) -> None:
 
 
 def test_an_event_loop_that_is_stopped_is_replaced(started: Service) -> None:
-    drop_in(started, "[Service]\nWatchdogSec=6s\n")
+    drop_in(started, "[Service]\nWatchdogSec=16s\n")
     started.systemctl("restart")
     master, loop = started.pid("master"), started.pid("loop")
     with started.session() as session:
@@ -269,7 +269,7 @@ def test_an_event_loop_that_is_stopped_is_replaced(started: Service) -> None:
 
 
 def test_a_master_that_is_stopped_is_replaced_and_its_sessions_go_on(started: Service) -> None:
-    drop_in(started, "[Service]\nWatchdogSec=6s\n")
+    drop_in(started, "[Service]\nWatchdogSec=16s\n")
     started.systemctl("restart")
     master = started.pid("master")
     with started.session() as session:

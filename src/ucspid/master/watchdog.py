@@ -22,8 +22,8 @@ STOPPED_TIMEOUT = 10.0
 STOPPING_INTERVAL = 10.0
 """Seconds between two reports to the service manager while the daemon stops."""
 
-LOOKS = 3
-"""How often the loop is asked in the time in which it has to answer once."""
+LOOKS = 4
+"""How often the loop is asked in the time in which it has to answer once: half of it is left for another."""
 
 
 def interval_of_manager() -> float | None:
