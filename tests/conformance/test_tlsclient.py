@@ -397,8 +397,8 @@ def test_a_server_that_breaks_off(ours: Tools) -> None:
 
 def test_a_server_that_goes_on_when_the_program_is_gone_is_cut_off(ours: Tools) -> None:
     def babble(client: ssl.SSLSocket) -> None:
-        while True:
-            client.sendall(LARGE)
+        client.sendall(LARGE)
+        client.sendall(LARGE)
 
     with tls_server(babble) as server:
         ended = run(ours, server, "sh", "-c", "head -c 3 <&6", options=trusting())

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal takes 3 ms to import, for its enums
 import os
-import select
 import socket
 import time
 
 from ucspid.tls.relay import PeerEnd, Relay
 from ucspid.tls.variables import COMMON, common, fingerprint_of, strings
+from ucspid.tools.copying import Copying, ready
 from ucspid.tools.messages import EXIT_SYSTEM, ToolError, system_error, write_line
 from ucspid.tools.sockets import packed, packed_ipv6, text_of
 
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
 EXIT_TLS = 98
 """TLS failed: the server is not the one that is meant, or does not agree; as of s6-tlsc-io."""
-LINGER = 30.0
-"""Seconds that a server may take for the next piece of what a program has sent last, or for its own end."""
-MAX_DRAINED = 32
-"""Pieces that are still taken from a server that has been sent everything, when nobody reads them."""
 _FIRST = 3
 """The first descriptor that is not a standard one."""
 
@@ -68,7 +64,7 @@ class Tunnel:
                 code = EXIT_TLS if relay.end is PeerEnd.BROKEN else EXIT_SYSTEM
                 raise self._failure(code, relay.problem)
             left = deadline - time.monotonic()
-            if left <= 0 or not _ready(relay, left):
+            if left <= 0 or not ready(relay, left):
                 raise self._failure(EXIT_SYSTEM, "timed out")
 
     def _failure(self, code: int, why: str) -> ToolError:
@@ -107,42 +103,12 @@ class Tunnel:
         try:
             _signal.signal(_signal.SIGPIPE, _signal.SIG_IGN)
             _keep_only(self.relay)
-            self._copy()
+            Copying(self.relay, self._report).run()
             code = 0 if self.relay.end is PeerEnd.CLOSED else EXIT_TLS
         finally:
             os._exit(code)
 
-    def _copy(self) -> None:
-        """Copy until both sides have ended, or the connection is broken.
-
-        When the program is gone, only so much time is given to the server.
-        """
-        relay = self.relay
-        again, reported, gone, unsent, drained = True, False, False, -1, 0
-        deadline: float | None = None
-        ready = {relay.client.sock.fileno(), relay.program.sock.fileno()}
-        while True:
-            if relay.end is not None and not reported:
-                reported = True
-                self._report(gone=gone)
-            if relay.done:
-                return
-            if _is_alone(relay):
-                left = len(relay.client.unsent)
-                if left != unsent:
-                    unsent, deadline, drained = left, time.monotonic() + LINGER, relay.client.progress
-                elif not left and relay.client.progress - drained > MAX_DRAINED:
-                    return
-            if not again:
-                ready = _ready(relay, None if deadline is None else max(0.0, deadline - time.monotonic()))
-            if deadline is not None and (not ready or time.monotonic() >= deadline):
-                return
-            gone = relay.program.gone
-            again = relay.turn(
-                client=relay.client.sock.fileno() in ready, program=relay.program.sock.fileno() in ready
-            )
-
-    def _report(self, *, gone: bool) -> None:
+    def _report(self, gone: bool) -> None:
         """Say how the connection broke, unless it was when the program was gone: then it does not matter."""
         relay = self.relay
         if self._choices.settings.quiet or relay.end is PeerEnd.CLOSED:
@@ -172,29 +138,6 @@ def _is_address(name: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _is_alone(relay: Relay) -> bool:
-    """Return whether the program sends no more and takes no more."""
-    return relay.program.ended and (relay.program.gone or relay.program.shut)
-
-
-def _ready(relay: Relay, seconds: float | None) -> set[int]:
-    """Wait for what a relay wants; return the descriptors that are ready.
-
-    A program that sends no more is watched all the same: it may go.
-    """
-    poll = select.poll()
-    client, program = relay.wants()
-    watched = relay.program.ended and not _is_alone(relay)
-    if client:
-        poll.register(relay.client.sock, client)
-    if program or watched:
-        poll.register(relay.program.sock, program)
-    events = dict(poll.poll(None if seconds is None else seconds * 1000))
-    if watched and events.get(relay.program.sock.fileno(), 0) & select.POLLHUP:
-        relay.program.receive()
-    return set(events)
 
 
 def _keep_only(relay: Relay) -> None:
