@@ -146,6 +146,21 @@ def test_a_drained_service_lets_clients_wait_across_a_reload_and_an_upgrade(daem
     daemon.wait_event("service_resumed", service="echo")
 
 
+def test_drain_waits_for_the_last_session_if_that_is_wanted(daemon: Daemon) -> None:
+    command = [sys.executable, "-m", "ucspid", "drain", "--wait", "--control", str(daemon.control), "echo"]
+    first, second = opened(daemon), opened(daemon)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline().endswith("2 sessions go on\n")
+        first.close()
+        assert exchange(second, b"still here") == b"still here"
+        assert waiting.stdout.readline() == "the last session of echo has ended\n"
+        assert waiting.wait(TIMEOUT) == 0
+    second.close()
+    assert ucspid(daemon, "drain", "--wait", "echo").endswith("0 sessions go on\n")
+    ucspid(daemon, "resume", "echo")
+
+
 def test_the_level_of_the_log_holds_until_the_next_reload(daemon: Daemon) -> None:
     assert ucspid(daemon, "log-level", "debug") == "events from debug on are logged, until the next reload\n"
     with opened(daemon) as sock:

@@ -49,6 +49,12 @@ def service_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE", help="name of the service")
 
 
+def drain_arguments(parser: ArgumentParser) -> None:
+    """Add those of drain."""
+    service_arguments(parser)
+    parser.add_argument("--wait", action="store_true", help="return when its last session has ended")
+
+
 def tail_arguments(parser: ArgumentParser) -> None:
     """Add those of tail."""
     daemon_arguments(parser)

@@ -59,10 +59,12 @@ def _explained(path: str | os.PathLike[str], timeout: float) -> Iterator[None]:
         raise ConnectionError(f"no answer from the daemon at {path}: {error.strerror or error}") from None
 
 
-def lines_of(path: str | os.PathLike[str], verb: str, args: dict[str, Any]) -> Iterator[str]:
+def lines_of(
+    path: str | os.PathLike[str], verb: str, args: dict[str, Any], *, begin: bool = False
+) -> Iterator[str]:
     """Yield what the daemon sends after its reply, line by line, until its event loop ends.
 
-    Raises what call() raises.
+    If begin, an empty line comes first, once nothing can be missed any more. Raises what call() raises.
     """
     request = encode_request(Request(verb, args))
     with socket.socket(socket.AF_UNIX) as sock, _explained(path, REPLY_TIMEOUT):
@@ -76,6 +78,8 @@ def lines_of(path: str | os.PathLike[str], verb: str, args: dict[str, Any]) -> I
                 raise ConnectionError("it closed the connection")
             _result(_decode(reply, path))
             sock.settimeout(None)
+            if begin:
+                yield ""
             for line in lines:
                 if line.endswith(b"\n"):
                     yield line.decode("utf-8").rstrip("\n")

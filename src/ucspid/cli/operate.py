@@ -1,9 +1,10 @@
 """ucspid kill, drain, resume, log-level: what an operator changes in a running daemon, without the file."""
 
 import argparse
+import sys
 from typing import Any
 
-from ucspid.cli.client import call
+from ucspid.cli.client import call, lines_of
 from ucspid.cli.report import duration
 from ucspid.cli.sessions import selected
 from ucspid.cli.socket_path import control_path
@@ -11,6 +12,9 @@ from ucspid.errors import ConfigError
 
 TIMEOUT = 30.0
 """Seconds for an answer."""
+
+ENDS = ("connection_served", "connection_failed", "connection_refused")
+"""Events with which connections end."""
 
 EXIT_NONE = 1
 """Nothing was there to be changed."""
@@ -32,8 +36,27 @@ def drain(options: argparse.Namespace) -> int:
     """Have a service accept nothing more."""
     live = _call(options, "drain", {"service": options.service})["live"]
     left = f"{_sessions(live)} {'goes' if live == 1 else 'go'} on"
-    print(f"{options.service} accepts nothing more until `ucspid resume {options.service}`; {left}")
+    name = options.service
+    print(f"{name} accepts nothing more until `ucspid resume {name}`; {left}", flush=True)
+    if options.wait and live:
+        _wait_for_the_last(options)
     return 0
+
+
+def _wait_for_the_last(options: argparse.Namespace) -> None:
+    """Wait until the last session of a service has ended, and say on a terminal how many are left."""
+    path, args = control_path(options), {"service": options.service}
+    shows = sys.stderr.isatty()
+    ends = lines_of(path, "tail", args | {"events": list(ENDS), "level": "info"}, begin=True)
+    for _line in ends:
+        left = len(call(path, "sessions", args, TIMEOUT)["sessions"])
+        if shows:
+            print(f"\r{_sessions(left)} left ", end="", file=sys.stderr, flush=True)
+        if not left:
+            break
+    if shows:
+        print(file=sys.stderr)
+    print(f"the last session of {options.service} has ended")
 
 
 def resume(options: argparse.Namespace) -> int:
