@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,27 @@ def test_openssl_s_client(daemon: Daemon, version: str) -> None:
         lines = iter(process.stdout.readline, b"")
         assert b"a word\n" in lines
         process.kill()
+
+
+def test_tlsclient(daemon: Daemon) -> None:
+    """Our own client, whose program ends its data first and reads on, with and without a certificate."""
+    made = certificates.shared()
+    half_closing = """
+import socket, sys
+server = socket.socket(fileno=7)
+server.sendall(b"word" * 20000)
+server.shutdown(socket.SHUT_WR)
+while data := server.recv(65536):
+    sys.stdout.buffer.write(data)
+"""
+    trusting = ["-RHl0", "-a", str(made / "ca.pem"), "-k", "mail.example.org"]
+    own = ["-c", str(made / "client.example.org.pem")]
+    for service, more in (("echo", []), ("new", []), ("required", own)):
+        where = [str(part) for part in daemon.address(service)[:2]]
+        tool = [sys.executable, "-m", "ucspid", "tlsclient"]
+        command = [*tool, *trusting, *more, *where, *PYTHON, half_closing]
+        ended = subprocess.run(command, check=False, capture_output=True, timeout=TIMEOUT)
+        assert (ended.returncode, ended.stdout == b"word" * 20000, ended.stderr) == (0, True, b""), service
 
 
 def test_large_data_each_way_is_whole(daemon: Daemon) -> None:
