@@ -1,0 +1,127 @@
+"""TLS processes and the loop killed in turn under load: who loses what, and that clients are served again."""
+
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import certificates
+from daemon import TIMEOUT, Daemon, running, wait_gone
+from folders import public_folder
+
+KILLS = 8
+CLIENTS = 4
+"""Clients at a time, each of whom comes again as soon as it was served."""
+
+TLS = "ucspid: tls"
+HELD_BY_A_LOOP = 16 + 1
+"""Connections that a loop may hold between accept(2) and a launcher, beside those in a handshake."""
+
+ASKS = """
+head -c 4 >/dev/null
+printf y >&3
+echo ok >&4
+"""
+
+
+class Load:
+    """Clients of short sessions over TLS, from the first byte or when their program has asked."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.served: list[float] = []
+        """When those came who were served."""
+        self.lost: list[str] = []
+        self._context = ssl.create_default_context(cafile=str(certificates.shared() / "ca.pem"))
+        self._addresses = [daemon.address(name) for name in ("implicit", "starttls")]
+        self._over = threading.Event()
+        self._news = threading.Condition()
+        self._threads = [threading.Thread(target=self._come, args=(number,)) for number in range(CLIENTS)]
+        for thread in self._threads:
+            thread.start()
+
+    def _come(self, number: int) -> None:
+        while not self._over.is_set():
+            began = time.monotonic()
+            try:
+                got = self._visit(asks=bool(number % 2))
+            except OSError as problem:  # ssl.SSLError is one
+                got = type(problem).__name__.encode()
+            with self._news:
+                if got == b"ok\n":
+                    self.served.append(began)
+                else:
+                    self.lost.append(got.decode())
+                self._news.notify_all()
+
+    def _visit(self, *, asks: bool) -> bytes:
+        with socket.create_connection(self._addresses[asks], TIMEOUT) as plain:
+            if asks:
+                plain.sendall(b"TLS\n")
+            with self._context.wrap_socket(plain, server_hostname="mail.example.org") as sock:
+                return b"".join(iter(lambda: sock.recv(100), b""))
+
+    def wait_served(self, since: float) -> None:
+        """Wait until so many were served that came after a moment."""
+        with self._news:
+            assert self._news.wait_for(
+                lambda: sum(began > since for began in self.served) >= 2 * CLIENTS, 2 * TIMEOUT
+            ), self.lost[-10:]
+
+    def stop(self) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    services: dict[str, Any] = {
+        "implicit": {"program": ["echo", "ok"], "tls": "implicit"},
+        "starttls": {"program": ["sh", "-c", ASKS], "tls": "starttls"},
+        "plain": {"program": ["cat"]},
+    }
+    for service in services.values():
+        service["listen"] = "127.0.0.1:0"
+    tls = {"processes": 2, "certificates": str(certificates.shared() / "mail.example.org.pem")}
+    with public_folder() as folder, running(folder, {"tls": tls, "services": services}) as daemon:
+        yield daemon
+
+
+@pytest.mark.parametrize(
+    ("names", "held"),
+    [
+        ([TLS], CLIENTS),
+        (["ucspid: loop"], HELD_BY_A_LOOP + CLIENTS),
+        ([TLS, "ucspid: loop"], HELD_BY_A_LOOP + 2 * CLIENTS),
+    ],
+    ids=["tls", "loop", "both"],
+)
+def test_parts_killed_again_and_again_lose_what_they_held_and_no_more(
+    daemon: Daemon, names: list[str], held: int
+) -> None:
+    load = Load(daemon)
+    try:
+        with contextlib.ExitStack() as stack:
+            lasting = [stack.enter_context(daemon.connect("plain")) for _ in range(CLIENTS)]
+            for count in range(1, KILLS + 1):
+                load.wait_served(time.monotonic())
+                killed = [pids[count % len(pids)] for pids in map(daemon.children, names)]
+                for pid in killed:
+                    os.kill(pid, signal.SIGKILL)
+                for pid in killed:  # the event of one that dies just before the loop may die with it
+                    wait_gone(pid)
+                load.wait_served(time.monotonic())
+            for sock in lasting:
+                sock.sendall(b"still")
+                assert sock.recv(5) == b"still"
+    finally:
+        load.stop()
+    assert "ConnectionRefusedError" not in load.lost
+    assert len(load.lost) <= KILLS * held
