@@ -332,7 +332,7 @@ def test_a_group_may_look_and_with_another_mode_change_things() -> None:
 
         with running(folder, config) as daemon:
             assert "'name': 'echo'" in ask("status")
-            assert ask("sessions") == "{'sessions': []}"
+            assert ask("sessions") == "{'sessions': [], 'more': 0}"
             refusal = "PeerError: only root may drain: you may look, and change nothing"
             assert ask("drain", service="echo") == refusal
             assert "only root may control this daemon" in ask("status", group=8)

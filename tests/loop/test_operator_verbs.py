@@ -75,6 +75,20 @@ async def test_sessions_are_listed_with_what_is_known_of_them(output: LogOutput)
         await rig.comes_true(lambda: not rig.server.services.live)
 
 
+async def test_a_bound_list_says_how_many_more_there_are(output: LogOutput) -> None:
+    async with serving(settings("s")) as rig:
+        await begun(rig, 3)
+        answer = await verbs(rig, output).sessions({"most": 2})
+        assert (len(answer["sessions"]), answer["more"]) == (2, 1)
+        assert (await verbs(rig, output).sessions({"most": 2, "ip": "192.0.2.1"}))["more"] == 0
+        assert (await verbs(rig, output).sessions({}))["more"] == 0
+        for most in (-1, "2", True, None):
+            with pytest.raises(PeerError, match="most is a number"):
+                await verbs(rig, output).sessions({"most": most})
+        end(rig)
+        await rig.comes_true(lambda: not rig.server.services.live)
+
+
 async def test_a_long_list_lets_the_event_loop_do_other_work(output: LogOutput) -> None:
     count = AT_A_TIME + 1
     async with serving(settings("s", max_connections=count)) as rig:

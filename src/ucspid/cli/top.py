@@ -21,6 +21,8 @@ TIMEOUT = 10.0
 """Seconds for an answer."""
 MAX_EVENTS = 200
 """Events that are kept."""
+MAX_SESSIONS = 2000
+"""Sessions that are asked for: more would keep the daemon busy to say which clients are the busiest."""
 DENY_SECONDS = 600.0
 _KEYS = {name[0]: name for name in ("name", "live", "rate", "waiting")} | {"R": "refused"}
 _ESCAPE, _ENTER, _BACKSPACE = 27, (10, 13, curses.KEY_ENTER), (8, 127, curses.KEY_BACKSPACE)
@@ -88,7 +90,7 @@ class Top:
         before = {service["name"]: service["accepted"] for service in self._picture.status["services"]}
         try:
             status = call(self._path, "status", {}, TIMEOUT)
-            sessions = call(self._path, "sessions", {}, TIMEOUT)["sessions"]
+            sessions = call(self._path, "sessions", {"most": MAX_SESSIONS}, TIMEOUT)["sessions"]
         except (UcspidError, OSError) as problem:
             self._view.message = f"{problem}"
             self._taken = now

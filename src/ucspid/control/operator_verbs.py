@@ -1,6 +1,7 @@
 """The control verbs of an operator: list and end sessions, pause and resume services, set the log's level."""
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -38,15 +39,22 @@ class OperatorVerbs:
 
     async def sessions(self, args: dict[str, Any]) -> dict[str, Any]:
         """List the sessions that are selected, the oldest first within each service; those that wait, too."""
-        wanted = self._selection(args, MEMBERS)
-        found = []
+        wanted = self._selection(args, MEMBERS | {"most"})
+        most = args.get("most", math.inf)
+        if isinstance(most, bool) or not isinstance(most, int | float) or most < 0:
+            raise PeerError("most is a number of sessions")
+        found: list[dict[str, Any]] = []
+        more = 0
         now = time.monotonic()
         for looked_at, (sessions, connection) in enumerate(list(self._all(waiting=True)), 1):
             if wanted.holds(sessions.name, connection.ip, connection.began, connection.number, now):
-                found.append(_described(sessions, connection, now))
+                if len(found) < most:
+                    found.append(_described(sessions, connection, now))
+                else:
+                    more += 1
             if looked_at % AT_A_TIME == 0:
                 await _turn()
-        return {"sessions": found}
+        return {"sessions": found, "more": more}
 
     async def kill(self, args: dict[str, Any]) -> dict[str, Any]:
         """Send SIGTERM to the programs of the sessions that are selected, and SIGKILL after kill_timeout.

@@ -135,8 +135,9 @@ class StatusServer:
         return None
 
     async def _sessions(self, which: dict[str, Any]) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (await self._feed.ask("sessions", which))["sessions"]
-        return found[:MAX_SESSIONS]
+        answer = await self._feed.ask("sessions", which | {"most": MAX_SESSIONS})
+        found: list[dict[str, Any]] = answer["sessions"]
+        return found
 
 
 def _is_here(host: str) -> bool:
