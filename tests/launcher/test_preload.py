@@ -349,6 +349,17 @@ def test_an_interpreter_that_lacks_a_module_is_reported(peers: Peers, tmp_path: 
     )
 
 
+def test_a_program_is_imported_even_where_there_can_be_no_other_process_yet(
+    peers: Peers, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nfork = os.fork\n"
+        "def refuse():\n    os.fork = fork\n    raise BlockingIOError(11, 'too many')\nos.fork = refuse\n"
+    )
+    serving(peers, tmp_path, "print('served')\n", env={"PYTHONPATH": str(tmp_path)})
+    assert exchange(peers.connect(1)) == b"served\n"
+
+
 def test_an_interpreter_that_cannot_be_executed_is_reported(peers: Peers, tmp_path: Path) -> None:
     peers.set_python(script(tmp_path, "x = 1\n"), interpreter=str(tmp_path / "python"))
     peers.start()

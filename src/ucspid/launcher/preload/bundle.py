@@ -1,4 +1,4 @@
-"""Modules of ucspid under an interpreter that has none: from their source texts, without files.
+"""Modules of ucspid under an interpreter that has none: from their code, without files.
 
 Executed by itself, as the first of them. Nothing of the program is imported yet.
 """
@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import ModuleType
+    from types import CodeType, ModuleType
 
 PACKAGE = "ucspid"
 _MASTER = 3
@@ -20,10 +20,10 @@ _CANNOT_LOAD, _EXIT = b"\x33", 100
 
 
 class Sources:
-    """Finds and loads modules by their names: their source texts, and whether they are packages."""
+    """Finds and loads modules by their names: their code, and whether they are packages."""
 
-    def __init__(self, sources: dict[str, tuple[str, bool]]) -> None:
-        """Keep the texts."""
+    def __init__(self, sources: dict[str, tuple[CodeType, bool]]) -> None:
+        """Keep the code."""
         self._sources = sources
 
     def find_spec(
@@ -38,12 +38,11 @@ class Sources:
         """Have the module made as usual."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run a module's text in it."""
-        code = compile(self._sources[module.__name__][0], f"<{module.__name__}>", "exec", dont_inherit=True)
-        exec(code, module.__dict__)  # noqa: S102 - it is ucspid's own
+        """Run a module's code in it."""
+        exec(self._sources[module.__name__][0], module.__dict__)  # noqa: S102 - it is ucspid's own
 
 
-def run(main: str, sources: dict[str, tuple[str, bool]], orders: dict[str, object]) -> int:
+def run(main: str, sources: dict[str, tuple[CodeType, bool]], orders: dict[str, object]) -> int:
     """Call main() of a module of the sources with orders; return what it returns.
 
     When it begins, ucspid's modules cannot be imported any more: the program may have a ucspid of its own.

@@ -26,14 +26,37 @@ _OUT_OF_THE_WAY = 20
 _BEGIN = f"""\
 import sys
 if sys.path[:1] == [""]: del sys.path[0]
-import ast, os
-with open({BUNDLE}, "rb") as file: given = ast.literal_eval(file.read().decode("utf-8"))
-if sys.version_info < (3, 9): os.write(3, given["too_old"]); sys.exit(100)
+import marshal, os
+file = open({BUNDLE}, "r+b")
+def compiled():
+    import ast
+    given = ast.literal_eval(file.read().decode("utf-8"))
+    if sys.version_info < (3, 9): os.write(3, given["too_old"]); os._exit(100)
+    given["first"] = compile(given["first"], "<bundle>", "exec")
+    for name, (text, is_package) in given["sources"].items():
+        given["sources"][name] = compile(text, "<%s>" % name, "exec", dont_inherit=True), is_package
+    return given
+try: compiler = os.fork()
+except OSError: given = compiled()
+else:
+    if not compiler:
+        given = marshal.dumps(compiled())
+        file.seek(0)
+        file.write(given)
+        file.flush()
+        os._exit(0)
+    if os.waitpid(compiler, 0)[1]: os._exit(100)
+    file.seek(0)
+    given = marshal.load(file)
+file.close()
 names = {{"__name__": "bundle"}}
-exec(compile(given["first"], "<bundle>", "exec"), names)
+exec(given["first"], names)
 os._exit(names["run"](given["main"], given["sources"], given["orders"]))
 """
 """What the interpreter runs; descriptor 3 is the channel to the master, whatever Python it is.
+
+A process of its own compiles the texts, if there can be one. What that takes for a while would lie between
+the objects that stay, and the more pages these are on, the more a fork copies.
 
 A launcher ends without what Python does at its end: that is for its forks."""
 
