@@ -84,10 +84,13 @@ def tried(without: str = "", asks: str = "dns ident") -> Outcomes:
         nameservers=(), looks_up=True, asks_dns="dns" in asks, asks_ident="ident" in asks,
         owner=os.geteuid(), config="", began=0.0,
     )  # fmt: skip
+    tls = "tls" in without
+    rights = wire.TakeTlsRights(wire.VERSION, user, user, 0, "00" * 32, None if user is None else ())
     ours, theirs = pair()
     ours.settimeout(30)
     with (
         ours,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as no_loop,
         public_folder() as folder,
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.socket() as bound,
@@ -110,12 +113,19 @@ def tried(without: str = "", asks: str = "dns ident") -> Outcomes:
         with theirs:
             program = [str(contract.PROGRAMS / "hostile_loop.py"), *without.split()]
             descriptors = {0: null.fileno(), 1: null.fileno(), 3: theirs.fileno()}
+            if tls:
+                descriptors[4] = no_loop.fileno()
+                ours.send(rights.pack())
             pid = roles._start([*roles.PYTHON[:2], *program], descriptors, {})
-        assert wire.Note.unpack(ours.recv(100)).kind == wire.NOTE_READY
+        if tls:
+            assert wire.Ready.unpack(ours.recv(100)).version == wire.VERSION
+        else:
+            assert wire.Note.unpack(ours.recv(100)).kind == wire.NOTE_READY
         counts = sealed_memory("counters", counters.SIZE)
         bans = sealed_memory("bans", ban_memory.SIZE)
         log_key = sealed_memory("key", pseudonyms.SIZE)
-        socket.send_fds(ours, [orders.pack(first)], [counts, bans, log_key])
+        if not tls:
+            socket.send_fds(ours, [orders.pack(first)], [counts, bans, log_key])
         for descriptor in (counts, bans, log_key):
             os.close(descriptor)
         target = {
@@ -144,6 +154,19 @@ def test_a_loop_that_was_taken_over_can_do_none_of_it(kind: str) -> None:
     beyond = {name for name, since in BY_LANDLOCK_ONLY.items() if since > LANDLOCK}
     assert tried()[kind].keys() - refused(tried(), kind) - beyond == set()
     assert tried()["victim"] == SURVIVED
+
+
+@pytest.mark.skipif(not SECCOMP, reason="no seccomp here")
+@pytest.mark.parametrize("without", ["tls", "tls landlock"])
+def test_a_tls_process_that_was_taken_over_can_do_none_of_it_and_has_no_connections_of_its_own(
+    without: str,
+) -> None:
+    reported = tried(without)
+    beyond = {name for name, since in BY_LANDLOCK_ONLY.items() if since > LANDLOCK or "landlock" in without}
+    for kind in (*KINDS, "privileges", "dns", "ident"):
+        assert reported[kind].keys() - refused(reported, kind) - beyond == set()
+    assert reported["victim"] == SURVIVED
+    assert set(reported["calls"].values()) <= {"EPERM", "ENOSYS"}
 
 
 @pytest.mark.skipif(not SECCOMP, reason="no seccomp here")

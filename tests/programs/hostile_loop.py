@@ -1,8 +1,10 @@
 """The event loop's process as its main() makes it, but taken over: it tries what it must not do.
 
+With the argument tls it is a TLS process instead.
+
 The first packet on descriptor 3 is the master's first order, the second says on whom and what to
 try. Answers with a JSON object: of each attempt "done", or the name of the errno with which it was
-refused. An argument names what the kernel is to lack: seccomp or landlock.
+refused. Other arguments name what the kernel is to lack: seccomp or landlock.
 """
 
 import asyncio
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import ucspid.loop
+import ucspid.tls.main
 from ucspid.linux import landlock, seccomp
 from ucspid.linux.syscalls import NEWEST, architecture, call
 
@@ -287,14 +290,10 @@ def filtered() -> dict[str, Attempt]:
     return calls | {"call one that is new": lambda: call(NEWEST + 1)}
 
 
-async def hostile(channel: Any, *_others: object) -> None:
-    """Do everything that is tried, in a thread too: what holds one must hold all."""
-    wait = asyncio.Event()
-    asyncio.get_running_loop().add_reader(channel.fileno(), wait.set)
-    await wait.wait()
-    orders = json.loads(channel.receive()[0])
+def attempts_of(orders: dict[str, Any]) -> dict[str, dict[str, Attempt]]:
+    """Return everything that is tried."""
     folder = Path(orders["folder"])
-    attempts = {
+    return {
         "files": files(folder),
         "programs": programs(folder / "program"),
         "others": others(orders["pid"], orders["victim"]),
@@ -303,8 +302,34 @@ async def hostile(channel: Any, *_others: object) -> None:
         "work": work(folder),
         "dns": dns(orders["port"]),
         "ident": ident(),
-        "calls": filtered() if len(sys.argv) == 1 else {},
+        "calls": filtered() if {*sys.argv[1:]} <= {"tls"} else {},
     }
+
+
+class HostileTls:
+    """In place of what serves handshakes: do everything that is tried."""
+
+    def __init__(self, master: Any, *_others: object) -> None:
+        """Be asked by the master."""
+        self._sock = master.sock
+
+    def run(self) -> None:
+        """Try all, and answer."""
+        self._sock.setblocking(True)
+        attempts = attempts_of(json.loads(self._sock.recv(100_000)))
+        answer = {
+            kind: {name: outcome(attempt) for name, attempt in some.items()}
+            for kind, some in attempts.items()
+        }
+        self._sock.send(json.dumps(answer).encode())
+
+
+async def hostile(channel: Any, *_others: object) -> None:
+    """Do everything that is tried, in a thread too: what holds one must hold all."""
+    wait = asyncio.Event()
+    asyncio.get_running_loop().add_reader(channel.fileno(), wait.set)
+    await wait.wait()
+    attempts = attempts_of(json.loads(channel.receive()[0]))
     answer = {
         kind: {name: outcome(attempt) for name, attempt in some.items()} for kind, some in attempts.items()
     }
@@ -323,5 +348,8 @@ if __name__ == "__main__":
         seccomp.restrict = lambda outgoing: False  # noqa: ARG005 - as the real one
     if "landlock" in sys.argv:
         landlock.version = lambda: 0
+    if "tls" in sys.argv:
+        ucspid.tls.main.TlsProcess = HostileTls  # type: ignore[assignment, misc]
+        sys.exit(ucspid.tls.main.main())
     ucspid.loop._run = hostile  # type: ignore[assignment]
     sys.exit(ucspid.loop.main())
