@@ -303,16 +303,19 @@ def test_a_client_that_vanishes_ends_its_session(daemon: Daemon) -> None:
     sock = connect(daemon, "echo")
     says(sock, b"word")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    remote = "{}:{}".format(*sock.getsockname())
     os.close(sock.detach())
-    event = daemon.wait_event("tls_ended", how="vanished")
-    daemon.wait_event("connection_served", service="echo", conn=event["conn"])
+    served = daemon.wait_event("connection_served", service="echo", remote=remote)
+    daemon.wait_event("tls_ended", how="vanished", conn=served["conn"])
 
 
 def test_a_connection_that_is_cut_off_is_reported(daemon: Daemon) -> None:
     sock = connect(daemon, "echo")
     says(sock, b"word")
+    remote = "{}:{}".format(*sock.getsockname())
     os.close(sock.detach())
-    daemon.wait_event("tls_ended", how="truncated", received=4, sent=4)
+    served = daemon.wait_event("connection_served", service="echo", remote=remote)
+    daemon.wait_event("tls_ended", how="truncated", conn=served["conn"], received=4, sent=4)
 
 
 def test_a_header_of_the_proxy_protocol_comes_before_tls(daemon: Daemon) -> None:

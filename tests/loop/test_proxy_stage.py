@@ -185,7 +185,7 @@ async def test_no_more_are_accepted_than_may_wait_for_their_header() -> None:
     async with serving(behind(proxy={"max_pending": 2})) as rig:
         for _ in range(3):
             rig.connect("s")
-        await rig.comes_true(lambda: rig.service("s").acceptor.held is Hold.HEADERS)
+        await rig.comes_true(lambda: rig.service("s").acceptor.held is Hold.HANDSHAKES)
         assert rig.accepted == 2
         assert rig.service("s").acceptor.waits_in_vain() is None
         rig.clients[0].send(LINE)

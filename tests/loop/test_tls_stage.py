@@ -233,7 +233,7 @@ async def test_handshakes_are_bounded_and_the_service_accepts_again_after_them()
             tls.rig.connect("s")
         process = tls.processes[0]
         await tls.rig.until(lambda: len(process.handshakes) == 2)
-        await tls.rig.comes_true(lambda: tls.rig.service("s").acceptor.held is Hold.HEADERS)
+        await tls.rig.comes_true(lambda: tls.rig.service("s").acceptor.held is Hold.HANDSHAKES)
         assert tls.rig.accepted == 2
         tls.rig.connect("other")
         await tls.rig.until(lambda: len(process.handshakes) == 3)

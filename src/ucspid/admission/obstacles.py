@@ -24,7 +24,7 @@ class Hold(enum.StrEnum):
     LOOKUPS = "lookups"
     RATE = "rate"
     RULES = "rules"
-    HEADERS = "proxy_headers"
+    HANDSHAKES = "handshakes"
     LAUNCHERS = "launchers"
     ACCEPT = "accept_failed"
 
@@ -97,5 +97,5 @@ class Obstacles:
             return Block(_OF_LACK[service.limits.lack()], room)
         crowded, rules = service.pipeline.crowded, service.followed
         if crowded or (rules is not None and rules.busy):
-            return Block(Hold.HEADERS if crowded else Hold.RULES)
+            return Block(Hold.HANDSHAKES if crowded else Hold.RULES)
         return Block(Hold.LAUNCHERS) if service.pool.choose() is None else None
