@@ -275,10 +275,40 @@ def test_a_client_that_goes_on_taking_is_not_given_up(rig: Rig) -> None:
     deadline = one.session.deadline
     assert deadline is not None
     one.sock.send(b"")
-    one.session.relay.client.progress += 1  # type: ignore[union-attr]
+    one.session.relay.client.taken += 1  # type: ignore[union-attr]
     one.session.late(deadline)
     assert one.session.phase is TlsPhase.OPEN
     assert one.session.deadline == deadline + session_module.LINGER
+
+
+def test_a_client_that_only_sends_after_its_program_is_gone_is_given_up(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "LINGER", 0.0)
+    one = rig.add()
+    one.shake_hands()
+    one.program.close()
+    for _ in range(3):
+        one.tls.write(b"and more")
+        one.sock.send(one.outgoing.read())
+        rig.rounds(1)
+    assert one.over()
+    assert isinstance(rig.reports[-1], wire.SecureEnd)
+
+
+def test_a_program_that_sends_no_more_reads_on_for_as_long_as_it_likes(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "LINGER", 0.0)
+    one = rig.add()
+    one.shake_hands()
+    one.program.shutdown(socket.SHUT_WR)
+    for _ in range(3):
+        assert not one.over()
+        one.send(b"and more")
+        assert one.program.recv(100) == b"and more"
+    one.program.close()
+    assert one.over()
 
 
 def test_only_so_many_linger_and_the_first_is_the_first_to_go(

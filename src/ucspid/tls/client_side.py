@@ -15,7 +15,7 @@ _NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 class ClientSide:
     """Encrypted data, both ways."""
 
-    __slots__ = ("broken", "ended", "incoming", "outgoing", "progress", "silent", "sock", "unsent")
+    __slots__ = ("broken", "ended", "incoming", "outgoing", "progress", "silent", "sock", "taken", "unsent")
 
     def __init__(self, sock: socket.socket) -> None:
         """Use a connected socket, and own it.
@@ -39,6 +39,8 @@ class ClientSide:
         """Why it is of no more use, once it is not."""
         self.progress = 0
         """Grows with each piece that the peer has sent or taken."""
+        self.taken = 0
+        """Bytes that the kernel has taken for the peer."""
 
     def receive(self, *, wanted: bool) -> None:
         """Take what has come; what is not wanted is dropped."""
@@ -71,6 +73,7 @@ class ClientSide:
             return
         self.unsent = self.unsent[sent:]
         self.progress += 1
+        self.taken += sent
 
     def shut(self) -> None:
         """Say that nothing more is sent, when all is."""

@@ -9,8 +9,8 @@ import socket
 CHUNK = 32 * 1024
 """Bytes that are read at a time, from a program or from the network."""
 
-READ, WRITE = 1, 4
-"""What is waited for: as select.POLLIN and POLLOUT, and select.EPOLLIN and EPOLLOUT."""
+READ, WRITE, HANG_UP = 1, 4, 16
+"""What is waited for: as select.POLLIN, POLLOUT and POLLHUP, and those of epoll(7)."""
 
 _NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 

@@ -15,7 +15,7 @@ import socket
 import ssl
 
 from ucspid.tls.client_side import ClientSide
-from ucspid.tls.program_side import CHUNK, READ, WRITE, ProgramSide
+from ucspid.tls.program_side import CHUNK, HANG_UP, READ, WRITE, ProgramSide
 
 ROUNDS = 4
 """Chunks that a turn gives to the program before others get their turn."""
@@ -52,8 +52,7 @@ class Relay:
     ) -> None:
         """Begin a handshake on a connected socket, as the server, or as the client of a server of a name.
 
-        program is one end of a socket pair, of which a program has the other. Both sockets are the
-        relay's from now on.
+        program is one end of a pair, of which a program has the other. Both are the relay's from now on.
         """
         self.client = client = ClientSide(sock)
         self.program = ProgramSide(program)
@@ -72,10 +71,9 @@ class Relay:
         self._notified = False
 
     def wants(self) -> tuple[int, int]:
-        """Return what to wait for on the connection, and on the program's side: READ, WRITE, both or nothing.
+        """Return what to wait for on the connection, and on the program's side.
 
-        Where it is nothing, the descriptor must not be waited for at all: a hang-up is reported to
-        everybody who waits.
+        Where it is nothing, the descriptor must not be waited for: of a hang-up all hear who wait.
         """
         if self.done:
             return 0, 0
@@ -86,9 +84,16 @@ class Relay:
         if not self.shaken:
             return client, 0
         program = WRITE if self.program.waiting else 0
-        if not (sending or self.program.ended):
-            program |= READ
+        if not self.program.ended:
+            program |= 0 if sending else READ
+        elif not self.alone:
+            program |= HANG_UP  # it reads on, until it goes
         return client, program
+
+    @property
+    def alone(self) -> bool:
+        """Whether the program sends no more and takes no more: the rest is up to the peer."""
+        return self.program.ended and (self.program.gone or self.program.shut)
 
     def _takes_input(self) -> bool:
         return not (self.client.ended or (self.end is None and self.program.waiting))
@@ -172,6 +177,8 @@ class Relay:
 
     def _from_program(self) -> bool:
         """Copy what the program has sent, if all that it sent before is; return whether there may be more."""
+        if self.program.ended and not self.alone:
+            self.program.receive()  # it may be gone
         if self.program.ended or self.client.unsent:
             return False
         data = self.program.receive()
@@ -214,8 +221,7 @@ class Relay:
     def _finish(self) -> None:
         """Be done when the data of both sides has ended and is delivered, or the connection is broken.
 
-        The connection is shut for writing first, so that its peer gets all of it: a close while there is
-        something unread would be a reset, which may overtake what was sent.
+        It is shut for writing first: a close while something is unread is a reset, which may overtake data.
         """
         if self.client.broken is not None:
             self.broke(PeerEnd.VANISHED, self.client.broken)

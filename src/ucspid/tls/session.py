@@ -39,7 +39,7 @@ class TlsSession:
 
     __slots__ = (
         "_client", "_context", "_described", "_program", "_report", "_timeout", "_with_variables", "command",
-        "connection", "context_number", "deadline", "number", "phase", "progress", "relay",
+        "connection", "context_number", "deadline", "number", "phase", "relay", "taken",
     )  # fmt: skip
 
     def __init__(
@@ -63,8 +63,8 @@ class TlsSession:
         self.relay: Relay | None = None
         self.deadline: float | None = None
         """When its time is up, on the monotonic clock, unless it makes progress."""
-        self.progress = 0
-        """What the relay had copied when the deadline was set."""
+        self.taken = 0
+        """Bytes that the client had taken when the deadline was set."""
         self.phase = TlsPhase.COMMAND
         self._client, self._program = sockets
         self._context = context
@@ -106,7 +106,7 @@ class TlsSession:
         if relay.done:
             self._ended(relay)
             return False
-        if relay.program.ended and self.deadline is None:
+        if relay.alone and self.deadline is None:
             self._linger(now, relay)
         return again
 
@@ -117,7 +117,7 @@ class TlsSession:
         if self.phase is TlsPhase.HANDSHAKE:
             relay.broke(PeerEnd.VANISHED, f"no handshake within {self._timeout:g}s")
             self._ended(relay)
-        elif relay.client.progress != self.progress:
+        elif relay.client.taken != self.taken:
             self._linger(now, relay)
         else:
             relay.broke(PeerEnd.VANISHED, f"it took nothing, and did not end, for {LINGER:g}s")
@@ -135,7 +135,7 @@ class TlsSession:
         self._ended(self.relay)
 
     def _linger(self, now: float, relay: Relay) -> None:
-        self.deadline, self.progress = now + LINGER, relay.client.progress
+        self.deadline, self.taken = now + LINGER, relay.client.taken
 
     def _take_command(self, now: float) -> bool:
         """Take the program's byte, or its end: then the session goes on in clear, without us.

@@ -59,7 +59,7 @@ class Copying:
 
     def _has_had_enough(self) -> bool:
         """Return whether a server sends on and nobody reads; give it time while it takes something."""
-        if not is_alone(self._relay):
+        if not self._relay.alone:
             return False
         client = self._relay.client
         unsent = len(client.unsent)
@@ -69,24 +69,12 @@ class Copying:
         return not unsent and client.progress - self._drained > MAX_DRAINED
 
 
-def is_alone(relay: Relay) -> bool:
-    """Return whether the program sends no more and takes no more."""
-    return relay.program.ended and (relay.program.gone or relay.program.shut)
-
-
 def ready(relay: Relay, seconds: float | None) -> set[int]:
-    """Wait for what a relay wants; return the descriptors that are ready.
-
-    A program that sends no more is watched all the same: it may go.
-    """
+    """Wait for what a relay wants; return the descriptors that are ready."""
     poll = select.poll()
     client, program = relay.wants()
-    watched = relay.program.ended and not is_alone(relay)
     if client:
         poll.register(relay.client.sock, client)
-    if program or watched:
+    if program:
         poll.register(relay.program.sock, program)
-    events = dict(poll.poll(None if seconds is None else seconds * 1000))
-    if watched and events.get(relay.program.sock.fileno(), 0) & select.POLLHUP:
-        relay.program.receive()
-    return set(events)
+    return {descriptor for descriptor, _events in poll.poll(None if seconds is None else seconds * 1000)}
