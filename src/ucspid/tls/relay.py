@@ -99,10 +99,7 @@ class Relay:
         return not (self.client.ended or (self.end is None and self.program.waiting))
 
     def turn(self, *, client: bool = True, program: bool = True) -> bool:
-        """Copy what can be copied now; return whether to call this again without waiting for anything.
-
-        client and program say whether there may be something to read of each.
-        """
+        """Copy what can be copied now, of those that may be readable; return whether there is more at once."""
         if self.client.unsent:
             self.client.send()
         if client and self._takes_input():
