@@ -99,7 +99,7 @@ class Relay:
         return not (self.client.ended or (self.end is None and self.program.waiting))
 
     def turn(self, *, client: bool = True, program: bool = True) -> bool:
-        """Copy what can be copied now, of those that may be readable; return whether there is more at once."""
+        """Copy what can be copied now, of those that may be readable; return whether there is more."""
         if self.client.unsent:
             self.client.send()
         if client and self._takes_input():
