@@ -14,7 +14,6 @@ from bench.server import BACKLOG, LOOPBACK, CannotStartError, Server, Workload
 from ucspid.cli import client
 
 TIMEOUT = 60.0
-_TLS = "ucspid: tls"
 
 
 class Ucspid(Server):
@@ -44,9 +43,7 @@ class Ucspid(Server):
         """Return master, loop, launchers and, where there is TLS, its processes, by role."""
         pids: dict[str, list[int]] = {"master": [], "loop": [], "launcher": []}
         for process in self.status()["processes"]:
-            pids[process["role"]].append(process["pid"])
-        if tls := [pid for pid in _children(self.process.pid) if _name(pid) == _TLS]:
-            pids["tls"] = tls
+            pids.setdefault(process["role"], []).append(process["pid"])
         return pids
 
     def loop(self) -> int:
@@ -59,14 +56,10 @@ def _children(pid: int) -> list[int]:
 
 
 def _is_ours(pid: int) -> bool:
-    return _name(pid).startswith("ucspid: ")
-
-
-def _name(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+        return Path(f"/proc/{pid}/comm").read_text().startswith("ucspid: ")
     except OSError:
-        return ""
+        return False
 
 
 class UcspidPeer:

@@ -5,7 +5,8 @@ turn(). TLS is done in memory (ssl.SSLObject), not on the socket: so it is known
 and what was sent, and one direction can be closed while the other goes on, which SSLSocket cannot do
 without losing data.
 
-Bounds: each direction holds at most CHUNK bytes, and what TLS adds to that. Nothing is read from a side while
+Bounds: what comes from the network is held up to CHUNK bytes, what a program sends up to RECORD, each with what
+TLS adds. Nothing is read from a side while
 the other has not taken what was read before.
 """
 
@@ -15,10 +16,10 @@ import socket
 import ssl
 
 from ucspid.tls.client_side import ClientSide
-from ucspid.tls.program_side import CHUNK, HANG_UP, READ, WRITE, ProgramSide
+from ucspid.tls.program_side import HANG_UP, READ, RECORD, WRITE, ProgramSide
 
 ROUNDS = 4
-"""Chunks that a turn gives to the program before others get their turn."""
+"""Records that a turn copies each way before others get their turn."""
 
 
 class PeerEnd(enum.IntEnum):
@@ -173,24 +174,25 @@ class Relay:
         return not program.waiting and self.end is None
 
     def _from_program(self) -> bool:
-        """Copy what the program has sent, if all that it sent before is; return whether there may be more."""
+        """Copy what the program has sent, while all that it sent before is; return whether there may be more."""
         if self.program.ended and not self.alone:
             self.program.receive()  # it may be gone
-        if self.program.ended or self.client.unsent:
-            return False
-        data = self.program.receive()
-        if data is None:
-            return False
-        self.sent += len(data)
-        unwritten = memoryview(data)
-        try:
-            while unwritten:
-                unwritten = unwritten[self.tls.write(unwritten) :]  # a record at a time
-        except ssl.SSLError as problem:
-            self._failed(problem)
-            return False
-        self.client.send()
-        return len(data) == CHUNK and not self.client.unsent
+        for _ in range(ROUNDS):
+            if self.program.ended or self.client.unsent:
+                return False
+            data = self.program.receive()
+            if not data:
+                return False
+            self.sent += len(data)
+            try:
+                self.tls.write(data)  # all of it: it is no more than a record
+            except ssl.SSLError as problem:
+                self._failed(problem)
+                return False
+            self.client.send()
+            if len(data) < RECORD:
+                return False
+        return not self.client.unsent
 
     # The end
 
@@ -237,7 +239,7 @@ class Relay:
 def _taken(tls: ssl.SSLObject) -> bytes | PeerEnd | None:
     """Take data out of TLS; return how they ended if they have, None if there are none now."""
     try:
-        return tls.read(CHUNK) or PeerEnd.CLOSED
+        return tls.read(RECORD) or PeerEnd.CLOSED
     except ssl.SSLWantReadError:
         return None
     except ssl.SSLZeroReturnError:
