@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import certificates
-from ucspid.tls.program_side import CHUNK, READ
+from ucspid.tls.program_side import CHUNK, READ, RECORD
 from ucspid.tls.relay import PeerEnd, Relay
 
 NAME = "mail.example.org"
@@ -343,6 +343,36 @@ def test_a_peer_that_reads_nothing_stops_the_program_and_costs_a_bounded_amount(
     assert secure
     joined.settle()
     assert joined.peer.got == (LARGE[:4096] * (sent // 4096 + 1))[:sent]
+    joined.close()
+
+
+def test_no_more_than_a_record_waits_for_a_peer_that_reads_nothing(server: ssl.SSLContext) -> None:
+    joined = Joined(server, client_context())
+    joined.shake_hands()
+    with contextlib.suppress(BlockingIOError):
+        for _ in range(1000):
+            joined.program.send(LARGE)
+            joined.settle(peer_reads=False)
+    unsent = joined.relay.client.unsent
+    assert unsent
+    assert memoryview(unsent.obj).nbytes <= RECORD + 256
+    assert not joined.relay.client.outgoing.pending
+    joined.close()
+
+
+def test_tiny_records_are_not_gathered(server: ssl.SSLContext) -> None:
+    joined = Joined(server, client_context())
+    joined.shake_hands()
+    count = 10_000
+    for _ in range(count):
+        joined.peer.tls.write(b"x")
+    most = 0
+    while len(joined.got) < count:
+        joined.peer.turn()
+        joined.turn()
+        joined.receive()
+        most = max(most, joined.relay.client.incoming.pending)
+    assert most <= CHUNK
     joined.close()
 
 

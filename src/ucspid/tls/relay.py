@@ -5,9 +5,8 @@ turn(). TLS is done in memory (ssl.SSLObject), not on the socket: so it is known
 and what was sent, and one direction can be closed while the other goes on, which SSLSocket cannot do
 without losing data.
 
-Bounds: what comes from the network is held up to CHUNK bytes, what a program sends up to RECORD, each with what
-TLS adds. Nothing is read from a side while
-the other has not taken what was read before.
+Bounds: of what comes from the network at most CHUNK bytes are held, of what a program sends at most RECORD,
+and what TLS adds. Nothing is read from a side while the other has not taken what was read before.
 """
 
 import contextlib
@@ -103,7 +102,8 @@ class Relay:
         """Copy what can be copied now, of those that may be readable; return whether there is more."""
         if self.client.unsent:
             self.client.send()
-        if client and self._takes_input():
+        # A chunk may be more records than a turn copies: what is left of it is copied first.
+        if client and self._takes_input() and not (self.end is None and self.client.incoming.pending):
             self.client.receive(wanted=self.end is None)
         if not (self.shaken or self._shake_hands()):
             self._finish()
@@ -174,7 +174,7 @@ class Relay:
         return not program.waiting and self.end is None
 
     def _from_program(self) -> bool:
-        """Copy what the program has sent, while all that it sent before is; return whether there may be more."""
+        """Copy what the program has sent, while nothing waits to be sent; return whether more may come."""
         if self.program.ended and not self.alone:
             self.program.receive()  # it may be gone
         for _ in range(ROUNDS):
