@@ -34,7 +34,7 @@ def made() -> Path:
     }.items():  # fmt: skip
         certificates.make(folder, name, kind=kind)
     certificates.make(
-        folder, "many", "Mail.Example.ORG", "*.example.net", "a.example.org,IP:192.0.2.1,IP:::1"
+        folder, "many", "Mail.Example.ORG", "*.example.net", "a.example.org", "IP:192.0.2.1", "IP:::1"
     )
     nameless = ("-nodes", "-x509", "-days", "30", "-subj", "/CN=nameless", "-keyout", "nameless.key")
     openssl(folder, "req", *certificates.EC, *nameless, "-out", "nameless.crt")
