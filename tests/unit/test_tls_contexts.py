@@ -93,6 +93,17 @@ def test_versions_renegotiation_and_compression() -> None:
     assert served.default.options & ssl.OP_NO_RENEGOTIATION
 
 
+def test_ciphers_have_forward_secrecy_and_are_authenticated_unless_the_file_says_others() -> None:
+    old = ssl.create_default_context(cafile=str(certificates.shared() / "ca.pem"))
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    old.set_ciphers("ECDHE-ECDSA-AES256-SHA384")
+    with pytest.raises(ssl.SSLError, match=r"(?i)no shared cipher"):
+        Handshake(server("mail"), old)
+    cipher = Handshake(server("mail", ciphers="ECDHE-ECDSA-AES256-SHA384"), old).client.cipher()
+    assert cipher is not None
+    assert cipher[0] == "ECDHE-ECDSA-AES256-SHA384"
+
+
 def test_protocols_are_agreed_on_whichever_certificate_is_used() -> None:
     context = ssl.create_default_context(cafile=str(certificates.shared() / "ca.pem"))
     context.check_hostname = False

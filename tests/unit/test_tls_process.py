@@ -114,6 +114,17 @@ def test_what_none_of_them_sends_ends_the_process(rig: Rig, sends: str) -> None:
         rig.rounds()
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_connection_has_as_many_sockets_as_it_needs(rig: Rig, count: int) -> None:
+    rig.use(1)
+    sockets = [socket.socket() for _ in range(count)]
+    order = wire.Secure(False, False, 1000, CONTEXT.number, 1)
+    rig.loop.send(order.pack(), tuple(sock.fileno() for sock in sockets))
+    rig.ends += sockets
+    with pytest.raises(WireError, match=f"{count} descriptors"):
+        rig.rounds()
+
+
 def test_it_ends_when_it_is_to_drain_and_has_no_connection(rig: Rig) -> None:
     rig.use(1)
     client = rig.connect(1)

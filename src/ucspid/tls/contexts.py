@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from ucspid.tls.material import Chain, ContextMaterial, TlsMaterial
 from ucspid.tls.tickets import Tickets
 
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2, where the file names none: with forward secrecy and AEAD, as RFC 9325 wants it."""
+
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _VERIFY = {
     "none": ssl.CERT_NONE,
@@ -46,8 +49,7 @@ class ServerContext:
         context.minimum_version = _VERSIONS[settings.min_version]
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
         context.num_tickets = 1
-        if settings.ciphers is not None:
-            context.set_ciphers(settings.ciphers)
+        context.set_ciphers(settings.ciphers or CIPHERS)
         if settings.alpn:
             context.set_alpn_protocols(list(settings.alpn))
         for chain in chains:

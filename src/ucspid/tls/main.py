@@ -127,9 +127,9 @@ class TlsProcess:
 
     def _secure(self, order: wire.Secure, sockets: list[socket.socket]) -> None:
         """Take a connection. Raises ValueError if there is no such context any more."""
-        client, program, *command = sockets
-        if len(command) != order.starttls:
+        if len(sockets) != (3 if order.starttls else 2):
             raise WireError(f"{len(sockets)} descriptors for a connection")
+        client, program, *command = sockets
         context = self._contexts.get(order.context)
         if context is None:
             self.report(wire.NotSecured(order.connection, "its certificates are not in use any more"))
