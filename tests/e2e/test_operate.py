@@ -175,6 +175,75 @@ def test_the_level_of_the_log_holds_until_the_next_reload(daemon: Daemon) -> Non
     ]
 
 
+def answer(daemon: Daemon, verb: str, *arguments: str, code: int = 0) -> dict[str, Any]:
+    """Return the one JSON object that a verb prints with --json, on one line."""
+    said = ucspid(daemon, verb, "--json", *arguments, code=code)
+    assert said.count("\n") == 1
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+def test_what_changes_something_answers_as_json_too(daemon: Daemon) -> None:
+    with opened(daemon, source="127.0.0.21") as sock:
+        remote = "{}:{}".format(*sock.getsockname())
+        banned = answer(daemon, "deny", "--for", "10m", "127.0.0.21")
+        assert banned.keys() == {"network", "service", "left", "until", "renewed", "live"}
+        assert (banned["network"], banned["renewed"], banned["live"]) == ("127.0.0.21", False, 1)
+        (killed,) = answer(daemon, "kill", "--ip", "127.0.0.21")["sessions"]
+        assert killed["remote"] == remote
+        daemon.wait_event("connection_served", remote=remote)
+    assert [ban["network"] for ban in answer(daemon, "undeny", "127.0.0.21")["ended"]] == ["127.0.0.21"]
+    assert answer(daemon, "drain", "echo") == {"live": 0}
+    assert answer(daemon, "resume", "echo") == {"was_paused": True}
+    planned = daemon.service("echo")["max_connections"]
+    assert answer(daemon, "limit", "echo", "max_connections=3") == {"live": 0, "planned": planned}
+    assert answer(daemon, "log-level", "debug") == {"level": "debug"}
+    assert answer(daemon, "reload")["changes"] == []
+    upgraded = answer(daemon, "upgrade")
+    assert upgraded["version"] == upgraded["before"] == daemon.status()["version"]
+    assert upgraded["generation"] == daemon.status()["generation"]
+
+
+def test_the_answer_of_a_drain_that_waits_comes_when_the_last_session_has_ended(daemon: Daemon) -> None:
+    command = [sys.executable, "-m", "ucspid", "drain", "--control", str(daemon.control), "--wait", "--json"]
+    with (
+        opened(daemon, "other") as sock,
+        subprocess.Popen([*command, "other"], stdout=subprocess.PIPE, text=True) as drain,
+    ):
+        daemon.wait_event("service_paused", service="other")
+        sock.close()
+        assert drain.stdout is not None
+        assert json.loads(drain.stdout.read()) == {"live": 0}
+        assert drain.wait(TIMEOUT) == 0
+    assert answer(daemon, "resume", "other") == {"was_paused": True}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("kill", "--ip", "192.0.2.1"), 1),
+        (("undeny", "192.0.2.1"), 1),
+        (("kill",), 100),
+        (("drain", "absent"), 100),
+        (("resume", "absent"), 100),
+        (("limit", "absent", "max_connections=1"), 100),
+        (("limit", "echo", "max_connections=many"), 100),
+        (("deny", "nowhere"), 100),
+        (("undeny", "nowhere"), 100),
+        (("log-level", "loud"), 100),
+    ],
+    ids=str,
+)
+def test_the_exit_code_is_the_same_with_json(daemon: Daemon, arguments: tuple[str, ...], code: int) -> None:
+    command = [sys.executable, "-m", "ucspid", arguments[0], "--control", str(daemon.control), *arguments[1:]]
+    for more in ([], ["--json"]):
+        done = subprocess.run([*command, *more], capture_output=True, text=True, check=False, timeout=TIMEOUT)
+        assert done.returncode == code, done.stdout + done.stderr
+        if code == 1 and more:
+            assert list(json.loads(done.stdout).values()) == [[]]
+        assert bool(done.stdout) == (code == 1)
+
+
 def test_what_a_command_shows_outlives_its_reader(daemon: Daemon) -> None:
     """A pipe that nobody reads ends the command quietly, as with any other."""
     command = [sys.executable, "-m", "ucspid", "sessions", "-c", str(daemon.folder / "ucspid.yaml")]

@@ -26,7 +26,7 @@ def sessions_arguments(parser: ArgumentParser) -> None:
 
 def kill_arguments(parser: ArgumentParser) -> None:
     """Add those of kill."""
-    daemon_arguments(parser)
+    answer_arguments(parser)
     selecting_arguments(parser)
     parser.add_argument("--now", action="store_true", help="send SIGKILL at once, not after kill_timeout")
     parser.add_argument(
@@ -45,7 +45,7 @@ def selecting_arguments(parser: ArgumentParser) -> None:
 
 def service_arguments(parser: ArgumentParser) -> None:
     """Add the daemon's, and a service."""
-    daemon_arguments(parser)
+    answer_arguments(parser)
     parser.add_argument("service", metavar="SERVICE", help="name of the service")
 
 
@@ -90,7 +90,7 @@ def interval(text: str) -> float:
 
 def ban_arguments(parser: ArgumentParser) -> None:
     """Add the daemon's, a network, and a service."""
-    daemon_arguments(parser)
+    answer_arguments(parser)
     parser.add_argument("network", metavar="NETWORK", help="an address, or a network such as 192.0.2.0/24")
     parser.add_argument("--service", metavar="NAME", help="by this service only")
 
@@ -103,18 +103,6 @@ def deny_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def denied_arguments(parser: ArgumentParser) -> None:
-    """Add those of denied."""
-    daemon_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print the daemon's answer as it is, as JSON")
-
-
-def plan_arguments(parser: ArgumentParser) -> None:
-    """Add those of plan."""
-    daemon_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print the daemon's answer as it is, as JSON")
-
-
 def limit_arguments(parser: ArgumentParser) -> None:
     """Add those of limit."""
     service_arguments(parser)
@@ -123,14 +111,13 @@ def limit_arguments(parser: ArgumentParser) -> None:
 
 def log_level_arguments(parser: ArgumentParser) -> None:
     """Add those of log-level."""
-    daemon_arguments(parser)
+    answer_arguments(parser)
     parser.add_argument("level", choices=("debug", "info", "warning", "error"), help="the lowest to log")
 
 
 def status_arguments(parser: ArgumentParser) -> None:
     """Add those of status."""
-    daemon_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print the daemon's answer as it is, as JSON")
+    answer_arguments(parser)
     parser.add_argument(
         "--verify",
         action="store_true",
@@ -142,6 +129,12 @@ def status_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--troubled", action="store_true", help="only services that are in trouble: exit 1 if there are any"
     )
+
+
+def answer_arguments(parser: ArgumentParser) -> None:
+    """Add the daemon's, and how its answer is printed."""
+    daemon_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the daemon's answer as it is, as JSON")
 
 
 def daemon_arguments(parser: ArgumentParser) -> None:

@@ -23,6 +23,9 @@ def deny(options: argparse.Namespace) -> int:
     network = ban["network"]
     which = {"ip": network} | ({} if options.service is None else {"service": options.service})
     live = len(call(path, "sessions", which, TIMEOUT)["sessions"])
+    if options.json:
+        print(json.dumps(ban | {"live": live}))
+        return 0
     again = " again" if ban["renewed"] else ""
     print(f"{network} is denied{_by(ban)}{again} for {duration(seconds)}, until {ban['until']}")
     if live:
@@ -34,10 +37,13 @@ def deny(options: argparse.Namespace) -> int:
 
 def undeny(options: argparse.Namespace) -> int:
     """End the bans of a network, and say which."""
-    ended = call(control_path(options), "undeny", _args(options), TIMEOUT)["ended"]
-    for ban in ended:
-        print(f"{ban['network']} is denied{_by(ban)} no more")
-    if not ended:
+    result = call(control_path(options), "undeny", _args(options), TIMEOUT)
+    ended = result["ended"]
+    if options.json:
+        print(json.dumps(result))
+    elif ended:
+        print("\n".join(f"{ban['network']} is denied{_by(ban)} no more" for ban in ended))
+    else:
         print(f"{options.network} was not denied")
     return 0 if ended else EXIT_NONE
 

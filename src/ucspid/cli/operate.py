@@ -1,6 +1,7 @@
-"""ucspid kill, drain, resume, log-level: what an operator changes in a running daemon, without the file."""
+"""ucspid kill, drain, resume, limit, log-level: what an operator changes without the file."""
 
 import argparse
+import json
 import sys
 from typing import Any
 
@@ -23,7 +24,11 @@ EXIT_NONE = 1
 def kill(options: argparse.Namespace) -> int:
     """End sessions, and say which."""
     args = selected(options) | ({"now": True} if options.now else {})
-    ended = _call(options, "kill", args)["sessions"]
+    result = _call(options, "kill", args)
+    ended = result["sessions"]
+    if options.json:
+        print(json.dumps(result))
+        return 0 if ended else EXIT_NONE
     for session in ended:
         print(f"{session['service']} {session['conn']}: {session['remote']}, pid {session['pid']}, "
               f"after {duration(session['age'])}")  # fmt: skip
@@ -34,12 +39,18 @@ def kill(options: argparse.Namespace) -> int:
 
 def drain(options: argparse.Namespace) -> int:
     """Have a service accept nothing more."""
-    live = _call(options, "drain", {"service": options.service})["live"]
-    left = f"{_sessions(live)} {'goes' if live == 1 else 'go'} on"
-    name = options.service
-    print(f"{name} accepts nothing more until `ucspid resume {name}`; {left}", flush=True)
+    result = _call(options, "drain", {"service": options.service})
+    live, name = result["live"], options.service
+    if not options.json:
+        left = f"{_sessions(live)} {'goes' if live == 1 else 'go'} on"
+        print(f"{name} accepts nothing more until `ucspid resume {name}`; {left}", flush=True)
     if options.wait and live:
         _wait_for_the_last(options)
+        result["live"] = 0
+        if not options.json:
+            print(f"the last session of {name} has ended")
+    if options.json:
+        print(json.dumps(result))
     return 0
 
 
@@ -56,13 +67,13 @@ def _wait_for_the_last(options: argparse.Namespace) -> None:
             break
     if shows:
         print(file=sys.stderr)
-    print(f"the last session of {options.service} has ended")
 
 
 def resume(options: argparse.Namespace) -> int:
     """Have a paused service accept again."""
-    was_paused = _call(options, "resume", {"service": options.service})["was_paused"]
-    print(f"{options.service} accepts again" if was_paused else f"{options.service} was not paused")
+    result = _call(options, "resume", {"service": options.service})
+    text = f"{options.service} {'accepts again' if result['was_paused'] else 'was not paused'}"
+    print(json.dumps(result) if options.json else text)
     return 0
 
 
@@ -74,7 +85,8 @@ def limit(options: argparse.Namespace) -> int:
     args = {"service": options.service, "max_connections": int(number)}
     result = _call(options, "limit", args)
     text = f"{options.service} takes {_sessions(int(number))} at most, until the next reload"
-    print(f"{text}; {_sessions(result['live'])} live now, the file says {result['planned']}")
+    text += f"; {_sessions(result['live'])} live now, the file says {result['planned']}"
+    print(json.dumps(result) if options.json else text)
     return 0
 
 
@@ -84,8 +96,9 @@ def _sessions(number: int) -> str:
 
 def log_level(options: argparse.Namespace) -> int:
     """Set the lowest level that is logged."""
-    _call(options, "log_level", {"level": options.level})
-    print(f"events from {options.level} on are logged, until the next reload")
+    result = _call(options, "log_level", {"level": options.level})
+    text = f"events from {options.level} on are logged, until the next reload"
+    print(json.dumps(result) if options.json else text)
     return 0
 
 

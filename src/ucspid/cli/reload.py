@@ -1,6 +1,7 @@
 """ucspid reload: have the running daemon take up its configuration file, and show what changed."""
 
 import argparse
+import json
 
 from ucspid.cli.client import call
 from ucspid.cli.socket_path import control_of_its_daemon
@@ -11,6 +12,6 @@ TIMEOUT = 300.0
 
 def main(options: argparse.Namespace) -> int:
     """Print a line for each change. Raises what call() raises; ConfigError if the new file is wrong."""
-    changes = call(control_of_its_daemon(options), "reload", {}, TIMEOUT)["changes"]
-    print("\n".join(changes) or "nothing changed")
+    result = call(control_of_its_daemon(options), "reload", {}, TIMEOUT)
+    print(json.dumps(result) if options.json else "\n".join(result["changes"]) or "nothing changed")
     return 0

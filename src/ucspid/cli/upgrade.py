@@ -1,6 +1,7 @@
 """ucspid upgrade: have the running daemon go on as the version that is installed now."""
 
 import argparse
+import json
 
 from ucspid.cli.client import call
 from ucspid.cli.socket_path import control_of_its_daemon, control_path
@@ -27,6 +28,9 @@ def main(options: argparse.Namespace) -> int:
     status = call(control_path(options), "status", {}, STATUS_TIMEOUT)
     if status["generation"] < generation or status["version"] != version:
         raise ResourceError(f"{version} has not yet taken over from {before}: see the log")
+    if options.json:
+        print(json.dumps(result))
+        return 0
     again = f"{version} again, in new processes"
     print(f"upgraded: {again if version == before else f'{before} -> {version}'}")
     print("\n".join(changes), end="\n" if changes else "")
