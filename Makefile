@@ -107,7 +107,7 @@ format: setup
 	$(BIN)/ruff format
 
 docs: setup
-	$(BIN)/python -m ucspid.config.reference src/ucspid/config/ucspid.schema.json docs/configuration.md
+	$(BIN)/python -m ucspid.config.reference src/ucspid/config/ucspid.schema.json docs/configuration.md docs/man/ucspid.yaml.5
 
 # A wheel with the launcher in C, for this platform; auditwheel sees which systems it runs on, and tags it for them.
 wheel: setup

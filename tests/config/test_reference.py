@@ -11,7 +11,7 @@ from ucspid.config import schema
 from ucspid.config.logs import LogSection
 from ucspid.config.lookups import LookupSection
 from ucspid.config.proxies import ProxySection
-from ucspid.config.reference import main, reference_markdown, schema_json
+from ucspid.config.reference import main, reference_manual, reference_markdown, schema_json
 from ucspid.config.rlimits import Rlimits
 from ucspid.config.shapes import record
 from ucspid.config.tls_keys import CertificateSection, TlsDefaults, TlsSection
@@ -52,10 +52,15 @@ def test_the_page_is_in_step_with_the_definitions() -> None:
     assert (ROOT / "docs/configuration.md").read_text() == reference_markdown()
 
 
-def test_both_are_written_where_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "schema"), str(tmp_path / "page")]) == 0
+def test_the_manual_page_is_in_step_with_the_definitions() -> None:
+    assert (ROOT / "docs/man/ucspid.yaml.5").read_text() == reference_manual()
+
+
+def test_all_are_written_where_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / name) for name in ("schema", "page", "manual")]) == 0
     assert (tmp_path / "schema").read_text() == schema_json()
     assert (tmp_path / "page").read_text() == reference_markdown()
+    assert (tmp_path / "manual").read_text() == reference_manual()
     assert main([]) == 100
     assert capsys.readouterr().err.startswith("usage: ")
 
@@ -65,6 +70,7 @@ def test_every_key_is_described_and_on_the_page(struct: type[msgspec.Struct]) ->
     for field in record(struct).fields.values():
         assert field.description.endswith(".")
         assert f"| `{field.key}` |" in reference_markdown()
+        assert f'\n.It "\\fB{field.key}\\fR"\n' in reference_manual()
 
 
 def test_every_limit_of_the_system_can_be_set() -> None:

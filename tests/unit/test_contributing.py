@@ -82,7 +82,8 @@ def test_a_setting_and_a_stage(installation: Installation, tmp_path: Path) -> No
         assert daemon.wait_event("connection_refused")["reason"] == "unreserved_port"
         assert daemon.service("rlogin")["refused"] == {"unreserved_port": 1}
     described = tmp_path / "configuration.md"
-    run(installation, "-m", "ucspid.config.reference", str(tmp_path / "schema.json"), str(described))
+    made = [str(tmp_path / "schema.json"), str(described), str(tmp_path / "ucspid.yaml.5")]
+    run(installation, "-m", "ucspid.config.reference", *made)
     assert "| `reserved_port` | " in described.read_text()
 
 

@@ -1,6 +1,6 @@
-"""The JSON Schema of the configuration file and its reference page, from the schema's definitions.
+"""The JSON Schema of the configuration file and its reference pages, from the schema's definitions.
 
-python -m ucspid.config.reference SCHEMA PAGE writes both.
+python -m ucspid.config.reference SCHEMA PAGE MANUAL writes all three.
 """
 
 import json
@@ -16,6 +16,7 @@ from ucspid.config.environment import DEFAULT_PATH
 from ucspid.config.forms import Form
 from ucspid.config.logs import LogSection
 from ucspid.config.lookups import LookupSection
+from ucspid.config.manual import manual
 from ucspid.config.positions import MAX_DEPTH, MAX_NODES
 from ucspid.config.proxies import ProxySection
 from ucspid.config.rlimits import Rlimits
@@ -39,15 +40,16 @@ from ucspid.policy.environ import MAX_PROGRAM
 from ucspid.rules.bounds import MAX_VARIABLE_BYTES
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_ARGUMENTS = 2
+_ARGUMENTS = 3
 
-_INTRODUCTION = f"""\
+_TITLE = """\
 # The configuration file
 
-This page and the JSON Schema are made from the definitions in `src/ucspid/config/schema.py`; change
-them there, then run
-`python -m ucspid.config.reference src/ucspid/config/ucspid.schema.json docs/configuration.md`.
+This page, the manual page and the JSON Schema are made from the definitions in
+`src/ucspid/config/schema.py`; change them there, then run `make docs`.
+"""
 
+_INTRODUCTION = f"""\
 The file is YAML. `ucspid check` reports everything that is wrong with it at once, each mistake with file,
 line, column and key; what is not YAML at all hides the rest, and is shown with its line. `ucspid schema`
 prints the JSON Schema; an editor with a YAML language server uses it after this first line of the file:
@@ -209,6 +211,15 @@ def _text(shape: Record) -> str:
 
 def reference_markdown() -> str:
     """Return the reference page."""
+    return f"{_TITLE}\n{_body()}"
+
+
+def reference_manual() -> str:
+    """Return the reference as a manual page."""
+    return manual(_body())
+
+
+def _body() -> str:
     parts = [_INTRODUCTION]
     for heading, struct in _SECTIONS:
         shape = record(struct)
@@ -256,12 +267,13 @@ def _shown_default(field: Field) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the schema and the page to the two paths given; return the exit code."""
+    """Write the schema and the pages to the three paths given; return the exit code."""
     if len(arguments) != _ARGUMENTS:
-        sys.stderr.write("usage: python -m ucspid.config.reference SCHEMA PAGE\n")
+        sys.stderr.write("usage: python -m ucspid.config.reference SCHEMA PAGE MANUAL\n")
         return EXIT_USAGE
     Path(arguments[0]).write_text(schema_json(), encoding="utf-8")
     Path(arguments[1]).write_text(reference_markdown(), encoding="utf-8")
+    Path(arguments[2]).write_text(reference_manual(), encoding="utf-8")
     return 0
 
 
