@@ -12,7 +12,7 @@ from ucspid.admission.tls_channels import NO_PROCESS, SILENT, TlsChannels, secur
 from ucspid.ipc import messages as wire
 from ucspid.plan import Tls
 
-MARGIN = 1.0
+MARGIN = 5.0
 """Seconds beyond the time of a handshake that a TLS process may take to say so."""
 
 
