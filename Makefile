@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
-PEERS = axfrdns curl daemontools haproxy ipsvd libnet-ssleay-perl mailfront mandoc openssl runit s6 stunnel4 swaks systemd tcpd tinysshd tmux ucspi-tcp
+PEERS = axfrdns curl daemontools fish haproxy ipsvd libnet-ssleay-perl mailfront mandoc openssl runit s6 stunnel4 swaks systemd tcpd tinysshd tmux ucspi-tcp zsh
 # Those that cannot be installed beside each other, and would start a daemon: unpacked for the tests alone.
 UNPACKED = fail2ban openbsd-inetd prometheus xinetd
 NATIVE = src/ucspid/launcher/ucspid-launcher
@@ -108,6 +108,7 @@ format: setup
 
 docs: setup
 	$(BIN)/python -m ucspid.config.reference src/ucspid/config/ucspid.schema.json docs/configuration.md docs/man/ucspid.yaml.5
+	$(BIN)/python -m ucspid.cli.completion contrib/completion
 
 # A wheel with the launcher in C, for this platform; auditwheel sees which systems it runs on, and tags it for them.
 wheel: setup

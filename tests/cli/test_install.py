@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ from ucspid.errors import EXIT_USAGE
 
 UNIT = "etc/systemd/system/ucspid.service"
 CONFIG = "etc/ucspid/ucspid.yaml"
+SHARED = (
+    *("man/man1/tcpclient.1", "man/man5/ucspid.yaml.5", "man/man8/ucspid.8"),
+    *("bash-completion/completions/ucspid", "zsh/site-functions/_ucspid"),
+    "fish/vendor_completions.d/ucspid.fish",
+)
 needs_users = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("useradd") is None, reason="takes root and useradd"
 )
@@ -20,9 +26,9 @@ needs_users = pytest.mark.skipif(
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A host without users but root, and an installation with a man page and a completion."""
+    """A host without users but root, and an installation with man pages and completions."""
     share = tmp_path / "venv/share"
-    for name in ("man/man1/tcpclient.1", "man/man1/other.1", "bash-completion/completions/ucspid"):
+    for name in (*SHARED, "man/man1/other.1"):
         (share / name).parent.mkdir(parents=True, exist_ok=True)
         (share / name).write_text("")
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
@@ -31,6 +37,19 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\n")
     return root
+
+
+def test_the_package_has_all_that_is_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Path(__file__).parents[2]
+    data = tomllib.loads((project / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+    for folder, patterns in data.items():
+        (tmp_path / folder).mkdir(parents=True)
+        for path in (path for pattern in patterns for path in project.glob(pattern)):
+            shutil.copy(path, tmp_path / folder)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    linked = {place for place, _ in host_items.shared_files()}
+    assert {f"/usr/local/share/{name}" for name in SHARED} <= linked
+    assert len(linked) == sum(path.is_file() for path in tmp_path.rglob("*"))
 
 
 def files(host: Path) -> set[str]:
@@ -60,9 +79,9 @@ def test_it_makes_what_is_missing_and_uninstall_removes_it(
 ) -> None:
     assert run("install", host, "--write") == 0
     assert files(host) == {
-        UNIT, "usr/local/bin/ucspid", "usr/local/share/man/man1/tcpclient.1",
-        "usr/local/share/bash-completion/completions/ucspid",
-    }  # fmt: skip
+        *(UNIT, "usr/local/bin/ucspid"),
+        *(f"usr/local/share/{name}" for name in SHARED),
+    }
     unit = (host / UNIT).read_text()
     assert f"ExecStart={Path(sys.executable).parent}/ucspid run" in unit
     assert "/opt/ucspid" not in unit

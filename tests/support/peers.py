@@ -16,6 +16,7 @@ PACKAGES = {
     "curl": "curl",
     "mandoc": "mandoc",
     "fail2ban-regex": "fail2ban",
+    "fish": "fish",
     "haproxy": "haproxy",
     "inetd": "openbsd-inetd",
     "ipsvd-cdb": "ipsvd",
@@ -43,6 +44,7 @@ PACKAGES = {
     "tmux": "tmux",
     "promtool": "prometheus",
     "xinetd": "xinetd",
+    "zsh": "zsh",
 }
 """The Debian package that has each peer."""
 
