@@ -18,6 +18,16 @@ _ucspid
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 FISH = "source $argv[1]; complete --do-complete $argv[2]"
+ZSH = """
+_describe() { print -rl -- ${(P)2%%:*} }
+_arguments() { print -rl -- $@ }
+compadd() { print -rl -- $@ }
+_files() { print files }
+completion=$1; shift
+words=("$@") CURRENT=$#
+source $completion
+"""
+"""What zsh is asked for, without the functions of its own that answer."""
 LINES = [
     ("ucspid lo", {"log-level"}),
     ("ucspid rules ", {"compile", "check"}),
@@ -46,6 +56,11 @@ def bash(line: str, cwd: Path) -> set[str]:
 def fish(line: str, cwd: Path) -> set[str]:
     said = output([peers.require("fish"), "-N", "-c", FISH, str(COMPLETION / "fish/ucspid.fish"), line], cwd)
     return {each.partition("\t")[0].replace("\\", "") for each in said}
+
+
+def zsh(line: str, cwd: Path) -> set[str]:
+    command = [peers.require("zsh"), "-f", "-c", ZSH, "zsh", str(COMPLETION / "zsh/_ucspid")]
+    return output([*command, *line.split(" ")], cwd)
 
 
 @pytest.fixture
@@ -87,3 +102,38 @@ def test_bash_completes(line: str, completions: set[str], folder: Path) -> None:
 @pytest.mark.parametrize(("line", "completions"), LINES)
 def test_fish_completes(line: str, completions: set[str], folder: Path) -> None:
     assert fish(line, folder) == completions
+
+
+def test_zsh_is_asked_for_verbs_actions_and_files(folder: Path) -> None:
+    assert zsh("ucspid ", folder) == {*VERBS, *TOOLS}
+    assert zsh("ucspid rules ", folder) == {"compile", "check"}
+    assert zsh("ucspid tcprules ", folder) == {"files"}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "ucspid check ",
+            {"-c[configuration file (default\\: /etc/ucspid/ucspid.yaml)]:FILE:_files", "--help"},
+        ),
+        ("ucspid rules check ", {":a text, or a cdb if its name ends in .cdb:_files", "--help"}),
+        (
+            "ucspid links ",
+            {
+                ":folder of the links, such as /usr/local/bin:_files -/",
+                "--remove[remove the links that were made there]",
+                "--help",
+            },
+        ),
+    ],
+)
+def test_zsh_is_asked_for_the_arguments_of_a_verb(line: str, words: set[str], folder: Path) -> None:
+    assert zsh(line, folder) == words
+
+
+def test_zsh_is_asked_for_choices(folder: Path) -> None:
+    found = [
+        word for word in zsh("ucspid log-level ", folder) if word.endswith(":(debug info warning error)")
+    ]
+    assert found == [":the lowest to log:(debug info warning error)"]
