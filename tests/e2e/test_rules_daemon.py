@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -224,7 +225,13 @@ def test_a_new_variable_that_cannot_be_allowed_keeps_out_its_clients_only_and_th
         (status,) = daemon.status()["rules_files"]
         assert (status["path"], status["services"]) == (str(file), ["s"])
         assert "at most 98304 are allowed" in status["problem"]
+        assert status["age"] is None
         assert daemon.wait_event("rules_load_failed")["reason"] == status["problem"]
-        change(file, ":allow\n")
+        new = file.with_name("new")
+        new.write_text(":allow\n")
+        os.utime(new, (1000, 1000))
+        new.replace(file)
         assert daemon.talk("s", source="127.0.0.3") == b"\n"
-        assert daemon.status()["rules_files"][0]["problem"] is None
+        (status,) = daemon.status()["rules_files"]
+        assert status["problem"] is None
+        assert time.time() - 1000 >= status["age"] > 1e9

@@ -108,6 +108,16 @@ def test_metrics_say_what_the_daemon_has_done(daemon: Daemon) -> None:
     assert now["ucspid_config_generation"][()] == daemon.status()["generation"]
 
 
+def test_a_process_that_died_is_counted_by_the_next_event_loop(daemon: Daemon) -> None:
+    (loop,) = daemon.processes("loop")
+    os.kill(loop["pid"], signal.SIGKILL)
+    daemon.wait_event("process_died", role="loop", pid=loop["pid"])
+    while not (deaths := samples(daemon)["ucspid_process_deaths_total"])["loop",]:
+        """The next event loop is on its way."""
+    assert deaths.keys() == {("loop",), ("launcher",), ("tls",), ("web",)}
+    assert deaths["launcher",] == deaths["tls",] == 0
+
+
 def test_metrics_are_there_as_openmetrics_too(daemon: Daemon) -> None:
     accept = "application/openmetrics-text; version=1.0.0"
     status, text, headers = ask(daemon, "/metrics", Accept=accept)

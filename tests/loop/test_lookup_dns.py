@@ -54,6 +54,21 @@ async def test_an_address_without_a_name() -> None:
 
 
 @in_uvloop
+async def test_what_became_of_questions_is_counted() -> None:
+    async with resolving({PTR: ["mail.example.org."]}) as (resolver, _):
+        await resolver.ask(Question(IP))
+        await resolver.ask(Question(IP))  # it is known by now
+        await resolver.ask(Question("192.0.2.2"))
+        assert resolver.outcomes == {"answered": 1, "nothing_there": 1, "timed_out": 0, "failed": 0}
+    async with resolving(everything(failing)) as (resolver, _):
+        await resolver.ask(Question(IP))
+        assert resolver.outcomes == {"answered": 0, "nothing_there": 0, "timed_out": 0, "failed": 1}
+    async with resolving(everything(silent), Bounds(timeout=0.1)) as (resolver, _):
+        await resolver.ask(Question(IP))
+        assert resolver.outcomes == {"answered": 0, "nothing_there": 0, "timed_out": 1, "failed": 0}
+
+
+@in_uvloop
 async def test_the_first_of_several_names_is_taken() -> None:
     async with resolving({PTR: ["b.example.", "a.example.", "c.example."]}) as (resolver, _):
         assert await resolver.ask(Question(IP)) == DnsAnswer(b"b.example")

@@ -27,6 +27,7 @@ def status(*services: dict[str, Any]) -> dict[str, Any]:
         "version": "1", "uptime": 90061.0, "generation": 1, "denied": 0, "services": list(services),
         "listeners": [{"service": "smtp", "address": "*:25"}], "rules_files": [], "loop_uptime": 1.0,
         "log_dropped": 0, "master_events": {},
+        "process_deaths": {"loop": 1, "tls": 0}, "dns": {"answered": 4}, "certificates": [],
         "totals": {"live": 3, "max_connections": 1000, "accepted": 9, "refused": {}, "failed": {}},
     }  # fmt: skip
 
@@ -84,6 +85,47 @@ def test_the_metrics_that_are_described_are_those_that_there_are() -> None:
     families = list(StatusCollector(status(service(failed={"ENOENT": 1}))).collect())
     there = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
     assert described == there
+
+
+def values(given: dict[str, Any]) -> dict[str, dict[tuple[str, ...], float]]:
+    """Return the samples of metrics by their names and the values of their labels."""
+    found: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in StatusCollector(given).collect():
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sample.labels.values())] = sample.value
+    return found
+
+
+def test_a_certificate_has_its_end() -> None:
+    end = {"service": "smtp", "not_after": "2026-03-31T12:00:00+00:00", "left": 5.0}
+    found = values({**status(service()), "certificates": [end]})
+    assert found["ucspid_certificate_end_time_seconds"] == {("smtp",): 1774958400.0}
+
+
+def test_a_rules_file_that_two_services_read_differently_is_one_series() -> None:
+    files = [
+        {"path": "/r", "services": ["a"], "problem": None, "age": 5.0},
+        {"path": "/r", "services": ["b"], "problem": "it is gone", "age": None},
+        {"path": "/s", "services": ["c"], "problem": "it is gone", "age": None},
+    ]
+    families = list(StatusCollector({**status(service()), "rules_files": files}).collect())
+    (in_force,) = (family for family in families if family.name == "ucspid_rules_file_in_force")
+    assert [(sample.labels["path"], sample.value) for sample in in_force.samples] == [("/r", 0), ("/s", 0)]
+    (age,) = (family for family in families if family.name == "ucspid_rules_file_age_seconds")
+    assert [(sample.labels["path"], sample.value) for sample in age.samples] == [("/r", 5.0)]
+
+
+def test_the_first_reload_that_fails_is_an_increase() -> None:
+    before, after = (values({**status(), "master_events": had})["ucspid_master_events_total"]
+                     for had in ({}, {"reload_failed": 1}))  # fmt: skip
+    assert (before["reload_failed",], after["reload_failed",]) == (0, 1)
+    assert before["reloaded",] == 0
+
+
+def test_what_processes_and_name_servers_did_is_counted() -> None:
+    found = values(status(service()))
+    assert found["ucspid_process_deaths_total"] == {("loop",): 1, ("tls",): 0}
+    assert found["ucspid_dns_questions_total"] == {("answered",): 4}
 
 
 def test_the_dashboard_is_json() -> None:

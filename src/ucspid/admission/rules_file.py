@@ -83,7 +83,7 @@ class FollowedRules:
         """Whether each change of the file is reported."""
         self._due = -math.inf
         """When to check, if no change is reported earlier."""
-        self._seen: Seen | None = None
+        self.seen: Seen | None = None
         self._broken: str | None = None
         """What is wrong with the version that was seen last."""
         self._table: RuleTable | None = None
@@ -199,7 +199,7 @@ class FollowedRules:
 
     async def _see(self, queue: Inotify | None, answered: asyncio.Future[None]) -> Sight:
         """Return what is there. Raises OSError if there is no thread to look."""
-        reading = self._readers.reading.start(partial(look, self.file.path, self._seen, queue))
+        reading = self._readers.reading.start(partial(look, self.file.path, self.seen, queue))
         await asyncio.wait({reading}, timeout=HUNG_AFTER)
         if not reading.done():
             self._failed(f"it could not be read within {HUNG_AFTER:g} s")
@@ -212,7 +212,7 @@ class FollowedRules:
             raise sight.problem
         if sight.content is not None:
             await self._parse(sight.content)
-        self._seen = sight.seen
+        self.seen = sight.seen
         if self._broken is not None:
             self._failed(self._broken, lacking=errno.EPROTO)
         elif self._table is not None:

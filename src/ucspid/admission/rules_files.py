@@ -1,5 +1,6 @@
 """All rules files that services name: each is followed once, even if services share it."""
 
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -32,9 +33,18 @@ class RulesFiles:
         return self._readers.watcher.descriptors
 
     def status(self) -> list[dict[str, Any]]:
-        """Return for each file its path, the services that name it, and why it is not in force, if so."""
+        """Return for each file its path, its services, why it is not in force, if so, or else its age.
+
+        The age is in seconds since it was written.
+        """
+        now = time.time()
         return [
-            {"path": file.path, "services": list(names.values()), "problem": self._followed[file].problem}
+            {
+                "path": file.path,
+                "services": list(names.values()),
+                "problem": self._followed[file].problem,
+                "age": _age(self._followed[file], now),
+            }
             for file, names in self._services.items()
         ]
 
@@ -79,6 +89,12 @@ class RulesFiles:
         for number in self._services.get(file, ()):
             self._ask(number)
             return
+
+
+def _age(followed: FollowedRules, now: float) -> float | None:
+    if followed.seen is None or followed.problem is not None:
+        return None
+    return round(now - followed.seen.written, 3)
 
 
 def encoded(names: Iterable[str]) -> frozenset[bytes]:

@@ -25,6 +25,11 @@ class Seen:
     digest: int
     settled: bool
 
+    @property
+    def written(self) -> float:
+        """When it was written, in seconds since 1970."""
+        return self.signature[0] / 1e9
+
 
 class Sight(NamedTuple):
     """The result of a check: content is None if it has not changed; problem, if it cannot be read."""

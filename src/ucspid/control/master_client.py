@@ -28,6 +28,9 @@ from ucspid.observe import events
 from ucspid.observe.log import LogOutput
 from ucspid.sessions.stderr_log import StderrLog
 
+ROLES = ("loop", "launcher", "tls", "web")
+"""Of processes that the master starts again when they die."""
+
 if TYPE_CHECKING:
     from ucspid.lookup.names import Names
 
@@ -62,8 +65,8 @@ class MasterClient:
         self.requests = Requests(self._note)
         self.adopt: Callable[[socket.socket], None] = socket.socket.close
         """Called with a connection whose other end may look."""
-        self.master_events: Counter[str] = Counter()
-        """How often the master has had each event logged here."""
+        self.master_events, self.process_deaths = Counter[str](), dict.fromkeys(ROLES, 0)
+        """How often the master has had each event logged here; and of process_died, by role."""
         self._handing_over: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._orders: dict[type[orders.Order], Callable[[Any, list[int]], None]] = {
@@ -236,6 +239,8 @@ class MasterClient:
 
     def _log_event(self, order: orders.LogEvent, _descriptors: list[int]) -> None:
         self.master_events[order.event] += 1
+        if order.event == "process_died" and order.fields.get("role") in self.process_deaths:
+            self.process_deaths[order.fields["role"]] += 1
         events.from_master(self._log, order.level, order.event, order.fields)
 
     def _answered(self, order: orders.Answer, _descriptors: list[int]) -> None:

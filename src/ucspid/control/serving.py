@@ -57,6 +57,7 @@ class Server:
         are wanted. now is seconds of the epoch: see Takeover.
         """
         self.draining = False
+        self.names = names
         self.services = Services(log, counters, master.allow_variables, self._slot_released, transcript)
         self.takeover = Takeover(self.services.owner, counters, log, now)
         self.launchers = Launchers(log, master, self.takeover, self._heard)

@@ -54,6 +54,8 @@ async def status(link: "MasterClient", config: str, began: float, output: LogOut
         "loop_uptime": round(time.monotonic() - link.began, 3),
         "log_dropped": output.dropped,
         "master_events": dict(link.master_events),
+        "process_deaths": dict(link.process_deaths),
+        "dns": {} if server.names is None else dict(server.names.outcomes),
         "totals": _totals(server, services),
     }
 

@@ -27,6 +27,9 @@ _NOT_HEARD = frozenset(
     {error.ARES_EBADNAME, error.ARES_ECANCELLED, error.ARES_EDESTRUCTION, error.ARES_EFILE, error.ARES_ENOMEM}
 )
 
+OUTCOMES = ("answered", "nothing_there", "timed_out", "failed")
+"""There are records; there is no such name, or none of its records; no answer came; there was an error."""
+
 
 class Question(NamedTuple):
     """Which name an address has, or, where there is a name, whether it has the address.
@@ -78,6 +81,8 @@ class Resolver:
         self._breaker = Breaker(self._bounds.test_again)
         self._asked: dict[Question, asyncio.Task[DnsAnswer]] = {}
         self._tests: set[asyncio.Task[None]] = set()
+        self.outcomes = dict.fromkeys(OUTCOMES, 0)
+        """How many questions that name servers were asked had which of the OUTCOMES."""
 
     @property
     def idle(self) -> bool:
@@ -118,11 +123,13 @@ class Resolver:
         try:
             answer, seconds = _read(question, await self._channels.query(*_in_dns(question)))
             self._breaker.answered()
+            self.outcomes["answered"] += 1
         except error.DNSError as problem:
             code = problem.args[0]
             if code in _NOTHING_THERE:
                 answer, seconds = DnsAnswer(None), NEGATIVE
             self._note_problem(code)
+            self.outcomes[_outcome(code)] += 1
         finally:
             del self._asked[question]
         self._cache.put(question, answer, seconds, time.monotonic())
@@ -152,6 +159,13 @@ class Resolver:
         except error.DNSError as problem:
             answered = problem.args[0] not in _SILENCE | _NOT_HEARD
         self._breaker.test_ended(time.monotonic(), answered=answered)
+
+
+def _outcome(code: int) -> str:
+    """Return which of the OUTCOMES an error is."""
+    if code in _NOTHING_THERE:
+        return "nothing_there"
+    return "timed_out" if code == error.ARES_ETIMEOUT else "failed"
 
 
 def _in_dns(question: Question) -> tuple[str, str]:

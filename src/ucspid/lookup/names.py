@@ -4,7 +4,7 @@ Addresses are the text that accept(2) and getsockname(2) give, without IPv4 mapp
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 
 from ucspid.lookup.dns import DnsAnswer, Question, Resolver
 from ucspid.lookup.ident import Ident
@@ -34,6 +34,11 @@ class Names:
     def idle(self) -> bool:
         """Whether the resolver has nothing open."""
         return self._resolver.idle
+
+    @property
+    def outcomes(self) -> Mapping[str, int]:
+        """How many questions about names had which outcome."""
+        return self._resolver.outcomes
 
     def cached(self, lookup: Lookup, local: End, remote: End) -> ClientFacts | None:
         """Return what find() would return, if that is known without waiting; None otherwise."""

@@ -1,7 +1,8 @@
 """The metrics, from the daemon's status; labels are names of the file, and names that the daemon has."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
@@ -14,6 +15,9 @@ from prometheus_client.core import (
 
 TROUBLE = frozenset({"throttled", "accept_failed", "closed"})
 """States of a service that cannot serve."""
+
+_FROM_THE_BEGINNING = {"reloaded": 0, "reload_failed": 0}
+"""Events that are counted before there is one: an increase from nothing to one would be none."""
 
 _COUNTED = {
     "refused": ("ucspid_connections_refused", "Connections that got no program, by reason.", "reason"),
@@ -65,15 +69,43 @@ class StatusCollector:
         events = CounterMetricFamily(
             "ucspid_master_events", "Events of the master since the event loop began.", labels=["event"]
         )
-        for event, count in status["master_events"].items():
+        for event, count in (_FROM_THE_BEGINNING | status["master_events"]).items():
             events.add_metric([event], count)
         yield events
-        files = GaugeMetricFamily(
-            "ucspid_rules_file_in_force", "Whether a rules file is in force as it is.", labels=["path"]
+        deaths = CounterMetricFamily(
+            "ucspid_process_deaths", "Processes that died and were replaced.", labels=["role"]
         )
-        for file in status["rules_files"]:
-            files.add_metric([file["path"]], 0 if file["problem"] else 1)
-        yield files
+        for role, count in status["process_deaths"].items():
+            deaths.add_metric([role], count)
+        yield deaths
+        outcomes = CounterMetricFamily(
+            "ucspid_dns_questions", "Questions that name servers were asked.", labels=["outcome"]
+        )
+        for outcome, count in status["dns"].items():
+            outcomes.add_metric([outcome], count)
+        yield outcomes
+        yield from self._files()
+
+    def _files(self) -> Iterator[Metric]:
+        """Yield what is about rules files and certificates; two services may read one file differently."""
+        in_force: dict[str, int] = {}
+        ages: dict[str, float] = {}
+        for file in self._status["rules_files"]:
+            path = file["path"]
+            in_force[path] = min(0 if file["problem"] else 1, in_force.get(path, 1))
+            if file["age"] is not None:
+                ages[path] = max(file["age"], ages.get(path, file["age"]))
+        yield _by_path("ucspid_rules_file_in_force", "Whether a rules file is in force as it is.", in_force)
+        yield _by_path("ucspid_rules_file_age_seconds", "Since a rules file in force was last written.", ages)
+        ends = GaugeMetricFamily(
+            "ucspid_certificate_end_time_seconds",
+            "When the first certificate of a service ends.",
+            labels=["service"],
+        )
+        for certificate in self._status["certificates"]:
+            end = datetime.fromisoformat(certificate["not_after"]).timestamp()
+            ends.add_metric([certificate["service"]], end)
+        yield ends
 
     def _services(self) -> Iterator[Metric]:
         services = self._status["services"]
@@ -111,3 +143,10 @@ class StatusCollector:
             buckets = list(zip(bounds, accumulate(timing["counts"]), strict=True))
             histogram.add_metric([service["name"]], buckets, timing["sum"])
         return histogram
+
+
+def _by_path(family: str, text: str, values: Mapping[str, float]) -> Metric:
+    gauge = GaugeMetricFamily(family, text, labels=["path"])
+    for path, value in values.items():
+        gauge.add_metric([path], value)
+    return gauge
