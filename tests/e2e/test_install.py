@@ -17,7 +17,7 @@ from ucspid.config.problems import Problems
 from ucspid.launcher.paths import NATIVE
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ["src", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"]
+SOURCES = ["src", "contrib", "docs", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"]
 EXECUTABLE = "ucspid/launcher/ucspid-launcher"
 
 

@@ -337,6 +337,7 @@ def test_a_launcher_that_may_have_no_more_processes_starts_them_when_it_may(daem
 @needs_root
 def test_a_master_that_may_have_no_more_processes_restarts_what_dies_when_it_may(daemon: Daemon) -> None:
     address, loop, launcher = daemon.address("echo"), loop_of(daemon), launcher_of(daemon, "echo")
+    assert daemon.reload() == []  # so the master has closed by what it said that it was ready
     before = held(daemon)
     with no_more_processes(daemon.pid):
         daemon.signal(signal.SIGHUP)
