@@ -387,7 +387,7 @@ def test_a_client_that_asks_and_then_speaks_no_tls(daemon: Daemon) -> None:
                     reason="Net::SSLeay is not here (Debian package libnet-ssleay-perl)")  # fmt: skip
 def test_swaks_starts_tls(daemon: Daemon) -> None:
     host, port = daemon.address("starttls")
-    command = ["swaks", "--server", host, "--port", str(port), "--helo", "me", "--tls", "--quit-after", "TLS"]
+    command = ["swaks", "--server", host, "--port", str(port), "--helo", "me", "--tls", "--drop-after", "TLS"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "TLS started with cipher TLSv1.3" in done.stdout
 
