@@ -1,6 +1,6 @@
 """under.py CONDITIONS COMMAND...: becomes the command, with descriptors and signals as JSON conditions say.
 
-open, close: numbers of descriptors; ignore, block: names of signals, the others being as they are by
+open, close: numbers of descriptors, of which those that are open already stay what they are; ignore, block: names of signals, the others being as they are by
 default; nofile: a soft limit.
 """
 
@@ -19,7 +19,8 @@ for name in conditions.get("ignore", []):
 signal.pthread_sigmask(signal.SIG_SETMASK, [signal.Signals[name] for name in conditions.get("block", [])])
 null = os.open(os.devnull, os.O_RDWR)
 for number in conditions.get("open", []):
-    os.dup2(null, number)
+    if not os.path.lexists(f"/proc/self/fd/{number}"):
+        os.dup2(null, number)
 if "nofile" in conditions:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (conditions["nofile"], hard))

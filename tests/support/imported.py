@@ -52,11 +52,24 @@ def imported(*paths: Path | str, root: str = "/") -> tuple[str, Description]:
 
 
 @contextlib.contextmanager
+def usual_niceness() -> Iterator[None]:
+    """Start processes as if no nice(1) ran the tests, where that is allowed: programs say how nice they are."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    if os.geteuid() == 0:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+    try:
+        yield
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
+@contextlib.contextmanager
 def running_text(folder: Path, text: str) -> Iterator[Daemon]:
     """Run a daemon with a text of ucspid import as its file, its control socket in the folder."""
     daemon = Daemon(folder, {})
     daemon.replace(text.replace(f"control: {CONTROL}\n", f"control: {daemon.control}\n"))
-    daemon.start()
+    with usual_niceness():
+        daemon.start()
     try:
         yield daemon
         assert daemon.differences() == []
@@ -70,15 +83,16 @@ def running_text(folder: Path, text: str) -> Iterator[Daemon]:
 @contextlib.contextmanager
 def serving(command: Sequence[str | Path], port: int, *, env: dict[str, str] | None = None) -> Iterator[None]:
     """Run another server until it listens on the port, and end it with what it has started."""
-    process = subprocess.Popen(
-        [str(word) for word in command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={"PATH": os.environ["PATH"]} | (env or {}),
-        cwd="/",
-        start_new_session=True,
-    )
+    with usual_niceness():
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={"PATH": os.environ["PATH"]} | (env or {}),
+            cwd="/",
+            start_new_session=True,
+        )
     said: list[bytes] = []
     assert process.stderr is not None
     reader = threading.Thread(target=said.extend, args=(process.stderr,), daemon=True)
