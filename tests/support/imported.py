@@ -53,7 +53,7 @@ def imported(*paths: Path | str, root: str = "/") -> tuple[str, Description]:
 
 @contextlib.contextmanager
 def usual_niceness() -> Iterator[None]:
-    """Start processes as if no nice(1) ran the tests, where that is allowed: programs say how nice they are."""
+    """Start processes as if no nice(1) ran the tests, where that is allowed: they say how nice they are."""
     before = os.getpriority(os.PRIO_PROCESS, 0)
     if os.geteuid() == 0:
         os.setpriority(os.PRIO_PROCESS, 0, 0)
