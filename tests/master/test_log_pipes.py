@@ -88,12 +88,13 @@ def test_a_pipe_is_closed_when_its_service_is_gone_and_the_last_program_has_ende
 def test_renaming_a_service_over_and_over_costs_no_descriptors(rig: Rig) -> None:
     rig.reload(silent("0"))
     rig.settling.settled()
-    before = len(own_descriptors())
+    before = own_descriptors()
     for number in range(1, 31):
         rig.reload(silent(str(number)))
         rig.settling.settled()
         rig.poller.run_once()
-    assert len(own_descriptors()) == before
+    # Threads of earlier tests may still close something of theirs.
+    assert own_descriptors() <= before
 
 
 def test_a_service_that_comes_back_before_it_is_forgotten_keeps_its_pipe(rig: Rig) -> None:
