@@ -139,7 +139,7 @@ AS_EXECUTED = {
     "pickle": "import pickle\nclass A: pass\nprint(pickle.loads(pickle.dumps(A())).__class__)",
     "a dataclass": "import dataclasses\n@dataclasses.dataclass\nclass A:\n    x: int\nprint(A(1))",
     "inspect": "import inspect\ndef f():\n    return 1\nprint(inspect.getsource(f))",
-    "asyncio": "import asyncio\nasync def main(): print(await asyncio.sleep(0, 'done'))\nasyncio.run(main())",
+    "asyncio": "import asyncio as io\nasync def main(): print(await io.to_thread(str, 1))\nio.run(main())",
     "a coding": "# -*- coding: latin-1 -*-\nprint('caf\udce9')",
 }  # fmt: skip
 
