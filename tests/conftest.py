@@ -17,6 +17,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+import kill_guard
 from ignored_signals import give_default
 from tiers import SLOW, TIERS, Stopwatch, Turns
 
@@ -41,6 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     give_default()
+    kill_guard.install()
     for name, tier in TIERS.items():
         config.addinivalue_line("markers", f"{name}: a test in tests/{name}, of {tier.test} seconds at most")
     config.addinivalue_line("markers", "fast: a test that needs no daemon")

@@ -379,8 +379,8 @@ class LauncherClient:
             raise WireError(f"a report of kind {kind}")
 
     def _introduced(self, pid: int, max_in_flight: int) -> None:
-        if not 0 < max_in_flight <= wire.MAX_IN_FLIGHT:
-            raise WireError(f"it takes {max_in_flight} starts at once")
+        if pid <= 1 or not 0 < max_in_flight <= wire.MAX_IN_FLIGHT:
+            raise WireError(f"it is process {pid} and takes {max_in_flight} starts at once")
         self.pid = pid
         self.max_in_flight = max_in_flight
 

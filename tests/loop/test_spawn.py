@@ -154,7 +154,7 @@ def report(
     return wire.Report.head(kind, status, process, service, connection, *used, TAG)
 
 
-def listed(token: int, process: int = 1, in_flight: int = IN_FLIGHT) -> bytes:
+def listed(token: int, process: int = 77, in_flight: int = IN_FLIGHT) -> bytes:
     return report(wire.LISTED, token, process=process, service=in_flight)
 
 
@@ -346,6 +346,12 @@ async def test_a_launcher_takes_no_other_number_of_starts(synced: Rig, count: in
         synced.say(hello(in_flight=count))
     with pytest.raises(WireError, match="starts at once"):
         synced.say(listed(1, in_flight=count))
+
+
+@pytest.mark.parametrize("process", [0, 1])
+async def test_a_launcher_is_a_process_that_can_be_signalled_alone(synced: Rig, process: int) -> None:
+    with pytest.raises(WireError, match=f"it is process {process} "):
+        synced.say(hello(process=process))
 
 
 async def test_a_launcher_that_does_not_answer_in_time_is_stuck_and_later_overdue(synced: Rig) -> None:

@@ -18,7 +18,7 @@ from ucspid.linux import process_group
 from ucspid.policy.connection_states import ConnectionState
 
 QUESTION = wire.ListSessions.head(0)
-ANSWER = wire.Report.head(wire.LISTED, 0, 1, IN_FLIGHT, 0, 0, 0, 0, bytes(wire.TAG_SIZE))
+ANSWER = wire.Report.head(wire.LISTED, 0, 77, IN_FLIGHT, 0, 0, 0, 0, bytes(wire.TAG_SIZE))
 
 
 def open_descriptors() -> int:

@@ -119,9 +119,8 @@ class FakeLauncher:
 
     def introduce(self, kind: int, status: int = 0, connection: int = 0) -> None:
         """Send a report that is about the launcher itself."""
-        self._channel.send(
-            wire.Report.head(kind, status, 0, IN_FLIGHT, connection, 0, 0, 0, bytes(wire.TAG_SIZE))
-        )
+        tag = bytes(wire.TAG_SIZE)
+        self._channel.send(wire.Report.head(kind, status, os.getpid(), IN_FLIGHT, connection, 0, 0, 0, tag))
 
     def started(self, connection: int) -> None:
         """Say that the program runs."""

@@ -30,7 +30,8 @@ def kill(options: argparse.Namespace) -> int:
         print(json.dumps(result))
         return 0 if ended else EXIT_NONE
     for session in ended:
-        print(f"{session['service']} {session['conn']}: {session['remote']}, pid {session['pid']}, "
+        program = f"pid {session['pid']}" if session["pid"] else "whose program is being started"
+        print(f"{session['service']} {session['conn']}: {session['remote']}, {program}, "
               f"after {duration(session['age'])}")  # fmt: skip
     how = "killed" if options.now else "sent SIGTERM"
     print(f"{len(ended)} {how}" if ended else "no such session")

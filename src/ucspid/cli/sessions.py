@@ -108,7 +108,7 @@ def _size(size: int) -> str:
     return f"{size / (1 << 20):.1f}M"
 
 
-def _used(pid: int) -> tuple[float | None, int | None]:
+def _used(pid: int | None) -> tuple[float | None, int | None]:
     """Return seconds of CPU, children included, and bytes of memory of a program; None if it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()

@@ -146,7 +146,7 @@ def _described(sessions: Sessions, connection: Connection, now: float) -> dict[s
         "service": sessions.name,
         "conn": f"{connection.number:x}" if connection.number else "",
         "state": STATES.get(connection.state, connection.state.value),
-        "pid": connection.process.pid if connection.process is not None else 0,
+        "pid": connection.process.pid or None if connection.process is not None else None,
         "remote": connection.remote,
         "balancer": connection.balancer,
         "rule": None if connection.rule is None else connection.rule.where,

@@ -40,7 +40,7 @@ async def status(link: "MasterClient", config: str, began: float, output: LogOut
         "uptime": round(time.monotonic() - began, 3),
         "generation": link.generation,
         "config": config,
-        "processes": _processes(server),
+        "processes": processes(server),
         "services": services,
         "listeners": [
             {"service": service.name, "address": listener.text}
@@ -73,7 +73,8 @@ def _certificates(ends: Mapping[str, float]) -> list[dict[str, Any]]:
     ]
 
 
-def _processes(server: Server) -> list[dict[str, Any]]:
+def processes(server: Server) -> list[dict[str, Any]]:
+    """Describe the daemon's processes; a launcher as soon as it has said which process it is."""
     return [
         _process("master", os.getppid(), [], 0, draining=server.draining),
         _process("loop", os.getpid(), [], server.services.live, draining=server.draining),
@@ -87,6 +88,7 @@ def _processes(server: Server) -> list[dict[str, Any]]:
             )
             | {"kind": server.launchers.kinds[launcher.number]}
             for launcher in server.launchers.by_number.values()
+            if launcher.pid
         ),
         *(_process("tls", pid, [], 0, draining=draining) for pid, draining in server.tls.processes),
     ]
