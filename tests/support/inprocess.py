@@ -32,6 +32,8 @@ from ucspid.sessions.service import LiveService
 from ucspid.sessions.sessions import Sessions
 
 PROFILE = 1
+NO_PID = 1 << 22
+"""No process has a number from here on up (proc(5), pid_max): launchers in the test's process do."""
 TIMEOUT = 10.0
 
 
@@ -120,7 +122,9 @@ class FakeLauncher:
     def introduce(self, kind: int, status: int = 0, connection: int = 0) -> None:
         """Send a report that is about the launcher itself."""
         tag = bytes(wire.TAG_SIZE)
-        self._channel.send(wire.Report.head(kind, status, os.getpid(), IN_FLIGHT, connection, 0, 0, 0, tag))
+        self._channel.send(
+            wire.Report.head(kind, status, NO_PID + self.number, IN_FLIGHT, connection, 0, 0, 0, tag)
+        )
 
     def started(self, connection: int) -> None:
         """Say that the program runs."""
