@@ -12,7 +12,7 @@ import pytest
 
 from ucspid.config.accounts import MAX_GROUPS
 from ucspid.config.endpoints import MAX_NAMESERVERS
-from ucspid.config.environment import DEFAULT_PATH
+from ucspid.config.environment import DEFAULT_PATH, MANAGER_NAMES
 from ucspid.config.load import load
 from ucspid.errors import ConfigError
 from ucspid.ipc import messages as wire
@@ -274,6 +274,19 @@ def test_the_service_wins_over_what_is_inherited_and_that_over_the_default_path(
     assert dict(loaded("    inherit_env: [PATH]\n").services[0].env)["PATH"] == "/daemon"
     both = loaded("    inherit_env: [PATH, A]\n    env: {PATH: /own}\n").services[0]
     assert dict(both.env) == {"PATH": "/own", "A": "daemon"}
+
+
+@pytest.mark.parametrize("name", MANAGER_NAMES)
+def test_what_systemd_sets_for_the_daemon_is_never_inherited(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """With it a program could speak for the daemon."""
+    monkeypatch.setenv(name, "the daemon's")
+    assert name not in dict(loaded('    inherit_env: ["*"]\n').services[0].env)
+    where = "6:19: services.s.inherit_env[0]"
+    assert problem(loaded, f"    inherit_env: [{name}]\n").startswith(f"{where}: {name} is between systemd")
+    given = loaded(f'    inherit_env: ["*"]\n    env: {{{name}: own}}\n').services[0]
+    assert dict(given.env)[name] == "own"
 
 
 def test_a_program_is_searched_in_the_path_of_its_service(tmp_path: Path) -> None:

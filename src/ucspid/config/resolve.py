@@ -12,7 +12,7 @@ from ucspid.config import proxies, schema
 from ucspid.config.access import Access, rule_names
 from ucspid.config.controls import ControlSection
 from ucspid.config.endpoints import MAX_SOCKET_PATH
-from ucspid.config.environment import fixed_environment
+from ucspid.config.environment import MANAGER_NAMES, fixed_environment
 from ucspid.config.forms import Account, Form
 from ucspid.config.identities import NOBODY, Identities, UserIds
 from ucspid.config.launchers import launcher_kind
@@ -249,6 +249,9 @@ class _Resolution:
     def _check(self, entry: schema.ServiceSection, place: Place) -> None:
         if entry.burst is not None and entry.rate_per_ip is None and place.right(("rate_per_ip",)):
             self.problems.add(place("burst"), "needs rate_per_ip")
+        for here, name in self.problems.items(place("inherit_env"), entry.inherit_env):
+            if str(name) in MANAGER_NAMES:
+                self.problems.add(here, f"{name} is between systemd and the daemon: it is never inherited")
         check_keys(entry, place, self.problems)
 
     def _listen(self, entry: schema.ServiceSection, path: str) -> tuple[Endpoint, ...]:

@@ -147,7 +147,8 @@ class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         list[EnvName],
         Meta(
             description='Names taken from the daemon\'s own environment, where it has them; "*" is all but '
-            "those that describe a connection."
+            "those that describe a connection. Those that systemd sets for the daemon itself (NOTIFY_SOCKET, "
+            "WATCHDOG_*, LISTEN_*, SYSTEMD_EXEC_PID) are never taken."
         ),
     ] = key(default_factory=list)
     user_env: Annotated[
