@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import pty
 import pwd
 import signal
 import socket
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
+from folders import public_folder
 from free_ports import free_port
 from ucspid.cli import client
 from ucspid.errors import ConfigError, ResourceError
@@ -180,6 +182,28 @@ def test_the_command_prints_the_changes_or_why_there_are_none(daemon: Daemon) ->
     assert (done.returncode, done.stdout) == (111, "")
     assert done.stderr == f"ucspid: new: cannot listen on 127.0.0.1:{port}: Address already in use\n"
     daemon.write(services(still=ECHO))
+
+
+def test_on_a_terminal_the_command_shows_how_far_the_daemon_is(daemon: Daemon) -> None:
+    """The program of a new service cannot be imported before the test lets it."""
+    ours, terminal = pty.openpty()
+    arguments = [sys.executable, "-m", "ucspid", "reload", "-c", str(daemon.config_path)]
+    with public_folder() as folder, os.fdopen(ours, "rb", buffering=0) as shown:
+        os.mkfifo(gate := folder / "gate")
+        gate.chmod(0o644)
+        (folder / "gated.py").write_text(f"open({str(gate)!r}).close()\n")
+        (folder / "program.py").write_text("import gated\n")
+        program = {"python": str(folder / "program.py"), "interpreter": "/usr/bin/python3"}
+        daemon.write(services(still=ECHO, slow=program | {"listen": "127.0.0.1:0"}))
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=terminal, text=True) as command:
+            os.close(terminal)
+            said = b""
+            while b"reload: starting launchers, importing programs, " not in said:
+                said += shown.read(100)
+            gate.write_text("")
+            out, _ = command.communicate(timeout=TIMEOUT)
+        assert (command.returncode, out) == (0, "slow: added, listening on 127.0.0.1:0\n")
+        assert daemon.reload(services(still=ECHO)) == ["slow: removed"]
 
 
 def test_the_environment_is_new_for_new_connections(daemon: Daemon) -> None:

@@ -89,6 +89,27 @@ def test_a_client_is_answered_when_the_loop_serves_the_new_plan(serving: MasterR
     assert serving.answered() == {7: {"changes": ["b: added, listening on 127.0.0.1:0"]}}
 
 
+def test_clients_that_wait_are_shown_how_far_it_is(serving: MasterRig) -> None:
+    def stages() -> list[str | None]:
+        return [order["stage"] for order in serving.loop.orders() if order["do"] == "take_stage"]
+
+    serving.loop.note(wire.NOTE_RELOAD, token=1)
+    serving.work()
+    assert stages() == ["reading the file"]
+    serving.read(plan(A, service("b", profile=Profile(umask=0o77))))
+    assert stages() == ["starting launchers"]
+    serving.launchers[-1].say(wire.Ready(wire.VERSION).pack())
+    serving.work()
+    assert stages() == ["the event loop takes up the plan"]
+    serving.take()
+    assert stages() == [None]
+    serving.loop.note(wire.NOTE_UPGRADE, token=2)
+    serving.work()
+    assert stages() == ["trying the version that is installed"]
+    serving.end(serving.trials[-1], 1 << 8)
+    assert stages() == [None]
+
+
 def test_those_that_come_during_one_are_one_that_follows_it(serving: MasterRig) -> None:
     for token in (1, 2, 3):
         serving.loop.note(wire.NOTE_RELOAD, token=token)

@@ -5,6 +5,7 @@ import json
 
 from ucspid.cli.client import call
 from ucspid.cli.socket_path import control_of_its_daemon, control_path
+from ucspid.cli.waiting import progress_shown
 from ucspid.errors import PeerError, ResourceError
 
 TIMEOUT = 300.0
@@ -19,7 +20,9 @@ def main(options: argparse.Namespace) -> int:
     The old event loop answers just before it exits, and its exit closes the connection; then the
     new one must say that it serves the plan that the master has sent.
     """
-    result = call(control_of_its_daemon(options), "upgrade", {}, TIMEOUT, to_end=True)
+    path = control_of_its_daemon(options)
+    with progress_shown(path, "upgrade", hidden=options.json):
+        result = call(path, "upgrade", {}, TIMEOUT, to_end=True)
     try:
         before, version, generation = result["before"], result["version"], result["generation"]
         changes = result["changes"]

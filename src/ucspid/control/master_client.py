@@ -59,8 +59,7 @@ class MasterClient:
         self._channel = channel
         self._output = output
         self._log = output.logger
-        self._finished = finished
-        self._alone = alone
+        self._finished, self._alone = finished, alone
         self._stderr: list[StderrLog] = []
         self.requests = Requests(self._note)
         self.adopt: Callable[[socket.socket], None] = socket.socket.close
@@ -86,6 +85,7 @@ class MasterClient:
             orders.ReportCondition: self._report_condition,
             orders.LogEvent: self._log_event,
             orders.Answer: self._answered,
+            orders.TakeStage: lambda order, _descriptors: self.requests.at(order.stage),
         }
         asyncio.get_running_loop().add_reader(channel.fileno(), self._receive)
 

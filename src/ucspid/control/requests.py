@@ -25,6 +25,8 @@ class Requests:
         self._note = note
         self._tokens = itertools.count(time.monotonic_ns())  # none is an earlier loop's
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._stage: str | None = None
+        self._since = time.monotonic()
 
     async def reload(self) -> dict[str, Any]:
         """Have the master read its file again; return what changed.
@@ -43,6 +45,14 @@ class Requests:
     async def plan(self) -> dict[str, Any]:
         """Have the master read its file, and return what a reload would change; raises as reload() does."""
         return await self._ask(wire.NOTE_FORECAST)
+
+    def at(self, stage: str | None) -> None:
+        """Take note of what the master is doing now."""
+        self._stage, self._since = stage, time.monotonic()
+
+    async def progress(self) -> dict[str, Any]:
+        """Return what the master is doing now, and for how long, while others wait for it."""
+        return {"stage": self._stage, "seconds": round(time.monotonic() - self._since, 3)}
 
     def answered(self, answer: Answer) -> None:
         """Take the master's answer to one of them."""

@@ -21,6 +21,7 @@ def verb_table(link: MasterClient, first: Begin, output: LogOutput, bans: BanVer
             "verify": lambda _args: audit.verify(),
             "sessions": operator.sessions,
             "denied": bans.denied,
+            "progress": lambda _args: link.requests.progress(),
         },
         changing={
             "kill": operator.kill,

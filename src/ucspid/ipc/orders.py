@@ -160,9 +160,17 @@ class Answer:
     """Whether the error is the file's, and not the system's."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeStage:
+    """What the master is doing now for a reload or an upgrade; None once nothing is under way."""
+
+    stage: str | None
+
+
 Order = (
     Begin | AddLauncher | AddTls | RemoveTls | AddPipe | AddListeners | AddLookers | TakePlan | AllowVariables
     | TakeExpiries | RemoveLauncher | Stop | TakeHandover | HandOver | ReportCondition | LogEvent | Answer
+    | TakeStage
 )  # fmt: skip
 
 NAMES: dict[str, type[Order]] = {
@@ -183,6 +191,7 @@ NAMES: dict[str, type[Order]] = {
     "report_condition": ReportCondition,
     "log": LogEvent,
     "answer": Answer,
+    "take_stage": TakeStage,
 }
 """The orders, by what `do` says."""
 

@@ -102,7 +102,7 @@ class Changeover:
             self._trial = None
 
     def _take(self, step: Step) -> None:
-        """Enter the next phase, and start its timer."""
+        """Enter the next phase, have the loop know it, and start its timer."""
         before = self._transition.phase
         self._transition.take(step)
         phase = self._transition.phase
@@ -110,9 +110,9 @@ class Changeover:
             return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        if phase in TIMEOUTS:
-            self._timer = self._parts.poller.call_in(TIMEOUTS[phase], self._too_long)
+        call_in, timeout = self._parts.poller.call_in, TIMEOUTS.get(phase)
+        self._timer = None if timeout is None else call_in(timeout, self._too_long)
+        self.reports.entered(phase)
 
     def _too_long(self) -> None:
         """End a phase that has taken too long."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from ucspid.errors import ConfigError, ResourceError, UcspidError
+from ucspid.ipc.orders import TakeStage
 from ucspid.master import reader
 from ucspid.master.acquired import Acquired
 from ucspid.master.held_launcher import HeldLauncher
@@ -20,6 +21,10 @@ LAUNCHER_TIMEOUT = 15.0
 
 IMPORT_TIMEOUT = 30.0
 """The same, if there are programs to import."""
+
+STARTING = "starting launchers"
+IMPORTING = "starting launchers, importing programs"
+"""Stages that control clients are shown while they wait."""
 
 PreparationDone = Callable[[tuple[Plan, Acquired] | UcspidError], None]
 
@@ -37,6 +42,7 @@ class Preparation:
         self._poller = poller = parts.poller
         self._start = parts.starter.start
         self._tls = parts.tls
+        self._send = parts.loop.send
         self._done = done
         self._plan: Plan | None = None
         self._acquired = Acquired()
@@ -97,6 +103,7 @@ class Preparation:
         self._plan = plan
         imports = any(service.preloaded is not None for service in plan.services)
         seconds = IMPORT_TIMEOUT if imports else LAUNCHER_TIMEOUT
+        self._send(TakeStage(stage=IMPORTING if imports else STARTING))
         self._timer = self._poller.call_in(seconds, partial(self._too_late, seconds))
         try:
             self._held.acquire(plan, self._acquired, self._start, self._renewed)

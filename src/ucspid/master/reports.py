@@ -4,10 +4,19 @@ from collections.abc import Collection
 
 from ucspid import __version__
 from ucspid.errors import ResourceError, UcspidError
+from ucspid.ipc.orders import TakeStage
 from ucspid.master import events
 from ucspid.master.control_clients import ControlClients
 from ucspid.master.parts import Parts
+from ucspid.master.transition import Phase
 from ucspid.master.upgrade_state import MasterState
+
+STAGES = {
+    Phase.PREPARING: "reading the file",
+    Phase.TAKING: "the event loop takes up the plan",
+    Phase.TRYING: "trying the version that is installed",
+}
+"""What control clients are shown while they wait; Preparation goes on to further ones."""
 
 STOPPING = ResourceError("the daemon stops")
 REPLACED = ResourceError("another process of the event loop takes over: see the log for the result")
@@ -39,6 +48,11 @@ class ChangeReports:
                 self._parts.readiness.reloading()
         profiles = self._parts.held.profiles.values()
         self.renewed = [profile.names for profile in profiles if profile.number in (renewed or ())]
+
+    def entered(self, phase: Phase) -> None:
+        """Have the loop know what control clients wait for; a stop has answered them."""
+        if phase is not Phase.DRAINING:
+            self._parts.loop.send(TakeStage(stage=STAGES.get(phase)))
 
     def plan_failed(self, problem: UcspidError) -> None:
         """Report that the previous plan stays in force."""
