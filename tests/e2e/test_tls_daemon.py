@@ -409,8 +409,9 @@ def test_silent_clients_are_bounded_and_cost_others_nothing(daemon: Daemon) -> N
 
 def test_a_silent_client_is_refused_when_its_time_is_over(daemon: Daemon) -> None:
     with daemon.connect("impatient") as sock:
+        remote = "{}:{}".format(*sock.getsockname())
         assert receive_until_gone(sock) == b""
-    event = daemon.wait_event("connection_refused", service="impatient", reason="tls_failed")
+    event = daemon.wait_event("connection_refused", reason="tls_failed", remote=remote)
     assert event["detail"] == "no handshake within 1s"
 
 
