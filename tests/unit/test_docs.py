@@ -19,6 +19,7 @@ from ucspid.config.problems import Problems
 from ucspid.config.reference import schema_json
 from ucspid.config.shapes import record
 from ucspid.ipc import messages, orders
+from ucspid.ipc.counters import REFUSALS
 from ucspid.master import transition
 from ucspid.policy.connection_states import NEXT
 from ucspid.policy.environ import NAMES
@@ -31,6 +32,8 @@ INTERNALS = (TOP / "docs" / "internals.md").read_text()
 BEHAVIOR = (TOP / "docs" / "behavior.md").read_text()
 PROGRAMS = (TOP / "docs" / "programs.md").read_text()
 RELIABILITY = (TOP / "docs" / "reliability.md").read_text()
+LOG = (TOP / "docs" / "log.md").read_text()
+TROUBLESHOOTING = (TOP / "docs" / "troubleshooting.md").read_text()
 ARCHITECTURE = (TOP / "docs" / "architecture.md").read_text()
 
 _BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -172,6 +175,24 @@ def test_the_messages_between_processes() -> None:
 def test_the_orders_of_the_master() -> None:
     described = [row[0] for row in table(INTERNALS, "order", "beside it", "says")]
     assert sorted(described) == sorted(orders.NAMES)
+
+
+def test_what_troubleshooting_names_is_there() -> None:
+    """Words with an underscore are events, fields and reasons of the log, holds, or keys of the file."""
+    keys = set(re.findall(r'"(\w+)": *\{', schema_json()))
+    logged = set(re.findall(r"`(\w+)`", LOG))
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", TROUBLESHOOTING))
+    assert named
+    assert named - keys - logged - {str(hold) for hold in Hold} == set()
+
+
+def test_troubleshooting_has_all_reasons_for_which_clients_wait_or_are_refused() -> None:
+    states = {row[0] for row in table(TROUBLESHOOTING, "state", "cause", "mend")}
+    assert states == {str(hold) for hold in Hold} - {"closed"} | {"listening"}
+    reasons = {
+        word for row in table(TROUBLESHOOTING, "reason", "cause", "mend") for word in row[0].split(", ")
+    }
+    assert reasons == {*REFUSALS} - {"internal_error"}
 
 
 def test_variables_of_a_connection_are_described() -> None:

@@ -43,6 +43,7 @@ def test_a_listener() -> None:
         ({"max_connections": 7}, "a: max_connections 40 -> 7"),
         ({"argv": ("cat", "-u")}, "a: argv cat -> cat -u"),
         ({"max_per_ip": 3}, "a: max_per_ip none -> 3"),
+        ({"refuse_message": "421 später\r\n"}, r'a: refuse_message none -> "421 später\r\n"'),
         ({"env": (("PASSWORD", "secret"),)}, "a: environment changed"),
         ({"max_connections": 7, "nodelay": True}, "a: max_connections 40 -> 7, nodelay False -> True"),
     ],

@@ -1,5 +1,6 @@
 """What differs between two plans, in words: what a reload prints."""
 
+import json
 from dataclasses import fields
 
 from ucspid.plan import Plan, Rate, Service
@@ -74,10 +75,11 @@ def _listen(service: Service) -> str:
 
 
 def _show(value: object) -> str:
-    if value is None:
+    if value in (None, "", ()):
         return "none"
     if isinstance(value, float):
         return f"{value:g}s"
     if isinstance(value, Rate):
         return f"{value.count}/{value.seconds:g}s"
-    return " ".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
+    text = " ".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
+    return text if text.isprintable() else json.dumps(text, ensure_ascii=False)
