@@ -5,6 +5,7 @@ import ctypes
 import os
 import pwd
 import socket
+import ssl
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import certificates
 import contract
 from daemon import Daemon, running
 from folders import public_folder
@@ -58,7 +60,13 @@ def daemon(each_launcher: str) -> Iterator[Daemon]:
     config = {
         "launcher": each_launcher,
         "user": "nobody",
+        "tls": {
+            "user": "daemon",
+            "processes": 1,
+            "certificates": str(certificates.shared() / "mail.example.org.pem"),
+        },
         "services": {
+            "secured": {"listen": "127.0.0.1:0", "program": ["cat"], "stderr": "null", "tls": "implicit"},
             "default": {"listen": ["127.0.0.1:0", "127.0.0.2:0"], "program": ["cat"]},
             "own": {**own, "program": ["cat"]},
             "quiet": {**own, "program": ["cat"], "stderr": "null"},
@@ -197,9 +205,9 @@ def expected_of_the_loop(launchers: int) -> Counter[str]:
             "/memfd:ucspid-bans (deleted)": 1,  # mapped
             "[eventfd]": 1,  # libuv, to be woken up by threads
             "pair": 2,  # uvloop, for signals
-            "channel": 1 + launchers,
+            "channel": 1 + launchers + 1,  # the master, a TLS process
             "control": 1,
-            "listener": 6,
+            "listener": 7,
         }
     )
 
@@ -219,18 +227,34 @@ def expected_of_a_launcher(services: set[str], kind: str) -> Counter[str]:
     return Counter(of_all) + Counter(of_python if kind == "python" else {})
 
 
-def check_descriptors(daemon: Daemon) -> None:
+def expected_of_tls(sessions: int) -> Counter[str]:
+    return Counter(
+        {
+            "/dev/null": 2,  # 0 and 1
+            "pipe to write": 1,  # the daemon's own on 2
+            "channel": 2,
+            "[eventpoll]": 1,
+            "connection": sessions,
+            "pair": sessions,
+        }
+    )
+
+
+def check_descriptors(daemon: Daemon, over_tls: int = 0) -> None:
     """Compare until it is so: what we ask by is closed a moment later, and a launcher may come."""
     for _ in range(TRIES):
         processes = daemon.status()["processes"]
         assert daemon.talk("default", b"hello") == b"hello"
         launchers = [process for process in processes if process["role"] == "launcher"]
-        (loop,) = (process["pid"] for process in processes if process["role"] == "loop")
+        loop, tls = (
+            next(process["pid"] for process in processes if process["role"] == role)
+            for role in ("loop", "tls")
+        )
         try:
-            found = {loop: held(loop)} | {process["pid"]: held(process["pid"]) for process in launchers}
+            found = {pid: held(pid) for pid in (loop, tls, *(process["pid"] for process in launchers))}
         except FileNotFoundError:
             continue  # one was closed after it was seen
-        expected = {loop: expected_of_the_loop(len(launchers))} | {
+        expected = {loop: expected_of_the_loop(len(launchers)), tls: expected_of_tls(over_tls)} | {
             process["pid"]: expected_of_a_launcher(set(process["services"]), process["kind"])
             for process in launchers
         }
@@ -243,11 +267,17 @@ def test_each_process_holds_the_descriptors_that_it_needs_and_no_other(daemon: D
     check_descriptors(daemon)
 
 
-def test_sessions_add_no_descriptor_to_any_process_of_the_daemon(daemon: Daemon) -> None:
+def test_sessions_add_no_descriptor_to_any_process_but_those_of_tls(daemon: Daemon) -> None:
+    context = ssl.create_default_context(cafile=str(certificates.shared() / "ca.pem"))
     with contextlib.ExitStack() as stack:
+        for _ in range(SESSIONS):
+            plain = stack.enter_context(daemon.connect("secured"))
+            over_tls = stack.enter_context(context.wrap_socket(plain, server_hostname="mail.example.org"))
+            over_tls.sendall(b"x")
+            assert over_tls.recv(1) == b"x"
         for service in ("default", "own", "quiet"):
             for _ in range(SESSIONS):
                 client = stack.enter_context(daemon.connect(service))
                 client.sendall(b"x")
                 assert client.recv(1) == b"x"
-        check_descriptors(daemon)
+        check_descriptors(daemon, SESSIONS)

@@ -8,12 +8,14 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import certificates
 from daemon import TIMEOUT, Daemon, running, wait_gone
+from faults import stopped
 from folders import public_folder
 
 KILLS = 8
@@ -94,6 +96,29 @@ def daemon() -> Iterator[Daemon]:
         yield daemon
 
 
+def secured(daemon: Daemon, context: ssl.SSLContext) -> ssl.SSLSocket:
+    plain = daemon.connect("implicit")
+    return context.wrap_socket(plain, server_hostname="mail.example.org", suppress_ragged_eofs=False)
+
+
+def test_a_tls_process_that_hangs_is_replaced(tmp_path: Path) -> None:
+    tls = {"processes": 1, "certificates": str(certificates.shared() / "mail.example.org.pem")}
+    service = {"listen": "127.0.0.1:0", "program": ["cat"], "tls": "implicit"}
+    config = {"watchdog": "8s", "tls": tls, "services": {"implicit": service}}
+    context = ssl.create_default_context(cafile=str(certificates.shared() / "ca.pem"))
+    with running(tmp_path, config) as daemon:
+        daemon.wait_event("started")
+        (pid,) = daemon.children(TLS)
+        with secured(daemon, context) as sock, stopped(pid):
+            daemon.wait_event("process_died", role="tls", pid=pid, signal="SIGKILL")
+            with pytest.raises(OSError):  # noqa: PT011 - an end without close_notify, or a reset
+                sock.recv(1)
+        assert daemon.wait_event("tls_broken", pid=pid)["reason"] == "it has not answered for 2 s"
+        with secured(daemon, context) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+
+
 @pytest.mark.parametrize(
     ("names", "held"),
     [
@@ -115,7 +140,7 @@ def test_parts_killed_again_and_again_lose_what_they_held_and_no_more(
                 killed = [pids[count % len(pids)] for pids in map(daemon.children, names)]
                 for pid in killed:
                     os.kill(pid, signal.SIGKILL)
-                for pid in killed:  # the event of one that dies just before the loop may die with it
+                for pid in killed:
                     wait_gone(pid)
                 load.wait_served(time.monotonic())
             for sock in lasting:

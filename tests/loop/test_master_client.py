@@ -9,6 +9,7 @@ import structlog
 
 from inprocess import TIMEOUT, settings
 from ucspid.control.master_client import MasterClient
+from ucspid.ipc import messages as wire
 from ucspid.ipc import orders
 from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.counters import SIZE, Counters
@@ -38,3 +39,17 @@ async def test_control_clients_wait_for_the_first_plan() -> None:
         asyncio.get_running_loop().remove_reader(theirs.fileno())
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
+
+
+async def test_it_says_that_an_event_of_the_master_is_logged() -> None:
+    ours, theirs = map(Channel, pair())
+    output = SimpleNamespace(logger=LOGGER, transcript=None, set_level=lambda _level: None)
+    nothing: Any = lambda: None  # noqa: E731
+    counters = Counters(sealed_memory("counters", SIZE))
+    MasterClient(theirs, cast("LogOutput", output), None, counters, nothing, nothing)
+    with ours.sock, theirs.sock:
+        ours.send(orders.pack(orders.LogEvent(level="error", event="tls_broken", fields={"reason": "x"})))
+        ours.sock.setblocking(False)
+        packet = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(ours.sock, 100), TIMEOUT)
+        assert wire.Note.unpack(packet) == wire.Note(wire.NOTE_LOGGED)
+        asyncio.get_running_loop().remove_reader(theirs.fileno())

@@ -273,6 +273,31 @@ async def test_a_process_that_sends_junk_is_used_no_more(junk: bytes) -> None:
         assert tls.rig.server.tls.descriptors == set()
 
 
+@pytest.mark.parametrize("mode", ["implicit", "starttls"])
+async def test_the_master_is_to_look_at_a_process_that_says_nothing_while_connections_wait(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_channels, "SILENCE", 0.05)
+    async with tls_serving(secured("s", mode)) as tls:
+        tls.rig.connect("s")
+        await tls.rig.until(lambda: "tls 1" in tls.rig.asked)
+
+
+async def test_the_master_need_not_look_at_a_process_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls_channels, "SILENCE", 1000)
+    async with tls_serving(secured("s")) as tls:
+        channel = tls.rig.server.tls._serving[1]
+        clients = [tls.rig.connect("s") for _ in range(2)]
+        await tls.rig.until(lambda: len(tls.processes[0].handshakes) == 2)
+        tls.processes[0].failed(next(iter(tls.processes[0].handshakes)), "nonsense")
+        await tls.refused()
+        channel.look()
+        assert "tls 1" not in tls.rig.asked
+        channel.look()  # the other still waits, and it has said nothing since
+        assert tls.rig.asked.count("tls 1") == 1
+        assert len(clients) == 2
+
+
 async def test_descriptors_that_a_process_sends_are_not_taken() -> None:
     async with tls_serving(secured("s")) as tls:
         before = set(os.listdir("/proc/self/fd"))

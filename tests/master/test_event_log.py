@@ -55,3 +55,32 @@ def test_an_event_fits_a_packet_whatever_is_in_it() -> None:
         assert len(json.dumps(event)) < MAX_PACKET
     log.error("event", reason="short")
     assert sent(log)[0]["fields"]["reason"] == "short"
+
+
+def names(log: EventLog) -> list[str]:
+    return [event["event"] for event in sent(log)]
+
+
+def test_what_a_loop_has_not_logged_when_it_dies_is_sent_to_the_next() -> None:
+    log = EventLog()
+    for name in ("first", "second", "third"):
+        log.info(name)
+    assert names(log) == ["first", "second", "third"]
+    log.logged()
+    log.lost()
+    log.info("fourth")
+    assert names(log) == ["second", "third", "fourth"]
+    for _ in range(5):
+        log.logged()  # more than were sent: a loop is not trusted
+    log.lost()
+    assert names(log) == []
+
+
+def test_what_is_kept_of_events_that_were_sent_is_bounded_and_the_newest() -> None:
+    log = EventLog()
+    for number in range(3 * MAX_WAITING):
+        log.info("event", number=number)
+        if number < 2 * MAX_WAITING:
+            sent(log)
+    log.lost()
+    assert [event["fields"]["number"] for event in sent(log)] == [*range(2 * MAX_WAITING, 3 * MAX_WAITING)]

@@ -20,6 +20,7 @@ STATUSES = range(0x10000)
 NOTES = {
     wire.NOTE_READY, wire.NOTE_TAKEN, wire.NOTE_SETTLED, wire.NOTE_MORE, wire.NOTE_BROKEN,
     wire.NOTE_RELOAD, wire.NOTE_UPGRADE, wire.NOTE_VARIABLES, wire.NOTE_FORECAST, wire.NOTE_CONDITION,
+    wire.NOTE_TLS_SILENT, wire.NOTE_LOGGED,
 }  # fmt: skip
 
 
@@ -141,7 +142,7 @@ def test_more_clients_than_the_loop_can_have_get_it_killed_and_not_the_master(
     rig.master.signalled(signal.SIGHUP)
     rig.end(rig.loop, signal.SIGKILL)
     rig.master.signalled(signal.SIGHUP)
-    assert rig.events() == ["loop_broken", "process_died"]
+    assert rig.events() == ["started", "loop_broken", "process_died"]  # that loop had logged nothing
     assert rig.master.exit is None
 
 
@@ -293,3 +294,16 @@ def test_a_forecast_is_cancelled_by_a_stop(rig: MasterRig) -> None:
     rig.readers[-1].wait_killed()
     rig.work()
     assert rig.answered()[7] == "the daemon stops"
+
+
+def test_an_event_that_dies_with_the_loop_is_logged_by_the_next(rig: MasterRig) -> None:
+    rig.serve()
+    assert rig.events() == ["started"]
+    for event in ("logged", "lost"):
+        rig.master.parts.log.error(event)
+    rig.loop.note(wire.NOTE_LOGGED)  # nobody has read this when it dies
+    before = len(rig.loops)
+    rig.end(rig.loop, signal.SIGKILL)
+    rig.until(lambda: len(rig.loops) > before)
+    rig.work()
+    assert rig.events() == ["lost", "process_died"]

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -507,6 +508,85 @@ def test_a_process_that_sends_nonsense_is_killed_and_another_follows(kept: Kept,
     kept.end(kept.processes[0])
     kept.until(lambda: len(kept.processes) == 3)
     assert not kept.processes[1].killed
+
+
+# Those that hang
+
+
+def asked(process: Process) -> int:
+    """Return how often a process was asked since the last time."""
+    count = 0
+    while packet := process.channel.receive_packet():
+        count += packet == wire.Ping().pack()
+    return count
+
+
+def test_a_process_that_does_not_answer_is_killed_and_another_follows(kept: Kept) -> None:
+    kept.go_over()
+    first, second = (kept.held.serving[number] for number in (1, 2))
+    first.ask(0.05)
+    second.ask(0.05)
+    kept.processes[1].channel.send(wire.Pong().pack())
+    kept.until(lambda: kept.processes[0].killed)
+    assert kept.events() == ["tls_broken"]
+    kept.end(kept.processes[0])
+    kept.until(lambda: len(kept.processes) == 3)
+    assert not kept.processes[1].killed
+
+
+def test_a_process_is_asked_once_until_it_answers(kept: Kept) -> None:
+    kept.go_over()
+    for _ in range(3):
+        kept.keeper.suspect(1)
+    kept.keeper.suspect(77)
+    assert asked(kept.processes[0]) == 1
+    kept.processes[0].channel.send(wire.Pong().pack())
+    kept.work()
+    kept.keeper.suspect(1)
+    assert asked(kept.processes[0]) == 1
+    assert asked(kept.processes[1]) == 0
+
+
+def test_the_shorter_time_to_answer_counts(kept: Kept) -> None:
+    kept.go_over()
+    process = kept.held.serving[1]
+    for seconds in (1000, 0.05, 1000):
+        process.ask(seconds)
+    assert asked(kept.processes[0]) == 1
+    kept.until(lambda: kept.processes[0].killed)
+
+
+def test_a_process_that_does_not_use_certificates_yet_is_not_asked(kept: Kept) -> None:
+    acquired = kept.acquire()
+    kept.processes[0].sent()
+    acquired.tls[0].ask()
+    assert asked(kept.processes[0]) == 0
+
+
+def test_nobody_is_killed_for_the_time_in_which_the_master_did_not_run(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.go_over()
+    process = kept.held.serving[1]
+    due: list[tuple[float, Callable[[], None]]] = []
+    monkeypatch.setattr(kept.poller, "call_in", lambda seconds, callback: due.append((seconds, callback)))
+    process.ask(5.0)
+    ((seconds, overdue),) = due
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3 * seconds)
+    overdue()
+    assert not kept.processes[0].killed
+    monkeypatch.setattr(time, "monotonic", lambda: now + 4.5 * seconds)
+    due[-1][1]()
+    kept.processes[0].wait_killed()
+
+
+def test_a_process_that_was_stopped_is_asked_whether_it_goes_on(kept: Kept) -> None:
+    kept.go_over()
+    os.kill(kept.processes[1].process.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, kept.processes[1].process.pid, os.WSTOPPED | os.WNOWAIT)
+    kept.keeper.children_changed()
+    assert [asked(process) for process in kept.processes] == [0, 1]
 
 
 def test_descriptors_from_a_process_are_not_taken(kept: Kept) -> None:

@@ -209,6 +209,11 @@ class Rig:
         self.broken.append(number)
         self.tell()
 
+    def silent_tls(self, number: int) -> None:
+        """Note the request."""
+        self.asked.append(f"tls {number}")
+        self.tell()
+
     def settled(self) -> None:
         """Note that no connection is on its way that has met an earlier plan."""
         self.asked.append("settled")

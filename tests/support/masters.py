@@ -59,6 +59,8 @@ class Child:
                     order["names"] = json.loads(os.pread(descriptor, 1 << 20, 0))
                 os.close(descriptor)
             orders.append(order)
+            if order["do"] == "log":
+                self.note(wire.NOTE_LOGGED)
         return orders
 
     def write(self, output: bytes, errors: bytes = b"") -> None:
@@ -92,6 +94,8 @@ def events_of(log: EventLog) -> list[str]:
         return True
 
     log.send(take)
+    for _ in found:
+        log.logged()
     return found
 
 

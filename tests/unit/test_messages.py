@@ -23,7 +23,7 @@ KINDS = [
 
 
 def test_every_kind_is_a_byte_of_its_own() -> None:
-    assert len(MESSAGES) == 25
+    assert len(MESSAGES) == 27
     assert len(set(KINDS)) == len(KINDS)
     assert all(0 < kind < 256 for kind in KINDS)
 

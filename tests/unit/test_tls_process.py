@@ -140,3 +140,9 @@ def test_it_ends_with_the_loops_channel_and_drains_without_the_master(rig: Rig) 
     rig.rounds()
     rig.loop.close()
     rig.process.run()
+
+
+def test_a_process_answers_the_master(rig: Rig) -> None:
+    rig.master.send(wire.Ping().pack())
+    rig.rounds()
+    assert rig.master.receive_packet() == wire.Pong().pack()

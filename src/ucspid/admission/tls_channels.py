@@ -20,6 +20,9 @@ NO_PROCESS = "no TLS process is there"
 SILENT = "the TLS process does not answer"
 """Why there is no handshake, other than what a process says."""
 
+SILENCE = 2.0
+"""Seconds in which a process that was sent connections may report nothing before the master is to look."""
+
 _SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 HandshakeResult = wire.Secured | wire.NotSecured
@@ -37,6 +40,9 @@ class TlsReports(Protocol):
     def ended(self, end: wire.SecureEnd) -> None:
         """Take note that a TLS connection has not ended well."""
 
+    def silent(self, number: int) -> None:
+        """Have the master look whether a process hangs that should have said something."""
+
     def process_broken(self, number: int, problem: WireError) -> None:
         """Take note that a process has sent what none sends; its channel is closed."""
 
@@ -51,6 +57,9 @@ class TlsChannel:
         self.pending: dict[int, asyncio.Future[HandshakeResult]] = {}
         self.channel = Channel(sock)
         self._reports = reports
+        self._heard = True
+        """Whether it has said something since it was last looked at, or was sent a connection after that."""
+        self._timer: asyncio.TimerHandle | None = None
 
     def send(self, order: wire.Secure, descriptors: tuple[int, ...]) -> None:
         """Send a connection; copies of the descriptors go with it.
@@ -60,6 +69,17 @@ class TlsChannel:
         """
         rights = struct.pack(f"{len(descriptors)}i", *descriptors)
         self.channel.sock.sendmsg([order.pack()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], _SEND)
+        if self._timer is None:
+            self._heard = False
+            self._timer = asyncio.get_running_loop().call_later(SILENCE, self.look)
+
+    def look(self) -> None:
+        """Look whether it says something while connections wait for it; look again as long as they do."""
+        if not self._heard:
+            self._reports.silent(self.number)
+        self._heard = False
+        later = asyncio.get_running_loop().call_later
+        self._timer = later(SILENCE, self.look) if self.pending else None
 
     async def result(self, connection: int) -> HandshakeResult:
         """Return how the handshake ends of a connection that was sent just now."""
@@ -80,6 +100,7 @@ class TlsChannel:
             return True
         if not packet:
             return False
+        self._heard = True
         kind = packet[0]
         if kind == wire.Secured.KIND:
             secured = wire.Secured.unpack(packet)
@@ -106,6 +127,8 @@ class TlsChannel:
     def close(self) -> None:
         """Close it: the handshakes that it is at have failed."""
         self.channel.close()
+        if self._timer is not None:
+            self._timer.cancel()
         for connection in list(self.pending):
             self._answer(wire.NotSecured(connection, ENDED))
 

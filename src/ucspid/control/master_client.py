@@ -104,6 +104,10 @@ class MasterClient:
         """Ask for a launcher to be replaced."""
         self._note(wire.NOTE_BROKEN, number)
 
+    def silent_tls(self, number: int) -> None:
+        """Ask whether a TLS process hangs."""
+        self._note(wire.NOTE_TLS_SILENT, number)
+
     def allow_variables(self, service: int) -> None:
         """Have the launchers allow the variables that the rules file of a service sets."""
         self._note(wire.NOTE_VARIABLES, service)
@@ -242,6 +246,7 @@ class MasterClient:
         if order.event == "process_died" and order.fields.get("role") in self.process_deaths:
             self.process_deaths[order.fields["role"]] += 1
         events.from_master(self._log, order.level, order.event, order.fields)
+        self._note(wire.NOTE_LOGGED)
 
     def _answered(self, order: orders.Answer, _descriptors: list[int]) -> None:
         self.requests.answered(order)

@@ -32,6 +32,9 @@ class LoopMaster(LauncherMaster, Protocol):
     def allow_variables(self, service: int) -> None:
         """Have the launchers allow the variables that the rules file of a service sets."""
 
+    def silent_tls(self, number: int) -> None:
+        """Ask whether a TLS process hangs, which should have said something."""
+
     def settled(self) -> None:
         """Say that no connection is on its way any more that has met an earlier plan."""
 
@@ -65,7 +68,7 @@ class Server:
         self._log = log
         self._master = master
         self._handover = HandoverState(log)
-        self.tls = TlsChannels(TlsReporter(log))
+        self.tls = TlsChannels(TlsReporter(log, master.silent_tls))
         self.certificates_end: dict[str, float] = {}
         """When the first certificate of a service ends, by its name, in seconds since 1970."""
         self._shared = Shared(

@@ -1,5 +1,7 @@
 """What TLS processes report of sessions, as events."""
 
+from collections.abc import Callable
+
 from structlog.typing import FilteringBoundLogger
 
 from ucspid.errors import WireError
@@ -11,11 +13,12 @@ HOW = ("closed", "truncated", "vanished", "broken")
 
 
 class TlsReporter:
-    """Logs it."""
+    """Logs it; silent() has the master look whether a process, by its number, hangs."""
 
-    def __init__(self, log: FilteringBoundLogger) -> None:
+    def __init__(self, log: FilteringBoundLogger, silent: Callable[[int], None]) -> None:
         """Use a log."""
         self._log = log
+        self.silent = silent
 
     def secured_later(self, secured: wire.Secured) -> None:
         """Log that a session has gone over to TLS, at its program's request."""

@@ -7,13 +7,14 @@ master   -> launcher: SetProgram, Preload, AllowNames, ForbidNames, RemoveProgra
 launcher -> master:   Ready, PrivilegesRefused, CannotLoad, Changed, SignalOrphan
 loop     -> launcher: Start (with SOCKETS descriptors, or SOCKETS_WITH_TLS), Signal, ListSessions, Drain
 launcher -> loop:     packets of one or more Reports (STARTED, FAILED, EXITED, RUNNING, LISTED, HELLO)
-master   -> tls:      TakeTlsRights, UseMaterial (with one descriptor), Drain
-tls      -> master:   Ready, MaterialTaken, MaterialRefused
+master   -> tls:      TakeTlsRights, UseMaterial (with one descriptor), Ping, Drain
+tls      -> master:   Ready, MaterialTaken, MaterialRefused, Pong
 loop     -> tls:      Secure (with two or three descriptors)
 tls      -> loop:     Secured, NotSecured, SecureEnd
 master   -> loop:     JSON (see master.loop_process)
 loop     -> master:   Note (NOTE_READY, NOTE_TAKEN, NOTE_SETTLED, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD,
-                      NOTE_UPGRADE, NOTE_VARIABLES, NOTE_ALONE, NOTE_FORECAST, NOTE_CONDITION)
+                      NOTE_UPGRADE, NOTE_VARIABLES, NOTE_ALONE, NOTE_FORECAST, NOTE_CONDITION,
+                      NOTE_TLS_SILENT, NOTE_LOGGED)
 """
 
 from collections.abc import Iterable, Iterator
@@ -64,6 +65,7 @@ STATUS_UNKNOWN = -1
 
 NOTE_TAKEN, NOTE_MORE, NOTE_BROKEN, NOTE_RELOAD, NOTE_READY, NOTE_UPGRADE = 64, 65, 66, 67, 68, 69
 NOTE_SETTLED, NOTE_VARIABLES, NOTE_ALONE, NOTE_FORECAST, NOTE_CONDITION = 70, 71, 72, 73, 74
+NOTE_TLS_SILENT, NOTE_LOGGED = 75, 76
 """Kinds of a Note."""
 
 MAX_CHUNK = 32 * 1024
@@ -132,7 +134,8 @@ class Note(Packed):
     token), no connection that met an earlier plan is on its way (the generation), the rules file of a
     service sets new variables (its number), the loop no longer listens and goes on without the master, it
     is wanted what a reload would change (with a token), how
-    the loop is (see condition.py).
+    the loop is (see condition.py), a TLS process has connections to shake hands with and says nothing (its
+    number), one more event of the master's is logged.
     """
 
     kind: U8
@@ -324,6 +327,14 @@ class NotSecured(Packed, kind=86):
 
     connection: U64
     reason: Text
+
+
+class Ping(Packed, kind=88):
+    """Answer with Pong: that shows that a TLS process turns."""
+
+
+class Pong(Packed, kind=89):
+    """A TLS process turns."""
 
 
 class SecureEnd(Packed, kind=87):

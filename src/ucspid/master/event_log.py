@@ -1,4 +1,8 @@
-"""The master's log: events queue here until a loop process writes them; the master writes nothing itself."""
+"""The master's log: events queue here until a loop process writes them; the master writes nothing itself.
+
+An event is kept until a loop says that it is logged. One that dies before it could say so may have logged
+it: then it is there twice, which is better than not at all.
+"""
 
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +23,8 @@ class EventLog:
     def __init__(self) -> None:
         """Begin with an empty queue that nobody flushes."""
         self._waiting: deque[dict[str, Any]] = deque(maxlen=MAX_WAITING)
+        self._sent: deque[dict[str, Any]] = deque(maxlen=MAX_WAITING)
+        """Those that a loop was sent, and has not said to be logged."""
         self._flush: Callable[[], None] = lambda: None
 
     def to(self, flush: Callable[[], None]) -> None:
@@ -48,4 +54,14 @@ class EventLog:
     def send(self, send: SendEvent) -> None:
         """Send queued events until one is not taken."""
         while self._waiting and send(self._waiting[0]):
-            self._waiting.popleft()
+            self._sent.append(self._waiting.popleft())
+
+    def logged(self) -> None:
+        """Forget the first of the events that were sent: it is logged."""
+        if self._sent:
+            self._sent.popleft()
+
+    def lost(self) -> None:
+        """Take back what was sent to a loop that has died: it is sent to the next."""
+        self._waiting = deque((*self._sent, *self._waiting), MAX_WAITING)
+        self._sent.clear()

@@ -93,7 +93,7 @@ def tls_not_started(log: EventLog, reason: str, restart_in: float) -> None:
 
 
 def tls_broken(log: EventLog, pid: int, reason: str) -> None:
-    """A TLS process has sent what none sends, and was killed."""
+    """A TLS process has sent what none sends, or does not answer, and was killed."""
     log.error("tls_broken", pid=pid, reason=reason)
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,7 +12,7 @@ from ucspid.errors import WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair, seqpacket
 from ucspid.master import roles
-from ucspid.master.poller import Poller
+from ucspid.master.poller import Poller, Timer
 from ucspid.master.upgrade_state import ChannelState, HeldTlsState, TlsState
 from ucspid.plan import TlsProcesses
 from ucspid.tls.ticket_keys import TicketSecret
@@ -23,6 +24,10 @@ MAX_UNREAD = 100
 """Messages that may wait for a process to read them."""
 
 
+ANSWER_TIMEOUT = 5.0
+"""Seconds that a process may take for an answer, which takes it no longer than a turn."""
+
+
 class TlsListener(Protocol):
     """Hears what a TLS process says."""
 
@@ -32,8 +37,8 @@ class TlsListener(Protocol):
     def has_refused_material(self, process: "HeldTls", reason: str) -> None:
         """Take note that it cannot use the certificates that it was sent last."""
 
-    def has_misspoken(self, process: "HeldTls", reason: str) -> None:
-        """Take note that it has sent what none sends; it has been killed."""
+    def was_given_up(self, process: "HeldTls", reason: str) -> None:
+        """Take note why it is killed: it has sent what none sends, or does not answer."""
 
 
 class HeldTls:
@@ -61,6 +66,9 @@ class HeldTls:
         self._listener = listener
         self._heard = True
         """Whether its end of the channel is open."""
+        self._asked: Timer | None = None
+        """Kills it unless it has answered by then."""
+        self._due = 0.0
         self._watch()
 
     @classmethod
@@ -123,6 +131,26 @@ class HeldTls:
         self.wanted = number
         self._send(wire.UseMaterial(number).pack(), (memory,))
 
+    def ask(self, seconds: float = ANSWER_TIMEOUT) -> None:
+        """Have it answer within some seconds, or sooner if it was asked before; else it is killed."""
+        due = time.monotonic() + seconds
+        if not self.taken or (self._asked is not None and self._due <= due):
+            return
+        if self._asked is None:
+            self._send(wire.Ping().pack())
+        else:
+            self._asked.cancel()
+        self._due = due
+        self._asked = self._poller.call_in(seconds, lambda: self._overdue(seconds))
+
+    def _overdue(self, seconds: float) -> None:
+        self._asked = None
+        if time.monotonic() - self._due > seconds:
+            self.ask(seconds)  # this process was stopped, too
+        elif self.pid:
+            self._listener.was_given_up(self, f"it has not answered for {seconds:g} s")
+            self.kill()
+
     def drain(self) -> None:
         """Have it exit when its last connection has ended: no more come."""
         self._send(wire.Drain().pack())
@@ -146,9 +174,15 @@ class HeldTls:
     def close(self) -> None:
         """Forget a process that has ended."""
         self.pid = 0
+        self._answered()
         self._hear_no_more()
         self._channel.close()
         self.loop_end.close()
+
+    def _answered(self) -> None:
+        if self._asked is not None:
+            self._asked.cancel()
+            self._asked = None
 
     def _watch(self) -> None:
         if self._heard:
@@ -167,7 +201,7 @@ class HeldTls:
             if packet:
                 self._take(packet)
         except WireError as problem:
-            self._listener.has_misspoken(self, str(problem))
+            self._listener.was_given_up(self, str(problem))
             self.kill()
             packet = b""
         if packet == b"":
@@ -181,6 +215,8 @@ class HeldTls:
         if kind == wire.Ready.KIND:
             if (version := wire.Ready.unpack(packet).version) != wire.VERSION:
                 raise WireError(f"it speaks version {version}")
+        elif kind == wire.Pong.KIND:
+            self._answered()
         elif kind == wire.MaterialTaken.KIND:
             if wire.MaterialTaken.unpack(packet).number == self.wanted:
                 self.taken = self.wanted

@@ -32,6 +32,7 @@ class LoopNotes:
             wire.NOTE_VARIABLES: self._new_variables,
             wire.NOTE_ALONE: self._alone,
             wire.NOTE_CONDITION: self._condition,
+            wire.NOTE_TLS_SILENT: self._tls_silent,
         }
 
     def take(self, kind: int, number: int, token: int) -> None:
@@ -73,6 +74,9 @@ class LoopNotes:
 
     def _condition(self, number: int, token: int) -> None:
         self._parts.watchdog.answered(Condition.from_note(number, token))
+
+    def _tls_silent(self, number: int, _token: int) -> None:
+        self._parts.tls.suspect(number)
 
     def _new_variables(self, service: int, _token: int) -> None:
         self._variables.want(service)

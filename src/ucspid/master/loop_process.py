@@ -4,6 +4,7 @@ Notes have a fixed layout, and are not trusted: the loop is what meets the netwo
 wrong with a process has it killed, and another one takes its place.
 """
 
+import contextlib
 import os
 import signal
 from typing import Any, Protocol
@@ -96,7 +97,11 @@ class LoopProcess:
             os.kill(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Forget a process that has ended."""
+        """Forget a process that has ended; of what it said last, only what it has logged matters."""
+        with contextlib.suppress(WireError, OSError):
+            while packet := self.channel.receive_packet():
+                if wire.Note.unpack(packet).kind == wire.NOTE_LOGGED:
+                    self._log.logged()
         self.in_time()
         self._stop_listening()
         self.channel.close()
@@ -159,6 +164,9 @@ class LoopProcess:
 
     def _note(self, packet: bytes) -> None:
         note = wire.Note.unpack(packet)
+        if note.kind == wire.NOTE_LOGGED:
+            self._log.logged()
+            return
         if note.kind == wire.NOTE_READY:
             if note.number != wire.VERSION:
                 raise WireError(f"it speaks version {note.number}")

@@ -124,6 +124,7 @@ class LoopSupervisor:
             return False
         self.current.process.close()
         self.current = None
+        self._log.lost()
         self._observer.loop_gone()
         self._follow(exit_)
         return True

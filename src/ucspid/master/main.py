@@ -159,6 +159,7 @@ class Master:
         if number == signal.SIGCHLD:
             self.reaper.reap()
             self.parts.watchdog.child_changed()
+            self.parts.tls.children_changed()
             self.shutdown.finish_if_drained()
         elif number == signal.SIGHUP:
             self.changeover.reload()

@@ -14,6 +14,7 @@ from ucspid.master.event_log import EventLog
 from ucspid.master.held_tls import HeldTls, TlsHoldings
 from ucspid.master.poller import Poller
 from ucspid.master.upgrade_state import TlsState
+from ucspid.master.watchdog import STOPPED_TIMEOUT
 from ucspid.plan import TlsProcesses
 from ucspid.policy.backoff import Backoff
 from ucspid.tls.ticket_keys import TicketSecret
@@ -113,6 +114,19 @@ class TlsKeeper:
         for process in self._held.serving.values():
             process.use(self._held.number, material)
 
+    def suspect(self, number: int) -> None:
+        """Have a process answer that says nothing about connections that it was sent."""
+        for process in self._held.all():
+            if process.number == number:
+                process.ask()
+
+    def children_changed(self) -> None:
+        """Have those answer that were stopped, within the time in which they may go on."""
+        for process in self._held.all():
+            found = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG)
+            if found is not None:
+                process.ask(STOPPED_TIMEOUT)
+
     def stop(self) -> None:
         """Start none any more: the daemon stops. They exit when the loop has."""
         self._held.settings = None
@@ -180,6 +194,6 @@ class TlsKeeper:
             events.certificates_refused(self._log, reason)
         process.taken = process.wanted
 
-    def has_misspoken(self, process: HeldTls, reason: str) -> None:
-        """Log that a process has sent what none sends."""
+    def was_given_up(self, process: HeldTls, reason: str) -> None:
+        """Log why a process was killed."""
         events.tls_broken(self._log, process.pid, reason)

@@ -1,4 +1,4 @@
-"""Notices an event loop that does not turn any more, and has the service manager know how the daemon is.
+"""Notices processes that do not turn any more, and has the service manager know how the daemon is.
 
 A loop that was stopped (SIGSTOP) is noticed without asking: the kernel says so to its parent. One that
 hangs or spins is noticed only by asking, which wakes both processes up: so that is done only if the
@@ -52,7 +52,7 @@ class Watchdog:
         self._stopped: Timer | None = None
 
     def watch(self, limit: float | None) -> None:
-        """Have the loop turn once in so many seconds, and as often as the service manager wants."""
+        """Have them turn once in so many seconds, and as often as the service manager wants."""
         wanted = [seconds for seconds in (limit, interval_of_manager()) if seconds is not None]
         before, self._limit = self._limit, min(wanted, default=None)
         if self._limit != before:
@@ -91,6 +91,9 @@ class Watchdog:
         elif process is not None:
             self._asked = process
             process.send(orders.ReportCondition())
+        if self._limit is not None:
+            for tls in self._held.tls.all():
+                tls.ask(interval)
         if self._stopping:
             self._readiness.more_time()
         self._schedule()

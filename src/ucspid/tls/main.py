@@ -82,6 +82,8 @@ class TlsProcess:
             self.sessions.forget(self._master.sock)
         elif packet[0] == wire.UseMaterial.KIND:
             self._use(wire.UseMaterial.unpack(packet).number, descriptors)
+        elif packet[0] == wire.Ping.KIND:
+            self._master.send(wire.Pong().pack())
         elif packet[0] == wire.Drain.KIND:
             self._begin_to_drain()
         else:
