@@ -111,6 +111,12 @@ def test_every_promise_has_a_test_that_shows_it() -> None:
     assert [row[0] for row in rows if "::" not in row[3]] == []
 
 
+def test_there_are_ten_promises_and_each_has_its_bound() -> None:
+    section = RELIABILITY.split("\n## ")[1]
+    promises = re.split(r"^\d+\. ", section, flags=re.MULTILINE)[1:]
+    assert [len(promises), *(" Bound: " in " ".join(text.split()) for text in promises)] == [10] + [True] * 10
+
+
 def test_there_is_a_configuration_for_a_mail_host() -> None:
     examples = [yaml.safe_load(text) for place, text in configurations() if place.startswith("README.md")]
     assert any({"smtp", "pop3", "qmtp"} <= example["services"].keys() for example in examples)
