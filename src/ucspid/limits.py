@@ -7,7 +7,6 @@ however many sessions live; only change() may cost in proportion to them.
 
 import enum
 from collections import Counter
-from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from ucspid.net.address import Networks
 from ucspid.net.client import ClientKey, client_key
 from ucspid.plan import Rate, Service
 from ucspid.policy.service_rates import NoLimits, ServiceRates
+from ucspid.records import dataclass
 
 MAX_LOOKUPS = 256
 """How many connections of a service may be looked up, or wait for a slot after it, at a time."""

@@ -6,12 +6,12 @@ and what JSON has itself. Values are not checked, since whoever writes them is t
 
 import json
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
 from functools import cache, partial
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ucspid.codec import Packed
+from ucspid.records import fields, is_dataclass
 
 T = TypeVar("T")
 

@@ -9,12 +9,12 @@ in a file (a test compares it with config/schema.py) or in the plan of a version
 import hashlib
 import io
 import json
-from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 from ucspid import plain
 from ucspid.net.endpoint import Endpoint
 from ucspid.profile import Profile
+from ucspid.records import dataclass, replace
 
 LauncherKind = Literal["native", "python"]
 

@@ -1,4 +1,3 @@
-import dataclasses
 import grp
 import os
 import pwd
@@ -20,6 +19,7 @@ from ucspid.ipc import orders
 from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Log, Lookup, Plan, Rate
 from ucspid.profile import Profile
+from ucspid.records import MISSING, fields
 
 EXAMPLE = Path(__file__).parents[1] / "golden" / "config" / "example" / "ucspid.yaml"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch users")
@@ -146,8 +146,8 @@ def test_a_number_that_passwd_does_not_have_has_no_login(loaded: Loaded) -> None
 def test_the_defaults_of_the_plan_are_those_of_the_file(loaded: Loaded) -> None:
     plain = loaded().services[0]
     for holder in (plain, plain.lookup):
-        for field in dataclasses.fields(holder):
-            if field.default is not dataclasses.MISSING:
+        for field in fields(holder):
+            if field.default is not MISSING:
                 assert getattr(holder, field.name) == field.default, field.name
                 assert type(getattr(holder, field.name)) is type(field.default), field.name
 

@@ -1,6 +1,5 @@
 """tcpserver --print-config: the file makes the daemon do what the command line does."""
 
-import dataclasses
 import os
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ucspid.config.load import load
 from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Plan
 from ucspid.profile import Profile
+from ucspid.records import replace
 from ucspid.tcpserver.config_file import config_file
 from ucspid.tcpserver.options import parse
 from ucspid.tcpserver.planned import plan
@@ -42,8 +42,8 @@ def both(line: str, folder: Path, port: str = "25") -> tuple[Plan, Plan]:
 
 def anybody(made: Plan) -> Plan:
     """Return a plan without what a file names and a command line leaves as it is: users, folder, umask."""
-    services = tuple(dataclasses.replace(service, profile=Profile()) for service in made.services)
-    return dataclasses.replace(made, uid=None, gid=None, groups=None, services=services)
+    services = tuple(replace(service, profile=Profile()) for service in made.services)
+    return replace(made, uid=None, gid=None, groups=None, services=services)
 
 
 @pytest.mark.parametrize("line", LINES)

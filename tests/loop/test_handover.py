@@ -6,7 +6,6 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +24,7 @@ from ucspid.plan import Rate, Throttling
 from ucspid.policy.rate import TokenBucket, TokenBuckets
 from ucspid.policy.refusal_summary import SINGLE, WINDOW, Refusals
 from ucspid.policy.throttle import Throttle
+from ucspid.records import replace
 from ucspid.recovery import handover
 
 RATE = Rate(count=3, seconds=10.0, burst=2)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import errno
 import os
 import threading
@@ -17,6 +16,7 @@ from rules_files import Case, Hang, following, fresh, hanging, problem, variable
 from ucspid.admission import rules_file
 from ucspid.admission.rules_file import FollowedRules
 from ucspid.admission.rules_look import Seen, look
+from ucspid.records import replace
 from ucspid.rules import lookup
 
 
@@ -125,7 +125,7 @@ def test_a_change_within_one_tick_of_the_clock_is_seen(tmp_path: Path) -> None:
     path.write_text(":allow\n")
     before, _ = seen(path)
     path.write_text(":deny #")
-    now, content = seen(path, dataclasses.replace(before, signature=seen(path)[0].signature))
+    now, content = seen(path, replace(before, signature=seen(path)[0].signature))
     assert (now.settled, content) == (False, b":deny #")
 
 

@@ -1,7 +1,6 @@
 """HeldListener sockets: bound as the plan says, refused with the service's name and address."""
 
 import contextlib
-import dataclasses
 import socket
 from collections.abc import Iterator
 
@@ -14,6 +13,7 @@ from ucspid.master.listener_table import Completed, ListenerTable
 from ucspid.master.listeners import HeldListener, Key, address_of, keys, listens_on
 from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Service
+from ucspid.records import replace
 
 V4 = Endpoint("127.0.0.1", 0)
 V6 = Endpoint("::1", 0)
@@ -23,7 +23,7 @@ DUAL = Endpoint("", 0)
 def open_listener(its_service: Service, address: Endpoint) -> HeldListener:
     """Have a table acquire the listener of a service, as the master does."""
     acquired: dict[Key, list[HeldListener]] = {}
-    its_service = dataclasses.replace(its_service, listen=(address,))
+    its_service = replace(its_service, listen=(address,))
     assert ListenerTable().acquire([its_service], acquired) == []
     ((listening,),) = acquired.values()
     return listening
@@ -48,7 +48,7 @@ def test_an_ipv6_listener_leaves_ipv4_to_others() -> None:
         with open_listener(service("a"), V6).sock as sock:
             port = sock.getsockname()[1]
             try:
-                open_listener(service("b"), dataclasses.replace(V4, port=port)).sock.close()
+                open_listener(service("b"), replace(V4, port=port)).sock.close()
             except ResourceError as problem:
                 problems.append(str(problem))
             else:
@@ -102,7 +102,7 @@ def test_numbers_are_never_given_twice() -> None:
 
 
 def test_a_listener_is_known_by_its_address_whoever_has_it() -> None:
-    address = dataclasses.replace(V4, port=25)
+    address = replace(V4, port=25)
     assert keys(service("a", listen=(address,))) == keys(service("b", listen=(address,)))
 
 
@@ -139,7 +139,7 @@ def port_of_both_families() -> Iterator[int]:
 
 
 def dual(port: int) -> Endpoint:
-    return dataclasses.replace(DUAL, port=port)
+    return replace(DUAL, port=port)
 
 
 def passing(*socks: socket.socket) -> Passed:

@@ -3,7 +3,6 @@
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import astuple
 
 import pytest
 
@@ -111,7 +110,7 @@ def test_another_image_of_the_master_closes_pipes_that_end(rig: Rig) -> None:
     assert pipe.writing is not None
     program = os.dup(pipe.writing)
     pipe.end()
-    rig.held.pipes.ended = [LogPipe(*astuple(pipe))]
+    rig.held.pipes.ended = [LogPipe(*pipe.to_state())]
     rig.settling = Settling(rig.held, rig.poller)
     os.close(program)
     rig.poller.run_once()

@@ -51,4 +51,5 @@ PROFILES = st.builds(
     rlimits=LIMITS,
     no_new_privs=st.booleans(),
 )
-SERVICES = st.builds(Service, profile=PROFILES)
+SERVICES = st.deferred(lambda: st.builds(type(service("a")), profile=PROFILES))
+"""An object is made first: what is to be given is known from then on."""

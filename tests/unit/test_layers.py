@@ -20,15 +20,16 @@ FILES = {
 MODULES = sorted(FILES)
 TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
 
-BASE = {"__init__", "errors", "codec", "profile", "plain"}
+BASE = {"__init__", "errors", "records", "codec", "profile", "plain"}
 PURE = BASE | {"plan", "net", "policy", "limits"}
 SHARED = PURE | {"ipc", "linux", "rules"}
 LAYERS = {
     "__init__": set(),
     "errors": set(),
+    "records": set(),
     "codec": {"errors"},
     "profile": {"codec"},
-    "plain": {"codec"},
+    "plain": {"codec", "records"},
     "net": BASE,
     "plan": BASE | {"net"},
     "policy": BASE | {"plan", "net"},

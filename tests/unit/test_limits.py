@@ -1,5 +1,4 @@
 from collections import Counter
-from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -13,6 +12,7 @@ from tracing import lines_run
 from ucspid.limits import MAX_LOOKUPS, ClientLimits, Limits, Refusal, ServiceLimits, Slot
 from ucspid.plan import Rate
 from ucspid.policy.service_rates import MAX_CLIENTS
+from ucspid.records import replace
 
 A, B = "192.0.2.1", "198.51.100.1"
 PER_SECOND = Rate(count=1, seconds=1.0, burst=2)

@@ -1,7 +1,6 @@
 """Dataclasses as JSON: read back as they were, also by another version where they are forgiving."""
 
 import json
-from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
@@ -12,6 +11,7 @@ from plans import PROFILES
 from ucspid import plain
 from ucspid.ipc import orders
 from ucspid.profile import Profile
+from ucspid.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Whole:
     rows: list[tuple[str, int]]
     anything: dict[str, Any]
     profile: Profile
-    shared: Annotated[tuple[Part, ...], plain.SHARED] = field(default=())
+    shared: Annotated[tuple[Part, ...], plain.SHARED] = ()
 
 
 def again(value: Any) -> Any:

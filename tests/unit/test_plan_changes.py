@@ -1,13 +1,12 @@
 """What a reload says has changed."""
 
-import dataclasses
-
 import pytest
 
 from plans import plan, service
 from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Rate, Service
 from ucspid.policy.plan_changes import changes
+from ucspid.records import fields
 
 
 def changed(**settings: object) -> list[str]:
@@ -57,9 +56,7 @@ def test_privileges() -> None:
     assert changed(profile=profile) == ["a: privileges changed"]
 
 
-@pytest.mark.parametrize(
-    "field", [field.name for field in dataclasses.fields(Service) if field.name != "name"]
-)
+@pytest.mark.parametrize("field", [field.name for field in fields(Service) if field.name != "name"])
 def test_no_setting_changes_without_a_word(field: str) -> None:
     values: dict[str, object] = {
         "listen": (),

@@ -11,7 +11,6 @@ import errno
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 from structlog.typing import FilteringBoundLogger
@@ -23,6 +22,7 @@ from ucspid.errors import ConfigError
 from ucspid.linux.inotify import Inotify
 from ucspid.observe import events
 from ucspid.plan import RulesFile
+from ucspid.records import dataclass, field
 from ucspid.rules.lookup import PARSERS, RuleTable
 from ucspid.rules.restricted import Restricted
 from ucspid.rules.rule import Rules

@@ -2,12 +2,12 @@
 
 import os
 import time
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ucspid.admission.rules_watch import Trail, follow
 from ucspid.errors import ConfigError
 from ucspid.linux.inotify import Inotify
+from ucspid.records import dataclass
 from ucspid.rules.bounds import load
 
 SETTLES_IN = 2.0

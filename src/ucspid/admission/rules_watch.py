@@ -13,11 +13,11 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from ucspid.linux import inotify
 from ucspid.linux.inotify import Inotify, InotifyEvent
+from ucspid.records import dataclass, field
 
 PAUSE = 1.0
 """Seconds after a wake-up for which no other event wakes the loop up: a busy directory costs no more."""

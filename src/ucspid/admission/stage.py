@@ -1,7 +1,6 @@
 """What a stage of admission is: it lets a connection go on, refuses it, or waits first."""
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ucspid.admission.connection import Connection
@@ -9,6 +8,7 @@ from ucspid.admission.tls_channels import TlsChannels
 from ucspid.limits import ServiceLimits
 from ucspid.plan import Service as Settings
 from ucspid.policy.bans import Banned
+from ucspid.records import dataclass
 from ucspid.rules.rule import Rule, Rules
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from dataclasses import replace
 
 from ucspid.cli.explanation import ExplainedClient, explanation
 from ucspid.config.load import load
@@ -10,6 +9,7 @@ from ucspid.errors import ConfigError
 from ucspid.net.address import Networks, parse_address
 from ucspid.plan import Plan, RulesFile, Service
 from ucspid.policy.client_facts import TlsFacts
+from ucspid.records import replace
 from ucspid.rules.bounds import read
 from ucspid.rules.lookup import PARSERS
 from ucspid.rules.networks import YamlRules

@@ -5,7 +5,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from ucspid import __version__
@@ -18,7 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command on argv (sys.argv without its first word, if None); return the exit code."""
     if argv is None:
         _use_utf8()
-    options = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    options = parser([verb for verb in words[:1] if verb in VERBS] or VERBS).parse_args(words)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignored it would hide children's ends
     try:
         code = VERBS[options.verb].main(options)
@@ -38,8 +39,8 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
 
 
-def parser() -> Parser:
-    """Return the parser of the command's arguments."""
+def parser(known: Iterable[str] = VERBS) -> Parser:
+    """Return the parser of the command's arguments, for some of its verbs: all take 8 ms to describe."""
     top = Parser(
         prog="ucspid",
         description="One superserver for all of a host's UCSPI services.",
@@ -47,8 +48,8 @@ def parser() -> Parser:
     )
     top.add_argument("--version", action="version", version=f"ucspid {__version__}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, verb in VERBS.items():
-        verb.arguments(verbs.add_parser(name, help=verb.help))
+    for name in known:
+        VERBS[name].arguments(verbs.add_parser(name, help=VERBS[name].help))
     return top
 
 

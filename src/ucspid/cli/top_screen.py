@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from ucspid.cli.report import duration
 from ucspid.policy.histogram import quantile
+from ucspid.records import dataclass, field
 
 SORTS: dict[str, Callable[[dict[str, Any], float], Any]] = {
     "name": lambda service, _rate: service["name"],

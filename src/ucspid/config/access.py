@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ucspid.config import schema
@@ -13,6 +12,7 @@ from ucspid.config.rulefiles import Trouble, examine_as, kind_of
 from ucspid.config.ruleforms import ClientPattern
 from ucspid.config.settings import Place
 from ucspid.plan import Lookup, RulesFile, RuleSpec, Tls
+from ucspid.records import dataclass, field
 from ucspid.rules.bounds import too_large
 
 MAX_BYTES = 32 << 20

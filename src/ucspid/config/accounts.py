@@ -4,9 +4,9 @@ import functools
 import grp
 import os
 import pwd
-from dataclasses import dataclass
 
 from ucspid.ipc.progress import progress
+from ucspid.records import dataclass
 
 MAX_GROUPS = 1000
 """Groups of one user or service: they are sent to a launcher and to the event loop in one packet."""

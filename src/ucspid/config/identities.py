@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from ucspid.config.accounts import MAX_GROUPS, Accounts, Identity
 from ucspid.config.forms import Account
 from ucspid.config.problems import Problems
+from ucspid.records import dataclass, field
 
 PathOfKey = Callable[[str], str]
 """Gives the path to report a key at."""

@@ -10,12 +10,12 @@ dates, stay text: none of them means in a file of ports, modes and addresses wha
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import yaml
 
 from ucspid.config.problems import Problems, under
 from ucspid.config.syntax import explain, split_lines
+from ucspid.records import dataclass, field
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 16

@@ -10,13 +10,13 @@ import json
 import os
 import stat
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ucspid.ipc.progress import progress
 from ucspid.linux import privileges
 from ucspid.profile import Profile
+from ucspid.records import dataclass
 
 KEYS = {"root": "chroot", "cwd": "chdir", "gid": "group", "uid": "user"}
 """Keys of the file for fields of Profile that have another name."""

@@ -1,6 +1,5 @@
 """The privilege profile of a service: numbers for its users and groups, absolute paths."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from ucspid.config import schema
@@ -11,6 +10,7 @@ from ucspid.config.rlimits import Rlimits
 from ucspid.config.settings import Place
 from ucspid.config.shapes import record
 from ucspid.profile import Profile
+from ucspid.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """The programs of all services: which file each is, found with its service's rights."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from ucspid.config import probe
 from ucspid.config.problems import Problems
 from ucspid.profile import Profile
+from ucspid.records import dataclass, field
 
 OWN_DESCRIPTORS = 32
 """What a launcher has open beyond one descriptor for the standard error of each of its services."""

@@ -4,7 +4,6 @@ import importlib.util
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Log, Plan, RulesFile, Service, Web
 from ucspid.policy.environ import too_long
 from ucspid.profile import Profile
+from ucspid.records import fields, replace
 from ucspid.tls.material import NO_MATERIAL, TlsMaterial
 
 OWNER_ONLY, GROUP_LOOKS = 0o600, 0o620

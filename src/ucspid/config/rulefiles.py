@@ -1,7 +1,6 @@
 """Files of access rules, looked into with the rights of the event loop, which follows them later."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from ucspid.config.identities import UserIds
@@ -11,6 +10,7 @@ from ucspid.ipc.progress import progress
 from ucspid.linux import privileges
 from ucspid.plan import RulesFile
 from ucspid.profile import Profile
+from ucspid.records import dataclass
 from ucspid.rules.bounds import read, too_large
 from ucspid.rules.cdb import Cdb
 from ucspid.rules.lookup import decode, table_from_cdb

@@ -1,12 +1,11 @@
 """A service's settings with the file's defaults filled in, and where in the file each is set."""
 
-from dataclasses import dataclass
-
 import msgspec
 
 from ucspid.config import schema
 from ucspid.config.problems import Problems, under
 from ucspid.config.shapes import record
+from ucspid.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

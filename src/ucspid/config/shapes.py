@@ -9,7 +9,6 @@ import functools
 import json
 import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -18,6 +17,7 @@ import msgspec
 from ucspid.config.forms import Form, Misfit
 from ucspid.config.positions import Node, Scalar
 from ucspid.config.problems import Problems, under
+from ucspid.records import dataclass, replace
 
 WRONG: Any = object()
 """What a conversion returns when a problem was added instead."""

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ucspid.config import schema
@@ -12,6 +11,7 @@ from ucspid.config.problems import Problems, under
 from ucspid.config.shapes import record
 from ucspid.config.tls_keys import CertificateSection, TlsMode, TlsSection, TlsSettings
 from ucspid.plan import CertificateFiles, Tls, TlsContext, TlsProcesses
+from ucspid.records import dataclass, field
 from ucspid.tls.material import NO_MATERIAL, TlsMaterial
 
 USER = "ucspid-tls"

@@ -4,7 +4,8 @@ import enum
 import socket
 import struct
 from array import array
-from dataclasses import dataclass
+
+from ucspid.records import dataclass
 
 _UCRED = struct.Struct("=iII")  # pid, uid, gid: unix(7), SO_PEERCRED
 _PEER_GROUPS = 59

@@ -11,13 +11,13 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ucspid.admission.listener import Listener
 from ucspid.control.serving import Server
 from ucspid.linux import procfs
 from ucspid.policy.connection_states import ConnectionState
+from ucspid.records import dataclass, field
 from ucspid.sessions.sessions import Sessions
 from ucspid.spawn import STUCK_AFTER, LauncherClient
 

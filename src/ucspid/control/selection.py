@@ -1,10 +1,10 @@
 """Which sessions a control client means: by service, client's network, age or number. Pure."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from ucspid.errors import PeerError
 from ucspid.net.address import Networks
+from ucspid.records import dataclass
 
 MEMBERS = frozenset({"service", "ip", "older", "conns"})
 

@@ -4,13 +4,13 @@ Each tool changes what the server has, and so what its programs have; it becomes
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from getopt import GetoptError, getopt
 
 from ucspid.importers.description import Imported, SourceLine
 from ucspid.importers.host import SEARCH_PATH, Host
 from ucspid.importers.identity import named_group, named_user
 from ucspid.importers.limits import PRLIMIT, changes_nothing, is_too_small, set_limit
+from ucspid.records import dataclass, field
 
 Words = list[str]
 

@@ -1,11 +1,11 @@
 """What all importers make of their sources: services with settings, comments, and notes on what is lost."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ucspid.errors import ConfigError
 from ucspid.importers.bounds import MAX_RULES, MAX_SERVICES
+from ucspid.records import dataclass, field
 
 UNLIMITED = 1000
 """Connections of a service that had no limit: as many as the daemon takes if its file says nothing."""

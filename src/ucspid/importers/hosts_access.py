@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from ipaddress import ip_network
 
 from ucspid.errors import ConfigError
@@ -10,6 +9,7 @@ from ucspid.importers.bounds import MAX_DEPTH, MAX_RULES
 from ucspid.importers.description import AccessRule, Description, Imported, SourceLine
 from ucspid.importers.host import Host
 from ucspid.importers.rule_sources import alone, checked, written
+from ucspid.records import dataclass, field
 from ucspid.rules.patterns import parse_pattern
 
 _SEPARATOR = re.compile(r":(?![^\[]*\])")

@@ -1,9 +1,9 @@
 """The commands of a script, taken apart: what stands alone, and what stands inside if, while, case."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from ucspid.importers.shell_words import ShellOperator, ShellToken, ShellWord
+from ucspid.records import dataclass, field
 
 _ENDS = {"if": "fi", "while": "done", "until": "done", "for": "done", "case": "esac", "{": "}"}
 _INSIDE = {"then", "else", "elif", "do", "in"}

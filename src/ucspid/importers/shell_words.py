@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ucspid.errors import ConfigError
 from ucspid.importers.bounds import MAX_DEPTH
+from ucspid.records import dataclass, field
 
 _OPERATORS = re.compile(r"&&|\|\||;;|[;&|()\n]")
 _REDIRECTION = re.compile(r"[0-9]*(?:<<-|<<|>>|<&|>&|<>|>\||<|>)")

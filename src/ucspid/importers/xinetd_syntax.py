@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from ucspid.errors import ConfigError
 from ucspid.importers.bounds import MAX_DEPTH, MAX_WORDS
 from ucspid.importers.description import Description, SourceLine
 from ucspid.importers.host import Host
+from ucspid.records import dataclass, field
 
 Operator = Literal["=", "+=", "-="]
 _ATTRIBUTE = re.compile(r"([A-Za-z0-9_]+)\s*(\+=|-=|=)\s*(.*)")

@@ -3,9 +3,8 @@
 It goes as a note: a number, and a token that has three more in it. The loop is not trusted with more.
 """
 
-from dataclasses import dataclass
-
 from ucspid.errors import WireError
+from ucspid.records import dataclass
 
 TROUBLES = ("throttled", "accept_failed", "rules", "paused", "daemon_full", "full")
 """What may be wrong with a service, the worst first; as docs/internals.md has it."""

@@ -5,10 +5,10 @@ describes the protocol.
 """
 
 import json
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ucspid.errors import PeerError
+from ucspid.records import dataclass
 
 VERSION = 1
 MAX_REQUEST = 4096

@@ -15,9 +15,9 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ucspid.errors import ResourceError
+from ucspid.records import dataclass
 
 ACCEPTED = "accepted"
 

@@ -4,10 +4,10 @@ The master is trusted, and what it orders is seldom; so the layout is not fixed 
 """
 
 import json
-from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ucspid import plain
+from ucspid.records import dataclass, fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

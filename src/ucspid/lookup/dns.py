@@ -8,7 +8,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from aiodns import error
@@ -19,6 +18,7 @@ from ucspid.lookup.channel import Channels
 from ucspid.lookup.hostname import hostname
 from ucspid.net.address import reverse_name
 from ucspid.net.inet import pack
+from ucspid.records import dataclass
 
 _NOTHING_THERE = frozenset({error.ARES_ENOTFOUND, error.ARES_ENODATA, error.ARES_EBADNAME})
 _ADDRESSES = (ARecordData, AAAARecordData)

@@ -3,7 +3,6 @@
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from ucspid.master.control_sockets import close_control
 from ucspid.master.held_tls import HeldTls
@@ -13,6 +12,7 @@ from ucspid.master.listeners import HeldListener, Key
 from ucspid.master.log_pipes import LogPipe, PipeKey
 from ucspid.master.programs import HeldProgram
 from ucspid.plan import LauncherKey, LauncherKind
+from ucspid.records import dataclass, field
 
 StartProfile = Callable[[LauncherKey, list[HeldProgram], str, LauncherKind], ProfileLaunchers]
 """Starts a profile's first launcher, given the programs and the names of its services for ps(1)."""

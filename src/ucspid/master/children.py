@@ -4,7 +4,8 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from ucspid.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

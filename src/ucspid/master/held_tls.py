@@ -5,7 +5,6 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from ucspid.errors import WireError
@@ -15,6 +14,7 @@ from ucspid.master import roles
 from ucspid.master.poller import Poller, Timer
 from ucspid.master.upgrade_state import ChannelState, HeldTlsState, TlsState
 from ucspid.plan import TlsProcesses
+from ucspid.records import dataclass, field
 from ucspid.tls.ticket_keys import TicketSecret
 
 MAX_REASON = 1000

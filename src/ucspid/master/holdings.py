@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from ucspid.errors import ConfigError, ResourceError
@@ -20,6 +19,7 @@ from ucspid.master.programs import HeldProgram, program
 from ucspid.master.upgrade_state import HoldingsState, ProfileState
 from ucspid.plan import Ending, LauncherKey, Plan, RulesFile, Service
 from ucspid.policy.environ import too_long
+from ucspid.records import dataclass, field, replace
 
 LOG_KEY_SIZE = 4096
 """Bytes of the memory that observe/pseudonyms.py uses: one page."""

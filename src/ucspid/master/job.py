@@ -8,7 +8,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from ucspid.errors import ResourceError
@@ -19,6 +18,7 @@ from ucspid.linux.memfd import sealed_memory
 from ucspid.master.children import Children, Exit
 from ucspid.master.poller import Poller
 from ucspid.policy.exit_status import exit_code
+from ucspid.records import dataclass
 
 MAX_OUTPUT = 64 << 20
 """Bytes that a job may print on each of its outputs; one that prints more is killed."""

@@ -5,7 +5,6 @@ import resource
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -22,6 +21,7 @@ from ucspid.master.programs import HeldProgram, PackedMessage
 from ucspid.master.upgrade_state import ProfileState
 from ucspid.plan import LauncherKey, LauncherKind, Preloaded
 from ucspid.policy.exit_status import exit_code, in_words
+from ucspid.records import replace
 
 MAX_UNREAD = 100
 """Messages, beyond one for each program, that may wait for a launcher that is sent yet another."""

@@ -3,7 +3,6 @@
 import contextlib
 import socket
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from ucspid.errors import ResourceError
 from ucspid.linux.fd_limit import why
@@ -11,6 +10,7 @@ from ucspid.master.fdstore import Passed, name, remove, store
 from ucspid.master.listeners import HeldListener, Key, address_of, keys, open_listeners, skip_numbers
 from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Service
+from ucspid.records import dataclass
 
 ListenerState = tuple[Endpoint, str, int, int, int]
 """Address, service and place of a key; number and descriptor of a listener."""

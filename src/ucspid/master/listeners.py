@@ -4,11 +4,11 @@ import errno
 import itertools
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ucspid.net.address import parse_address
 from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Service
+from ucspid.records import dataclass
 
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}

@@ -8,12 +8,12 @@ program has ended, and so does the pipe itself.
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass
 
 from ucspid.errors import ResourceError
 from ucspid.ipc.channel import close_all
 from ucspid.linux.fd_limit import why
 from ucspid.plan import Service
+from ucspid.records import dataclass
 
 MODE = 0o622
 """Of a pipe: whoever has it as standard error may open /dev/stderr, also after a change of user.
@@ -56,6 +56,10 @@ class LogPipe:
     def descriptors(self) -> tuple[int, ...]:
         """Return what is open."""
         return (self.reading,) if self.writing is None else (self.reading, self.writing)
+
+    def to_state(self) -> PipeState:
+        """Return the fields, in their order."""
+        return self.number, self.service, self.user, self.reading, self.writing
 
     def end(self) -> None:
         """Close the writing end; the programs that have it go on writing."""
@@ -118,7 +122,7 @@ class LogPipes:
 
     def to_state(self) -> list[PipeState]:
         """Return what from_state() takes: for the next image of the master."""
-        return [astuple(pipe) for pipe in self]
+        return [pipe.to_state() for pipe in self]
 
     @classmethod
     def from_state(cls, state: Iterable[PipeState]) -> "LogPipes":

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from ucspid.ipc import orders
 from ucspid.ipc.channel import MAX_DESCRIPTORS
@@ -20,6 +19,7 @@ from ucspid.master.loop_process import LoopProcess
 from ucspid.master.relays import start_relay
 from ucspid.plain import to_json
 from ucspid.plan import Plan, PlanFrame, PlannedService, Service
+from ucspid.records import replace
 
 SendOrder = Callable[[orders.Order, tuple[int, ...]], None]
 """Sends an order, with descriptors beside it."""

@@ -1,7 +1,6 @@
 """The objects that the parts of the master share."""
 
 import socket
-from dataclasses import dataclass
 
 from ucspid.master.certificates import CertificateFollower
 from ucspid.master.children import Children
@@ -17,6 +16,7 @@ from ucspid.master.tls_keeper import TlsKeeper
 from ucspid.master.watchdog import Watchdog
 from ucspid.master.web import WebSupervisor
 from ucspid.plan import Plan
+from ucspid.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

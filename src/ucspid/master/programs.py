@@ -1,13 +1,13 @@
 """What launchers have to know of services."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
 from ucspid.ipc import messages as wire
 from ucspid.ipc.messages import SetProgram
 from ucspid.plan import Service
 from ucspid.policy.environ import names_of
+from ucspid.records import dataclass
 
 PackedMessage = tuple[bytes, tuple[int, ...]]
 """A packet and the descriptors beside it."""

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ucspid.errors import ResourceError
 from ucspid.ipc import orders
@@ -15,6 +14,7 @@ from ucspid.master.loop_orders import LoopOrders
 from ucspid.master.poller import Poller, Timer
 from ucspid.policy.backoff import Backoff
 from ucspid.policy.exit_status import exit_code, in_words
+from ucspid.records import dataclass
 
 MAX_FALSE_STARTS = 5
 """Deaths of processes that never served, after which waiting clients get an error."""

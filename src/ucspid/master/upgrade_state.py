@@ -8,7 +8,6 @@ import json
 import os
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ucspid import plain
 from ucspid.errors import ResourceError
@@ -16,6 +15,7 @@ from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
 from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Ending, LauncherKey, LauncherKind, Plan, TlsProcesses
+from ucspid.records import dataclass
 
 STATE = 5
 """Of this layout, and of the tables of sessions, which live on in memory (launcher.table)."""

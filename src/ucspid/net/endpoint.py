@@ -1,10 +1,10 @@
 """An address and a port: one value, one parser and one way to print, for listeners, servers and clients."""
 
 import re
-from dataclasses import dataclass
 from typing import Literal, Self
 
 from ucspid.net.address import IPV4, parse_address, plain
+from ucspid.records import dataclass
 
 MAX_PORT = 65535
 

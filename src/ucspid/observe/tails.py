@@ -7,11 +7,11 @@ many. Nobody waits for it.
 import asyncio
 from collections import deque
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
 from typing import Any
 
 from ucspid.errors import ResourceError
 from ucspid.net.address import Networks
+from ucspid.records import dataclass
 
 MAX_TAILS = 8
 """Clients at a time."""

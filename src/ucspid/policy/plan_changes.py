@@ -1,9 +1,9 @@
 """What differs between two plans, in words: what a reload prints."""
 
 import json
-from dataclasses import fields
 
 from ucspid.plan import Plan, Rate, Service
+from ucspid.records import fields
 
 _TOO_LONG = {
     "profile": "privileges changed",

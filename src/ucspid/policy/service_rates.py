@@ -1,13 +1,13 @@
 """The rates of one service: of all its clients together, and of each client by itself. No I/O."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from ucspid.net.client import key_from, key_text
 from ucspid.plan import Rate, Service
 from ucspid.policy import validate
 from ucspid.policy.rate import TokenBucket, TokenBuckets
+from ucspid.records import dataclass
 
 MAX_CLIENTS = 16_384
 """Of how many clients a service remembers the rate, at most: about 3 MB."""

@@ -1,8 +1,7 @@
 """A set of rules of which some cannot be carried out yet: their variables may not be set."""
 
-from dataclasses import replace
-
 from ucspid.policy.client_facts import NO_TLS, TlsFacts
+from ucspid.records import replace
 from ucspid.rules.rule import Rule, Rules
 
 

@@ -1,10 +1,10 @@
 """What a set of access rules answers, whatever form the rules were written in."""
 
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ucspid.plan import Rate
 from ucspid.policy.client_facts import NO_TLS, TlsFacts
+from ucspid.records import dataclass
 
 Verdict = Literal["allow", "deny"]
 RuleRefusal = Literal["denied", "no_rules"]

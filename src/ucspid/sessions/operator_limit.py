@@ -1,11 +1,11 @@
 """The number of sessions that an operator has set for a service, in place of the file's."""
 
-from dataclasses import replace
 from typing import Protocol
 
 from ucspid.admission.acceptor import Acceptor
 from ucspid.limits import ServiceLimits
 from ucspid.plan import Service as Settings
+from ucspid.records import replace
 
 
 class Limited(Protocol):

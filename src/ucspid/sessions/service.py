@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from structlog.typing import FilteringBoundLogger
@@ -30,6 +29,7 @@ from ucspid.policy.connection_states import Event
 from ucspid.policy.last_failures import NOT_STARTED, LastFailure
 from ucspid.policy.throttle import Throttle
 from ucspid.pool import Pool
+from ucspid.records import dataclass, replace
 from ucspid.rules.networks import YamlRules
 from ucspid.rules.rule import Rules
 from ucspid.sessions.operator_limit import OperatorLimit

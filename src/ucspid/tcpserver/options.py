@@ -7,9 +7,9 @@ original takes them for the end of the options, so that no command line in use h
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from ucspid.plan import Rate
+from ucspid.records import dataclass, field
 
 USAGE = (
     "tcpserver: usage: tcpserver [ -1UXpPhHrRoOdDqQv ] [ -c limit ] [ -x rules.cdb ] [ -B banner ] "

@@ -8,11 +8,11 @@ import fnmatch
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from ucspid.ipc.progress import progress
 from ucspid.plan import CertificateFiles
+from ucspid.records import dataclass
 
 MAX_FILE = 1 << 20
 """Bytes of one file."""

@@ -4,7 +4,6 @@ For the processes that read certificates with the master's rights; what does TLS
 """
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from ucspid.records import dataclass
 from ucspid.tls.certificate_paths import Located
 from ucspid.tls.described import described
 from ucspid.tls.material import Chain

@@ -1,11 +1,11 @@
 """From the contexts of a plan to the material of the processes that do TLS, or all that is wrong with it."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
 from ucspid.plan import CertificateFiles, TlsContext
+from ucspid.records import dataclass, field
 from ucspid.tls.acceptance import refused_chain, refused_settings
 from ucspid.tls.certificate_paths import (
     Located,

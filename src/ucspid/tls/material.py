@@ -6,10 +6,10 @@ passes on without reading it. Neither the event loop nor any program sees it.
 
 import json
 import os
-from dataclasses import dataclass
 
 from ucspid import plain
 from ucspid.plan import TlsContext
+from ucspid.records import dataclass
 
 MAX_SIZE = 32 << 20
 """Bytes of all certificates and keys together, as JSON."""

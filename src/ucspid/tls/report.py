@@ -1,6 +1,6 @@
 """What a look at the files of certificates has found, for the master: everything but the keys."""
 
-from dataclasses import dataclass
+from ucspid.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

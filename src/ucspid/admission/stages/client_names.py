@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ucspid.admission.connection import Connection
 from ucspid.admission.stage import Outcome, Resources
 from ucspid.plan import Lookup
+from ucspid.records import replace
 
 if TYPE_CHECKING:
     from ucspid.lookup.names import Names
