@@ -27,6 +27,8 @@ PACKAGES = {
     "runsv": "runit",
     "s6-accessrules-cdb-from-fs": "s6",
     "s6-supervise": "s6",
+    "s6-svstat": "s6",
+    "svstat": "daemontools",
     "s6-svc": "s6",
     "supervise": "daemontools",
     "sv": "runit",
