@@ -1,6 +1,7 @@
 """Metrics, health and the status page of a running daemon."""
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -137,10 +138,18 @@ def test_what_is_contributed_uses_metrics_that_exist(daemon: Daemon, file: str) 
     assert used - names == set()
 
 
-def test_promtool_finds_nothing_wrong(daemon: Daemon) -> None:
+def test_promtool_finds_nothing_wrong(daemon: Daemon, tmp_path: Path) -> None:
     promtool = require("promtool")
     alerts = str(ROOT / "contrib/prometheus-alerts.yaml")
-    for arguments, text in ((["rules", alerts], None), (["metrics"], ask(daemon, "/metrics")[1])):
+    panels = json.loads((ROOT / "contrib/grafana-dashboard.json").read_text())["panels"]
+    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    rules = [{"record": f"panel:{number}", "expr": text} for number, text in enumerate(asked)]
+    (tmp_path / "panels.yaml").write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
+    for arguments, text in (
+        (["rules", alerts], None),
+        (["rules", str(tmp_path / "panels.yaml")], None),
+        (["metrics"], ask(daemon, "/metrics")[1]),
+    ):
         command = [promtool, "check", *arguments]
         done = subprocess.run(
             command, input=text, capture_output=True, text=True, check=False, timeout=TIMEOUT

@@ -1,6 +1,7 @@
 """The status page as text: nothing that a client or a program says is taken for HTML."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,13 @@ def test_what_processes_and_name_servers_did_is_counted() -> None:
     assert found["ucspid_dns_questions_total"] == {("answered",): 4}
 
 
-def test_the_dashboard_is_json() -> None:
-    dashboard = json.loads((Path(__file__).parents[2] / "contrib/grafana-dashboard.json").read_text())
-    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+def test_the_dashboard_and_the_alerts_use_every_metric_that_somebody_would_look_at() -> None:
+    top = Path(__file__).parents[2]
+    dashboard = (top / "contrib/grafana-dashboard.json").read_text()
+    panels = json.loads(dashboard)["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    used = dashboard + (top / "contrib/prometheus-alerts.yaml").read_text()
+    rows = [line for line in (top / "docs/web.md").read_text().splitlines() if line.startswith("| `ucspid_")]
+    named = {name for row in rows for name in re.findall(r"`(ucspid_\w+)`", row.split(" | ")[0])}
+    unused = {name for name in named if name not in used}
+    assert unused == {"ucspid_build_info", "ucspid_start_time_seconds", "ucspid_config_generation"}
