@@ -434,6 +434,11 @@ def test_a_flood_of_hellos_is_refused_one_by_one_and_others_are_served(daemon: D
 # Deaths, reloads, upgrades, the end
 
 
+AS_ROOT = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root may look into a process that is not dumpable"
+)
+
+
 def served_by(daemon: Daemon, sock: ssl.SSLSocket) -> int:
     """Return the TLS process that has a client's connection: it has the socket with the other port."""
     port = sock.getsockname()[1]
@@ -450,6 +455,7 @@ def ports(pid: int) -> set[int]:
     return {int(line[2].rpartition(":")[2], 16) for line in lines if line[9] in inodes}
 
 
+@AS_ROOT
 def test_a_tls_process_that_dies_takes_its_own_sessions_and_no_others() -> None:
     with secure_daemon() as daemon, contextlib.ExitStack() as stack:
         socks = [stack.enter_context(connect(daemon, "echo")) for _ in range(6)]
@@ -474,7 +480,7 @@ def test_a_tls_process_that_dies_takes_its_own_sessions_and_no_others() -> None:
         assert daemon.differences() == []
 
 
-@pytest.mark.parametrize("change", ["kill", "reload", "upgrade"])
+@pytest.mark.parametrize("change", ["kill", "reload", pytest.param("upgrade", marks=AS_ROOT)])
 def test_sessions_go_on_whatever_becomes_of_the_loop(change: str) -> None:
     with secure_daemon() as daemon:
         with connect(daemon, "echo") as sock, starttls(daemon) as asking, daemon.connect("few") as silent:

@@ -1,6 +1,7 @@
 """The launchers of a profile as the master keeps them: what they are sent at a start and at a reload."""
 
 import os
+import resource
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from plans import plan, service
 from ucspid.codec import Packed
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
+from ucspid.linux.fd_limit import raise_limit
 from ucspid.master import settling
 from ucspid.master.acquired import Acquired
 from ucspid.master.children import Exit
@@ -133,6 +135,16 @@ def test_a_launcher_that_starts_meanwhile_is_sent_all_that_may_be_needed(rig: Ri
     assert names == many
 
 
+@pytest.fixture
+def _raised_limit() -> Iterator[None]:
+    """Have as many descriptors as a master: of others' processes, no more may be on their way, unix(7)."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    soft = raise_limit()
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("_raised_limit")
 def test_no_number_of_services_or_sessions_is_too_large_for_a_launcher_to_start() -> None:
     observer, poller, log, held = Observer(), Poller(), EventLog(), Holdings()
 

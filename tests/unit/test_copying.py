@@ -11,6 +11,7 @@ import pytest
 
 import tls_servers
 from tls_servers import NAME
+from ucspid.tls import truncation
 from ucspid.tls.relay import PeerEnd, Relay
 from ucspid.tools.copying import Copying, ready
 
@@ -30,6 +31,7 @@ class Tunnelled:
         serving = tls_servers.context()
         self.server = ThreadPoolExecutor(1).submit(self._serve, serving, theirs, talk)
         trusting = ssl.create_default_context(cafile=tls_servers.authority())
+        truncation.reveal(trusting)
         self.relay = Relay(ours, relay_end, trusting, server_hostname=NAME)
         self.reports: list[bool] = []
         while not self.relay.shaken:

@@ -113,6 +113,7 @@ ORDERS: list[orders.Order] = [
     orders.ReportCondition(),
     orders.LogEvent(level="info", event="x", fields={"a": [1]}),
     orders.Answer(token=1, result={"changes": []}),
+    orders.TakeStage(stage="it reads the file"),
 ]  # fmt: skip
 
 

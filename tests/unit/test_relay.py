@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import certificates
+from ucspid.tls import truncation
 from ucspid.tls.program_side import CHUNK, READ, RECORD
 from ucspid.tls.relay import PeerEnd, Relay
 
@@ -26,6 +27,7 @@ RESET = struct.pack("ii", 1, 0)
 def server() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.shared() / f"{NAME}.pem")
+    truncation.reveal(context)
     return context
 
 

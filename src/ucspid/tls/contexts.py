@@ -5,6 +5,7 @@ import os
 import ssl
 from collections.abc import Iterable
 
+from ucspid.tls import truncation
 from ucspid.tls.material import Chain, ContextMaterial, TlsMaterial
 from ucspid.tls.tickets import Tickets
 
@@ -48,6 +49,7 @@ class ServerContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = _VERSIONS[settings.min_version]
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        truncation.reveal(context)
         context.num_tickets = 1
         context.set_ciphers(settings.ciphers or CIPHERS)
         if settings.alpn:

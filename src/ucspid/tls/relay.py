@@ -16,6 +16,7 @@ import ssl
 
 from ucspid.tls.client_side import ClientSide
 from ucspid.tls.program_side import HANG_UP, READ, RECORD, WRITE, ProgramSide
+from ucspid.tls.truncation import is_truncation
 
 ROUNDS = 4
 """Records that a turn copies each way before others get their turn."""
@@ -133,7 +134,7 @@ class Relay:
 
     def _failed(self, problem: ssl.SSLError) -> None:
         """End: an alert that says why may wait to be sent, and is tried once."""
-        if isinstance(problem, ssl.SSLEOFError):
+        if is_truncation(problem):
             self.broke(PeerEnd.VANISHED, "the connection ended in the handshake")
             return
         self.client.send()
@@ -244,8 +245,10 @@ def _taken(tls: ssl.SSLObject) -> bytes | PeerEnd | None:
         return None
     except ssl.SSLZeroReturnError:
         return PeerEnd.CLOSED  # raised in place of no data when our own close_notify is sent
-    except ssl.SSLEOFError:
-        return PeerEnd.TRUNCATED
+    except ssl.SSLError as problem:
+        if is_truncation(problem):
+            return PeerEnd.TRUNCATED
+        raise
 
 
 def _in_words(problem: ssl.SSLError) -> str:
