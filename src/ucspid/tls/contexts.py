@@ -5,9 +5,9 @@ import os
 import ssl
 from collections.abc import Iterable
 
-from ucspid.tls import truncation
 from ucspid.tls.material import Chain, ContextMaterial, TlsMaterial
 from ucspid.tls.tickets import Tickets
+from ucspid.tls.truncation import reveal
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2, where the file names none: with forward secrecy and AEAD, as RFC 9325 wants it."""
@@ -49,7 +49,7 @@ class ServerContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = _VERSIONS[settings.min_version]
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
-        truncation.reveal(context)
+        reveal(context)
         context.num_tickets = 1
         context.set_ciphers(settings.ciphers or CIPHERS)
         if settings.alpn:

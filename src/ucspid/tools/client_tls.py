@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 
-from ucspid.tls import truncation
+from ucspid.tls.truncation import reveal
 from ucspid.tools import domain
 from ucspid.tools.connecting import ConnectSettings
 from ucspid.tools.messages import EXIT_USAGE, ToolError, reason
@@ -42,7 +42,7 @@ class ClientTls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-        truncation.reveal(context)
+        reveal(context)
         if not self.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
