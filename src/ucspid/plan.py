@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 
 from ucspid import plain
 from ucspid.net.endpoint import Endpoint
+from ucspid.net.unix import SocketFile
 from ucspid.profile import Profile
 from ucspid.records import dataclass, replace
 
@@ -227,6 +228,7 @@ class Service:
     With preloaded, executable is the interpreter, and argv what the program has as sys.argv.
     exempt holds networks as text (10.0.0.0/8, ::1). rules is None where there are none;
     default_action is for clients that no rule matches. rule_env names all variables that rules set.
+    socket_files has those of listen that have a path.
     """
 
     FORGIVING: ClassVar = True
@@ -265,23 +267,18 @@ class Service:
     proxy: Annotated[Proxy | None, plain.SHARED] = None
     tls: Annotated[Tls | None, plain.SHARED] = None
     preloaded: Preloaded | None = None
+    socket_files: tuple[SocketFile, ...] = ()
 
     @property
     def launcher_key(self) -> LauncherKey:
         """Which launchers start its program."""
         if self.preloaded is None:
             return LauncherKey(self.profile)
-        return LauncherKey(
-            self.profile,
-            PreloadedService(
-                name=self.name,
-                executable=self.executable,
-                argv=self.argv,
-                env=self.env,
-                stderr=self.stderr,
-                preloaded=self.preloaded,
-            ),
-        )
+        preloaded = PreloadedService(
+            name=self.name, executable=self.executable, argv=self.argv, env=self.env, stderr=self.stderr,
+            preloaded=self.preloaded,
+        )  # fmt: skip
+        return LauncherKey(self.profile, preloaded)
 
     @property
     def ending(self) -> Ending:

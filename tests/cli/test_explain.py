@@ -366,3 +366,38 @@ def test_a_client_that_comes_by_a_balancer(configured: Path, capsys: pytest.Capt
     ):
         code, text = run(*arguments)
         assert (code, why in text) == (100, True), text
+
+
+def test_a_client_over_a_unix_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "u.yaml").write_text(
+        "services:\n"
+        "  s:\n    listen: unix:@s\n    program: [sh]\n    lookup: {remote_host: yes}\n"
+        "    proxy: {from: ['unix:', 192.0.2.1], others: direct}\n"
+        "    rules: [{from: 'gid:7', deny}, {from: 'uid:0', allow, env: {WHO: root}},\n"
+        "      {from: 'unix:', deny}]\n"
+        "  t: {listen: 0, program: [sh]}\n"
+    )
+
+    def run(*arguments: str, code: int = 0) -> list[str]:
+        assert main(["explain", "-c", str(tmp_path / "u.yaml"), *arguments]) == code
+        found = capsys.readouterr()
+        return (found.out or found.err).splitlines()
+
+    lines = run("s", "unix:uid=0")
+    assert of("client", lines) == ["unix:uid=0, group id 0"]
+    assert of("rule", lines) == [f"{tmp_path}/u.yaml:7"]
+    assert of("names", lines) == ["none looked up: the client is a process of this host"]
+    assert {"PROTO=UNIX", "UNIXREMOTEEUID=0", "UNIXREMOTEPID=?", "UNIXLOCALPATH=?", "WHO=root"} <= set(
+        of("environment", lines)
+    )
+    assert not [line for line in of("environment", lines) if line.startswith("TCP")]
+    assert of("verdict", run("s", "unix:uid=0,gid=7")) == ["deny"]
+    assert of("verdict", run("s", "unix:uid=4000000000,gid=8")) == ["deny"]
+    lines = run("s", "--proxy", "unix:", "198.51.100.7")
+    assert of("proxy", lines) == ["the client that unix: names in its header"]
+    assert not [line for line in of("environment", lines) if line.startswith("UCSPID_PROXY")]
+    assert run("s", "unix:uid=4000000000", code=100) == [
+        "user id 4000000000 is not in passwd(5): add its group, unix:uid=4000000000,gid=NUMBER"
+    ]
+    assert "unix:uid=NUMBER" in run("s", "unix:", code=100)[0]
+    assert of("note", run("t", "unix:uid=0")) == ["the service listens on no Unix socket: nobody comes so"]

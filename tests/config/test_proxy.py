@@ -21,6 +21,7 @@ def read(folder: Path, proxy: str) -> Proxy | None:
     [
         ("null", None),
         ("{from: 192.0.2.1}", Proxy(from_=("192.0.2.1",))),
+        ('{from: "unix:"}', Proxy(from_=("unix:",))),
         ('{from: ["10.0.0.0/8", "2001:DB8::/32"]}', Proxy(from_=("10.0.0.0/8", "2001:db8::/32"))),
         ("{from: 10.0.0.1, versions: 2}", Proxy(from_=("10.0.0.1",), versions=(2,))),
         ("{from: 10.0.0.1, versions: [2, 1, 2]}", Proxy(from_=("10.0.0.1",))),

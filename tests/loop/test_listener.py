@@ -116,14 +116,14 @@ def test_the_reserve_sends_one_away_when_there_are_no_descriptors() -> None:
         with limit(lowest_free()):
             with pytest.raises(OSError, match="Too many open files"):
                 listener.sock.accept()
-            assert reserve.send_one_away(listener.sock) == f"127.0.0.1:{client.getsockname()[1]}"
+            assert reserve.send_one_away(listener) == f"127.0.0.1:{client.getsockname()[1]}"
         assert client.recv(1) == b""
 
 
 def test_an_ipv4_client_that_is_sent_away_is_shown_as_ipv4() -> None:
     listener = listen(socket.AF_INET6, "::", v6only=False)
     with listener.sock, socket.create_connection(("127.0.0.1", listener.sock.getsockname()[1])) as client:
-        assert Reserve().send_one_away(listener.sock) == f"127.0.0.1:{client.getsockname()[1]}"
+        assert Reserve().send_one_away(listener) == f"127.0.0.1:{client.getsockname()[1]}"
 
 
 def test_the_reserve_is_there_again_and_again() -> None:
@@ -133,8 +133,8 @@ def test_the_reserve_is_there_again_and_again() -> None:
     with listener.sock:
         for _ in range(3):
             with socket.create_connection(listener.sock.getsockname()), limit(lowest_free()):
-                assert reserve.send_one_away(listener.sock) is not None
-            assert reserve.send_one_away(listener.sock) is None
+                assert reserve.send_one_away(listener) is not None
+            assert reserve.send_one_away(listener) is None
 
 
 def test_a_reserve_that_could_not_be_had_again_closes_nothing_of_others() -> None:
@@ -144,11 +144,11 @@ def test_a_reserve_that_could_not_be_had_again_closes_nothing_of_others() -> Non
         before = lowest_free()
         reserve = Reserve()
         with limit(before):
-            assert reserve.send_one_away(listener.sock) is None
+            assert reserve.send_one_away(listener) is None
         others = os.dup(0)
         assert others == before
-        assert reserve.send_one_away(listener.sock) is None
+        assert reserve.send_one_away(listener) is None
         os.fstat(others)
         with socket.create_connection(listener.sock.getsockname()), limit(lowest_free()):
-            assert reserve.send_one_away(listener.sock) is not None
+            assert reserve.send_one_away(listener) is not None
         os.close(others)

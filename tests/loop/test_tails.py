@@ -89,8 +89,8 @@ async def test_the_level_of_the_log_is_set_while_somebody_reads() -> None:
     [
         (TailFilter(service="s"), ["a", "b"]),
         (TailFilter(events=frozenset({"b", "c"})), ["b", "c"]),
-        (TailFilter(networks=Networks(["192.0.2.0/24"])), ["a"]),
-        (TailFilter(networks=Networks(["::/0"])), ["b"]),
+        (TailFilter(clients=Networks(["192.0.2.0/24"])), ["a"]),
+        (TailFilter(clients=Networks(["::/0"])), ["b"]),
         (TailFilter(LEVELS["warning"]), ["c"]),
         (TailFilter(service="s", events=frozenset({"b"})), ["b"]),
     ],

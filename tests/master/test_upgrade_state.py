@@ -44,7 +44,7 @@ def state(**changes: Any) -> MasterState:
         ),
         "holdings": HoldingsState(
             plan=PLAN, control=[("/control", 12)],
-            listeners=[(PLAN.services[0].listen[0], "a", 0, 3, 13)],
+            listeners=[(PLAN.services[0].listen[0], "a", 0, 3, (1, 2), 13)],
             stderr=[(4, "a", None, 14, 15), (3, "a", 7, 17, None)],
             numbers={"a": 1, "b": 2}, longest=9.0,
             gone={"b": Ending(drain_timeout=30.0, kill_timeout=5.0, max_lifetime=None)},

@@ -18,7 +18,7 @@ import structlog
 
 import plans
 from ucspid import plan
-from ucspid.admission.listener import Listener
+from ucspid.admission.listener import Listener, listener_of
 from ucspid.control.serving import Server
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
@@ -170,6 +170,8 @@ class Rig:
         """The numbers of launchers that were to be replaced."""
         self.numbers: dict[str, int] = {}
         self.addresses: dict[str, list[tuple[str, int]]] = {}
+        self.paths: dict[str, str] = {}
+        """Of the services with a Unix socket that has a path: they listen on nothing else."""
         self.clients: list[socket.socket] = []
         self._listeners: dict[str, list[int]] = {}
         self._count = 0
@@ -232,7 +234,10 @@ class Rig:
         for item in services:
             number = self.numbers.setdefault(item.name, len(self.numbers) + 1)
             if not set(self._listeners.get(item.name, [])) & self.server.services.listeners.keys():
-                self._listen(item.name, listeners)
+                if (path := item.listen[0].path) is not None:
+                    self._listen_at(item.name, path)
+                else:
+                    self._listen(item.name, listeners)
             planned.append(
                 plan.PlannedService(
                     number=number,
@@ -254,6 +259,15 @@ class Rig:
                 self._listeners[name].append(self._count)
                 self.addresses[name].append(sock.getsockname())
                 self.server.services.listeners[self._count] = Listener(self._count, sock.detach())
+
+    def _listen_at(self, name: str, path: str) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sock.bind(path)
+        sock.listen(200)
+        self._count += 1
+        self._listeners[name] = [self._count]
+        self.paths[name] = path
+        self.server.services.listeners[self._count] = listener_of(self._count, sock.detach())
 
     def launcher(self) -> FakeLauncher:
         """Bring a launcher."""
@@ -279,7 +293,11 @@ class Rig:
 
     def connect(self, name: str, source: str = "127.0.0.1", listener: int = 0) -> socket.socket:
         """Connect a client; the kernel does that without the server."""
-        client = socket.create_connection(self.addresses[name][listener], TIMEOUT, (source, 0))
+        if name in self.paths:
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(self.paths[name])
+        else:
+            client = socket.create_connection(self.addresses[name][listener], TIMEOUT, (source, 0))
         client.setblocking(False)
         self.clients.append(client)
         return client

@@ -15,6 +15,7 @@ from ucspid.ipc import ban_memory
 from ucspid.ipc.ban_memory import MAX_BANS, SIZE, BanMemory, StoredBan
 from ucspid.linux.memfd import sealed_memory
 from ucspid.net.address import Network, pack_network, parse_network
+from ucspid.net.unix import UnixClient
 from ucspid.policy.bans import ALL, BanTable
 
 LATEST = 1e9
@@ -180,3 +181,14 @@ def test_whatever_is_in_the_memory_is_read_without_an_error(junk: bytes) -> None
     found, wrong = BanMemory(descriptor).read(LATEST)
     os.close(descriptor)
     assert len(found) + wrong == 5
+
+
+def test_who_comes_over_a_unix_socket_is_in_no_network() -> None:
+    table = BanTable()
+    for network in ("0.0.0.0/0", "::/0"):
+        table.add(parse_network(network), ALL, 100.0)
+    banned = table.asking(1)
+    assert banned is not None
+    assert banned(UnixClient.of(0, 0), 1.0) is None
+    with pytest.raises(ValueError, match="not an IP address"):
+        banned("unix:uid=0", 1.0)

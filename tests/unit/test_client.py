@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucspid.net.client import client_key, client_network
+from ucspid.net.client import client_key, client_network, client_text, clients_of
+from ucspid.net.unix import UnixClient, parse_client
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -84,3 +85,37 @@ def test_a_client_is_shown_as_what_it_counts_as(
     ip: str, ipv4_prefix: int, ipv6_prefix: int, shown: str
 ) -> None:
     assert str(client_network(ip, ipv4_prefix, ipv6_prefix)) == shown
+
+
+def test_over_unix_sockets_a_user_is_a_client_whatever_its_groups_and_processes() -> None:
+    keys = {client_key(UnixClient.of(7, gid, pid), 8, 16) for gid in (1, 2) for pid in (1, 2)}
+    assert keys == {"unix:uid=7"}
+    assert client_key(UnixClient.of(8, 1, 1), 8, 16) not in keys
+    assert client_text(UnixClient.of(7, 1), 8, 16) == "unix:uid=7"
+
+
+@pytest.mark.parametrize(
+    ("text", "seven", "eight", "address"),
+    [
+        ("unix:", True, True, False),
+        ("unix:uid=7", True, False, False),
+        ("192.0.2.0/24", False, False, True),
+    ],
+)
+def test_clients_are_chosen_by_network_or_by_user(text: str, seven: bool, eight: bool, address: bool) -> None:
+    chosen = clients_of(text)
+    asked = (UnixClient.of(7, 1), UnixClient.of(8, 1), "192.0.2.1")
+    assert [client in chosen for client in asked] == [seven, eight, address]
+
+
+@pytest.mark.parametrize("text", ["unix:7", "unix:uid=", "unix:uid=07", "unix:uid=4294967296", "unix:gid=7"])
+def test_what_chooses_nobody_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="unix:uid=NUMBER"):
+        clients_of(text)
+    with pytest.raises(ValueError, match="unix:uid=NUMBER"):
+        parse_client(text)
+
+
+def test_a_client_is_named_with_its_group_or_without() -> None:
+    assert parse_client("unix:uid=7") == (7, None)
+    assert parse_client("unix:uid=7,gid=8") == (7, 8)

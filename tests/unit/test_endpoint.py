@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucspid.net.endpoint import Endpoint, Family, endpoint, parse_port, split
+from ucspid.net.endpoint import Endpoint, Family, endpoint, host_of, parse_port, split
+from ucspid.net.unix import UnixClient
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,45 @@ def test_an_endpoint_has_a_family_and_a_text_that_is_read_back(host: str, family
     where = Endpoint(host, 25)
     assert (where.family, str(where)) == (family, text)
     assert Endpoint.parse(text) == where
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "path"),
+    [("unix:/run/x.sock", "/run/x.sock", "/run/x.sock"), ("unix:@smtp:25", "@smtp:25", None)],
+)
+def test_a_unix_socket_is_an_endpoint_without_a_port(text: str, name: str, path: str | None) -> None:
+    where = Endpoint.parse(text)
+    assert (where.family, str(where), where.name, where.path) == ("unix", text, name, path)
+    assert (where.port, where.chosen) == (0, False)
+    assert Endpoint.parse("127.0.0.1:0").chosen
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("unix:", "a whole path"),
+        ("unix:run/x", "a whole path"),
+        ("unix:@", "a whole path"),
+        ("unix:/run/x/", "is a directory"),
+        ("unix:/a\0b", "a whole path"),
+        ("unix:/" + "é" * 54, "109 bytes long"),
+    ],
+)
+def test_what_is_no_path_of_a_socket_is_refused(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Endpoint.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("shown", "host"),
+    [
+        ("192.0.2.7:25", "192.0.2.7"),
+        ("[2001:db8::7]:25", "2001:db8::7"),
+        (endpoint(UnixClient.of(1000, 100, 5), 0), "unix:uid=1000"),
+    ],
+)
+def test_the_address_of_what_is_shown(shown: str, host: str) -> None:
+    assert host_of(shown) == host
 
 
 @given(st.ip_addresses().map(str) | st.just(""), st.integers(0, 65535))

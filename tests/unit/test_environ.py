@@ -4,8 +4,9 @@ from typing import get_args
 
 import pytest
 
+from ucspid.net.unix import UnixClient
 from ucspid.policy.client_facts import NO_FACTS, ClientFacts
-from ucspid.policy.environ import NAMES, Dialect, local_variables, variables
+from ucspid.policy.environ import NAMES, Dialect, inheritable, local_variables, names_of, variables
 
 ALL = ClientFacts(b"there.example", b"here.example", b"joe")
 IPV4 = ("192.0.2.1", "198.51.100.7")
@@ -98,3 +99,29 @@ def test_rules_have_the_last_word() -> None:
 @pytest.mark.parametrize("dialect", get_args(Dialect))
 def test_what_may_be_set_is_what_is_set_when_all_is_known(dialect: Dialect) -> None:
     assert sorted(NAMES[dialect]) == sorted(strings(IPV6, dialect, ALL))
+
+
+UNIX = {
+    "PROTO": "UNIX",
+    "UNIXLOCALPATH": "/run/x.sock",
+    "UNIXREMOTEEUID": "1000",
+    "UNIXREMOTEEGID": "100",
+    "UNIXREMOTEPID": "4711",
+    "IPCLOCALPATH": "/run/x.sock",
+    "IPCREMOTEEUID": "1000",
+    "IPCREMOTEEGID": "100",
+    "UCSPID_CONN_ID": "abc",
+}
+
+
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+def test_over_a_unix_socket_there_is_a_process_and_no_address(dialect: Dialect) -> None:
+    ends = "unix:/run/x.sock", UnixClient.of(1000, 100, 4711)
+    assert strings(ends, dialect) == UNIX
+    assert strings(ends, dialect, env=((b"UNIXREMOTEEUID", b"0"),))["UNIXREMOTEEUID"] == "0"
+    assert set(UNIX) <= {*names_of(dialect, proxied=False, unix=True)}
+    assert not set(UNIX) - {"PROTO", "UCSPID_CONN_ID"} & {*names_of(dialect, proxied=True)}
+
+
+def test_what_describes_another_connection_over_a_unix_socket_is_not_inherited() -> None:
+    assert inheritable(UNIX | {"HOME": "/root"}) == {"HOME": "/root"}

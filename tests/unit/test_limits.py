@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from naive_limits import SERVICE, Naive
 from tracing import lines_run
 from ucspid.limits import MAX_LOOKUPS, ClientLimits, Limits, Refusal, ServiceLimits, Slot
+from ucspid.net.unix import UnixClient
 from ucspid.plan import Rate
 from ucspid.policy.service_rates import MAX_CLIENTS
 from ucspid.records import replace
@@ -445,3 +446,17 @@ class TwoServices(RuleBasedStateMachine):
 
 TwoServices.TestCase.settings = hypothesis_settings(stateful_step_count=40, deadline=None)
 TestTwoServices = TwoServices.TestCase
+
+
+def test_over_unix_sockets_the_limits_of_a_client_are_those_of_a_user() -> None:
+    limits = service(max_per_ip=1, rate_per_ip=PER_SECOND, exempt=("0.0.0.0/0", "::/0"), ipv4_prefix=8)
+    first = admitted(limits, UnixClient.of(7, 1, 10))
+    assert limits.admit(UnixClient.of(7, 2, 11), 0.0) is Refusal.PER_IP
+    admitted(limits, UnixClient.of(8, 1, 12))
+    limits.release(first)
+    limits.release(admitted(limits, UnixClient.of(7, 3, 13)))
+    assert limits.admit(UnixClient.of(7, 3, 14), 0.0) is Refusal.RATE_PER_IP
+    following = service(rate_per_ip=PER_SECOND, ipv4_prefix=8)
+    following.rates.from_state(limits.rates.to_state(0.0), 0.0)
+    assert following.admit(UnixClient.of(7, 1, 15), 0.0) is Refusal.RATE_PER_IP
+    admitted(following, UnixClient.of(8, 1, 16))

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ucspid.errors import ConfigError
+from ucspid.net.unix import UnixClient
 from ucspid.rules.cdb import CdbError, make
 from ucspid.rules.lookup import RuleTable, decode, table_from_cdb, table_from_text
 from ucspid.rules.rule import Rule, Rules
@@ -273,3 +274,12 @@ def test_any_compiled_records_are_a_table_or_a_clear_error(
 def test_any_text_is_a_table_or_a_clear_error(text: bytes, name: bytes) -> None:
     with contextlib.suppress(ConfigError):
         table_from_text(text, "rules").match("192.0.2.7", name, name)
+
+
+def test_over_a_unix_socket_only_the_rule_for_everyone_matches() -> None:
+    client = UnixClient.of(0, 0)
+    rules = table("0.0.0.0/0:deny", "::/0:deny", "=:deny", "=.example:deny")
+    assert rules.match(client).where == "default"
+    rules = table("0.0.0.0/0:deny", "u@=mail.a.example:deny", ':allow,A="1"')
+    assert rules.match(client).env == ((b"A", b"1"),)
+    assert rules.decide_early(client) == rules.match(client)

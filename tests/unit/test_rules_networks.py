@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ucspid.errors import ConfigError
+from ucspid.net.unix import UnixClient
 from ucspid.plan import Rate, RuleSpec
 from ucspid.policy.client_facts import NO_TLS, TlsFacts
 from ucspid.rules.networks import YamlRules
@@ -229,3 +230,60 @@ def test_any_text_is_a_pattern_or_a_value_error(text: str) -> None:
 def test_a_trailing_dot_of_a_name_does_not_count() -> None:
     assert parse_pattern("A.Example.") == parse_pattern("a.example")
     assert parse_pattern(".Example.") == parse_pattern(".example")
+
+
+ROOT, JOE, DAEMON = UnixClient.of(0, 0, 1), UnixClient.of(1000, 100, 2), UnixClient.of(1, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matched"),
+    [
+        ("*", [ROOT, JOE, DAEMON]),
+        ("unix:", [ROOT, JOE, DAEMON]),
+        ("uid:0", [ROOT]),
+        ("uid:1000", [JOE]),
+        ("gid:1", [DAEMON]),
+        ("gid:1000", []),
+        ("0.0.0.0/0", []),
+        ("::/0", []),
+        ("u@*", []),
+        (".example", []),
+        ("unix", None),
+        ("unix:/run/x", None),
+        ("uid:", None),
+        ("uid:01", None),
+        ("gid:-1", None),
+    ],
+)
+def test_who_comes_over_a_unix_socket_is_known_by_user_and_group(
+    pattern: str, matched: list[UnixClient] | None
+) -> None:
+    if matched is None:
+        with pytest.raises(ConfigError, match="from:"):
+            rules_of([(pattern,)])
+        return
+    rules = rules_of([(pattern,)])
+    for client in (ROOT, JOE, DAEMON):
+        rule = rules.match(client)
+        assert (rule.where == "f:0") == (client in matched), client
+        assert rules.decide_early(client) == rule
+
+
+def test_rules_for_unix_sockets_are_for_nobody_else() -> None:
+    rules = rules_of([("unix:", "uid:0", "gid:0")])
+    assert rules.match("192.0.2.7").where == rules.match("::1").where == "default"
+
+
+def test_the_first_rule_decides_of_those_for_unix_sockets_too() -> None:
+    rules = rules_of([("gid:100",), ("uid:1000",), ("*",)])
+    assert [rules.match(client).where for client in (JOE, UnixClient.of(1000, 7), ROOT)] == [
+        "f:0", "f:1", "f:2",
+    ]  # fmt: skip
+
+
+def test_what_a_handshake_shows_over_a_unix_socket_counts_too() -> None:
+    rules = rules_of([("sni:a.example",), ("unix:",)])
+    assert rules.decide_early(JOE) is None
+    assert rules.match(JOE, tls=TlsFacts(b"a.example")).where == "f:0"
+    assert rules.match(JOE, tls=TlsFacts(b"b.example")).where == "f:1"
+    assert rules_of([("uid:1000",), ("sni:a.example",)]).decide_early(JOE) is not None

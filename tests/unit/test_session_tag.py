@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ucspid.errors import WireError
 from ucspid.ipc import session_tag
 from ucspid.ipc.messages import TAG_SIZE
+from ucspid.net.unix import UnixClient
 
 names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,31}", fullmatch=True)
 
@@ -29,12 +30,23 @@ def test_what_is_packed_comes_back(began: float, ip: str, port: int, service: st
     assert ipaddress.ip_address(got_ip) == ipaddress.ip_address(ip)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**31 - 1))
+def test_a_client_over_a_unix_socket_comes_back_with_its_process(uid: int, gid: int, pid: int) -> None:
+    _began, client, port, service = session_tag.unpack(
+        session_tag.pack(1.0, UnixClient.of(uid, gid, pid), 0, "s")
+    )
+    assert isinstance(client, UnixClient)
+    assert (client, client.uid, client.gid, client.pid) == (f"unix:uid={uid}", uid, gid, pid)
+    assert (port, service) == (0, "s")
+
+
 @given(st.binary(min_size=TAG_SIZE, max_size=TAG_SIZE))
 def test_any_other_bytes_are_a_session_or_refused(tag: bytes) -> None:
     with contextlib.suppress(WireError):
         began, ip, port, service = session_tag.unpack(tag)
         assert math.isfinite(began)
-        ipaddress.ip_address(ip)
+        if not isinstance(ip, UnixClient):
+            ipaddress.ip_address(ip)
         assert 0 <= port <= 65535
         assert len(service.encode()) <= 32
 

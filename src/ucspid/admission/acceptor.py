@@ -223,7 +223,7 @@ class Acceptor:
         now = time.monotonic()
         reason = os.strerror(problem.errno or 0)
         if problem.errno in _NO_DESCRIPTORS:
-            client = self._reserve.send_one_away(listener.sock)
+            client = self._reserve.send_one_away(listener)
             if client is not None:
                 self._service.dropped(client, reason)
         pause = self._backoff.failed(now)

@@ -1,18 +1,26 @@
-"""A listening socket in the event loop, and how a client that gets no program is sent away."""
+"""A listening socket in the event loop, and how a client that gets no program is sent away.
+
+A Unix socket has clients in whose place of an address stands who they are: see net.unix.
+"""
 
 import contextlib
 import os
 import select
 import socket
+import struct
 import sys
 
 from ucspid.net.address import plain
 from ucspid.net.endpoint import Endpoint, endpoint
+from ucspid.net.unix import PREFIX, UnixClient
 
 _POLITE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _DRAIN = 4096
 _WAITING = slice(24, 28)
 """Where TCP_INFO has tcpi_unacked: of a listening socket, the length of its queue."""
+
+_CREDENTIALS = struct.Struct("iII")
+"""SO_PEERCRED: a process, its user and its group."""
 
 
 class Listener:
@@ -21,17 +29,20 @@ class Listener:
     __slots__ = ("_end", "_poll", "armed", "number", "sock", "text")
 
     def __init__(self, number: int, descriptor: int) -> None:
-        """Own the descriptor of a listening TCP socket; number is the master's name for it."""
+        """Own the descriptor of a listening socket; number is the master's name for it."""
         self.number = number
         self.sock = socket.socket(fileno=descriptor)
         self.armed = False
         self._poll: select.poll | None = None
         """Made for the first client: most listeners of many have none for long."""
+        self._end, self.text = self._place()
+
+    def _place(self) -> tuple[tuple[str, int] | None, str]:
+        """Return where connections come in, if that is the same for all, and where it listens, as text."""
         ip, port = self.sock.getsockname()[:2]
         wildcard = ip in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
-        self._end = None if wildcard else (ip, port)
         dual = wildcard and ":" in ip and not self.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-        self.text = str(Endpoint("" if dual else ip, port))
+        return None if wildcard else (ip, port), str(Endpoint("" if dual else ip, port))
 
     def accept(self) -> tuple[int, tuple[str, int]]:
         """Accept a connection: return its descriptor, blocking and close-on-exec, and the client's end.
@@ -40,7 +51,7 @@ class Listener:
         needs a socket object. Raises OSError.
         """
         descriptor, address = self.sock._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - see above
-        return descriptor, address[:2]
+        return descriptor, (plain(address[0]), address[1])
 
     @property
     def waited_for(self) -> bool:
@@ -72,6 +83,43 @@ class Listener:
         return plain(ip), port
 
 
+class UnixListener(Listener):
+    """A listening Unix socket. The end at which connections come in is unix: and its name, and port 0."""
+
+    __slots__ = ()
+
+    def _place(self) -> tuple[tuple[str, int] | None, str]:
+        name = self.sock.getsockname()
+        text = os.fsdecode(name) if isinstance(name, str) else f"@{os.fsdecode(name[1:])}"
+        return (f"{PREFIX}{text}", 0), f"{PREFIX}{text}"
+
+    def accept(self) -> tuple[int, tuple[str, int]]:
+        """Accept a connection: return its descriptor, blocking and close-on-exec, and who the client is."""
+        descriptor, _ = self.sock._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - see Listener
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
+        try:
+            found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        except BaseException:
+            sock.close()
+            raise
+        sock.detach()
+        pid, uid, gid = _CREDENTIALS.unpack(found)
+        return descriptor, (UnixClient.of(uid, gid, pid), 0)
+
+    @property
+    def backlog(self) -> int:
+        """Whether somebody waits in the kernel, as 1: it does not say how many."""
+        return int(self.sock.fileno() >= 0 and self.waited_for)
+
+
+def listener_of(number: int, descriptor: int) -> Listener:
+    """Return a listener; it owns the descriptor of a listening socket."""
+    sock = socket.socket(fileno=descriptor)
+    family = sock.family
+    sock.detach()
+    return (UnixListener if family == socket.AF_UNIX else Listener)(number, descriptor)
+
+
 class Reserve:
     """A reserved descriptor, so that a client can be closed when no other descriptor is free."""
 
@@ -80,7 +128,7 @@ class Reserve:
         self.descriptor: int | None = None
         self._take()
 
-    def send_one_away(self, listener: socket.socket) -> str | None:
+    def send_one_away(self, listener: Listener) -> str | None:
         """Accept one client and close it; return its address, or None if there was none.
 
         Another process may take the descriptor that is closed here, if the whole system has no
@@ -90,12 +138,12 @@ class Reserve:
             os.close(self.descriptor)
             self.descriptor = None
         try:
-            sock, address = listener.accept()
+            descriptor, address = listener.accept()
         except OSError:
             return None
         else:
-            sock.close()
-            return endpoint(*address[:2])
+            os.close(descriptor)
+            return endpoint(*address)
         finally:
             self._take()
 

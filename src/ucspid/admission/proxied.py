@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from ucspid.net.endpoint import endpoint
+from ucspid.net.unix import UnixClient
 from ucspid.policy.environ import proxy_variables
 
 
@@ -26,4 +27,6 @@ class Proxied(NamedTuple):
     @property
     def variables(self) -> tuple[tuple[bytes, bytes], ...]:
         """What the program is told: see policy.environ.PROXY_NAMES."""
+        if isinstance(self.ip, UnixClient):  # it has neither an address nor a port
+            return self.described
         return *proxy_variables(self.ip, str(self.port)), *self.described

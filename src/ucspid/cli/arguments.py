@@ -37,7 +37,9 @@ def kill_arguments(parser: ArgumentParser) -> None:
 def selecting_arguments(parser: ArgumentParser) -> None:
     """Add those that select sessions."""
     parser.add_argument("--service", metavar="NAME", help="only sessions of this service")
-    parser.add_argument("--ip", metavar="NETWORK", help="only those of clients in this network")
+    parser.add_argument(
+        "--ip", metavar="NETWORK", help="only those of clients in this network, or unix:uid=NUMBER"
+    )
     parser.add_argument(
         "--older", metavar="TIME", help="only those that have lasted so long, such as 90s or 2h"
     )
@@ -59,7 +61,9 @@ def tail_arguments(parser: ArgumentParser) -> None:
     """Add those of tail."""
     daemon_arguments(parser)
     parser.add_argument("--service", metavar="NAME", help="only events of this service")
-    parser.add_argument("--ip", metavar="NETWORK", help="only those of clients in this network")
+    parser.add_argument(
+        "--ip", metavar="NETWORK", help="only those of clients in this network, or unix:uid=NUMBER"
+    )
     parser.add_argument(
         "--event", action="append", metavar="NAME", help="only events of this name; may be given again"
     )

@@ -1,12 +1,15 @@
 """ucspid explain: what the rules of a service say to a client, and what its program would get."""
 
 import argparse
+import pwd
 import sys
+from collections.abc import Iterable, Iterator
 
 from ucspid.cli.explanation import ExplainedClient, explanation
 from ucspid.config.load import load
 from ucspid.errors import ConfigError
 from ucspid.net.address import Networks, parse_address
+from ucspid.net.unix import PREFIX, UnixClient, parse_client
 from ucspid.plan import Plan, RulesFile, Service
 from ucspid.policy.client_facts import TlsFacts
 from ucspid.records import replace
@@ -62,20 +65,38 @@ def _check_balancer(service: Service, balancer: str | None) -> None:
         return
     if service.proxy is None:
         raise ConfigError([f"--proxy: {service.name} has no balancers: there is no key proxy"])
-    if balancer not in Networks(service.proxy.from_):
+    known = service.proxy.from_
+    if balancer not in known and (balancer == PREFIX or balancer not in Networks(_networks(known))):
         others = "refused" if service.proxy.others == "refuse" else "served as clients themselves"
         raise ConfigError(
             [f"--proxy: {balancer} is not in proxy.from of {service.name}: such peers are {others}"]
         )
 
 
+def _networks(texts: Iterable[str]) -> Iterator[str]:
+    return (text for text in texts if text != PREFIX)
+
+
 def _client(options: argparse.Namespace) -> ExplainedClient:
     try:
-        ip = str(parse_address(options.ip))
-        balancer = options.proxy and str(parse_address(options.proxy))
+        ip = _unix_client(options.ip) if options.ip.startswith(PREFIX) else str(parse_address(options.ip))
+        balancer = options.proxy
+        if balancer and balancer != PREFIX:
+            balancer = str(parse_address(balancer))
     except ValueError as error:
         raise ConfigError([str(error)]) from None
     return ExplainedClient(ip, _bytes(options.host), _bytes(options.info), balancer, _handshake(options))
+
+
+def _unix_client(text: str) -> UnixClient:
+    """Return a client over a Unix socket; without a group it has that of passwd(5). Raises ValueError."""
+    uid, gid = parse_client(text)
+    if gid is None:
+        try:
+            gid = pwd.getpwuid(uid).pw_gid
+        except KeyError:
+            raise ValueError(f"user id {uid} is not in passwd(5): add its group, {text},gid=NUMBER") from None
+    return UnixClient.of(uid, gid)
 
 
 def _handshake(options: argparse.Namespace) -> TlsFacts:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ucspid.net.address import Networks
+from ucspid.net.unix import PREFIX, UnixClient
 from ucspid.plan import Lookup, Proxy, Rate, Service, Tls
-from ucspid.policy.client_facts import NO_TLS, ClientFacts, TlsFacts
+from ucspid.policy.client_facts import NO_FACTS, NO_TLS, ClientFacts, TlsFacts
 from ucspid.policy.environ import local_variables, proxy_variables, variables
 from ucspid.profile import Profile
 from ucspid.rules.rule import Rule
@@ -17,7 +18,7 @@ from ucspid.rules.rule import Rule
 _WIDTH = 13
 _UNKNOWN = b"?"
 """What stands for values that differ from connection to connection."""
-_VARYING = (b"LOCALIP", b"PORT", b"CONN_ID")
+_VARYING = (b"LOCALIP", b"PORT", b"CONN_ID", b"LOCALPATH", b"REMOTEPID")
 """How the names of variables end that do."""
 
 
@@ -40,10 +41,11 @@ def explanation(service: Service, client: ExplainedClient, rule: Rule, *, early:
         ("service", service.name),
         ("client", _client(client)),
         *([] if service.proxy is None else [("proxy", _proxy(service.proxy, client.balancer))]),
+        *_notes_of_place(service, client),
         ("rule", _rule(rule)),
         ("verdict", rule.verdict),
         ("decided by", "the address alone, before any lookup" if early else "address and names, if any"),
-        ("names", _lookups(service.lookup, refused=early and rule.verdict == "deny")),
+        ("names", _names(service, client, refused=early and rule.verdict == "deny")),
         *(("note", note) for note in _notes(service.lookup, client)),
         *(("note", note) for note in _notes_of_handshake(service.tls, client.tls)),
     ]
@@ -59,7 +61,9 @@ def explanation(service: Service, client: ExplainedClient, rule: Rule, *, early:
 
 
 def _client(client: ExplainedClient) -> str:
-    words = [client.ip]
+    words: list[str] = [client.ip]
+    if isinstance(client.ip, UnixClient):
+        words.append(f"group id {client.ip.gid}")
     if client.host is not None:
         words.append(f"name {_shown(client.host)}")
     if client.info is not None:
@@ -84,6 +88,12 @@ def _rule(rule: Rule) -> str:
         return "none matches: the service's default"
     where = _shown(_encode(rule.where))
     return where if rule.key is None else f"{where}: {_shown(rule.key) or '(everyone)'}"
+
+
+def _names(service: Service, client: ExplainedClient, *, refused: bool) -> str:
+    if isinstance(client.ip, UnixClient):
+        return "none looked up: the client is a process of this host"
+    return _lookups(service.lookup, refused=refused)
 
 
 def _lookups(lookup: Lookup, *, refused: bool) -> str:
@@ -113,6 +123,12 @@ def _notes_of_handshake(tls: Tls | None, shown: TlsFacts) -> Iterator[str]:
         yield "tls is not implicit: what --sni, --san and --sha256 say is never known, nor matched by a rule"
     elif certificate and tls is not None and tls.context.client_certificates == "none":
         yield "tls.client_certificates is none: what --san and --sha256 say is never known to a rule"
+
+
+def _notes_of_place(service: Service, client: ExplainedClient) -> Iterator[tuple[str, str]]:
+    over_unix = isinstance(client.ip, UnixClient) or client.balancer == PREFIX
+    if over_unix and all(address.family != "unix" for address in service.listen):
+        yield "note", "the service listens on no Unix socket: nobody comes so"
 
 
 def _message(message: str) -> str:
@@ -184,9 +200,13 @@ def _connection(service: Service, client: ExplainedClient) -> dict[bytes, bytes]
     if lookup.local_host is not None:
         local_host = _encode(lookup.local_host)
     found = ClientFacts(remote_host=client.host, local_host=local_host, info=client.info)
-    local = local_variables("::1" if ":" in client.ip else "127.0.0.1", 0, dialect)
     result = {}
-    own = () if service.proxy is None else proxy_variables(client.balancer or "?", "?")
+    own = proxy_variables(client.balancer or "?", "?")
+    if service.proxy is None or client.balancer == PREFIX or set(service.proxy.from_) == {PREFIX}:
+        own = ()
+    local = local_variables("::1" if ":" in client.ip else "127.0.0.1", 0, dialect)
+    if isinstance(client.ip, UnixClient):
+        local, found = local_variables(PREFIX, 0, dialect), NO_FACTS
     for item in variables(local, client.ip, 0, 0, dialect, found, own).split(b"\0"):
         name, _, value = item.partition(b"=")
         result[name] = _UNKNOWN if name.endswith(_VARYING) else value

@@ -12,6 +12,7 @@ from ucspid.cli.socket_path import control_path
 from ucspid.cli.tcp_bytes import traffic
 from ucspid.config.forms import Duration, Misfit
 from ucspid.errors import ConfigError
+from ucspid.net.endpoint import host_of
 
 TIMEOUT = 30.0
 """Seconds for an answer."""
@@ -19,7 +20,7 @@ TIMEOUT = 30.0
 SORTS = {
     "age": lambda session: -session["age"],
     "service": lambda session: (session["service"], -session["age"]),
-    "client": lambda session: session["remote"].rpartition(":")[0],
+    "client": lambda session: host_of(session["remote"]),
     "cpu": lambda session: -(session["cpu"] or 0.0),
     "bytes": lambda session: -((session["received"] or 0) + (session["sent"] or 0)),
     "memory": lambda session: -(session["rss"] or 0),

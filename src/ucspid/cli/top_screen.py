@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ucspid.cli.report import duration
+from ucspid.net.endpoint import host_of
 from ucspid.policy.histogram import quantile
 from ucspid.records import dataclass, field
 
@@ -135,7 +136,7 @@ def _wide(width: int) -> bool:
 
 def _clients(picture: Picture) -> list[str]:
     """Return the clients with most sessions."""
-    found = Counter(session["remote"].rpartition(":")[0].strip("[]") for session in picture.sessions)
+    found = Counter(host_of(session["remote"]) for session in picture.sessions)
     if not found:
         return ["CLIENTS  none"]
     listed = "  ".join(f"{ip} ({count})" for ip, count in found.most_common(MAX_CLIENTS))

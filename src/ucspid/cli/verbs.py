@@ -198,7 +198,7 @@ def _run_arguments(parser: ArgumentParser) -> None:
 def _explain_arguments(parser: ArgumentParser) -> None:
     config_argument(parser)
     parser.add_argument("service", metavar="SERVICE", help="name of the service")
-    parser.add_argument("ip", metavar="IP", help="the client's address")
+    parser.add_argument("ip", metavar="IP", help="the client's address, or unix:uid=NUMBER")
     parser.add_argument("--host", metavar="NAME", help="the client's name, as if it had been looked up")
     parser.add_argument("--info", metavar="USER", help="the ident server's answer, as if it had been asked")
     parser.add_argument("--sni", metavar="NAME", help="the name that the client asks for in TLS")

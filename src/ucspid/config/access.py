@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ucspid.config import schema
-from ucspid.config.identities import UserIds
+from ucspid.config.identities import Identities, UserIds
 from ucspid.config.probe import DENIED
 from ucspid.config.problems import Problems, under
 from ucspid.config.rulefiles import Trouble, examine_as, kind_of
@@ -40,15 +40,16 @@ class Access:
 
     name: str
     base: Path
+    identities: Identities
     problems: Problems
     _lists: dict[str, _List] = field(default_factory=dict)
     _files: dict[RulesFile, str] = field(default_factory=dict)
     _size: int = 0
 
     def rules(
-        self, service: str, given: schema.ServiceSection, place: Place, tls: Tls | None
+        self, service: str, given: schema.ServiceSection, place: Place, tls: Tls | None, *, over_unix: bool
     ) -> tuple[RuleSpec, ...] | RulesFile | None:
-        """Return the rules of a service: None where they decide nothing."""
+        """Return the rules of a service: None where they decide nothing; over_unix: clients come so, too."""
         path = place("rules")
         if isinstance(given.rules, str):
             file = RulesFile(
@@ -64,6 +65,9 @@ class Access:
         for trait, what, key in (("names", "a host name", "remote_host"), ("users", "a user", "ident")):
             if (path_of := rules.first[trait]) and not getattr(given.lookup, key) and self._known(place, key):
                 self._never(path_of, what, service, f"lookup.{key}: yes")
+        listens = under(under("services", service), "listen")
+        if (path_of := rules.first["processes"]) and not self.problems.wrong(listens) and not over_unix:
+            self._never(path_of, "a process", service, "listen: unix:PATH")
         if not self.problems.wrong(under(under("services", service), "tls")):
             self._check_handshakes(rules, service, tls)
         self._check_size(path, rules)
@@ -140,7 +144,10 @@ class Access:
                     self.problems.add(f"{path}.{key}", "has no effect in a rule that denies: remove it")
         line, _column = self.problems.places[path]
         return RuleSpec(
-            from_=tuple(str(pattern) for pattern in rule.from_),
+            from_=tuple(
+                self._pattern(item, pattern)
+                for item, pattern in self.problems.items(f"{path}.from", rule.from_)
+            ),
             verdict="deny" if rule.deny.said else "allow",
             env=env,
             max_per_ip=rule.max_per_ip,
@@ -148,6 +155,14 @@ class Access:
             message=None if rule.message is None else str(rule.message),
             where=f"{self.name}:{line}",
         )
+
+    def _pattern(self, path: str, pattern: ClientPattern) -> str:
+        """Return a pattern as a plan has it: with the number of a user or a group in place of its name."""
+        if pattern.account is None:
+            return str(pattern)
+        kind, account = pattern.account
+        find = self.identities.owner if kind == "uid" else self.identities.group
+        return f"{kind}:{find(account, path)}"
 
     def _first_pattern(self, rules: Sequence[tuple[str, schema.RuleSection]], trait: str) -> str | None:
         """Return the path of the first pattern that has the trait."""

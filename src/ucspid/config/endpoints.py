@@ -2,13 +2,16 @@
 
 import re
 import socket
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from ucspid.config.forms import Form, Misfit
+from msgspec import Meta, Struct
+
+from ucspid.config.forms import Account, FileMode, Form, Misfit
 from ucspid.config.positions import Scalar
 from ucspid.config.ruleforms import in_words_of_tcprules
 from ucspid.net.address import IPV4, parse_address, parse_network
 from ucspid.net.endpoint import MAX_PORT, Endpoint, parse_port, split
+from ucspid.net.unix import MAX_PATH, PREFIX
 
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,62}")
 
@@ -42,17 +45,32 @@ class ClientNetwork(Form, str):
         return cls(network)
 
 
+class Balancer(ClientNetwork):
+    """A ClientNetwork, or unix: for all who come over a Unix socket."""
+
+    __slots__ = ()
+    expects = "an address or a network such as 127.0.0.1, 10.0.0.0/8 or 2001:db8::/32, or unix:"
+    json_schema: ClassVar[dict[str, Any]] = {
+        "anyOf": [ClientNetwork.json_schema, {"type": "string", "enum": [PREFIX]}]
+    }
+
+    @classmethod
+    def parse(cls, value: Scalar) -> Self:
+        """Return the network, or unix: as it stands."""
+        return cls(PREFIX) if value == PREFIX else cls(ClientNetwork.parse(value))
+
+
 class Listen(Form):
     """Where to listen."""
 
     __slots__ = ("endpoint",)
-    expects = 'a port, a service name, address:port, "[v6 address]:port" or "*:port"'
+    expects = 'a port, a service name, address:port, "[v6 address]:port", "*:port" or unix:/path'
     json_schema: ClassVar[dict[str, Any]] = {
         "anyOf": [
             {"type": "integer", "minimum": 0, "maximum": MAX_PORT},
             {
                 "type": "string",
-                "pattern": r"^((\*|[0-9.]+|\[[0-9A-Fa-f:.]+\]):)?[A-Za-z0-9][A-Za-z0-9_.+-]*$",
+                "pattern": r"^(((\*|[0-9.]+|\[[0-9A-Fa-f:.]+\]):)?[A-Za-z0-9][A-Za-z0-9_.+-]*|unix:[/@].+)$",
             },
         ]
     }
@@ -66,7 +84,25 @@ class Listen(Form):
         """Return where to listen. A name of a service is looked up in services(5)."""
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise Misfit
+        if str(value).startswith(PREFIX):
+            try:
+                return cls(Endpoint.parse(str(value)))
+            except ValueError as problem:
+                raise Misfit(str(problem)) from None
         return cls(_endpoint(str(value)))
+
+
+class ListenSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A Unix socket, and who may connect to it."""
+
+    address: Annotated[Listen, Meta(description="Where to listen: unix: and a whole path.")]
+    mode: Annotated[
+        FileMode | None, Meta(description="Permissions of the socket: whom w lets in. Without it 0666.")
+    ] = None
+    user: Annotated[Account | None, Meta(description="Its owner. Without it who starts the daemon.")] = None
+    group: Annotated[
+        Account | None, Meta(description="Its group. Without it that of who starts the daemon.")
+    ] = None
 
 
 class WebListen(Form, str):
@@ -84,15 +120,12 @@ class WebListen(Form, str):
         """Return the address in its usual form."""
         if not isinstance(value, str) or not re.fullmatch(cls.json_schema["pattern"], value.rstrip("\n")):
             raise Misfit
-        if not value.startswith("unix:"):
+        if not value.startswith(PREFIX):
             return cls(_endpoint(value))
-        if "\0" in value or len(value.encode()) - len("unix:") > MAX_SOCKET_PATH:
-            raise Misfit(f"a socket's path may have at most {MAX_SOCKET_PATH} bytes")
+        if "\0" in value or len(value.encode()) - len(PREFIX) > MAX_PATH:
+            raise Misfit(f"a socket's path may have at most {MAX_PATH} bytes")
         return cls(value)
 
-
-MAX_SOCKET_PATH = 107
-"""Bytes of the path of a socket in the Unix domain."""
 
 MAX_NAMESERVERS = 16
 """Resolvers that are asked; they are sent to the event loop in one packet."""

@@ -123,6 +123,11 @@ class Identities:
         """Return a group's number; None after adding to the problems that there is no such group."""
         return self._group(group, path)
 
+    def owner(self, user: Account, path: str) -> int | None:
+        """Return a user's number; None after adding to the problems that there is no such user."""
+        identity = self._user(user, path)
+        return None if identity is None else identity.uid
+
     def _user(self, user: Account, path: str) -> Identity | None:
         try:
             return self.accounts.user(user.value)

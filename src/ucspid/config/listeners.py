@@ -1,7 +1,8 @@
 """Which addresses cannot be listened on together, as Linux decides it in listen(2).
 
 A wildcard address takes the port of every address of its family; the dual wildcard is one of
-both families; an IPv6 wildcard of its own (IPV6_V6ONLY) leaves IPv4 alone. Port 0 never clashes.
+both families; an IPv6 wildcard of its own (IPV6_V6ONLY) leaves IPv4 alone. Port 0 never clashes, and a Unix
+socket with itself only.
 """
 
 from ucspid.net.endpoint import Endpoint
@@ -18,7 +19,7 @@ class Listeners:
 
     def take(self, address: Endpoint, path: str) -> tuple[Endpoint, str] | None:
         """Take an address; return the address that is in its way, and its path, if there is one."""
-        if address.port == 0:
+        if address.chosen:
             return None
         families = ("inet", "inet6") if address.family == "dual" else (address.family,)
         host = "*" if address.host in _WILDCARDS else address.host

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 from msgspec import field as key
 
-from ucspid.config.endpoints import ClientNetwork
+from ucspid.config.endpoints import Balancer
 from ucspid.config.ruleforms import LookupTime
 from ucspid.plan import Proxy
 
@@ -16,7 +16,7 @@ class ProxySection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The PROXY protocol: balancers say for whom they speak. Examples are in docs/proxy.md."""
 
     from_: Annotated[
-        list[ClientNetwork],
+        list[Balancer],
         Meta(
             min_length=1,
             extra={"single": True},

@@ -12,6 +12,7 @@ import msgspec
 
 from ucspid.config import schema
 from ucspid.config.controls import ControlSection
+from ucspid.config.endpoints import ListenSection
 from ucspid.config.environment import DEFAULT_PATH
 from ucspid.config.forms import Form
 from ucspid.config.logs import LogSection
@@ -79,6 +80,8 @@ _ENDING = f"""\
 | `25`, `smtp`, `"*:25"` | IPv4 and IPv6, one socket |
 | `192.0.2.1:25`, `0.0.0.0:25` | IPv4 |
 | `"[2001:db8::1]:25"`, `"[::]:25"` | IPv6 alone |
+| `unix:/run/ucspid/lmtp.sock` | a Unix socket; its directory is created if it is missing |
+| `unix:@lmtp` | a Unix socket in the abstract namespace, which has no permissions |
 
 Names are those of services(5). Names of hosts are not looked up. Two listeners on one address are a mistake,
 and so are a wildcard and an address of the same port; IPv4 and IPv6 wildcards of their own go together.
@@ -129,6 +132,7 @@ _SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("## log", LogSection),
     ("## limits", schema.LimitsSection),
     ("## services.NAME", schema.ServiceSection),
+    ("## services.NAME.listen", ListenSection),
     ("## rules", schema.RuleSection),
     ("## lookup", LookupSection),
     ("## proxy", ProxySection),

@@ -10,7 +10,7 @@ from typing import Any
 from ucspid.config import proxies, schema
 from ucspid.config.access import Access, rule_names
 from ucspid.config.controls import ControlSection
-from ucspid.config.endpoints import MAX_SOCKET_PATH
+from ucspid.config.endpoints import Listen, ListenSection
 from ucspid.config.environment import MANAGER_NAMES, fixed_environment
 from ucspid.config.forms import Account, Form
 from ucspid.config.identities import NOBODY, Identities, UserIds
@@ -26,6 +26,7 @@ from ucspid.config.settings import Place, Settings
 from ucspid.config.tls import TlsResolution
 from ucspid.ipc.progress import progress
 from ucspid.net.endpoint import Endpoint
+from ucspid.net.unix import MAX_PATH, SocketFile
 from ucspid.plan import Log, Plan, RulesFile, Service, Web
 from ucspid.policy.environ import too_long
 from ucspid.profile import Profile
@@ -97,8 +98,8 @@ def _control(file: schema.File, base: Path, problems: Problems) -> str | None:
     if own is None:
         return None
     path = str(base / own)
-    if (length := len(path.encode("utf-8", "surrogateescape"))) > MAX_SOCKET_PATH:
-        problems.add("control", f"{length} bytes long, a socket's path may have at most {MAX_SOCKET_PATH}")
+    if (length := len(path.encode("utf-8", "surrogateescape"))) > MAX_PATH:
+        problems.add("control", f"{length} bytes long, a socket's path may have at most {MAX_PATH}")
     elif why := _no_place_for_a_socket(path):
         problems.add("control", why)
     return path
@@ -163,7 +164,7 @@ class _Resolution:
         self.settings = Settings(file, problems)
         self.listeners = Listeners()
         self.programs = ProgramSearch(problems)
-        self.access = Access(name, self.base, problems)
+        self.access = Access(name, self.base, self.identities, problems)
         self.tls = TlsResolution(file, self.base, self.identities, problems)
 
     def service(self, name: str, given: schema.ServiceSection) -> Service:
@@ -178,9 +179,11 @@ class _Resolution:
         self._check(entry, place)
         if self._findable(entry, place):
             self._look_for(entry, place, profile, env["PATH"])
+        listen = self._listen(entry, place("listen"))
+        over_unix = any(address.family == "unix" for address in listen["listen"])
         return Service(
             name=name,
-            listen=self._listen(entry, place("listen")),
+            **listen,
             executable="",
             argv=argv_of(entry),
             preloaded=preloaded_of(entry),
@@ -188,7 +191,7 @@ class _Resolution:
             profile=profile,
             stderr=entry.stderr or "null",
             rate_per_ip=None if entry.rate_per_ip is None else entry.rate_per_ip.bucket(entry.burst),
-            rules=self.access.rules(name, entry, place, tls),
+            rules=self.access.rules(name, entry, place, tls, over_unix=over_unix),
             lookup=self.access.lookup(entry, place),
             proxy=proxies.planned(entry.proxy),
             tls=tls,
@@ -254,12 +257,41 @@ class _Resolution:
                 self.problems.add(here, f"{name} is between systemd and the daemon: it is never inherited")
         check_keys(entry, place, self.problems)
 
-    def _listen(self, entry: schema.ServiceSection, path: str) -> tuple[Endpoint, ...]:
+    def _listen(self, entry: schema.ServiceSection, path: str) -> dict[str, Any]:
+        """Return where a service listens, and of those with a path who may connect there."""
+        endpoints, files = [], []
         for here, listen in self.problems.items(path, entry.listen):
-            if clash := self.listeners.take(listen.endpoint, here):
+            endpoint = _endpoint(listen)
+            if endpoint is None:
+                continue
+            endpoints.append(endpoint)
+            if clash := self.listeners.take(endpoint, here):
                 other, where = clash
-                self.problems.add(here, f"{listen.endpoint} is not free: {where} listens on {other}")
-        return tuple(listen.endpoint for listen in entry.listen)
+                self.problems.add(here, f"{endpoint} is not free: {where} listens on {other}")
+            if endpoint.path is not None:
+                if why := _no_place_for_a_socket(endpoint.path):
+                    self.problems.add(here, why)
+                files.append(self._socket_file(listen, endpoint.path, here))
+            elif isinstance(listen, ListenSection):
+                self.problems.add(here, f"{endpoint} has no path: mode, user and group are for those that do")
+        return {"listen": tuple(endpoints), "socket_files": tuple(files)}
+
+    def _socket_file(self, listen: Listen | ListenSection, path: str, here: str) -> SocketFile:
+        if isinstance(listen, Listen):
+            return SocketFile(path=path)
+        user, group, mode = listen.user, listen.group, listen.mode
+        return SocketFile(
+            path=path,
+            mode=SocketFile(path=path).mode if mode is None else int(mode),
+            uid=None if user is None else self.identities.owner(user, f"{here}.user"),
+            gid=None if group is None else self.identities.group(group, f"{here}.group"),
+        )
+
+
+def _endpoint(given: Any) -> Endpoint | None:
+    """Return where to listen; None where the address is missing or wrong, which is reported already."""
+    address = given.address if isinstance(given, ListenSection) else given
+    return address.endpoint if isinstance(address, Listen) else None
 
 
 def _as_given(entry: schema.ServiceSection) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from typing import Annotated, Any, ClassVar, Self
 
 from msgspec import Meta
 
-from ucspid.config.forms import Duration, Form, Misfit, Path
+from ucspid.config.forms import Account, Duration, Form, Misfit, Path
 from ucspid.config.positions import Scalar
-from ucspid.rules.patterns import parse_pattern
+from ucspid.rules.patterns import LocalProcess, parse_pattern
 
 MAX_CONNECTIONS = 65536
 MAX_LOOKUP_TIME = 60
@@ -19,6 +19,7 @@ MAX_OCTET = 255
 Count = Annotated[int, Meta(ge=1, le=MAX_CONNECTIONS)]
 """Connections at once."""
 
+_ACCOUNT = re.compile(r"(uid|gid):([^0-9].*)")
 _NAME = re.compile(rf"[!-~]{{1,{MAX_NAME}}}")
 _OCTETS = re.compile(r"(?:[0-9]{1,3}\.){1,3}")
 _GROUPS = re.compile(r"(?:[0-9A-Fa-f]{1,4}:){1,7}")
@@ -48,18 +49,21 @@ def _meaning(place: str) -> str | None:
 class ClientPattern(Form, str):
     """Whom a rule is for; the traits say what it depends on besides the client's address.
 
-    That is its name, its ident user, its TLS handshake, or its certificate in that.
+    That is its name, its ident user, its TLS handshake, its certificate in that, or what process it is.
+    account is the user or the group of which the name is given, and not the number.
     """
 
-    __slots__ = ("certificates", "handshakes", "names", "users")
-    TRAITS: ClassVar = __slots__
+    __slots__ = ("account", "certificates", "handshakes", "names", "processes", "users")
+    TRAITS: ClassVar = ("certificates", "handshakes", "names", "processes", "users")
     names: bool
     users: bool
     handshakes: bool
     certificates: bool
+    processes: bool
+    account: tuple[str, Account] | None
     expects = (
         "an address, a network, a host name, a .domain or *, each possibly after user@; "
-        "sni:NAME, san:NAME or sha256:HEX"
+        "sni:NAME, san:NAME, sha256:HEX, unix:, uid:USER or gid:GROUP"
     )
     json_schema: ClassVar[dict[str, Any]] = {"type": "string", "minLength": 1}
 
@@ -70,11 +74,14 @@ class ClientPattern(Form, str):
             raise Misfit
         if meant := in_words_of_tcprules(value):
             raise Misfit(meant)
+        named = _ACCOUNT.fullmatch(value)
         try:
-            parsed = parse_pattern(value)
+            parsed = parse_pattern(value if named is None else f"{named[1]}:0")
         except ValueError as error:
             raise Misfit(f'"{value}": {error}') from None
         pattern = cls(value)
+        pattern.account = None if named is None else (named[1], Account.parse(named[2]))
+        pattern.processes = isinstance(parsed.where, LocalProcess)
         pattern.names = isinstance(parsed.where, bytes) and parsed.trait is None
         pattern.handshakes = parsed.trait is not None
         pattern.certificates = parsed.trait in ("san", "sha256")

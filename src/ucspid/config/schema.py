@@ -13,7 +13,7 @@ from msgspec import field as key
 
 from ucspid.config.accounts import MAX_GROUPS
 from ucspid.config.controls import ControlSection
-from ucspid.config.endpoints import MAX_NAMESERVERS, ClientNetwork, Listen, Nameserver
+from ucspid.config.endpoints import MAX_NAMESERVERS, ClientNetwork, Listen, ListenSection, Nameserver
 from ucspid.config.forms import (
     MAX_RATE,
     Account,
@@ -268,11 +268,12 @@ class ServiceSection(SettingsSection, frozen=True, kw_only=True, forbid_unknown_
     either: ClassVar[tuple[str, ...]] = ("program", "python", "module")
 
     listen: Annotated[
-        list[Listen],
+        list[Listen | ListenSection],
         Meta(
             min_length=1,
             extra={"single": True},
-            description="Where to listen. A bare port is IPv4 and IPv6; port 0 lets the kernel choose.",
+            description="Where to listen. A bare port is IPv4 and IPv6; port 0 lets the kernel choose. Of a "
+            "Unix socket a mapping may also say who may connect: services.NAME.listen, below.",
         ),
     ]
     program: Annotated[

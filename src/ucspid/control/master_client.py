@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ucspid import plain, plan
-from ucspid.admission.listener import Listener
+from ucspid.admission.listener import listener_of
 from ucspid.control.condition import condition
 from ucspid.control.requests import Requests
 from ucspid.control.serving import Server
@@ -157,7 +157,7 @@ class MasterClient:
 
     def _listeners(self, order: orders.AddListeners, descriptors: list[int]) -> None:
         for number, descriptor in zip(order.numbers, descriptors, strict=True):
-            self.server.services.listeners[number] = Listener(number, descriptor)
+            self.server.services.listeners[number] = listener_of(number, descriptor)
 
     def _lookers(self, _order: orders.AddLookers, descriptors: list[int]) -> None:
         for descriptor in descriptors:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ucspid.errors import PeerError
-from ucspid.net.address import Networks
+from ucspid.net.client import Clients, clients_of
 from ucspid.records import dataclass
 
 MEMBERS = frozenset({"service", "ip", "older", "conns"})
@@ -14,7 +14,7 @@ class Selection:
     """What a session must meet, all of it; None is no condition. older is in seconds since accept(2)."""
 
     service: str | None = None
-    networks: Networks | None = None
+    clients: Clients | None = None
     older: float | None = None
     conns: frozenset[int] | None = None
 
@@ -29,7 +29,7 @@ class Selection:
             (self.service is None or self.service == service)
             and (self.older is None or now - began >= self.older)
             and (self.conns is None or conn in self.conns)
-            and (self.networks is None or ip in self.networks)
+            and (self.clients is None or ip in self.clients)
         )
 
 
@@ -43,16 +43,16 @@ def selection(args: dict[str, Any], services: set[str]) -> Selection:
         raise PeerError(f"there is no service {service!r:.40}: {', '.join(sorted(services))}")
     if older is not None and not (isinstance(older, int | float) and 0 <= older < float("inf")):
         raise PeerError("older is a number of seconds")
-    return Selection(service, _networks(ip), older, _numbers(conns))
+    return Selection(service, _clients(ip), older, _numbers(conns))
 
 
-def _networks(ip: Any) -> Networks | None:
+def _clients(ip: Any) -> Clients | None:
     if ip is None:
         return None
     if not isinstance(ip, str):
-        raise PeerError("ip is an address or a network")
+        raise PeerError("ip is an address or a network, unix: or unix:uid=NUMBER")
     try:
-        return Networks([ip])
+        return clients_of(ip)
     except ValueError as error:
         raise PeerError(f"ip: {error}") from None
 

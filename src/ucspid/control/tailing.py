@@ -5,7 +5,7 @@ from typing import Any
 from ucspid.control.server import Stream
 from ucspid.control.services import Services
 from ucspid.errors import PeerError
-from ucspid.net.address import Networks
+from ucspid.net.client import Clients, clients_of
 from ucspid.observe.tails import LEVELS, TailFilter, Tails
 
 MAX_EVENTS = 20
@@ -32,8 +32,8 @@ class Tailing:
         services = {sessions.name for sessions in self._services.all_sessions()}
         if service is not None and service not in services:
             raise PeerError(f"there is no service {service!r:.40}: {', '.join(sorted(services))}")
-        networks = None if ip is None else _networks(ip)
-        return self._tails.add(TailFilter(LEVELS[level or "info"], _events(names), service, networks))
+        clients = None if ip is None else _clients(ip)
+        return self._tails.add(TailFilter(LEVELS[level or "info"], _events(names), service, clients))
 
 
 def _events(names: Any) -> frozenset[str] | None:
@@ -45,10 +45,10 @@ def _events(names: Any) -> frozenset[str] | None:
     return frozenset(names)
 
 
-def _networks(ip: Any) -> Networks:
+def _clients(ip: Any) -> Clients:
     if not isinstance(ip, str):
-        raise PeerError("ip is an address or a network")
+        raise PeerError("ip is an address or a network, unix: or unix:uid=NUMBER")
     try:
-        return Networks([ip])
+        return clients_of(ip)
     except ValueError as error:
         raise PeerError(f"ip: {error}") from None

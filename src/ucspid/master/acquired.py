@@ -55,7 +55,7 @@ class Acquired:
         self.close_material()
         for listeners in self.listeners.values():
             for listening in listeners:
-                listening.sock.close()
+                listening.close()
         for path, sock in self.control.items():
             close_control(path, sock)
         for profile in self.profiles.values():

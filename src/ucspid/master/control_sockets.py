@@ -7,19 +7,18 @@ answered over it.
 import contextlib
 import os
 import socket
-import stat
 
 from ucspid.errors import ResourceError
 from ucspid.linux.fd_limit import why
 from ucspid.master.listeners import listen_on
+from ucspid.master.unix_sockets import OWNER_ONLY, bound
 from ucspid.net.endpoint import Endpoint
+from ucspid.net.unix import PREFIX
 from ucspid.plan import Web
 
-MODE = 0o600
-FOLDER_MODE = 0o755
+MODE = OWNER_ONLY
 PAGE_MODE = 0o666
 """Of the status page's socket: whoever reaches its folder may look, as with a port."""
-UNIX = "unix:"
 BACKLOG = 64
 
 
@@ -30,9 +29,6 @@ def open_control(path: str, group: int | None = None, mode: int = MODE) -> socke
     Raises ResourceError, also when a daemon answers there.
     """
     try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(os.path.dirname(path), FOLDER_MODE)
-        _remove_stale(path)
         sock = _bound(path)
     except OSError as problem:
         raise ResourceError(f"cannot listen on control socket {path}: {why(problem)}") from None
@@ -50,40 +46,20 @@ def _set_access(path: str, group: int | None, mode: int) -> None:
 
 
 def _bound(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    mask = os.umask(0o777 & ~MODE)
+    sock = bound(path)
     try:
-        sock.bind(path)
         sock.listen(16)
     except BaseException:
         sock.close()
         raise
-    finally:
-        os.umask(mask)
     return sock
-
-
-def _remove_stale(path: str) -> None:
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise ResourceError(f"control: {path} exists, but is not a socket")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        else:
-            raise ResourceError(f"control: a daemon answers at {path} already")
 
 
 def open_page(listen: str) -> socket.socket:
     """Listen where the status page is to be: address:port, or unix: and a path. Raises ResourceError."""
     try:
-        if listen.startswith(UNIX):
-            path = listen.removeprefix(UNIX)
-            _remove_stale(path)
+        if listen.startswith(PREFIX):
+            path = listen.removeprefix(PREFIX)
             sock = _bound(path)
             os.chmod(path, PAGE_MODE)
             return sock
@@ -95,7 +71,7 @@ def open_page(listen: str) -> socket.socket:
 def close_control(where: str, sock: socket.socket) -> None:
     """Close a socket, and remove its path, if it has one."""
     sock.close()
-    path = where.removeprefix(UNIX)
+    path = where.removeprefix(PREFIX)
     if path.startswith("/"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Iterable
 
-from ucspid.master.listeners import HeldListener, Key, address_of, halves, listens_on
+from ucspid.master.listeners import FAMILIES, HeldListener, Key, address_of, halves, listens_on
 from ucspid.master.notify import notify
 from ucspid.net.endpoint import Endpoint
 
@@ -20,24 +20,29 @@ FIRST = 3
 SEND_SECONDS = 1.0
 """Seconds that the service manager may take to take something: no more are offered if it takes longer."""
 
-_TCP_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 def name(key: Key) -> str:
-    """Return a listener's name in the store: FDNAME may have no colon in it."""
+    """Return a listener's name in the store: FDNAME is in ASCII, and may have no colon in it."""
     address, service, place = key
-    whose = "" if address.port else f" {service} {place}"
-    return f"{address}{whose}".replace(":", "_")
+    whose = f" {service} {place}" if address.chosen else ""
+    return "".join(each if " " <= each <= "~" and each != ":" else "_" for each in f"{address}{whose}")
 
 
-def store(listeners: Iterable[tuple[Key, list[HeldListener]]]) -> None:
-    """Have the service manager keep listeners; what it has already it keeps once."""
+def store(listeners: Iterable[tuple[Key, list[HeldListener]]]) -> bool:
+    """Have the service manager keep listeners; return whether it has taken some and refused none.
+
+    What it has already it keeps once.
+    """
+    stored = False
     for key, its_listeners in listeners:
         for listening in its_listeners:
             lines = "FDSTORE=1", f"FDNAME={name(key)}"
             if not notify(*lines, descriptors=(listening.sock.fileno(),), timeout=SEND_SECONDS):
-                return
+                return False
+            stored = True
+    return stored
 
 
 def remove(names: Iterable[str]) -> None:
@@ -69,6 +74,10 @@ class Passed:
                 sockets.append((named[place] if place < len(named) else "", sock))
         return cls(sockets)
 
+    def has_stored(self, key: Key) -> bool:
+        """Return whether a socket is there that an earlier master had stored as this listener."""
+        return any(its_name == name(key) for its_name, _sock in self._sockets)
+
     def take(self, key: Key) -> list[socket.socket]:
         """Return the socket that is this listener, if there is one; with port 0 its name says so.
 
@@ -84,15 +93,15 @@ class Passed:
 
     def _take(self, key: Key, address: Endpoint) -> socket.socket | None:
         for place, (its_name, sock) in enumerate(self._sockets):
-            if listens_on(sock, address) and (address.port or its_name in (name(key), key[1])):
+            if listens_on(sock, address) and (not address.chosen or its_name in (name(key), key[1])):
                 del self._sockets[place]
                 return sock
         return None
 
     def at_port(self, port: int) -> list[Endpoint]:
         """Return the addresses of TCP sockets of a port that no service has taken."""
-        addresses = [address_of(sock) for _name, sock in self._sockets if sock.family in _TCP_FAMILIES]
-        return [address for address in addresses if address.port == port]
+        addresses = [address_of(sock) for _name, sock in self._sockets if sock.family in FAMILIES]
+        return [address for address in addresses if address.family != "unix" and address.port == port]
 
     def close(self) -> list[str]:
         """Close what no service has taken, here and in the store; return the addresses."""
@@ -101,5 +110,5 @@ class Passed:
         described = []
         for its_name, sock in unwanted:
             with sock:
-                described.append(str(address_of(sock)) if sock.family in _TCP_FAMILIES else its_name)
+                described.append(str(address_of(sock)) if sock.family in FAMILIES else its_name)
         return described

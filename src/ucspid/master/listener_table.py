@@ -8,12 +8,13 @@ from ucspid.errors import ResourceError
 from ucspid.linux.fd_limit import why
 from ucspid.master.fdstore import Passed, name, remove, store
 from ucspid.master.listeners import HeldListener, Key, address_of, keys, open_listeners, skip_numbers
+from ucspid.master.unix_sockets import FileId
 from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Service
 from ucspid.records import dataclass
 
-ListenerState = tuple[Endpoint, str, int, int, int]
-"""Address, service and place of a key; number and descriptor of a listener."""
+ListenerState = tuple[Endpoint, str, int, int, FileId | None, int]
+"""Address, service and place of a key; number, path of its own and descriptor of a listener."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class ListenerTable:
         """Hold none; passed has what the service manager has passed."""
         self._passed = passed or Passed()
         self._listeners: dict[Key, list[HeldListener]] = {}
+        self._stored = False
+        """Whether the service manager keeps copies."""
 
     def __iter__(self) -> Iterator[HeldListener]:
         """Yield every listener."""
@@ -54,16 +57,19 @@ class ListenerTable:
         for service in services:
             for key in keys(service):
                 if key not in self._listeners:
+                    stored = self._passed.has_stored(key)
                     passed = self._passed.take(key)
-                    acquired[key] = self._open(service, key[0], passed)
+                    acquired[key] = self._open(service, key[0], passed, stored=stored)
                     if passed and len(acquired[key]) > len(passed):
                         its, other = (address_of(item.sock) for item in acquired[key])
                         completed.append(Completed(service.name, key[0], its, other))
         return completed
 
-    def _open(self, service: Service, address: Endpoint, passed: list[socket.socket]) -> list[HeldListener]:
+    def _open(
+        self, service: Service, address: Endpoint, passed: list[socket.socket], *, stored: bool
+    ) -> list[HeldListener]:
         try:
-            return open_listeners(service, address, passed)
+            return open_listeners(service, address, passed, stored=stored)
         except OSError as problem:
             text = f"{service.name}: cannot listen on {address}: {why(problem)}"
             if others := self._passed.at_port(address.port):
@@ -73,7 +79,7 @@ class ListenerTable:
     def add(self, acquired: dict[Key, list[HeldListener]]) -> list[str]:
         """Add what was acquired; close passed sockets that no service has, and return their addresses."""
         self._listeners.update(acquired)
-        store(acquired.items())
+        self._stored = store(acquired.items()) or self._stored
         return self._passed.close()
 
     def set_up(self, services: Iterable[Service]) -> None:
@@ -93,19 +99,19 @@ class ListenerTable:
         """Close them all: the daemon stops.
 
         Not in the store: if the service manager starts the daemon again, clients wait there meanwhile; if
-        it does not, it closes what it has.
+        it does not, it closes what it has. So paths stay then, for the clients who come meanwhile.
         """
-        self._close([*self._listeners])
+        self._close([*self._listeners], keep_paths=self._stored)
 
-    def _close(self, old: Iterable[Key]) -> None:
+    def _close(self, old: Iterable[Key], *, keep_paths: bool = False) -> None:
         for key in old:
             for listening in self._listeners.pop(key):
-                listening.sock.close()
+                listening.close(keep_path=keep_paths)
 
     def to_state(self) -> list[ListenerState]:
         """Return what from_state() takes: for the next image of the master."""
         return [
-            (address, service, place, listening.number, listening.sock.fileno())
+            (address, service, place, listening.number, listening.file, listening.sock.fileno())
             for (address, service, place), its_listeners in self._listeners.items()
             for listening in its_listeners
         ]
@@ -114,9 +120,9 @@ class ListenerTable:
     def from_state(cls, state: list[ListenerState]) -> "ListenerTable":
         """Return what an earlier image of the master held."""
         table = cls()
-        for address, service, place, number, descriptor in state:
+        for address, service, place, number, file, descriptor in state:
             key = address, service, place
-            listening = HeldListener(number, socket.socket(fileno=descriptor))
+            listening = HeldListener(number, socket.socket(fileno=descriptor), file)
             table._listeners.setdefault(key, []).append(listening)
             skip_numbers(number)
         return table

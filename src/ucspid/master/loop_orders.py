@@ -116,7 +116,7 @@ class LoopOrders:
         new = [item for item in held.listeners.of(service) if self._introduce("listener", item.number)]
         for item in new:
             with contextlib.suppress(OSError):
-                item.set_up(service)  # a process that was taken over may have shut it down
+                item.restore(service)
         for start in range(0, len(new), MAX_DESCRIPTORS):
             some = new[start : start + MAX_DESCRIPTORS]
             descriptors = tuple(item.sock.fileno() for item in some)

@@ -60,6 +60,7 @@ def program(number: int, service: Service, stderr: int | None) -> HeldProgram:
         proxied=service.proxy is not None,
         tls=None if tls is None else tls.env,
         starttls=tls is not None and tls.mode == "starttls",
+        unix=any(address.family == "unix" for address in service.listen),
     )
     return HeldProgram(
         SetProgram(

@@ -17,7 +17,7 @@ from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Ending, LauncherKey, LauncherKind, Plan, TlsProcesses
 from ucspid.records import dataclass
 
-STATE = 5
+STATE = 6
 """Of this layout, and of the tables of sessions, which live on in memory (launcher.table)."""
 
 
@@ -134,7 +134,7 @@ class LoopState:
 
 @dataclass(kw_only=True)
 class HoldingsState:
-    """What the plan in force uses; listeners are (address, service, place, number, descriptor).
+    """What the plan in force uses; listeners are (address, service, place, number, path, descriptor).
 
     stderr are (number, service, user, end to read, end to write if it is open).
     others are the descriptors that Holdings names in CARRIED.
@@ -142,7 +142,7 @@ class HoldingsState:
 
     plan: Plan
     control: list[tuple[str, int]]
-    listeners: list[tuple[Endpoint, str, int, int, int]]
+    listeners: list[tuple[Endpoint, str, int, int, tuple[int, int] | None, int]]
     stderr: list[tuple[int, str, int | None, int, int | None]]
     numbers: dict[str, int]
     longest: float

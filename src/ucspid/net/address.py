@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ucspid.net.inet import MAPPED, pack, unpack
+from ucspid.net.unix import UnixClient
 
 IPV4 = 32
 IPV6 = 128
@@ -119,7 +120,12 @@ class Networks:
 
     def __contains__(self, ip: str) -> bool:
         """Return whether ip is in one of the networks. Raises ValueError if it is not an address."""
-        packed = pack(ip)
+        try:
+            packed = pack(ip)
+        except ValueError:
+            if isinstance(ip, UnixClient):
+                return False
+            raise
         value = int.from_bytes(packed)
         for host_bits, networks in self._ipv4 if packed.startswith(MAPPED) else self._ipv6:
             if value >> host_bits in networks:

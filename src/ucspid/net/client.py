@@ -2,29 +2,41 @@
 
 from typing import Any
 
-from ucspid.net.address import IPV4, IPV6, Network, network_of
+from ucspid.net.address import IPV4, IPV6, Network, Networks, network_of
 from ucspid.net.inet import MAPPED, pack, unpack
+from ucspid.net.unix import PREFIX, UnixClient, UnixClients
 
 _MAX_TEXT = 45
 """Characters of an IPv6 address; that of a client that is exempt may stand for it."""
 
 ClientKey = str | bytes
-"""What counts as one client: the text of a whole IPv4 address, or the 16 bytes of a network.
+"""What counts as one client: the text of a whole IPv4 address or of a UnixClient, or the bytes of a network.
 
 Not a number: the hash of a str or bytes is keyed, that of an int is not, and clients choose
-their addresses. The texts are shorter than 16 characters, so the two kinds never meet.
+their addresses. Texts and bytes are never equal, and no text of an address is one of a UnixClient.
 """
+
+
+Clients = Networks | UnixClients
+"""Some clients: whoever is in one of these networks, or comes over a Unix socket."""
+
+
+def clients_of(text: str) -> Clients:
+    """Return those whom an address, a network, unix: or unix:uid=NUMBER stands for. Raises ValueError."""
+    return UnixClients(text) if text.startswith(PREFIX) else Networks([text])
 
 
 def client_key(ip: str, ipv4_prefix: int, ipv6_prefix: int) -> ClientKey:
     """Return what ip counts as when clients are networks of these prefix lengths.
 
-    Keys are comparable only among calls with the same prefixes. The text of an IPv4 address
-    is not checked when its prefix is 32; apart from that, raises ValueError if ip is not an
-    address.
+    A client over a Unix socket is its user, whatever the prefixes are. Keys are comparable only
+    among calls with the same prefixes. The text of an IPv4 address is not checked when its prefix
+    is 32; apart from that, raises ValueError if ip is not an address.
     """
     if ":" not in ip:
         return ip if ipv4_prefix == IPV4 else _first_bits(pack(ip), IPV6 - IPV4 + ipv4_prefix)
+    if isinstance(ip, UnixClient):
+        return str(ip)
     packed = pack(ip)
     if not packed.startswith(MAPPED):
         return _first_bits(packed, ipv6_prefix)
@@ -36,6 +48,11 @@ def client_network(ip: str, ipv4_prefix: int, ipv6_prefix: int) -> Network:
     packed = pack(ip)
     length = IPV6 - IPV4 + ipv4_prefix if packed.startswith(MAPPED) else ipv6_prefix
     return network_of(_first_bits(packed, length), length)
+
+
+def client_text(ip: str, ipv4_prefix: int, ipv6_prefix: int) -> str:
+    """Return what client_key() takes ip for, to be shown. Raises ValueError if ip is not an address."""
+    return str(ip if isinstance(ip, UnixClient) else client_network(ip, ipv4_prefix, ipv6_prefix))
 
 
 def key_text(key: ClientKey) -> str:

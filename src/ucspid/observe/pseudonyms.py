@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from ucspid.net.client import client_network
+from ucspid.net.unix import PREFIX
 
 FIELDS = ("remote", "client", "network")
 """The fields of events that have a client's address, with its port or as a network."""
@@ -74,7 +75,9 @@ class Pseudonyms:
         return fields
 
     def of_text(self, text: str) -> str:
-        """Return what is shown for ADDRESS:PORT, [ADDRESS]:PORT, ADDRESS or ADDRESS/BITS."""
+        """Return what is shown for ADDRESS:PORT, [ADDRESS]:PORT, ADDRESS or ADDRESS/BITS, or a UnixClient."""
+        if text.startswith(PREFIX):
+            return text
         host, colon, port = text.rpartition(":")
         if colon and host.startswith("[") and host.endswith("]"):
             shown = self.of_address(host[1:-1])
@@ -84,7 +87,9 @@ class Pseudonyms:
         return self.of_address(text)
 
     def of_address(self, address: str) -> str:
-        """Return what is shown for an address, or for a network."""
+        """Return what is shown for an address, or for a network; a user of this host is no secret of it."""
+        if address.startswith(PREFIX):
+            return address
         if self._key is not None and (day := int(self._now() // _DAY)) != self._day:
             self._day = day
             self._shown.cache_clear()

@@ -10,7 +10,8 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from ucspid.errors import ResourceError
-from ucspid.net.address import Networks
+from ucspid.net.client import Clients
+from ucspid.net.endpoint import host_of
 from ucspid.records import dataclass
 
 MAX_TAILS = 8
@@ -32,7 +33,7 @@ class TailFilter:
     level: int = LEVELS["info"]
     events: frozenset[str] | None = None
     service: str | None = None
-    networks: Networks | None = None
+    clients: Clients | None = None
 
     def holds(self, level: int, fields: MutableMapping[str, Any]) -> bool:
         """Say whether an event is wanted."""
@@ -40,7 +41,7 @@ class TailFilter:
             level >= self.level
             and (self.events is None or fields["event"] in self.events)
             and (self.service is None or fields.get("service") == self.service)
-            and (self.networks is None or _is_in(fields.get("remote"), self.networks))
+            and (self.clients is None or _is_in(fields.get("remote"), self.clients))
         )
 
 
@@ -123,11 +124,11 @@ class Tails:
                 tail.put(line)
 
 
-def _is_in(remote: Any, networks: Networks) -> bool:
-    """Say whether an event is about a client in a network."""
+def _is_in(remote: Any, clients: Clients) -> bool:
+    """Say whether an event is about one of these clients."""
     if not isinstance(remote, str):
         return False
     try:
-        return remote.rpartition(":")[0].strip("[]") in networks
+        return host_of(remote) in clients
     except ValueError:
         return False

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ucspid.net.address import IPV4, IPV6, Network, pack_network
 from ucspid.net.inet import MAPPED, pack
+from ucspid.net.unix import UnixClient
 
 ALL = 0
 """In place of the number of a service: all of them. Services are numbered from 1."""
@@ -62,7 +63,12 @@ class BanTable:
         return partial(self._banned, service) if self._count else None
 
     def _banned(self, service: int, ip: str, now: float) -> str | None:
-        packed = pack(ip)
+        try:
+            packed = pack(ip)
+        except ValueError:
+            if isinstance(ip, UnixClient):
+                return None
+            raise
         value = int.from_bytes(packed)
         lengths = self._networks[IPV4 if packed.startswith(MAPPED) else IPV6]
         for host_bits, networks in lengths.items():

@@ -8,6 +8,9 @@ What is not known is not set. Addresses are plain: an IPv4-mapped one is shown a
   are given twice, as TCP6* and as TCP*; the ident user has only the one name TCPREMOTEINFO
 - systemd: as tcp, and REMOTE_ADDR and REMOTE_PORT as of a systemd socket with Accept=yes
 
+Over a Unix socket all of them have PROTO=UNIX, and the path and who the client is as ucspi-unix names them,
+and as ucspi-ipc and s6-ipcserver do: UNIX* and IPC*. There is no address then, and no variable TCP*.
+
 UCSPID_CONN_ID is the connection's number in the log, in hexadecimal.
 """
 
@@ -15,6 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
+from ucspid.net.unix import PREFIX, UnixClient
 from ucspid.policy.client_facts import NO_FACTS, ClientFacts
 
 Dialect = Literal["tcp", "tcp6", "systemd"]
@@ -43,6 +47,12 @@ NAMES: dict[Dialect, tuple[str, ...]] = {
     "systemd": (*_TCP, "REMOTE_ADDR", "REMOTE_PORT"),
 }
 """All that a connection may set, but for what rules set; a launcher refuses others."""
+
+UNIX_NAMES = (
+    "UNIXLOCALPATH", "UNIXREMOTEEUID", "UNIXREMOTEEGID", "UNIXREMOTEPID",
+    "IPCLOCALPATH", "IPCREMOTEEUID", "IPCREMOTEEGID",
+)  # fmt: skip
+"""What a connection over a Unix socket may set besides PROTO and UCSPID_CONN_ID."""
 
 PROXY_NAMES = (
     "UCSPID_PROXY_IP", "UCSPID_PROXY_PORT",
@@ -101,10 +111,12 @@ def proxy_variables(ip: str, port: str) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def names_of(
-    dialect: Dialect, *, proxied: bool, tls: str | None = None, starttls: bool = False
+    dialect: Dialect, *, proxied: bool, tls: str | None = None, starttls: bool = False, unix: bool = False
 ) -> tuple[str, ...]:
     """Return the names that a connection to one service may set; tls is a key of TLS_NAMES."""
     names = [*NAMES[dialect]]
+    if unix:
+        names += UNIX_NAMES
     if proxied:
         names += PROXY_NAMES
     if starttls:
@@ -118,7 +130,7 @@ _OF_CONNECTIONS = frozenset(
     name
     for dialect in NAMES
     for starttls in (False, True)
-    for name in names_of(dialect, proxied=True, tls="ucspi-ssl", starttls=starttls)
+    for name in names_of(dialect, proxied=True, tls="ucspi-ssl", starttls=starttls, unix=True)
 )
 
 
@@ -133,12 +145,13 @@ def variables(
 ) -> bytes:
     """Return NAME=VALUE strings with NUL between them; local comes from local_variables().
 
-    A name may stand there twice: the last one holds. Variables of a rule come last, as rules
-    have the last word.
+    Of a client over a Unix socket nothing is found. A name may stand there twice: the last one
+    holds. Variables of a rule come last, as rules have the last word.
     """
     remote = f"TCPREMOTEIP={remote_ip}\0TCPREMOTEPORT={remote_port}\0UCSPID_CONN_ID={connection:x}"
-    twice = dialect == "tcp6" and ":" in remote_ip
-    if twice:
+    if ":" in remote_ip and isinstance(remote_ip, UnixClient):
+        remote, twice = _unix_variables(remote_ip, connection), False
+    elif twice := dialect == "tcp6" and ":" in remote_ip:
         remote += f"\0TCP6REMOTEIP={remote_ip}\0TCP6REMOTEPORT={remote_port}"
     elif dialect == "systemd":
         remote += f"\0REMOTE_ADDR={remote_ip}\0REMOTE_PORT={remote_port}"
@@ -150,9 +163,20 @@ def variables(
     return strings
 
 
+def _unix_variables(client: UnixClient, connection: int) -> str:
+    uid, gid = client.uid, client.gid
+    return (
+        f"UNIXREMOTEEUID={uid}\0UNIXREMOTEEGID={gid}\0UNIXREMOTEPID={client.pid}\0"
+        f"IPCREMOTEEUID={uid}\0IPCREMOTEEGID={gid}\0UCSPID_CONN_ID={connection:x}"
+    )
+
+
 @lru_cache(maxsize=256)
 def local_variables(ip: str, port: int, dialect: Dialect = "tcp") -> bytes:
-    """Return the part that is the same for all connections to one local address."""
+    """Return the part that is the same for all connections to one local address, or Unix socket."""
+    if ip.startswith(PREFIX):
+        path = ip.removeprefix(PREFIX).encode("utf-8", "surrogateescape")
+        return b"PROTO=UNIX\0UNIXLOCALPATH=%b\0IPCLOCALPATH=%b\0" % (path, path)
     strings = f"TCPLOCALIP={ip}\0TCPLOCALPORT={port}\0"
     if dialect == "tcp6" and ":" in ip:
         return f"PROTO=TCP6\0{strings}TCP6LOCALIP={ip}\0TCP6LOCALPORT={port}\0".encode()

@@ -12,6 +12,7 @@ _TOO_LONG = {
     "rule_env": "variables that rules set changed",
     "lookup": "lookups changed",
     "exempt": "exempt networks changed",
+    "socket_files": "who may connect changed",
     "preloaded": "what is imported changed",
 }
 """What is said of fields whose values would not fit a line."""

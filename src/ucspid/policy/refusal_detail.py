@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from ucspid.net.client import client_network
+from ucspid.net.client import client_text
 from ucspid.plan import Rate, Service
 
 
@@ -25,8 +25,8 @@ class MatchedRule(Protocol):
 def refusal_detail(reason: str, ip: str, settings: Service, rule: MatchedRule | None) -> dict[str, int | str]:
     """Return the fields rule, client and allowed, as far as they say something of this reason.
 
-    client is an address, or a network where the service counts clients by networks. allowed is
-    what the limit that was reached allows: a number of connections, or a rate as COUNT/SECONDSs.
+    client is an address, or a network where the service counts clients by networks, or unix:uid=N.
+    allowed is what the limit that was reached allows: a number of connections, or a rate as COUNT/SECONDSs.
     """
     allowed: int | Rate | None
     match reason:
@@ -44,9 +44,8 @@ def refusal_detail(reason: str, ip: str, settings: Service, rule: MatchedRule | 
             allowed = rule.rate_per_ip if rule is not None and own else settings.rate_per_ip
         case _:
             return {}
-    client = str(client_network(ip, settings.ipv4_prefix, settings.ipv6_prefix))
     return {
-        "client": client,
+        "client": client_text(ip, settings.ipv4_prefix, settings.ipv6_prefix),
         **_allowed_field(allowed),
         **(_rule_field(rule) if rule is not None and own else {}),
     }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from ucspid.errors import ConfigError
 from ucspid.net.address import Network, parse_address, plain
+from ucspid.net.unix import UnixClient
 from ucspid.policy.client_facts import NO_TLS, TlsFacts
 from ucspid.rules.bounds import too_large
 from ucspid.rules.cdb import Cdb, CdbError
@@ -84,7 +85,13 @@ class RuleTable:
         info: bytes | None = None,
         tls: TlsFacts = NO_TLS,  # noqa: ARG002 - tcprules knows nothing of it
     ) -> Rule:
-        """Return the rule for this client: allow with nothing set if none matches."""
+        """Return the rule for this client: allow with nothing set if none matches.
+
+        Only the rule for everyone matches a client over a Unix socket: keys are addresses and names.
+        """
+        if ":" in ip and isinstance(ip, UnixClient):
+            number = self._first(after_prefixes(None))
+            return _DEFAULT if number is None else self._rule(number)
         number = self._first(before_prefixes(plain(ip).encode(), host, info))
         if number is None:
             number = self._prefixes.longest(parse_address(ip))
@@ -94,6 +101,8 @@ class RuleTable:
 
     def decide_early(self, ip: str) -> Rule | None:
         """Return the rule that match() gives for every host, info and tls, None if that depends on them."""
+        if ":" in ip and isinstance(ip, UnixClient):
+            return self.match(ip)
         address = plain(ip).encode()
         if self._info_and_host_keys or address in self._info_addresses:
             return None

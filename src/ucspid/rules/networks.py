@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 
 from ucspid.errors import ConfigError
 from ucspid.net.address import Network, parse_address
+from ucspid.net.unix import UnixClient
 from ucspid.plan import RuleSpec
 from ucspid.policy.client_facts import NO_TLS, TlsFacts
 from ucspid.rules.keys import suffixes
-from ucspid.rules.patterns import Pattern, TlsTrait, parse_pattern
+from ucspid.rules.patterns import EVERYWHERE, OVER_UNIX, LocalProcess, Pattern, TlsTrait, parse_pattern
 from ucspid.rules.prefixes import PrefixIndex
 from ucspid.rules.rule import Environment, Rule, Verdict
 
@@ -38,6 +39,7 @@ class YamlRules:
         self._first_name = self._none
         """The first rule that needs a name, or what a TLS handshake shows."""
         self._handshakes: dict[tuple[TlsTrait, bytes], int] = {}
+        self._processes: dict[LocalProcess, int] = {}
         problems: list[str] = []
         for number, spec in enumerate(self._specs):
             problems += _wrong_variables(spec)
@@ -50,6 +52,11 @@ class YamlRules:
             raise ConfigError(problems)
 
     def _add(self, pattern: Pattern, number: int) -> None:
+        if isinstance(pattern.where, LocalProcess):
+            self._processes.setdefault(pattern.where, number)
+            return
+        if pattern.where is EVERYWHERE and pattern.user is None:
+            self._processes.setdefault(OVER_UNIX, number)
         if isinstance(pattern.where, bytes):
             self._first_name = min(self._first_name, number)
         if pattern.trait is not None:
@@ -65,16 +72,32 @@ class YamlRules:
         self, ip: str, host: bytes | None = None, info: bytes | None = None, tls: TlsFacts = NO_TLS
     ) -> Rule:
         """Return the first rule that matches this client, the default if none does."""
+        if ":" in ip and isinstance(ip, UnixClient):
+            return self._rule(self._of_process(ip, tls))
         address = parse_address(ip)
         number = self._anyone.lowest(address, host, self._none)
         if info is not None and info in self._users:
             number = self._users[info].lowest(address, host, number)
-        if self._handshakes and tls is not NO_TLS:
-            number = min(number, *(self._handshakes.get(key, number) for key in _keys(tls)), self._none)
-        return self._rule(number)
+        return self._rule(self._of_handshake(tls, number))
+
+    def _of_handshake(self, tls: TlsFacts, number: int) -> int:
+        """Return the lowest number that matches what a handshake has shown, or number if that is lower."""
+        if not self._handshakes or tls is NO_TLS:
+            return number
+        return min(number, *(self._handshakes.get(key, number) for key in _keys(tls)), self._none)
+
+    def _of_process(self, client: UnixClient, tls: TlsFacts = NO_TLS) -> int:
+        """Return the number of the rule of a client over a Unix socket; networks and names are not for it."""
+        of_user, of_group = LocalProcess("uid", client.uid), LocalProcess("gid", client.gid)
+        found = (self._processes.get(each, self._none) for each in (OVER_UNIX, of_user, of_group))
+        return self._of_handshake(tls, min(found))
 
     def decide_early(self, ip: str) -> Rule | None:
         """Return the rule that match() gives for every host, info and tls, None if that depends on them."""
+        if ":" in ip and isinstance(ip, UnixClient):
+            number = self._of_process(ip)
+            late = min(self._handshakes.values(), default=number) < number
+            return None if late else self._rule(number)
         address = parse_address(ip)
         number = self._anyone.lowest(address, None, self._none)
         if self._first_name < number or self._some_user.lowest(address, None, number) < number:
@@ -120,6 +143,7 @@ class _NumbersByPlace:
         if isinstance(pattern.where, bytes):
             self._names.setdefault(pattern.where, number)
             return
+        assert not isinstance(pattern.where, LocalProcess)
         for network in pattern.where:
             self._networks.add(network, number)
 

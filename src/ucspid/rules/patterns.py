@@ -8,14 +8,18 @@
 - `sni:mail.example.org`, `sni:.example.org`: the name that the client asks for in a TLS handshake
 - `san:client.example.org`, `san:.example.org`: a name in the client's certificate
 - `sha256:HEX`: the fingerprint of the client's certificate
+- `unix:`: everyone who comes over a Unix socket
+- `uid:1000`, `gid:1000`: a process of that user, or with that group, which comes over a Unix socket
 """
 
 import re
 from typing import Literal, NamedTuple
 
 from ucspid.net.address import IPV4, IPV6, Network, parse_network
+from ucspid.net.unix import PREFIX, is_number
 
 EVERYWHERE = (Network(IPV4, 0, 0), Network(IPV6, 0, 0))
+"""Everyone: whoever comes over a Unix socket, too."""
 
 _NAME = re.compile(r"\.?(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}")
 _MAX_NAME = 253
@@ -29,6 +33,16 @@ TLS_TRAITS: tuple[TlsTrait, ...] = ("sni", "san", "sha256")
 """What a pattern begins with, before a colon, that is about a TLS handshake."""
 
 
+class LocalProcess(NamedTuple):
+    """Who comes over a Unix socket: all of them, those of a user, or those with a group."""
+
+    kind: Literal["unix", "uid", "gid"]
+    number: int = 0
+
+
+OVER_UNIX = LocalProcess("unix")
+
+
 class Pattern(NamedTuple):
     """A pattern taken apart: networks, or in lower case a host name or a domain with its leading dot.
 
@@ -36,7 +50,7 @@ class Pattern(NamedTuple):
     """
 
     user: bytes | None
-    where: tuple[Network, ...] | bytes
+    where: tuple[Network, ...] | bytes | LocalProcess
     trait: TlsTrait | None = None
 
 
@@ -45,6 +59,8 @@ def parse_pattern(text: str) -> Pattern:
     for trait in TLS_TRAITS:
         if text.startswith(f"{trait}:"):
             return Pattern(None, _shown(trait, text.partition(":")[2]), trait)
+    if (process := _process(text)) is not None:
+        return Pattern(None, process)
     user, at, place = text.rpartition("@")
     if not at:
         return Pattern(None, _place(place))
@@ -66,6 +82,20 @@ def _shown(trait: TlsTrait, text: str) -> bytes:
     elif not _CERTIFICATE_NAME.fullmatch(text):
         raise ValueError(f"a name in a certificate has 1 to {_MAX_NAME} characters, all of them ASCII")
     return text.lower().encode()
+
+
+def _process(text: str) -> LocalProcess | None:
+    """Return whom a pattern for Unix sockets means; None if it is of another kind. Raises ValueError."""
+    if text == PREFIX:
+        return OVER_UNIX
+    if text.startswith(PREFIX) or text == PREFIX.rstrip(":"):
+        raise ValueError("all who come over a Unix socket are unix:, one user of them is uid:NUMBER")
+    kind, colon, number = text.partition(":")
+    if not colon or kind not in ("uid", "gid"):
+        return None
+    if not is_number(number):
+        raise ValueError(f"a number is missing after {kind}:")
+    return LocalProcess("uid" if kind == "uid" else "gid", int(number))
 
 
 def _place(text: str) -> tuple[Network, ...] | bytes:

@@ -18,7 +18,6 @@ from ucspid.admission.tls_channels import TlsChannels
 from ucspid.admission.turns import Turns
 from ucspid.ipc.counters import ACCEPTED, DESCRIPTORS, FAILED, Counters
 from ucspid.limits import Limits, Refusal, ServiceLimits
-from ucspid.net.address import plain
 from ucspid.observe import events
 from ucspid.observe.transcript import Transcript
 from ucspid.plan import RulesFile
@@ -158,7 +157,7 @@ class LiveService:
     def arrived(self, descriptor: int, ip: str, port: int, listener: Listener) -> None:
         """Take an accepted connection: it is admitted, or refused by a stage."""
         self.sessions.count(ACCEPTED)
-        connection = Connection(self.sessions, plain(ip), port, time.monotonic())
+        connection = Connection(self.sessions, ip, port, time.monotonic())
         connection.descriptor = descriptor
         connection.listener = listener
         self.pipeline.enter(connection)

@@ -13,6 +13,7 @@ from ucspid.admission.connection import Connection
 from ucspid.admission.tls_channels import TlsChannels, secure_order
 from ucspid.ipc import session_tag
 from ucspid.ipc.messages import Start
+from ucspid.net.unix import UnixClient
 from ucspid.observe import events
 from ucspid.plan import Service as Settings
 from ucspid.plan import Tls
@@ -98,7 +99,7 @@ def _tls_variables(connection: Connection, tls: Tls | None) -> Iterable[tuple[by
     secured = connection.over_tls
     if secured is None:
         return STARTTLS if tls is not None and tls.mode == "starttls" else ()
-    if tls is None or tls.env == "s6":
+    if tls is None or tls.env == "s6" or isinstance(connection.ip, UnixClient):
         return secured.variables
     own = ssl_variables(secured.local, connection.ip, connection.port, connection.found)
     return (*own, *secured.variables)

@@ -4,6 +4,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ucspid.net.endpoint import host_of
 from ucspid.policy.histogram import quantile
 
 STYLE = """
@@ -94,7 +95,7 @@ def of_service(
 
 def of_client(ip: str, sessions: Iterable[dict[str, Any]], events: Iterable[dict[str, Any]]) -> str:
     """Return the picture of one client."""
-    own = (event for event in events if _address(event.get("remote", "")) == ip)
+    own = (event for event in events if host_of(event.get("remote", "")) == ip)
     return f"<p>The client {_text(ip)}.</p>" + _sessions(sessions) + _events(own)
 
 
@@ -174,12 +175,8 @@ def _table(
 
 
 def _client(remote: str) -> str:
-    ip = _address(remote)
+    ip = host_of(remote)
     return f'<a href="/client/{_text(ip)}">{_text(remote)}</a>' if ip else ""
-
-
-def _address(remote: str) -> str:
-    return remote.rpartition(":")[0].strip("[]")
 
 
 def _quantile(histogram: dict[str, Any], share: float) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ucspid.admission.connection import Connection
 from ucspid.admission.stage import Outcome, Resources
+from ucspid.net.unix import UnixClient
 from ucspid.plan import Lookup
 from ucspid.records import replace
 
@@ -19,6 +20,7 @@ class ClientNames:
     """Finds out what the service wants to know, within the connection's deadline.
 
     A client behind a balancer is not asked for its ident user: to it, the connection is the balancer's.
+    Of one over a Unix socket there is nothing to find out.
     """
 
     def __init__(self, resources: Resources, names: Names) -> None:
@@ -29,6 +31,8 @@ class ClientNames:
 
     def enter(self, connection: Connection) -> Outcome | Coroutine[None, None, Outcome]:
         """Take what is known already, or look it up."""
+        if isinstance(connection.ip, UnixClient):
+            return None
         lookup = self._lookup if connection.proxied is None else self._of_proxied
         local = connection.local()
         found = self._names.cached(lookup, local, (connection.ip, connection.port))

@@ -21,10 +21,11 @@ class FirstWords:
         """Never wait, and never refuse: who does not take the banner is gone."""
         with socket.socket(fileno=connection.descriptor) as sock:
             try:
-                with contextlib.suppress(OSError):
-                    if self._kill_ip_options:
+                if self._kill_ip_options and sock.family != socket.AF_UNIX:
+                    with contextlib.suppress(OSError):
                         sock.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, b"")
-                    if self._banner:
+                if self._banner:
+                    with contextlib.suppress(OSError):
                         sock.send(self._banner, _POLITE)
             finally:
                 sock.detach()

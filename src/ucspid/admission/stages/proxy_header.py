@@ -10,6 +10,7 @@ from ucspid.admission.proxied import Proxied
 from ucspid.admission.stage import HEALTH_CHECK, NOT_PROXIED, PROXY_HEADER, Outcome, Refused, Resources
 from ucspid.net.address import Networks
 from ucspid.net.proxy_header import MAX_V2, Header, ProxyHeaderError, parse
+from ucspid.net.unix import PREFIX, UnixClient
 from ucspid.plan import Proxy
 
 _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -21,7 +22,8 @@ class ProxyHeaders:
 
     def __init__(self, proxy: Proxy, lookup_timeout: float) -> None:
         """Take whom to expect headers from; lookup_timeout is for the stages that follow."""
-        self._balancers = Networks(proxy.from_)
+        self._balancers = Networks(text for text in proxy.from_ if text != PREFIX)
+        self._over_unix = PREFIX in proxy.from_
         self._versions = proxy.versions
         self._timeout = proxy.timeout
         self._refuses_others = proxy.others == "refuse"
@@ -29,7 +31,8 @@ class ProxyHeaders:
 
     def enter(self, connection: Connection) -> Outcome | Coroutine[None, None, Outcome]:
         """Wait for the header; of a peer that is no balancer, none is looked for."""
-        if connection.ip not in self._balancers:
+        ip = connection.ip
+        if ip not in self._balancers and not (self._over_unix and isinstance(ip, UnixClient)):
             return Refused(NOT_PROXIED) if self._refuses_others else None
         connection.deadline = asyncio.get_running_loop().time() + self._timeout
         return self._wait(connection)
