@@ -1,6 +1,5 @@
 """Unix sockets of listeners: who gets in, what is removed, and what never is."""
 
-import dataclasses
 import os
 import socket
 import stat
@@ -18,6 +17,7 @@ from ucspid.master.listeners import HeldListener, Key, address_of, listens_on
 from ucspid.net.endpoint import Endpoint
 from ucspid.net.unix import SocketFile
 from ucspid.plan import Service
+from ucspid.records import replace
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
@@ -101,7 +101,7 @@ def test_its_owner_is_the_one_of_the_file_and_a_reload_changes_it(
 ) -> None:
     table, its_service = held
     changed = SocketFile(path=str(path), mode=0o660, uid=65534, gid=12)
-    table.set_up([dataclasses.replace(its_service, socket_files=(changed,))])
+    table.set_up([replace(its_service, socket_files=(changed,))])
     assert (path.stat().st_uid, path.stat().st_gid, mode_of(path)) == (65534, 12, 0o660)
     table.set_up([its_service])
     assert (path.stat().st_uid, path.stat().st_gid, mode_of(path)) == (0, os.getegid(), 0o666)
