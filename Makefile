@@ -12,7 +12,7 @@ UNPACK = test "$$(id -u)" = 0 && mkdir -p .venv/peers && cd .venv/peers && apt-g
   apt-get download -qq -o APT::Sandbox::User=root $(UNPACKED) && for package in *.deb; do dpkg -x $$package . && \
   DEBIAN_FRONTEND=noninteractive apt-get satisfy -qq -y --no-remove "$$(dpkg-deb -f $$package Depends)" || exit 1; done
 
-.PHONY: run setup native test test-fast test-systemd fuzz soak check format docs wheel peers bench bench-short clean
+.PHONY: run setup native test test-fast test-systemd test-browser fuzz soak check format docs wheel peers bench bench-short clean
 
 run: .venv/ready $(NATIVE) var/tls/fullchain.pem
 	@printf '%s\n' 'SMTP on 127.0.0.1:2525, POP3 on 127.0.0.1:2110, QMTP on 127.0.0.1:2209, with TLS SMTP on 2465 and POP3 on 2995;' \
@@ -64,13 +64,24 @@ PYTEST = $(PYTEST_WITH) $(shell expr $$(nproc) + 1)
 # that are about launchers are for either.
 LAUNCHER ?=
 test: setup peers
-	UCSPID_LAUNCHER=$(LAUNCHER) $(PYTEST) --ignore=tests/systemd
+	UCSPID_LAUNCHER=$(LAUNCHER) $(PYTEST) --ignore=tests/systemd --ignore=tests/browser
 
 # As a service of a real systemd, in containers of Debian's releases: as root, with debootstrap and systemd-nspawn.
 test-systemd: setup
 	@command -v debootstrap systemd-nspawn >/dev/null || { $(APT) debootstrap systemd-container >/dev/null; } || true
 	@PYTHONPATH=tests/support $(BIN)/python tests/systemd/roots.py
 	$(BIN)/python -m pytest tests/systemd
+
+# The status page in Debian's Chromium, with axe-core from npm: more to fetch than all other peers.
+test-browser: setup .venv/peers/axe.min.js
+	@command -v chromium >/dev/null || { echo 'make: installing chromium' && $(APT) --no-install-recommends chromium >/dev/null; } || \
+	  echo 'make: chromium cannot be installed here (that takes root and apt): its test is skipped'
+	$(BIN)/python -m pytest tests/browser
+
+.venv/peers/axe.min.js: | .venv/ready
+	@mkdir -p $(@D) && cd $(@D) && npm pack --silent axe-core@4.14.1 >/dev/null && \
+	  tar -xzOf axe-core-4.14.1.tgz package/axe.min.js >axe.new && rm axe-core-4.14.1.tgz && mv axe.new axe.min.js || \
+	  echo 'make: axe-core cannot be had here (that takes npm): its test is skipped'
 
 # In less than 20 seconds: what needs no daemon. Fails tests that take longer than they may.
 test-fast: setup

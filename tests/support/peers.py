@@ -13,6 +13,7 @@ REQUIRED = os.environ.get("UCSPID_REQUIRE_PEERS") == "1"
 
 PACKAGES = {
     "axfrdns": "axfrdns",
+    "chromium": "chromium",
     "curl": "curl",
     "mandoc": "mandoc",
     "fail2ban-regex": "fail2ban",

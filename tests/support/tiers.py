@@ -35,6 +35,7 @@ TIERS = {
     "conformance": Tier(15, 200, fast=False),
     "e2e": Tier(10, 200, fast=False),
     "faults": Tier(10, 80, fast=False),
+    "browser": Tier(10, 20, fast=False),
     "systemd": Tier(60, 300, fast=False, waits=True),
 }
 
