@@ -147,8 +147,7 @@ class TlsContext:
 class Tls:
     """TLS of a service: at once, or when its program asks for it, within handshake_timeout seconds.
 
-    max_handshakes may be under way at a time. env is which variables its program gets: those of s6, or those
-    of ucspi-ssl as well.
+    max_handshakes may be under way at a time. env: its program gets variables of s6, or ucspi-ssl's as well.
     """
 
     FORGIVING: ClassVar = True
@@ -182,13 +181,14 @@ class Throttling:
 class Preloaded:
     """A program in Python that its launcher imports once: script, a path, or module, PACKAGE.MODULE:FUNCTION.
 
-    modules are imported before; watch has a changed file taken up without a reload.
+    modules are imported before; watch has a changed file taken up. own is a module of ucspid's itself.
     """
 
     script: str | None = None
     module: str | None = None
     modules: tuple[str, ...] = ()
     watch: bool = False
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,6 +60,10 @@ def imported(folder: Path, text: str) -> tuple[dict[str, Any], list[str]]:
           "rlimits": {"cpu": "infinity", "data": "128M"}}),
         ({"flags": "NAMEINARGS", "server_args": "dog -n"}, {"program": ["/bin/cat", "-n"], "argv0": "dog"}),
         ({"id": "Other Name"}, {}),
+        ({"redirect": "192.0.2.1 25", "server": ""},
+         {"forward": "192.0.2.1:25", "program": None, "stderr": None, "user": "nobody"}),
+        ({"redirect": "mail.example.org smtp"}, {"forward": "mail.example.org:25", "program": None}),
+        ({"redirect": "2001:db8::1 143"}, {"forward": "[2001:db8::1]:143"}),
         ({"only_from": "10.0.0.0 Host.example.org", "no_access": "10.1.2.3"},
          {"rules": [{"from": "10.1.2.3", "deny": "yes"},
                     {"from": ["10.0.0.0/8", "host.example.org"], "allow": "yes"}],
@@ -86,7 +90,8 @@ def test_attributes_become_settings(
         ({"flags": "SENSOR"}, "SENSOR made the port a trap, whose clients all services refused"),
         ({"flags": "IDONLY"}, "IDONLY accepted only clients with an ident server"),
         ({"flags": "WHAT"}, "WHAT is no flag: xinetd does not start it"),
-        ({"redirect": "192.0.2.1 25"}, "redirect passed connections on to 192.0.2.1 25"),
+        ({"redirect": "192.0.2.1"}, "redirect = 192.0.2.1 is no host and port"),
+        ({"redirect": "192.0.2.1 0"}, "redirect = 192.0.2.1 0 is no host and port"),
         ({"access_times": "08:00-17:00"}, "access_times allowed 08:00-17:00 only"),
         (
             {"no_access": "a_netw*rk"},
@@ -106,6 +111,16 @@ def test_a_service_that_needs_what_there_is_not_is_a_comment(
     services, notes = imported(tmp_path, entry(**attributes) + entry("other", port="7202"))
     assert services.keys() == {"other"}
     assert notes == [what]
+
+
+def test_hosts_allow_protects_what_is_passed_on_by_the_name_of_the_service(tmp_path: Path) -> None:
+    (tmp_path / "xinetd.conf").write_text(entry("web", redirect="192.0.2.1 80", server=""))
+    (tmp_path / "hosts.allow").write_text("web: 10.0.0.1: deny\n")
+    names = ("xinetd.conf", "hosts.allow")
+    written, _ = import_paths([str(tmp_path / name) for name in names], Host())
+    assert written is not None
+    (service,) = yaml.load(written, yaml.BaseLoader)["services"].values()
+    assert (service["forward"], service["rules"][0]["from"]) == ("192.0.2.1:80", "10.0.0.1")
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,11 @@ def test_a_program_is_not_preloaded(loaded: Loaded, argv0: str) -> None:
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [
-        ("stderr: log", "services.s: exactly one of program, python and module is required"),
-        ("program: [/bin/sh], python: program.py", "services.s: exactly one of program, python and module"),
+        ("stderr: log", "services.s: exactly one of program, python, module and forward is"),
+        (
+            "program: [/bin/sh], python: program.py",
+            "services.s: exactly one of program, python, module and forward",
+        ),
         ("program: [/bin/sh], args: [a]", "services.s.args: needs python or module"),
         ("program: [/bin/sh], preload: [a]", "services.s.preload: needs python or module"),
         ("program: [/bin/sh], interpreter: /bin/sh", "services.s.interpreter: needs python or module"),

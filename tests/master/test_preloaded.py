@@ -65,7 +65,7 @@ def test_a_launcher_is_sent_what_to_import_between_program_and_privileges(
     sent = [received[0] for _ in range(3) if (received := launcher.channel.receive())]
     program = wire.SetProgram.unpack(sent[0])
     assert (program.executable, program.arguments) == ("/bin/cat", (b"a.py", b"x"))
-    assert wire.Preload.unpack(sent[1]) == wire.Preload(True, "a.py", None, (b"email",))
+    assert wire.Preload.unpack(sent[1]) == wire.Preload(True, False, "a.py", None, (b"email",))
     assert sent[2][0] == wire.TakePrivileges.KIND
 
 

@@ -127,12 +127,13 @@ class Peers:
     ) -> None:
         """Have the launcher preload a script, the first of argv, or a function of a module."""
         given = {
-            "interpreter": sys.executable, "env": {}, "watch": False, "stderr": wire.STDERR_KEPT, **settings,
+            "interpreter": sys.executable, "env": {}, "watch": False, "own": False,
+            "stderr": wire.STDERR_KEPT, **settings,
         }  # fmt: skip
         self.set_program(*argv, env=given["env"], executable=given["interpreter"], stderr=given["stderr"])
         script = argv[0] if module is None else None
         names = tuple(name.encode() for name in modules)
-        self.preload = wire.Preload(given["watch"], script, module, names).pack()
+        self.preload = wire.Preload(given["watch"], given["own"], script, module, names).pack()
 
     def refused(self, **profile: Any) -> str:
         """Start, and return why the program cannot be imported."""

@@ -134,7 +134,7 @@ class ProcessWorld:
         self._master = Channel(ours)
         if self._script:
             self._master.send(self._set_python((*deadly, "DIES_AFTER=send")))
-            self._master.send(wire.Preload(False, self._script, None, ()).pack())
+            self._master.send(wire.Preload(False, False, self._script, None, ()).pack())
         else:
             self._master.send(self._set_program())
         orphans = self._orphans | {wire.OrphanExit.unpack(packet).process for packet in self._late}

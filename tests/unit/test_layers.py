@@ -38,6 +38,7 @@ LAYERS = {
     "linux": BASE,
     "rules": PURE,
     "tls": PURE | {"ipc", "linux"},
+    "forward": BASE | {"net"},
     "journal_relay": BASE | {"linux"},
     "tools": PURE | {"rules", "tls"},
     "launcher": BASE | {"ipc", "linux", "policy"},
@@ -52,7 +53,7 @@ LAYERS = {
     "control": SHARED | {"lookup", "observe", "spawn", "pool", "admission", "sessions", "recovery"},
     "loop": SHARED | {"lookup", "observe", "control"},
     "web": PURE | {"ipc", "linux"},
-    "config": PURE | {"ipc", "linux", "launcher", "tls", "rules"},
+    "config": PURE | {"ipc", "linux", "launcher", "tls", "forward", "rules"},
     "master": PURE | {"ipc", "linux", "launcher", "tls"},
     "tcpserver": PURE | {"linux", "launcher", "master", "tools"},
     "importers": PURE | {"rules", "config", "tcpserver"},
@@ -321,6 +322,7 @@ def test_a_stage_is_a_module_and_one_line() -> None:
 def test_every_module_is_of_use() -> None:
     roots = {
         "tls.main",
+        "forward.main",
         "__main__",
         "journal_relay",
         "launcher.native.build",

@@ -130,6 +130,7 @@ def test_values_become_variables_as_s6_names_them() -> None:
     found = parse(header, BOTH)
     assert found is not None
     assert dict(found.variables) == {
+        b"SSL_ALPN_PROTOCOL": b"h2",
         b"SSL_TLS_SNI_SERVERNAME": b"mail.example.org",
         b"SSL_PROTOCOL": b"TLSv1.3",
         b"SSL_CIPHER": b"TLS_AES_128_GCM_SHA256",

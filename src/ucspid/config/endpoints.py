@@ -154,10 +154,11 @@ def _endpoint(text: str) -> Endpoint:
         host, port = split(text)
     except ValueError as problem:
         raise Misfit(str(problem)) from None
-    return Endpoint(host, _port(port))
+    return Endpoint(host, tcp_port(port))
 
 
-def _port(text: str) -> int:
+def tcp_port(text: str) -> int:
+    """Return the port that is written, or named as services(5) does. Raises Misfit."""
     if re.fullmatch(r"-?[0-9]+", text):
         try:
             return parse_port(text)

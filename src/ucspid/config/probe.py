@@ -40,7 +40,10 @@ class ProbeRefusal:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The files to look for, the first of which that there is is taken; access(2) says what for."""
+    """The files to look for, the first of which that there is is taken; access(2) says what for.
+
+    With none, only the privileges are tried.
+    """
 
     candidates: tuple[str, ...]
     access: int = os.X_OK
@@ -88,7 +91,7 @@ def _key(field: str) -> str:
 
 def _first(search: Search, refused: Collection[str]) -> FoundFile:
     candidates = search.candidates
-    if "chroot" in refused or ("chdir" in refused and not candidates[0].startswith("/")):
+    if not candidates or "chroot" in refused or ("chdir" in refused and not candidates[0].startswith("/")):
         return None, ""
     whys = []
     for path in candidates:

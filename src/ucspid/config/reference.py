@@ -15,6 +15,7 @@ from ucspid.config.controls import ControlSection
 from ucspid.config.endpoints import ListenSection
 from ucspid.config.environment import DEFAULT_PATH
 from ucspid.config.forms import Form
+from ucspid.config.forwards import ForwardSection
 from ucspid.config.logs import LogSection
 from ucspid.config.lookups import LookupSection
 from ucspid.config.manual import manual
@@ -103,7 +104,7 @@ that the service's user can execute is taken. Programs are looked for with the s
 groups, chroot and working directory.
 
 `python` and `module` have a page of their own, [python.md](python.md). The script is looked for from `chdir`,
-the interpreter like a program.
+the interpreter like a program. `forward` has a page as well, [forward.md](forward.md); nothing is looked for.
 
 What a program sees as its own name, argv[0], is the first word of `program` as it stands there, as in a
 shell, or `argv0`. Where inetd.conf(5) has `/usr/sbin/tcpd in.fingerd`, it is `program: [/usr/sbin/tcpd]` and
@@ -133,6 +134,7 @@ _SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("## limits", schema.LimitsSection),
     ("## services.NAME", schema.ServiceSection),
     ("## services.NAME.listen", ListenSection),
+    ("## forward", ForwardSection),
     ("## rules", schema.RuleSection),
     ("## lookup", LookupSection),
     ("## proxy", ProxySection),

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import stat
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ def _log(given: LogSection) -> Log:
 
 
 def _with_executable(service: Service, found: Mapping[tuple[str, str], str]) -> Service:
+    if service.preloaded is not None and service.preloaded.own:
+        return replace(service, executable=sys.executable)
     key = "program" if service.preloaded is None else "interpreter"
     return replace(service, executable=found.get((service.name, key), ""))
 
@@ -237,7 +240,8 @@ class _Resolution:
         if of_file or not place.right(("user", "group", "groups")):
             user, profile = None, profile.changed(uid=None, gid=None, groups=None)
         key, name = executable_of(entry)
-        wanted = {key: Search(candidates(name, search_path))}
+        # Of forward there is nothing to look for, but its privileges are tried.
+        wanted = {key: Search(candidates(name, search_path) if key != "forward" else ())}
         script = entry.python
         if script is not None and (script.startswith("/") or not self.problems.wrong(place("chdir"))):
             wanted["python"] = Search((str(script),), os.R_OK)

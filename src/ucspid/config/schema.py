@@ -28,6 +28,7 @@ from ucspid.config.forms import (
     ThrottleForm,
     Umask,
 )
+from ucspid.config.forwards import ForwardSection, ForwardTarget
 from ucspid.config.logs import LogSection
 from ucspid.config.lookups import LookupSection
 from ucspid.config.proxies import ProxySection
@@ -262,10 +263,11 @@ class SettingsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class ServiceSection(SettingsSection, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One service. It has the keys of defaults too.
 
-    Exactly one of program, python and module says what it runs: see docs/python.md about the latter two.
+    Exactly one of program, python, module and forward says what it runs: see docs/python.md about python and
+    module, docs/forward.md about forward.
     """
 
-    either: ClassVar[tuple[str, ...]] = ("program", "python", "module")
+    either: ClassVar[tuple[str, ...]] = ("program", "python", "module", "forward")
 
     listen: Annotated[
         list[Listen | ListenSection],
@@ -293,6 +295,10 @@ class ServiceSection(SettingsSection, frozen=True, kw_only=True, forbid_unknown_
     module: Annotated[
         ModuleFunction | None,
         Meta(description="A function of a module, which is imported once. Forks call it, without arguments."),
+    ] = None
+    forward: Annotated[
+        ForwardSection | ForwardTarget | None,
+        Meta(description="In place of a program: the server that clients are passed on to, or a mapping."),
     ] = None
     args: Annotated[list[ProgramText], Meta(description="Arguments for python or module.")] = key(
         default_factory=list

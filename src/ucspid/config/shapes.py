@@ -211,10 +211,16 @@ class Record:
                 problems.add(under(path, field.key), "required, but not given")
             if field.name not in found:
                 found[field.name] = field.default()
-        if self.either and sum(key in node.value for key in self.either) != 1:
+        if self.either and sum(self._says(key, node.value) for key in self.either) != 1:
             *others, last = self.either
             problems.add(path, f"exactly one of {', '.join(others)} and {last} is required")
         return self.struct(**found)
+
+    def _says(self, key: str, given: dict[str, tuple[Node, Node]]) -> bool:
+        """Return whether a key is given, and does not say by null that it is not."""
+        return key in given and not (
+            isinstance(self.fields[key].shape, Optional) and given[key][1].value is None
+        )
 
     def _unknown(self, key: str, path: str, problems: Problems) -> None:
         near = nearest(key, self.fields)

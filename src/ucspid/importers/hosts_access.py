@@ -159,7 +159,7 @@ def _apply(service: Imported, wrappers: list[Wrapper], host: Host) -> None:
 
 def _without_tcpd(service: Imported, host: Host) -> None:
     """Take tcpd out of the program: it started what its own name says."""
-    program, name = service.settings["program"], service.settings.get("argv0")
+    program, name = service.settings.get("program", [""]), service.settings.get("argv0")
     if program[0].rpartition("/")[2] == "tcpd" and name:
         service.settings["program"] = [name if "/" in name else f"{TCPD_DIRECTORY}/{name}", *program[1:]]
         del service.settings["argv0"]

@@ -31,7 +31,7 @@ def set_limit(service: Imported, place: SourceLine, name: str, value: int | None
     """
     if value is None or not is_too_small(name, value):
         service.settings.setdefault("rlimits", {})[name] = written(name, value)
-    elif "argv0" in service.settings:
+    elif "argv0" in service.settings or "program" not in service.settings:
         service.note(
             place,
             f"the limit {name} of {value} is less than a launcher needs, which lives under it too",

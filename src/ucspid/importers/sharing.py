@@ -8,7 +8,7 @@ from ucspid.config.schema import SettingsSection
 from ucspid.importers.description import Imported
 
 ORDER = (
-    "listen", "program", "argv0", "user", "group", "groups", "chdir", "chroot", "umask", "nice",
+    "listen", "program", "argv0", "forward", "user", "group", "groups", "chdir", "chroot", "umask", "nice",
     "rlimits", "no_new_privs", "env", "inherit_env", "user_env", "env_dialect", "stderr", "stderr_rate",
     "rules", "unusable_rules", "default_action", "lookup", "exempt", "max_connections", "on_full",
     "max_per_ip", "ipv4_prefix", "ipv6_prefix", "rate_per_ip", "burst", "rate", "refuse_message",
@@ -17,7 +17,7 @@ ORDER = (
 )  # fmt: skip
 """The order in which settings are written; others come after these."""
 
-_OWN = {"listen", "program", "argv0"}
+_OWN = {"listen", "program", "argv0", "forward"}
 """Settings that are not allowed in defaults."""
 
 

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable
 
+from ucspid.config.forms import Misfit
+from ucspid.config.forwards import ForwardTarget
 from ucspid.importers.banners import message_of
 from ucspid.importers.description import UNLIMITED, Description, Imported
 from ucspid.importers.endpoints import listen_on
@@ -16,6 +18,7 @@ from ucspid.importers.xinetd_flags import set_flags, set_type
 from ucspid.importers.xinetd_syntax import XinetdEntry, XinetdReader
 
 MAX_COUNT = 65536
+_HOST_AND_PORT = 2
 _CPS = ["50", "10"]
 """What xinetd has without cps."""
 _LIMITS = {"as": "as", "cpu": "cpu", "data": "data", "rss": "rss", "stack": "stack", "files": "nofile"}
@@ -127,14 +130,9 @@ def _internal(service: Imported, entry: XinetdEntry) -> None:
 def _program(service: Imported, entry: XinetdEntry, attributes: XinetdAttributes, host: Host) -> None:
     server, arguments = attributes.first("server"), attributes.words("server_args")
     if "redirect" in attributes:
-        server = server or "redirect"
-        arguments = arguments if "server" in attributes else attributes.words("redirect")
-        service.cannot(
-            attributes["redirect"].place,
-            f"redirect passed connections on to {' '.join(attributes.words('redirect'))}",
-            "keep xinetd for this service, or use a proxy",
-        )
-    elif not server:
+        _redirect(service, entry, attributes)
+        return
+    if not server:
         service.cannot(
             entry.place, "there is no server: xinetd does not start it", "add one, or remove the entry"
         )
@@ -149,6 +147,26 @@ def _program(service: Imported, entry: XinetdEntry, attributes: XinetdAttributes
     if "NAMEINARGS" in attributes.words("flags") and arguments:
         service.settings["program"] = [server, *arguments[1:]]
         service.settings["argv0"] = arguments[0]
+
+
+def _redirect(service: Imported, entry: XinetdEntry, attributes: XinetdAttributes) -> None:
+    """Set where connections are passed on to; what the server's attributes say besides is not used."""
+    words = attributes.words("redirect")
+    host, port = words if len(words) == _HOST_AND_PORT else ("", "")
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        service.settings["forward"] = str(ForwardTarget.parse(target))
+    except Misfit:
+        service.settings["program"] = ["redirect"]
+        service.cannot(
+            attributes["redirect"].place,
+            f"redirect = {' '.join(words)} is no host and port",
+            "set forward: to where it went",
+        )
+    del service.settings["stderr"]
+    if "NOLIBWRAP" not in attributes.words("flags"):
+        server = attributes.first("server", entry.name)
+        service.daemon = attributes.first("libwrap", server.rpartition("/")[2])
 
 
 def _user(service: Imported, entry: XinetdEntry, attributes: XinetdAttributes, host: Host) -> None:

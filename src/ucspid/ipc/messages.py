@@ -161,10 +161,12 @@ class Preload(Packed, kind=39):
     """What a launcher imports once and runs in forks of itself: the program of its only service.
 
     It comes after SetProgram, whose executable is the interpreter, and whose arguments are sys.argv. Either
-    script, a path, or module, PACKAGE.MODULE:FUNCTION, is given. modules are imported before.
+    script, a path, or module, PACKAGE.MODULE:FUNCTION, is given. modules are imported before. own is a
+    module of ucspid's: the launcher imports it itself, and executes no interpreter.
     """
 
     watch: Flag
+    own: Flag
     script: OptText
     module: OptText
     modules: Strings

@@ -30,6 +30,7 @@ from ucspid.linux.lending import Lending
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ucspid.launcher.preload.handover import Handover
+    from ucspid.launcher.preload.own import OwnProgram
 
 MASTER, LOOP, TABLE = 3, 4, 5
 
@@ -54,16 +55,21 @@ def main() -> int:
     try:
         taken = wire.TakePrivileges.of_this_version(packet)
         prctl.set_title(taken.title)
-        handover = orders.handover()
-        table = None if handover else Table(TABLE)
+        own, handover = orders.own_program(), orders.handover()
+        table = None if own or handover else Table(TABLE)
         privileges.take(taken.profile)
         if handover is not None:
             handover.execute((MASTER, LOOP, TABLE), taken)
-        lending = Lending({"nofile": taken.nofile, **dict(taken.profile.rlimits)})
+        lending = Lending({"nofile": taken.nofile, **dict(taken.profile.rlimits)}) if own is None else None
     except (OSError, ValueError, privileges.CannotTake, WireError) as problem:
         master.send(wire.PrivilegesRefused(str(problem)).pack())
         return EXIT_SYSTEM
+    if own is not None:
+        os.close(signalfd)
+        master.sock.detach()
+        return own.serve(taken)
     assert table is not None
+    assert lending is not None
     os.close(TABLE)  # what is mapped stays
     loop = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, LOOP))
     launcher = Launcher(master, loop, table, signalfd, Programs(partial(ExecutedProgram, lending)))
@@ -96,13 +102,22 @@ class _Orders:
             self.programs.append((packet, descriptors))
 
     def handover(self) -> "Handover | None":
-        """Return what another interpreter is to be given, if there is a program to preload."""
-        if self._preload is None:
+        """Return what another interpreter is to be given, if there is a program for it to preload."""
+        if self._preload is None or wire.Preload.unpack(self._preload).own:
             return None
         from ucspid.launcher.preload.handover import Handover  # noqa: PLC0415 - most launchers have no use for it
 
         (program, stderr), *earlier = self.programs
         return Handover(program, stderr, self._preload, [packet for packet, _ in earlier], self.orphans)
+
+    def own_program(self) -> "OwnProgram | None":
+        """Return the program of ucspid's own, if that is what there is to preload."""
+        if self._preload is None or not wire.Preload.unpack(self._preload).own:
+            return None
+        from ucspid.launcher.preload.own import OwnProgram  # noqa: PLC0415 - as above
+
+        (program, stderr), *earlier = self.programs
+        return OwnProgram(program, stderr, self._preload, [packet for packet, _ in earlier], self.orphans)
 
 
 def _next(master: Channel) -> tuple[bytes, list[int]]:

@@ -119,7 +119,10 @@ class ProfileLaunchers:
 
     def is_renewed(self, numbers: Collection[int] | None) -> bool:
         """Whether it has a program to import again, and its number is among these, if any are given."""
-        return self.key.service is not None and (numbers is None or self.number in numbers)
+        service = self.key.service
+        if service is None or service.preloaded.own:
+            return False
+        return numbers is None or self.number in numbers
 
     # Programs
 
@@ -243,7 +246,7 @@ class ProfileLaunchers:
 
 def _preload(preloaded: Preloaded) -> wire.Preload:
     modules = tuple(name.encode("utf-8", "surrogateescape") for name in preloaded.modules)
-    return wire.Preload(preloaded.watch, preloaded.script, preloaded.module, modules)
+    return wire.Preload(preloaded.watch, preloaded.own, preloaded.script, preloaded.module, modules)
 
 
 def _text(data: bytes) -> str:

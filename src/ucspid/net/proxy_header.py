@@ -1,14 +1,14 @@
 """The PROXY protocol's header, versions 1 and 2: what a balancer says of the client that it speaks for.
 
-By HAProxy's specification (doc/proxy-protocol.txt, 2020/03/05). Pure functions of bytes: parse() is called
-with all that has come so far, and says how long the header is, so that no byte of the client's is ever
-taken with it.
+Pure functions of bytes: parse() is called with all that has come so far, and says how long the
+header is, so that no byte of the client's is ever taken with it. proxy_format has the formats.
 """
 
 import struct
 from collections.abc import Collection
 from typing import NamedTuple
 
+from ucspid.net import proxy_format as form
 from ucspid.net.endpoint import parse_port
 from ucspid.net.inet import MAPPED, pack, unpack
 
@@ -21,24 +21,8 @@ MAX_V2 = 4096
 MAX_TEXT = 256
 """Bytes that one text about the client may have: a name, a cipher."""
 
-SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-
-_V1 = b"PROXY "
-_HEAD = struct.Struct("!12sBBH")
-_IPV4 = struct.Struct("!4s4sHH")
-_IPV6 = struct.Struct("!16s16sHH")
 _IPV6_SIZE = 16
-_UNIX_SIZE = 216
-_TLV = struct.Struct("!BH")
-_SSL = struct.Struct("!BI")
 _CRC = struct.Struct("!I")
-
-_LOCAL, _PROXY = 0x20, 0x21
-_UNSPECIFIED, _TCP4, _TCP6, _UNIX = 0x00, 0x11, 0x21, 0x31
-
-_AUTHORITY, _CRC32C, _UNIQUE_ID, _OF_SSL = 0x02, 0x03, 0x05, 0x20
-_SSL_VERSION, _SSL_CN, _SSL_CIPHER = 0x21, 0x22, 0x23
-_OVER_SSL = 0x01
 _MAX_UNIQUE_ID = 128
 
 
@@ -76,9 +60,9 @@ def parse(received: bytes, versions: Collection[int]) -> Header | None:
     While it is None all of received belongs to the header. Raises ProxyHeaderError as soon as it
     can be none, or one of a version that is not in versions.
     """
-    if received.startswith(_V1[: len(received)]):
+    if received.startswith(form.V1[: len(received)]):
         found = _parse_v1(received)
-    elif received.startswith(SIGNATURE[: len(received)]):
+    elif received.startswith(form.SIGNATURE[: len(received)]):
         found = _parse_v2(received)
     else:
         raise ProxyHeaderError("no PROXY header")
@@ -133,18 +117,18 @@ def _port(text: str) -> int:
 
 
 def _parse_v2(received: bytes) -> Header | None:
-    if len(received) < _HEAD.size:
+    if len(received) < form.HEAD.size:
         return None
-    _, command, family, length = _HEAD.unpack_from(received)
-    size = _HEAD.size + length
-    if command not in (_LOCAL, _PROXY):
+    _, command, family, length = form.HEAD.unpack_from(received)
+    size = form.HEAD.size + length
+    if command not in (form.LOCAL, form.PROXY):
         raise ProxyHeaderError(f"command {command:#x}")
     if size > MAX_V2:
         raise ProxyHeaderError(f"a header of {size} bytes, at most {MAX_V2} are accepted")
     if len(received) < size:
         return None
     header = received[:size]
-    if command == _LOCAL:
+    if command == form.LOCAL:
         return Header(size, 2, local=True)
     ends, tlvs_at = _ends(header, family)
     variables, unique_id = _described(header, tlvs_at)
@@ -153,17 +137,17 @@ def _parse_v2(received: bytes) -> Header | None:
 
 def _ends(header: bytes, family: int) -> tuple[Ends | None, int]:
     """Return the ends, and where what follows them begins."""
-    if family == _UNSPECIFIED:
-        return None, _HEAD.size
-    layout = {_TCP4: _IPV4, _TCP6: _IPV6}.get(family)
-    if layout is None and family != _UNIX:
+    if family == form.UNSPECIFIED:
+        return None, form.HEAD.size
+    layout = {form.TCP4: form.IPV4, form.TCP6: form.IPV6}.get(family)
+    if layout is None and family != form.UNIX:
         raise ProxyHeaderError(f"a family of addresses {family:#x}: neither TCP nor Unix")
-    after = _HEAD.size + (_UNIX_SIZE if layout is None else layout.size)
+    after = form.HEAD.size + (form.UNIX_SIZE if layout is None else layout.size)
     if after > len(header):
         raise ProxyHeaderError("a header without room for its addresses")
     if layout is None:
         return None, after
-    source, destination, source_port, destination_port = layout.unpack_from(header, _HEAD.size)
+    source, destination, source_port, destination_port = layout.unpack_from(header, form.HEAD.size)
     return Ends((_text_of(source), source_port), (_text_of(destination), destination_port)), after
 
 
@@ -177,34 +161,36 @@ def _described(header: bytes, at: int) -> tuple[tuple[tuple[bytes, bytes], ...],
     unique_id = b""
     for kind, begin, end in _tlvs(header, at, len(header)):
         value = header[begin:end]
-        if kind == _CRC32C:
+        if kind == form.CRC32C:
             zeroed = header[:begin] + bytes(len(value)) + header[end:]
             if len(value) != _CRC.size or _CRC.unpack(value)[0] != crc32c(zeroed):
                 raise ProxyHeaderError("a header whose checksum is wrong")
-        elif kind == _AUTHORITY:
+        elif kind == form.ALPN:
+            variables[b"SSL_ALPN_PROTOCOL"] = _checked(value)
+        elif kind == form.AUTHORITY:
             variables[b"SSL_TLS_SNI_SERVERNAME"] = _checked(value)
-        elif kind == _UNIQUE_ID:
+        elif kind == form.UNIQUE_ID:
             if len(value) > _MAX_UNIQUE_ID:
                 raise ProxyHeaderError(f"a unique id of more than {_MAX_UNIQUE_ID} bytes")
             unique_id = value
-        elif kind == _OF_SSL:
+        elif kind == form.OF_SSL:
             variables |= _of_ssl(header, begin, end)
     return tuple(variables.items()), unique_id
 
 
 def _of_ssl(header: bytes, begin: int, end: int) -> dict[bytes, bytes]:
-    if end - begin < _SSL.size:
+    if end - begin < form.SSL.size:
         raise ProxyHeaderError("a description of TLS that is cut off")
-    client, unverified = _SSL.unpack_from(header, begin)
+    client, unverified = form.SSL.unpack_from(header, begin)
     found: dict[bytes, bytes] = {}
-    if not client & _OVER_SSL:
+    if not client & form.OVER_SSL:
         return found
-    for kind, first, last in _tlvs(header, begin + _SSL.size, end):
-        if kind == _SSL_VERSION:
+    for kind, first, last in _tlvs(header, begin + form.SSL.size, end):
+        if kind == form.SSL_VERSION:
             found[b"SSL_PROTOCOL"] = _checked(header[first:last])
-        elif kind == _SSL_CIPHER:
+        elif kind == form.SSL_CIPHER:
             found[b"SSL_CIPHER"] = _checked(header[first:last])
-        elif kind == _SSL_CN and not unverified:
+        elif kind == form.SSL_CN and not unverified:
             found[b"SSL_PEER_CERT_CN"] = _checked(header[first:last])
     return found
 
@@ -213,10 +199,10 @@ def _tlvs(header: bytes, at: int, end: int) -> list[tuple[int, int, int]]:
     """Return kind, begin and end of each value."""
     found = []
     while at < end:
-        if at + _TLV.size > end:
+        if at + form.TLV.size > end:
             raise ProxyHeaderError("a value that is cut off")
-        kind, length = _TLV.unpack_from(header, at)
-        begin = at + _TLV.size
+        kind, length = form.TLV.unpack_from(header, at)
+        begin = at + form.TLV.size
         at = begin + length
         if at > end:
             raise ProxyHeaderError("a value that is cut off")

@@ -56,15 +56,16 @@ UNIX_NAMES = (
 
 PROXY_NAMES = (
     "UCSPID_PROXY_IP", "UCSPID_PROXY_PORT",
-    "SSL_PROTOCOL", "SSL_CIPHER", "SSL_PEER_CERT_CN", "SSL_TLS_SNI_SERVERNAME",
+    "SSL_PROTOCOL", "SSL_CIPHER", "SSL_PEER_CERT_CN", "SSL_TLS_SNI_SERVERNAME", "SSL_ALPN_PROTOCOL",
 )  # fmt: skip
 """What a connection by way of a balancer may set besides: the balancer's end, what it knows of the client."""
 
 
 S6_TLS_NAMES = (
     "SSL_PROTOCOL", "SSL_CIPHER", "SSL_TLS_SNI_SERVERNAME", "SSL_PEER_CERT_HASH", "SSL_PEER_CERT_SUBJECT",
+    "SSL_PEER_CERT_CN", "SSL_ALPN_PROTOCOL",
 )  # fmt: skip
-"""What a connection over TLS may set besides, as s6-tlsd does."""
+"""What a connection over TLS may set besides, as s6-tlsd does; the last two are those of PROXY_NAMES."""
 
 DN_PARTS = ("C", "ST", "L", "O", "OU", "CN", "T", "I", "G", "S", "D", "UID", "Email")
 """Parts of a distinguished name that have a variable of their own, as mod_ssl names them."""

@@ -31,7 +31,7 @@ def changes(old: Plan | None, new: Plan) -> list[str]:
             lines.append(f"{name}: added, listening on {_listen(service)}")
         elif service != before[name]:
             lines.append(f"{name}: {_difference(before[name], service)}")
-        elif service.preloaded is not None:
+        elif service.preloaded is not None and not service.preloaded.own:
             lines.append(f"{name}: the program was imported again")
     if old is not None:
         lines += [

@@ -29,7 +29,9 @@ def facts(
     encoded = tls.getpeercert(binary_form=True)
     certificate: dict[str, Any] = dict(tls.getpeercert() or {})
     fingerprint = fingerprint_of(encoded)
+    alpn = tls.selected_alpn_protocol()
     values = common(tls, server_name, fingerprint, certificate)
+    values |= {"SSL_PEER_CERT_CN": common_name(certificate), "SSL_ALPN_PROTOCOL": alpn}
     if described is not None:
         values |= {
             "SSL_CIPHER_USEKEYSIZE": str(bits),
@@ -48,7 +50,7 @@ def facts(
         version=tls.version() or "",
         cipher=name,
         sni=server_name,
-        alpn=tls.selected_alpn_protocol(),
+        alpn=alpn,
         fingerprint=fingerprint,
         names=names_of(certificate),
         variables=tuple(strings(values)),
@@ -59,6 +61,12 @@ def names_of(certificate: dict[str, Any]) -> tuple[bytes, ...]:
     """Return the alternative names of a certificate, as ssl has decoded it, in lower case."""
     names = (value for _kind, value in certificate.get("subjectAltName", ()) if isinstance(value, str))
     return tuple(name.lower().encode() for name in names if "\0" not in name)[:MAX_NAMES]
+
+
+def common_name(certificate: dict[str, Any]) -> str | None:
+    """Return the first common name of a certificate's owner, as ssl has decoded it; None without one."""
+    subject: Subject = certificate.get("subject", ())
+    return next((value for pairs in subject for kind, value in pairs if kind == "commonName"), None)
 
 
 def client_variables(certificate: dict[str, Any]) -> dict[str, str]:

@@ -89,9 +89,9 @@ class Handover:
         Standard input and output are a socket that nobody writes to, so that Python makes of them what it
         will need for a client's. Raises OSError if it cannot be executed.
         """
-        limits = {"nofile": orders.nofile, **dict(orders.profile.rlimits)}
-        limits = {name: limits[name] for name in ("nofile", "cpu") if name in limits}
-        memory = self._in_memory(title=orders.title, limits=limits, dumpable=prctl.is_dumpable())
+        memory = self._in_memory(
+            title=orders.title, limits=last.lent_limits(orders), dumpable=prctl.is_dumpable()
+        )
         with contextlib.ExitStack() as undo:
             silent, end = socket.socketpair()
             undo.enter_context(end)

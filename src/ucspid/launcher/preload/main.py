@@ -47,10 +47,11 @@ def main(
     table = Table(TABLE)
     os.close(TABLE)  # what is mapped stays
     orders = wire.SetProgram.unpack(program)
-    lent = Lent(limits, orders, _show(title, orders), dumpable=dumpable)
+    imports = wire.Preload.unpack(preload)
+    lent = Lent(limits, orders, _show(title, orders, own=imports.own), dumpable=dumpable)
     prctl.set_dumpable(dumpable)
     try:
-        python = PythonProgram(wire.Preload.unpack(preload), orders.arguments)
+        python = PythonProgram(imports, orders.arguments)
         changes = Changes(python.began) if python.watched else None
     except CannotLoadError as problem:
         master.send(wire.CannotLoad(str(problem)).pack())
@@ -78,6 +79,12 @@ def main(
     return _serve(launcher)
 
 
+def lent_limits(orders: wire.TakePrivileges) -> dict[str, int | None]:
+    """Return the soft limits that forks have and their launcher has not."""
+    limits = {"nofile": orders.nofile, **dict(orders.profile.rlimits)}
+    return {name: limits[name] for name in ("nofile", "cpu") if name in limits}
+
+
 def _serve(launcher: Launcher) -> int:
     gc.collect()
     gc.freeze()
@@ -89,13 +96,13 @@ def _serve(launcher: Launcher) -> int:
     return 0
 
 
-def _show(title: str, orders: wire.SetProgram) -> tuple[bytes, bytes, tuple[int, int]]:
+def _show(title: str, orders: wire.SetProgram, *, own: bool) -> tuple[bytes, bytes, tuple[int, int]]:
     """Show the launcher's title; return what a program shows, as if it had been executed."""
     area = (0, 0)
     with contextlib.suppress(OSError):  # no /proc below another root directory
         area = prctl.arguments_area()
     prctl.show_title(title.encode(), title.encode(), area)
-    words = (os.fsencode(sys.executable), *orders.arguments)
+    words = orders.arguments if own else (os.fsencode(sys.executable), *orders.arguments)
     return os.path.basename(words[0]), b"\0".join(words), area
 
 
