@@ -16,6 +16,7 @@ import peers
 from contract import REPORT, entries
 from daemon import TIMEOUT, Daemon, receive_all, running
 from folders import public_folder
+from ucspid.net.proxy_sending import header
 
 BALANCER = "127.0.0.9"
 PROXY = {"from": BALANCER}
@@ -118,6 +119,23 @@ def test_a_program_sees_the_client_and_the_balancer(
         assert told["UCSPID_PROXY_IP"] == BALANCER
         served = daemon.wait_event("connection_served", remote=f"{own[0]}:{own[1]}")
         assert served["balancer"] == f"{BALANCER}:{told['UCSPID_PROXY_PORT']}"
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_haproxy_understands_the_header_that_forward_sends(
+    tmp_path: Path, daemon: Daemon, version: str
+) -> None:
+    client = {"TCPREMOTEIP": "2001:db8::7", "TCPREMOTEPORT": "4321"}
+    server = {"TCPLOCALIP": "2001:db8::1", "TCPLOCALPORT": "25", "SSL_PROTOCOL": "TLSv1.3"}
+    tls = {"SSL_TLS_SNI_SERVERNAME": "mail.example.org", "SSL_PEER_CERT_CN": "client.example.org"}
+    with (
+        haproxy(tmp_path, daemon, "v1", "send-proxy", "accept-proxy") as front,
+        connect(front, "127.0.0.3") as sock,
+    ):
+        sock.sendall(header(version, client | server | tls))
+        told = environment(receive_all(sock))
+    assert {name: told[name] for name in client} == client
+    assert (told["TCPLOCALIP"], told["TCPLOCALPORT"]) == ("2001:db8::1", "25")
 
 
 @pytest.mark.parametrize("check", ["", "check-send-proxy"])

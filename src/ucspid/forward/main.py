@@ -4,7 +4,6 @@ The report is a line on standard error, and so an event of the log.
 """
 
 import os
-import signal
 import socket
 import sys
 import time
@@ -18,6 +17,9 @@ from ucspid.forward.targets import Destination, parse, rotated
 from ucspid.net.proxy_sending import header
 
 _RANDOM_BYTES = 4
+_set_handler = sys.modules["_signal"].signal
+"""As in signal, but with plain numbers: its constants are objects, and using one copies a page of a fork."""
+_SIGTERM, _DEFAULT = 15, 0
 MAX_REASON = 900
 """Bytes of a line that says why nobody answers: one of the log holds a little more."""
 
@@ -43,14 +45,14 @@ class _TerminatedError(BaseException):
 
 def run() -> NoReturn:
     """Forward the client, and exit."""
-    signal.signal(signal.SIGTERM, _terminate)
+    _set_handler(_SIGTERM, _terminate)
     forwarding = _Forwarding(ForwardSettings.of(sys.argv))
     try:
         status = forwarding.run()
     except _TerminatedError:
         forwarding.report("ended by SIGTERM")
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
+        _set_handler(_SIGTERM, _DEFAULT)
+        os.kill(os.getpid(), _SIGTERM)
         status = EXIT_SYSTEM
     os._exit(status)  # nothing is left of it that would have to be flushed
 
