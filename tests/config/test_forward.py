@@ -24,6 +24,7 @@ def read(folder: Path, forward: str, more: str = "") -> Service:
         ("mail1.example:143", ("off", "5", "1800", "mail1.example:143")),
         ("'[2001:DB8::1]:143'", ("off", "5", "1800", "[2001:db8::1]:143")),
         ("unix:/run/dovecot/imap", ("off", "5", "1800", "unix:/run/dovecot/imap")),
+        ("unix:@imap", ("off", "5", "1800", "unix:@imap")),
         ("{to: mail1.example:smtp, proxy: off}", ("off", "5", "1800", "mail1.example:25")),
         (
             "{to: [a:1, 192.0.2.7:143], proxy: v2, connect_timeout: 500ms, idle_timeout: 30d}",
@@ -75,6 +76,7 @@ EXPECTED = 'expected host:port, address:port, "[v6 address]:port", or unix: and 
         ("192.0.2:25", f"services.s.forward: {EXPECTED}"),
         ("-x.example:25", f"services.s.forward: {EXPECTED}"),
         ("'a b:25'", f"services.s.forward: {EXPECTED}"),
+        ("'unix:@'", f"services.s.forward: {EXPECTED}"),
         ("unix:run", f"services.s.forward: {EXPECTED}"),
         (f"unix:/{'x' * 107}", "services.s.forward: a socket's path may have at most 107 bytes"),
         ("{to: [a:1, b]}", "services.s.forward.to[1]: b has no port: write b:25"),

@@ -62,10 +62,11 @@ def test_the_address_of_a_name_that_answered_is_said() -> None:
             assert str(found.candidate) == f"localhost:{target.port} [127.0.0.1]"
 
 
-def test_a_socket_in_the_unix_domain(tmp_path: Path) -> None:
-    path = str(tmp_path / "s")
+@pytest.mark.parametrize("kind", ["path", "abstract"])
+def test_a_socket_in_the_unix_domain(tmp_path: Path, kind: str) -> None:
+    path = f"@{tmp_path}" if kind == "abstract" else str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
+        listener.bind(path.replace("@", "\0"))
         listener.listen()
         found = connect([parse(f"unix:{path}")], TIMEOUT)
         with found.sock:

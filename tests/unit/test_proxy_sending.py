@@ -80,9 +80,10 @@ def test_a_client_that_is_not_known_is_none_and_no_health_check(lacking: str) ->
     assert dict(found.variables) == described(TLS)
 
 
-def test_ends_of_different_families_are_both_ipv6() -> None:
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_ends_of_different_families_are_both_ipv6(version: str) -> None:
     mixed = IPV6 | {"TCPREMOTEIP": "192.0.2.7"}
-    assert read("v2", mixed).ends == ends(mixed)
+    assert read(version, mixed).ends == ends(mixed)
 
 
 def test_off_is_nothing() -> None:

@@ -6,12 +6,13 @@ from typing import Annotated, Any, ClassVar, Self
 from msgspec import Meta, Struct
 from msgspec import field as key
 
-from ucspid.config.endpoints import MAX_SOCKET_PATH, tcp_port
+from ucspid.config.endpoints import tcp_port
 from ucspid.config.forms import Form, Lifetime, Misfit
 from ucspid.config.positions import Scalar
 from ucspid.config.ruleforms import LookupTime
 from ucspid.forward.targets import UNIX, Destination
 from ucspid.net.address import IPV4, parse_address
+from ucspid.net.unix import MAX_PATH
 
 MAX_TARGETS = 32
 NAME = "ucspid-forward"
@@ -29,7 +30,7 @@ class ForwardTarget(Form):
     expects = 'host:port, address:port, "[v6 address]:port", or unix: and a whole path'
     json_schema: ClassVar[dict[str, Any]] = {
         "type": "string",
-        "pattern": r"^(([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):[A-Za-z0-9][A-Za-z0-9_.+-]*|unix:/.+)$",
+        "pattern": r"^(([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):[A-Za-z0-9][A-Za-z0-9_.+-]*|unix:[/@].+)$",
     }
 
     def __init__(self, target: Destination) -> None:
@@ -59,10 +60,10 @@ class ForwardTarget(Form):
 
 
 def _path(path: str) -> str:
-    if not path.startswith("/") or "\0" in path:
+    if not path.startswith(("/", "@")) or path == "@" or "\0" in path:
         raise Misfit
-    if len(path.encode("utf-8", "surrogateescape")) > MAX_SOCKET_PATH:
-        raise Misfit(f"a socket's path may have at most {MAX_SOCKET_PATH} bytes")
+    if len(path.encode("utf-8", "surrogateescape")) > MAX_PATH:
+        raise Misfit(f"a socket's path may have at most {MAX_PATH} bytes")
     return path
 
 

@@ -29,8 +29,9 @@ class Candidate(NamedTuple):
 
     def __str__(self) -> str:
         """Return the target, and beside a name which of its addresses it is."""
-        host = self.target.host if isinstance(self.address, str) else str(self.address[0])
-        return str(self.target) if host == self.target.host else f"{self.target} [{host}]"
+        if isinstance(self.address, str) or self.address[0] == self.target.host:
+            return str(self.target)
+        return f"{self.target} [{self.address[0]}]"
 
 
 class Connected(NamedTuple):
@@ -143,7 +144,8 @@ class _Attempts:
         """Yield the addresses to try, each target's when the one before has no more."""
         for target in targets:
             if not target.port:
-                yield Candidate(target, socket.AF_UNIX, target.host)
+                abstract = target.host.startswith("@")
+                yield Candidate(target, socket.AF_UNIX, f"\0{target.host[1:]}" if abstract else target.host)
                 continue
             began = time.monotonic()
             found: list[tuple[int, tuple[Any, ...]]] = []

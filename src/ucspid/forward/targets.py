@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Destination(NamedTuple):
-    """A server: a name or an address with a port; or, where port is 0, the path of a socket."""
+    """A server: a name or an address with a port; or, where port is 0, a socket's path, or @ and a name."""
 
     host: str
     port: int

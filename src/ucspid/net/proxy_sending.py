@@ -42,9 +42,19 @@ def _ends(variables: Mapping[str, str]) -> _BothEnds | None:
 def _line(ends: _BothEnds | None) -> bytes:
     if ends is None:
         return form.V1 + b"UNKNOWN\r\n"
-    remote, local = (unpack(MAPPED + address if ends.is_ipv4 else address) for address in ends.addresses)
     family = "TCP4" if ends.is_ipv4 else "TCP6"
+    remote, local = (_ipv4(address) if ends.is_ipv4 else _ipv6(address) for address in ends.addresses)
     return form.V1 + f"{family} {remote} {local} {ends.ports[0]} {ends.ports[1]}\r\n".encode()
+
+
+def _ipv4(address: bytes) -> str:
+    return unpack(MAPPED + address)
+
+
+def _ipv6(address: bytes) -> str:
+    """Return an address as IPv6, an IPv4-mapped one too: it stands beside one that is not."""
+    text = unpack(address)
+    return text if ":" in text else f"::ffff:{text}"
 
 
 def _binary(ends: _BothEnds | None, variables: Mapping[str, str]) -> bytes:
