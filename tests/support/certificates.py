@@ -30,6 +30,8 @@ def make_authority(folder: Path) -> Path:
         "30",
         "-subj",
         "/CN=ca",
+        "-addext",
+        "keyUsage=critical,keyCertSign",
         "-keyout",
         "ca.key",
         "-out",
@@ -56,7 +58,7 @@ def make(folder: Path, name: str, *names: str, kind: tuple[str, ...] = EC, days:
         "-out",
         f"{name}.csr",
     )
-    (folder / f"{name}.ext").write_text(f"subjectAltName={alternatives}\n")
+    (folder / f"{name}.ext").write_text(f"subjectAltName={alternatives}\nauthorityKeyIdentifier=keyid\n")
     signing = (
         "-CA",
         "ca.pem",
