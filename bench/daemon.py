@@ -46,6 +46,10 @@ class Ucspid(Server):
             pids.setdefault(process["role"], []).append(process["pid"])
         return pids
 
+    def named(self, name: str) -> list[int]:
+        """Return the children of the master with a name."""
+        return [pid for pid in _children(self.process.pid) if _name(pid) == name]
+
     def loop(self) -> int:
         """Return the process of the event loop."""
         return self.roles()["loop"][0]
@@ -56,10 +60,14 @@ def _children(pid: int) -> list[int]:
 
 
 def _is_ours(pid: int) -> bool:
+    return _name(pid).startswith("ucspid: ")
+
+
+def _name(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/comm").read_text().startswith("ucspid: ")
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
     except OSError:
-        return False
+        return ""
 
 
 class UcspidPeer:

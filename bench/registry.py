@@ -15,6 +15,7 @@ from bench.cases.services import profiles, services
 from bench.cases.sessions import live
 from bench.cases.tls import tls_bulk, tls_flood, tls_full, tls_idle, tls_resumed
 from bench.cases.trivial import arrivals, bare, trivial
+from bench.cases.watched import watched
 from bench.contest import Result, Settings
 
 Case = Callable[[Settings], Result]
@@ -40,6 +41,7 @@ CASES: dict[str, Case] = {
     "services": services,
     "profiles": profiles,
     "live": live,
+    "watched": watched,
     "tls-full": partial(tls_full, kind="ec"),
     "tls-full-rsa": partial(tls_full, kind="rsa"),
     "tls-resumed": tls_resumed,
