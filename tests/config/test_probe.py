@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from leaks import own_descriptors
+from leaks import open_files, opened_since
 from reachable import reachable
 from ucspid.config import probe
 from ucspid.config.probe import ProbeRefusal, Search
@@ -79,16 +79,16 @@ def test_a_working_directory_that_is_not_there_is_refused(tmp_path: Path) -> Non
     assert found == [("/bin/sh", ""), (None, ""), (None, "/no/such: no such file")]
 
 
-def state() -> tuple[Path, tuple[int, int], set[str], str]:
-    """Return what looking might change: directory, limit, descriptors, children."""
+def state() -> tuple[Path, tuple[int, int], str]:
+    """Return what looking might change: directory, limit, children."""
     children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
-    return Path.cwd(), resource.getrlimit(resource.RLIMIT_NOFILE), own_descriptors(), children
+    return Path.cwd(), resource.getrlimit(resource.RLIMIT_NOFILE), children
 
 
 def test_looking_leaves_the_reader_as_it_was(tmp_path: Path) -> None:
-    before = state()
+    before, files = state(), open_files()
     find(profile(cwd=str(tmp_path), rlimits=(("nofile", 64),)), [["/bin/sh"]])
-    assert state() == before
+    assert (state(), opened_since(files)) == (before, [])
 
 
 def test_limits_too_small_for_the_reader_do_not_stop_the_search() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import certificates
 from faults import hanging_open
-from leaks import own_descriptors
+from leaks import open_files, opened_since
 from reachable import reachable
 from ucspid.errors import ConfigError, ResourceError, UcspidError
 from ucspid.ipc import progress
@@ -81,10 +81,10 @@ def _subreaper() -> Iterator[None]:
 @pytest.fixture
 def bench(_subreaper: None) -> Iterator[Bench]:
     bench = Bench()
-    before = own_descriptors()
+    before = open_files()
     yield bench
     bench.until(lambda: not bench.children.expected)
-    assert own_descriptors() == before
+    assert opened_since(before) == []
     bench.children.close()
 
 
@@ -216,14 +216,14 @@ def test_certificates_come_with_the_plan(reading: Reading, tmp_path: Path) -> No
 
 
 def test_a_reading_that_fails_or_is_cancelled_holds_nothing(reading: Reading, tmp_path: Path) -> None:
-    before = own_descriptors()
+    before = open_files()
     assert isinstance(reading.read(tmp_path / "missing"), ConfigError)
     results: list[object] = []
     begun = reader.ConfigReading(str(tmp_path / "missing"), reading.children, reading.poller, results.append)
     begun.cancel()
     begun.cancel()
     reading.until(lambda: not reading.children.expected)
-    assert (own_descriptors(), results) == (before, [])
+    assert (opened_since(before), results) == ([], [])
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from leaks import own_descriptors
+from leaks import open_files, opened_since
 from plans import plan, service
 from ucspid import plain
 from ucspid.errors import ResourceError
@@ -164,11 +164,11 @@ def carried(descriptor: int) -> MasterState:
 def test_an_execve_that_fails_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/does/not/exist")
     reading, writing = os.pipe()
-    before = own_descriptors()
+    before = open_files()
     problem = upgrade.execute(carried(writing))
     assert str(problem) == "cannot execute /does/not/exist: No such file or directory"
     assert not os.get_inheritable(writing)
-    assert own_descriptors() == before
+    assert opened_since(before) == []
     os.close(reading)
     os.close(writing)
 
@@ -177,10 +177,10 @@ def test_a_trial_that_cannot_be_started_leaves_nothing_behind(monkeypatch: pytes
     monkeypatch.setattr(sys, "executable", "/does/not/exist")
     poller, children = Poller(), Children()
     reading, writing = os.pipe()
-    before = own_descriptors()
+    before = open_files()
     with pytest.raises(ResourceError, match=r"^cannot start a trial: No such file or directory$"):
         upgrade.start_trial(carried(writing), children, poller, lambda _problem: None)
-    assert own_descriptors() == before
+    assert opened_since(before) == []
     children.close()
     os.close(reading)
     os.close(writing)

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import resource
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,17 +15,35 @@ def own_descriptors() -> set[str]:
     return {entry.name for entry in Path("/proc/self/fd").iterdir()}
 
 
+def open_files() -> Counter[str]:
+    """Return what this process has open, as /proc shows it, without other tests' garbage."""
+    links: Counter[str] = Counter()
+    for number in own_descriptors():
+        with contextlib.suppress(FileNotFoundError):
+            links[os.readlink(f"/proc/self/fd/{number}")] += 1
+    return links
+
+
+def opened_since(before: Counter[str]) -> list[str]:
+    """Return what is open and was not; threads of earlier tests may have closed something meanwhile."""
+    return [*(open_files() - before).elements()]
+
+
 @contextlib.contextmanager
 def no_descriptors() -> Iterator[None]:
     """Let this process open nothing more, not even in place of other tests' garbage."""
     gc.collect()
     gc.disable()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, own_descriptors())) + 1, hard))
+    in_gaps = []
     try:
+        with contextlib.suppress(OSError):
+            while True:
+                in_gaps.append(os.dup(0))
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         gc.enable()
+        for number in in_gaps:
+            os.close(number)
