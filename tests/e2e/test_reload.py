@@ -122,23 +122,6 @@ def test_no_connection_to_an_unchanged_service_fails_in_20_reloads(daemon: Daemo
     assert set(results) == {b"x"}
 
 
-def test_no_client_is_lost_when_a_reload_takes_variables_away(daemon: Daemon) -> None:
-    """Those on their way have met the plan before, with variables that the new one does not have."""
-    with_rule = echo(env_dialect="systemd", rules=[{"allow": None, "env": {"ONE": "1"}}])
-    variants = [
-        services(still=with_rule),
-        services(still=echo(rules=[{"allow": None, "env": {"TWO": "2"}}])),
-        services(still=ECHO),
-    ]
-    with contextlib.ExitStack() as clients:
-        results = [clients.enter_context(load(daemon, "still")) for _ in range(6)]
-        for number in range(12):
-            daemon.reload(variants[number % len(variants)])
-    assert sum(map(len, results)) > 100
-    assert set(itertools.chain(*results)) == {b"x"}
-    assert [item for item in daemon.events if item["event"] == "connection_failed"] == []
-
-
 # What a reload says and does
 
 
