@@ -98,7 +98,6 @@ TYPE = re.compile("_?[A-Z]+[a-z]")
 """How the name of a class or a type begins."""
 
 LARGE = {
-    "control.master_client.MasterClient": "a method for each order of the master, and for each note to it",
     "config.syntax._Source": "a method for each mistake that PyYAML reports, and their order",
 }
 """Classes and functions that are larger than that, each with the reason."""

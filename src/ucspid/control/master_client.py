@@ -12,11 +12,11 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ucspid import plain, plan
-from ucspid.admission.listener import listener_of
 from ucspid.control.condition import condition
+from ucspid.control.plan_parts import OrderTable, PlanParts
 from ucspid.control.requests import Requests
 from ucspid.control.serving import Server
 from ucspid.errors import WireError
@@ -26,7 +26,6 @@ from ucspid.ipc.channel import Channel
 from ucspid.ipc.counters import Counters
 from ucspid.observe import events
 from ucspid.observe.log import LogOutput
-from ucspid.sessions.stderr_log import StderrLog
 
 ROLES = ("loop", "launcher", "tls", "web")
 """Of processes that the master starts again when they die."""
@@ -60,27 +59,18 @@ class MasterClient:
         self._output = output
         self._log = output.logger
         self._finished, self._alone = finished, alone
-        self._stderr: list[StderrLog] = []
+        self._parts = PlanParts(self.server, output)
         self.requests = Requests(self._note)
         self.adopt: Callable[[socket.socket], None] = socket.socket.close
         """Called with a connection whose other end may look."""
         self.master_events, self.process_deaths = Counter[str](), dict.fromkeys(ROLES, 0)
         """How often the master has had each event logged here; and of process_died, by role."""
         self._handing_over: asyncio.Task[None] | None = None
-        self._opening: asyncio.Task[None] | None = None
-        self._orders: dict[type[orders.Order], Callable[[Any, list[int]], None]] = {
-            orders.AddLauncher: self._launcher,
-            orders.AddTls: self._add_tls,
-            orders.RemoveTls: lambda order, _descriptors: self.server.tls.remove(order.number),
-            orders.AddPipe: self._stderr_pipe,
-            orders.AddListeners: self._listeners,
+        self._orders: OrderTable = {
+            **self._parts.orders,
             orders.AddLookers: self._lookers,
             orders.TakePlan: self._plan,
-            orders.AllowVariables: self._allow,
-            orders.TakeExpiries: self._expiries,
-            orders.RemoveLauncher: self._launcher_gone,
             orders.Stop: self._stop,
-            orders.TakeHandover: self._handover,
             orders.HandOver: self._begin_handover,
             orders.ReportCondition: self._report_condition,
             orders.LogEvent: self._log_event,
@@ -92,7 +82,7 @@ class MasterClient:
     @property
     def descriptors(self) -> set[int]:
         """The reading ends of the pipes for programs' standard error."""
-        return {pipe.descriptor for pipe in self._stderr}
+        return self._parts.descriptors
 
     # What the loop says
 
@@ -143,22 +133,6 @@ class MasterClient:
             return
         self._go_on_alone()
 
-    def _launcher(self, order: orders.AddLauncher, descriptors: list[int]) -> None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
-        self.server.add_launcher(order.number, order.profile, sock, order.kind, draining=order.draining)
-
-    def _add_tls(self, order: orders.AddTls, descriptors: list[int]) -> None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
-        self.server.tls.add(order.number, order.pid, sock)
-
-    def _stderr_pipe(self, order: orders.AddPipe, descriptors: list[int]) -> None:
-        pipe = StderrLog(self._log, order.service, descriptors[0], self._output.has_room, self._stderr.remove)
-        self._stderr.append(pipe)
-
-    def _listeners(self, order: orders.AddListeners, descriptors: list[int]) -> None:
-        for number, descriptor in zip(order.numbers, descriptors, strict=True):
-            self.server.services.listeners[number] = listener_of(number, descriptor)
-
     def _lookers(self, _order: orders.AddLookers, descriptors: list[int]) -> None:
         for descriptor in descriptors:
             self.adopt(socket.socket(fileno=descriptor))
@@ -173,43 +147,12 @@ class MasterClient:
         self._output.set_level(order.log_level)
         endings = {(number, name): ending for number, name, ending in frame.gone}
         self.server.take(frame.max_connections, planned, frame.kept, endings)
-        self._follow_stderr()
+        self._parts.follow_stderr()
         if first:
-            self._opening = asyncio.get_running_loop().create_task(self._when_all_are_known())
             self.server.begin()
             self.planned()
         self._note(wire.NOTE_TAKEN, self.generation)
         self.server.watch_earlier()
-
-    async def _when_all_are_known(self) -> None:
-        await self.server.opening.known.wait()
-        self._follow_stderr()
-
-    def _follow_stderr(self) -> None:
-        """Set how many lines each pipe logs; and, once all earlier sessions are known, whose they are."""
-        known = self.server.opening.known.is_set()
-        services = {service.name: service for service in self.server.services.by_number.values()}
-        for pipe in self._stderr:
-            service = services.get(pipe.service)
-            if service is not None:
-                pipe.follow(service.settings.stderr_rate, service.sessions if known else None)
-
-    def _allow(self, order: orders.AllowVariables, descriptors: list[int]) -> None:
-        file = plan.RulesFile(path=order.path, kind=order.kind, unusable=order.unusable)
-        if descriptors:
-            with os.fdopen(descriptors[0], "rb") as memory:
-                memory.seek(0)
-                self.server.services.rules_files.allow(file, json.load(memory))
-        else:
-            self.server.services.rules_files.refuse(file, order.reason or "")
-
-    def _expiries(self, _order: orders.TakeExpiries, descriptors: list[int]) -> None:
-        with os.fdopen(descriptors[0], "rb") as memory:
-            memory.seek(0)
-            self.server.certificates_end = json.load(memory)
-
-    def _launcher_gone(self, order: orders.RemoveLauncher, _descriptors: list[int]) -> None:
-        self.server.launchers.lose(order.number)
 
     def _stop(self, order: orders.Stop, _descriptors: list[int]) -> None:
         if order.alone:
@@ -224,10 +167,6 @@ class MasterClient:
         self.requests.fail("the master is gone")
         self._alone()
         self.server.drain(at_once=False, deadline=False)
-
-    def _handover(self, _order: orders.TakeHandover, descriptors: list[int]) -> None:
-        self.server.inherit(descriptors[0])
-        os.close(descriptors[0])
 
     def _begin_handover(self, _order: orders.HandOver, descriptors: list[int]) -> None:
         self._handing_over = asyncio.get_running_loop().create_task(self._hand_over(descriptors))
