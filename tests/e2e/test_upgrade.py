@@ -171,24 +171,23 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("module", "before", "after", "reason"), BROKEN, ids=[module for module, *_ in BROKEN]
-)
-def test_a_version_that_does_not_come_up_leaves_the_old_one_running(
-    daemon: Daemon, installation: Installation, module: str, before: str, after: str, reason: str
+def test_versions_that_do_not_come_up_leave_the_old_one_running(
+    daemon: Daemon, installation: Installation
 ) -> None:
     daemon.reload({"launcher": "python"})
     processes = staying(daemon)
-    with daemon.connect("echo") as session:
-        installation.replace(module, before, after)
-        with pytest.raises(ResourceError, match=reason):
-            upgrade(daemon)
-        assert reason in daemon.wait_event("upgrade_failed", version=ucspid.__version__)["reason"]
-        session.sendall(b"still")
-        assert session.recv(5) == b"still"
-    assert daemon.talk("echo", b"as before") == b"as before"
-    assert staying(daemon) == processes
-    installation.restore(module)
+    for count, (module, before, after, reason) in enumerate(BROKEN, 1):
+        with daemon.connect("echo") as session:
+            installation.replace(module, before, after)
+            with pytest.raises(ResourceError, match=reason):
+                upgrade(daemon)
+            failed = daemon.wait_events(count, "upgrade_failed", version=ucspid.__version__)
+            assert reason in failed[-1]["reason"], module
+            session.sendall(b"still")
+            assert session.recv(5) == b"still"
+        assert daemon.talk("echo", b"as before") == b"as before"
+        assert staying(daemon) == processes, module
+        installation.restore(module)
     installation.version(NEXT)
     assert upgrade(daemon)["version"] == NEXT
 

@@ -1,4 +1,4 @@
-"""Parts killed with -9, twenty times each, under load: what is lost, how long clients wait, what is counted.
+"""Parts killed with -9, ten times each, under load: what is lost, how long clients wait, what is counted.
 
 docs/reliability.md has the bounds; `pytest -s tests/faults/test_kill.py` prints the figures.
 """
@@ -22,7 +22,7 @@ from daemon import TIMEOUT, Daemon, exchange, receive_all, running
 from reachable import reachable
 from tiers import Stopwatch
 
-KILLS = 20
+KILLS = 10
 CLIENTS = 4
 """Clients at a time, each of whom comes again as soon as it was served."""
 
@@ -189,7 +189,7 @@ def check(
     )
 
 
-def test_a_loop_killed_twenty_times_loses_no_more_than_it_held(
+def test_a_loop_killed_ten_times_loses_no_more_than_it_held(
     daemon: Daemon, load: Load, lasting: list[socket.socket]
 ) -> None:
     met = kill_again_and_again(daemon, load, "ucspid: loop")
@@ -197,7 +197,7 @@ def test_a_loop_killed_twenty_times_loses_no_more_than_it_held(
 
 
 @pytest.mark.usefixtures("each_launcher")
-def test_launchers_killed_twenty_times_lose_no_program(
+def test_launchers_killed_ten_times_lose_no_program(
     daemon: Daemon, load: Load, lasting: list[socket.socket]
 ) -> None:
     met = kill_again_and_again(daemon, load, "ucspid: launche")
@@ -207,7 +207,7 @@ def test_launchers_killed_twenty_times_lose_no_program(
     daemon.wait_events(LASTING, "connection_served", service="lasting", status=0)
 
 
-def test_launchers_of_preloaded_programs_killed_twenty_times_lose_no_program(preloaded: Daemon) -> None:
+def test_launchers_of_preloaded_programs_killed_ten_times_lose_no_program(preloaded: Daemon) -> None:
     load = Load(preloaded)
     try:
         with contextlib.ExitStack() as stack:

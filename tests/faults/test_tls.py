@@ -18,7 +18,7 @@ from daemon import TIMEOUT, Daemon, running, wait_gone
 from faults import stopped
 from folders import public_folder
 
-KILLS = 8
+KILLS = 5
 CLIENTS = 4
 """Clients at a time, each of whom comes again as soon as it was served."""
 

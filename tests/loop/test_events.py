@@ -120,7 +120,7 @@ def test_the_document_lists_the_events_of_the_code() -> None:
     assert in_document().keys() == in_code().keys()
 
 
-@pytest.mark.parametrize("name", sorted(in_code()))
+@pytest.mark.parametrize("name", sorted(in_document()))
 def test_the_document_has_the_level_and_the_fields_of_an_event(name: str) -> None:
     assert in_document()[name] == in_code()[name]
 

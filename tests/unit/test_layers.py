@@ -18,7 +18,13 @@ FILES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in sorted(SOURCE.rglob("*.py"))
 }
 MODULES = sorted(FILES)
-TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
+
+
+@functools.cache
+def tree(module: str) -> ast.Module:
+    """Return what a module is; it is read when a test asks, since all processes of pytest load this file."""
+    return ast.parse(FILES[module].read_text())
+
 
 BASE = {"__init__", "errors", "records", "codec", "profile", "plain"}
 PURE = BASE | {"plan", "net", "policy", "limits"}
@@ -110,7 +116,7 @@ def folder(module: str) -> str:
 
 @functools.cache
 def nodes(module: str) -> list[ast.AST]:
-    return list(ast.walk(TREES[module]))
+    return list(ast.walk(tree(module)))
 
 
 @functools.cache
@@ -193,6 +199,10 @@ def test_only_modules_of_the_loop_import_its_event_loop() -> None:
 def test_the_other_processes_need_nothing_of_the_loop(role: str) -> None:
     assert {folder(module) for module in needed(role)} & LOOP_ONLY == set()
     assert {name for module in needed(role) for name in top_level(module)} & {"asyncio", "uvloop"} == set()
+
+
+def test_dataclasses_are_those_that_cost_little() -> None:
+    assert {module for module in MODULES if "dataclasses" in top_level(module)} == {"records"}
 
 
 def test_the_master_reads_no_yaml_and_has_no_threads() -> None:
