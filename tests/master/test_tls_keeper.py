@@ -27,6 +27,7 @@ from ucspid.master.poller import Poller
 from ucspid.master.tls_keeper import TlsKeeper
 from ucspid.plan import TlsProcesses
 from ucspid.policy.backoff import Backoff
+from ucspid.tls.ticket_keys import PERIOD
 
 TWO = TlsProcesses(count=2, uid=None, gid=None, groups=None)
 OTHER = TlsProcesses(count=2, uid=65534, gid=65534, groups=())
@@ -194,6 +195,12 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
 
 
 # A start
+
+
+def test_the_first_secret_of_tickets_is_of_the_period_that_it_is() -> None:
+    """From the first of 1970 on it would take a hash for each of a hundred thousand."""
+    began = int(time.time()) // PERIOD
+    assert TlsHoldings().secret.period in {began, began + 1}
 
 
 def test_processes_are_sent_whom_to_be_and_the_certificates_and_are_ready_when_they_use_them(

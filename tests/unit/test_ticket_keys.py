@@ -17,6 +17,11 @@ def test_it_does_not_matter_by_which_steps_a_period_is_reached(first: int, secon
     assert at_once.period == 100 + first + second
 
 
+def test_the_first_is_of_the_period_that_it_is() -> None:
+    first = TicketSecret.first(b"s" * 32, START + 1.5)
+    assert first == SECRET == first.at(START + 1.5)
+
+
 def test_a_secret_says_nothing_of_the_period_before_and_does_not_go_back() -> None:
     later = SECRET.at(START + 3 * PERIOD)
     assert later.at(START) == later

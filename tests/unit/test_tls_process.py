@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -26,7 +27,7 @@ class Rig:
     def __init__(self) -> None:
         (master, ours), (loop, theirs) = pair(), pair()
         self.master, self.loop = Channel(master), Channel(loop)
-        tickets = Tickets(TicketKeys(TicketSecret(0, bytes(32))))
+        tickets = Tickets(TicketKeys(TicketSecret.first(bytes(32), time.time())))
         most = main.SPARE_DESCRIPTORS + ROOM * main.DESCRIPTORS_OF_SESSION
         self.process = main.TlsProcess(Channel(ours), Channel(theirs), tickets, most)
         self.ends = [master, loop, ours, theirs]

@@ -15,7 +15,7 @@ from ucspid.master.poller import Poller, Timer
 from ucspid.master.upgrade_state import ChannelState, HeldTlsState, TlsState
 from ucspid.plan import TlsProcesses
 from ucspid.records import dataclass, field
-from ucspid.tls.ticket_keys import TicketSecret
+from ucspid.tls.ticket_keys import SECRET_SIZE, TicketSecret
 
 MAX_REASON = 1000
 """Characters of the reason why certificates cannot be used."""
@@ -239,7 +239,9 @@ class TlsHoldings:
     """Memory with the certificates in force."""
     number: int = 0
     """How often certificates were sent so far."""
-    secret: TicketSecret = field(default_factory=lambda: TicketSecret(0, os.urandom(32)))
+    secret: TicketSecret = field(
+        default_factory=lambda: TicketSecret.first(os.urandom(SECRET_SIZE), time.time())
+    )
     serving: dict[int, HeldTls] = field(default_factory=dict)
     """By number, those that get connections."""
     draining: dict[int, HeldTls] = field(default_factory=dict)

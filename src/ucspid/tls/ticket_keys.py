@@ -26,6 +26,11 @@ class TicketSecret(NamedTuple):
     period: int
     secret: bytes
 
+    @classmethod
+    def first(cls, secret: bytes, now: float) -> "TicketSecret":
+        """Return the one that a daemon begins with: no step is made for the periods before."""
+        return cls(int(now) // PERIOD, secret)
+
     def at(self, now: float) -> "TicketSecret":
         """Return that of the period that it is; the same if that is past."""
         period, secret = self
