@@ -234,4 +234,4 @@ def test_a_new_variable_that_cannot_be_allowed_keeps_out_its_clients_only_and_th
         assert daemon.talk("s", source="127.0.0.3") == b"\n"
         (status,) = daemon.status()["rules_files"]
         assert status["problem"] is None
-        assert time.time() - 1000 >= status["age"] > 1e9
+        assert time.time() - 999 > status["age"] > 1e9  # it is rounded

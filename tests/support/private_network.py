@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -151,8 +152,9 @@ def _until_reached(host: str) -> None:
 
 @contextlib.contextmanager
 def serving_clients(listener: socket.socket, talk: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Have a function talk to every client of a listening socket until the end of the block."""
+    """Have a function talk to every client of a listening socket that came until the end of the block."""
     talks: list[threading.Thread] = []
+    over, end = socket.socketpair()
 
     def talk_to(client: socket.socket) -> None:
         with client, contextlib.suppress(ConnectionError):
@@ -160,19 +162,24 @@ def serving_clients(listener: socket.socket, talk: Callable[[socket.socket], Non
             talk(client)
 
     def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
+        poll, ready = select.poll(), set[int]()
+        for sock in (listener, over):
+            poll.register(sock, select.POLLIN)
+        while ready != {over.fileno()}:  # a client may have come and gone before it is accepted
+            if listener.fileno() in ready:
                 client, _address = listener.accept()
                 talks.append(threading.Thread(target=talk_to, args=[client]))
                 talks[-1].start()
+            ready = {descriptor for descriptor, _events in poll.poll()}
 
     acceptor = threading.Thread(target=accept)
     acceptor.start()
     try:
         yield listener.getsockname()[1]
     finally:
-        listener.shutdown(socket.SHUT_RDWR)  # ends accept()
+        end.close()
         acceptor.join(DEADLINE)
+        over.close()
         listener.close()
         for thread in talks:
             thread.join(DEADLINE)
