@@ -48,6 +48,11 @@ def imported(root: Path, text: str) -> tuple[dict[str, Any] | None, list[str], s
     [
         (SERVER, {"listen": "127.0.0.1:7301", "program": ["cat"], "user": "root",
             "lookup": {"local_host": "0"}}),
+        ("s6-ipcserver -a 0600 -c 5 -C2 -b 9 -u 64 -g 65 -- /run/s s6-ipcserver-access -l x cat", {
+            "listen": {"address": "unix:/run/s", "mode": "0600"}, "max_connections": "5", "max_per_ip": "2",
+            "backlog": "9", "user": "qmaild", "program": ["cat"]}),
+        ("s6-ipcserver s cat", {"listen": {"address": "unix:/service/it/s", "mode": "0777"},
+            "max_per_ip": "40"}),
         ("tcpserver 0 mail cat", {"listen": "0.0.0.0:25", "lookup": {
             "local_host": "yes", "remote_host": "yes", "ident": "yes", "timeout": "26s"}}),
         ("tcpserver -phRt5 :0 smtp cat", {"listen": "25", "lookup": {
@@ -136,7 +141,12 @@ def test_words_are_those_of_the_shell(root: Path, lines: str, program: str) -> N
         ("exec tcpserver 0", "there is no port"),
         ("exec tcpserver no.host 25 cat", "no.host is a name, not an address"),
         ("exec sslserver 0 25 cat", "sslserver speaks TLS, which ucspid does not"),
-        ("exec s6-ipcserver /run/s cat", "s6-ipcserver listens on a Unix socket"),
+        ("exec s6-ipcserver", "there is no path"),
+        (
+            "exec s6-ipcserver /run/s s6-ipcserver-access -i rules cat",
+            "rules of s6-ipcserver-access are not read",
+        ),
+        ("exec unixserver /run/s cat", "its options for a Unix socket are not read"),
         ("exec s6-tlsserver 0 25 cat", "s6-tlsserver speaks TLS"),
         ("exec multilog t ./main", "it starts no server that ucspid import knows"),
     ],

@@ -51,6 +51,11 @@ def imported(root: Path, sock: str = "", service: str = "") -> tuple[dict[str, A
         ("ListenStream=\nListenStream=192.0.2.1:25\nListenStream=[::1]:25",
             {"listen": ["192.0.2.1:25", "[::1]:25"]}),
         ("BindIPv6Only=ipv6-only", {"listen": "[::]:7301"}),
+        ("ListenStream=\nListenStream=/run/x\nSocketMode=0666", {"listen": {
+            "address": "unix:/run/x", "mode": "0666"}}),
+        ("ListenStream=%t/x\nListenStream=@x\nSocketUser=joe\nSocketGroup=mail\nSocketMode=660", {"listen": [
+            "7301", {"address": "unix:/run/x", "user": "joe", "group": "mail", "mode": "0660"}, "unix:@x"]}),
+        ("ListenStream=\nListenStream=/run/x", {"listen": "unix:/run/x", "env_dialect": "systemd"}),
         ("MaxConnections=5\nMaxConnectionsPerSource=2\nBacklog=9", {"max_connections": "5", "max_per_ip": "2",
             "ipv6_prefix": "128", "backlog": "9"}),
         ("NoDelay=true\nKeepAlive=1", {"nodelay": "yes", "keepalive": "yes"}),
@@ -96,10 +101,11 @@ def test_keys_of_the_service(root: Path, service: str, settings_: dict[str, Any]
     ("sock", "service", "what"),
     [
         ("Accept=no", "", "without Accept=yes its service gets the listening socket"),
-        ("ListenStream=/run/x", "", "/run/x is a Unix socket"),
-        ("ListenStream=vsock::5", "", "vsock::5 is no TCP socket"),
+        ("ListenStream=/run/x\nSocketUser=nosuch", "", "there is no user nosuch"),
+        ("ListenStream=/run/x\nSocketGroup=nosuch", "", "there is no group nosuch"),
+        ("ListenStream=vsock::5", "", "vsock::5 is neither TCP nor a Unix socket"),
         ("ListenStream=", "", "it has no ListenStream="),
-        ("ListenDatagram=5", "", "ListenDatagram=5 is not TCP"),
+        ("ListenDatagram=5", "", "ListenDatagram=5 is no stream"),
         ("IPAddressDeny=10.0.0.1/8", "", "10.0.0.1/8: "),
         (
             "",

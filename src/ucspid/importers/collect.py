@@ -135,13 +135,14 @@ def _check_listeners(services: Sequence[Imported]) -> None:
         given = service.settings["listen"]
         for written in given if isinstance(given, list) else [given]:
             try:
-                endpoint = Listen.parse(str(written)).endpoint
+                address = written["address"] if isinstance(written, dict) else written
+                endpoint = Listen.parse(str(address)).endpoint
             except Misfit as error:
-                raise ConfigError([f"{service.place}: {written}: {error}"]) from None
+                raise ConfigError([f"{service.place}: {address}: {error}"]) from None
             if clash := taken.take(endpoint, service.name):
                 service.cannot(
                     service.place,
-                    f"{written} belongs to the service {clash[1]} already",
+                    f"{address} belongs to the service {clash[1]} already",
                     "choose one of the two",
                 )
                 break

@@ -25,7 +25,16 @@ def listen_on(service: Imported, place: SourceLine, host: Host, address: str, po
 
 def add_endpoint(service: Imported, address: str, port: int) -> None:
     """Add an endpoint by its numbers."""
-    written: int | str = port if address == "*" else f"{_bracketed(address)}:{port}"
+    _add(service, port if address == "*" else f"{_bracketed(address)}:{port}")
+
+
+def add_unix_socket(service: Imported, name: str, access: dict[str, str]) -> None:
+    """Add a Unix socket: a path, or an @ and a name; access has mode, user and group, if they are said."""
+    address = f"unix:{name}"
+    _add(service, {"address": address, **access} if access else address)
+
+
+def _add(service: Imported, written: int | str | dict[str, str]) -> None:
     old = service.settings.get("listen")
     if old is None:
         service.settings["listen"] = written

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ucspid.importers.banners import set_banner
 from ucspid.importers.chain import CommandChain, Tool, Words, apply_limits, nothing, read_directory
+from ucspid.importers.endpoints import add_unix_socket
 from ucspid.importers.s6_rules import set_s6_rules
 from ucspid.importers.tcp_servers import last, listen, set_backlog, set_count
 
@@ -21,13 +22,21 @@ def s6_tcpserver(chain: CommandChain, argv: Words) -> None:
     _identity(chain, options)
     set_count(chain, options.get("c", str(_TOO_MANY)))
     set_backlog(chain, options.get("b"))
-    per_client = options.get("C", str(_TOO_MANY))
-    if per_client.isdecimal() and int(per_client):
-        chain.service.settings |= {"max_per_ip": min(int(per_client), 65536), "ipv6_prefix": 128}
+    if _set_most_of_one(chain, options):
+        chain.service.settings["ipv6_prefix"] = 128
     program = rest[2:]
     if program and program[0].rpartition("/")[2] == "s6-tcpserver-access":
         program = _access(chain, program[1:])
     chain.finish(program)
+
+
+def _set_most_of_one(chain: CommandChain, options: dict[str, str]) -> bool:
+    """Set the limit of connections of one client; return whether there is one."""
+    per_client = options.get("C", str(_TOO_MANY))
+    limited = per_client.isdecimal() and int(per_client) > 0
+    if limited:
+        chain.service.settings["max_per_ip"] = min(int(per_client), 65536)
+    return limited
 
 
 def _access(chain: CommandChain, argv: Words) -> Words:
@@ -74,11 +83,23 @@ def _identity(chain: CommandChain, options: dict[str, str]) -> None:
 
 
 def s6_ipcserver(chain: CommandChain, argv: Words) -> None:
-    """s6-ipcserver: a Unix socket."""
+    """s6-ipcserver: a Unix socket, for all if it does not say otherwise; limits are by user."""
     options, rest = chain.options(argv, "qQvd1DUc:C:b:u:g:G:a:pP")
+    name, *program = rest or [""]
     _identity(chain, options)
-    chain.service.settings["program"] = rest[1:] or ["none"]
-    chain.cannot("s6-ipcserver listens on a Unix socket", "keep it: ucspid has TCP only")
+    set_count(chain, options.get("c", str(_TOO_MANY)))
+    set_backlog(chain, options.get("b"))
+    _set_most_of_one(chain, options)
+    add_unix_socket(chain.service, chain.path(name), {"mode": f"0{options.get('a', '777').lstrip('0')}"})
+    if not name:
+        chain.cannot("there is no path", "correct the command")
+    if program and program[0].rpartition("/")[2] == "s6-ipcserver-access":
+        access, program = chain.options(program[1:], "v:Eel:i:x:")
+        if {"i", "x"} & set(access):
+            chain.cannot(
+                "rules of s6-ipcserver-access are not read", "write them: uid:, gid: and default_action"
+            )
+    chain.finish(program)
 
 
 def s6_tlsserver(chain: CommandChain, argv: Words) -> None:
@@ -90,7 +111,7 @@ def s6_tlsserver(chain: CommandChain, argv: Words) -> None:
 def unixserver(chain: CommandChain, argv: Words) -> None:
     """Unixserver of ucspi-unix, ipcserver of ucspi-ipc: a Unix socket."""
     chain.service.settings["program"] = argv or ["none"]
-    chain.cannot("it listens on a Unix socket", "keep it: ucspid has TCP only")
+    chain.cannot("its options for a Unix socket are not read", "write them: listen: unix:PATH")
 
 
 def s6_envdir(chain: CommandChain, argv: Words) -> Words:

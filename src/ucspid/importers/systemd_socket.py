@@ -1,7 +1,7 @@
 """Socket units of systemd with Accept=yes, and the service unit that is started for each connection."""
 
 from ucspid.importers.description import AccessRule, Description, Imported, SourceLine
-from ucspid.importers.endpoints import add_endpoint, listen_on
+from ucspid.importers.endpoints import add_endpoint, add_unix_socket, listen_on
 from ucspid.importers.host import Host
 from ucspid.importers.rule_sources import written
 from ucspid.importers.systemd_service import set_service
@@ -11,11 +11,13 @@ from ucspid.net.address import parse_network
 _MAX_CONNECTIONS = "64"
 MAX_COUNT = 65536
 _IGNORED = {
-    "Accept", "Service", "FileDescriptorName", "RemoveOnStop", "SocketUser", "SocketGroup", "SocketMode",
-    "DirectoryMode", "Symlinks", "TimeoutSec", "FlushPending", "Writable", "PassFileDescriptorsToExec",
-    "DeferTrigger", "DeferTriggerMaxSec",
+    "Accept", "Service", "FileDescriptorName", "RemoveOnStop", "TimeoutSec", "FlushPending", "Writable",
+    "PassFileDescriptorsToExec", "DeferTrigger", "DeferTriggerMaxSec",
 }  # fmt: skip
-"""Keys that concern Unix sockets, other units, or nothing that ucspid does otherwise."""
+"""Keys that concern other units, or nothing that ucspid does otherwise."""
+_OF_UNIX_SOCKETS = {"SocketUser", "SocketGroup", "SocketMode", "DirectoryMode", "Symlinks"}
+"""Keys that have no effect on others."""
+_RUNTIME = "%t/"
 _HANDLED = {
     "ListenStream", "BindIPv6Only", "MaxConnections", "MaxConnectionsPerSource", "Backlog", "NoDelay",
     "KeepAlive", "TriggerLimitIntervalSec", "TriggerLimitBurst", "PollLimitIntervalSec", "PollLimitBurst",
@@ -67,11 +69,11 @@ def import_socket(path: str, host: Host, description: Description) -> None:
 def _listen(service: Imported, unit: Unit, host: Host) -> None:
     only = unit.text("Socket", "BindIPv6Only", "default").lower() == "ipv6-only"
     for value in unit.all("Socket", "ListenStream"):
-        text = value.text
+        text = f"/run/{value.text[len(_RUNTIME) :]}" if value.text.startswith(_RUNTIME) else value.text
         if text.startswith(("/", "@")):
-            service.cannot(value.place, f"{text} is a Unix socket", "keep the units: ucspid has TCP only")
+            _listen_at(service, unit, value.place, text, host)
         elif text.startswith("vsock:"):
-            service.cannot(value.place, f"{text} is no TCP socket", "keep the units: ucspid has TCP only")
+            service.cannot(value.place, f"{text} is neither TCP nor a Unix socket", "keep the units")
         elif text.isdecimal():
             listen_on(service, value.place, host, "::" if only else "*", text)
         else:
@@ -79,8 +81,25 @@ def _listen(service: Imported, unit: Unit, host: Host) -> None:
             bare = address.strip("[]")
             listen_on(service, value.place, host, "*" if bare == "::" and not only else bare, port)
     if not unit.all("Socket", "ListenStream"):
-        service.cannot(service.place, "it has no ListenStream=", "keep the units: ucspid has TCP only")
+        service.cannot(service.place, "it has no ListenStream=", "keep the units")
         add_endpoint(service, "*", 0)
+
+
+def _listen_at(service: Imported, unit: Unit, place: SourceLine, name: str, host: Host) -> None:
+    """Set a Unix socket, and who may connect: without SocketMode= that is as ucspid has it."""
+    access = {}
+    for key, setting, known in (
+        ("SocketUser", "user", host.accounts.user),
+        ("SocketGroup", "group", host.accounts.group),
+    ):
+        if text := unit.text("Socket", key):
+            access[setting] = text
+            if known(text) is None:
+                service.cannot(place, f"there is no {setting} {text}", "create it, or remove the service")
+    mode = unit.text("Socket", "SocketMode").lstrip("0")
+    if mode:
+        access["mode"] = f"0{mode}"
+    add_unix_socket(service, name, {} if name.startswith("@") else access)
 
 
 def _limits(service: Imported, unit: Unit) -> None:
@@ -141,6 +160,9 @@ def _networks(service: Imported, value: UnitValue) -> list[str]:
 
 
 def _others(service: Imported, unit: Unit) -> None:
+    has_path = any(value.text.startswith(("/", _RUNTIME)) for value in unit.all("Socket", "ListenStream"))
+    lost = {"DirectoryMode", "Symlinks"} if has_path else set[str]()
+    without = (_IGNORED | _HANDLED | _OF_UNIX_SOCKETS) - lost
     for (section, key), values in unit.values.items():
         if not values or section in {"Unit", "Install"} or section.startswith("X-"):
             continue
@@ -148,6 +170,6 @@ def _others(service: Imported, unit: Unit) -> None:
         if section != "Socket":
             service.note(place, f"[{section}] is not looked at", "keep the units if it is needed")
         elif key.startswith("Listen") and key != "ListenStream":
-            service.cannot(place, f"{key}={text} is not TCP", "keep the units for it")
-        elif key not in _IGNORED | _HANDLED and text.lower() not in _NO:
+            service.cannot(place, f"{key}={text} is no stream", "keep the units for it")
+        elif key not in without and text.lower() not in _NO:
             service.note(place, f"{key}={text} has no equivalent", "keep the units if it is needed")
