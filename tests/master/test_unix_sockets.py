@@ -97,9 +97,16 @@ def test_nobody_gets_in_before_the_permissions_are_set(path: Path, monkeypatch: 
 
 @as_root
 def test_its_owner_is_the_one_of_the_file_and_a_reload_changes_it(
-    held: tuple[ListenerTable, Service], path: Path
+    held: tuple[ListenerTable, Service], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, its_service = held
+    change = os.chmod
+
+    def by_its_owner(target: str, mode: int) -> None:
+        assert path.stat().st_uid == os.geteuid(), "chmod(2) would need CAP_FOWNER"
+        change(target, mode)
+
+    monkeypatch.setattr(os, "chmod", by_its_owner)
     changed = SocketFile(path=str(path), mode=0o660, uid=65534, gid=12)
     table.set_up([replace(its_service, socket_files=(changed,))])
     assert (path.stat().st_uid, path.stat().st_gid, mode_of(path)) == (65534, 12, 0o660)

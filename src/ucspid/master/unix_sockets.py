@@ -93,9 +93,12 @@ def let_in(file: SocketFile, ours: FileId) -> None:
         path = f"/proc/self/fd/{descriptor}"  # so that it is this one, whatever is there meanwhile
         uid = os.geteuid() if file.uid is None else file.uid
         gid = os.getegid() if file.gid is None else file.gid
-        if (found.st_uid, found.st_gid) != (uid, gid):
-            os.chown(path, uid, gid)
+        if (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (uid, gid, file.mode):
+            return
+        if found.st_uid != os.geteuid():
+            os.chown(path, os.geteuid(), -1)  # so that chmod(2) does not need CAP_FOWNER
         os.chmod(path, file.mode)
+        os.chown(path, uid, gid)
     finally:
         os.close(descriptor)
 
