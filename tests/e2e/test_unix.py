@@ -18,7 +18,13 @@ from reachable import reachable
 from ucspid.cli import client
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
-ANSWER = r"printf 'HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n'; env"
+ANSWER = r"""
+end=$(printf '\r')
+while read -r line && [ "$line" != "$end" ]; do :; done
+printf 'HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n'
+env
+"""
+"""Reads a request, or all that there is: who closes with something unread resets the connection."""
 OWN = f"unix:uid={os.geteuid()}"
 _CONNECT = """
 import os, socket, sys
