@@ -34,6 +34,7 @@ class Rig:
         assert found is not None
         self.context: ServerContext = found
         self.reports: list[Report] = []
+        self.messages = {kind.KIND: kind for kind in (wire.Secured, wire.NotSecured, wire.SecureEnd)}
         self.open: list[socket.socket] = []
 
     def pair(self) -> tuple[socket.socket, socket.socket]:
@@ -48,11 +49,14 @@ class Rig:
         plain, program = self.pair()
         command, control = self.pair() if starttls else (None, None)
         order = wire.Secure(starttls, described, timeout, self.number, number)
-        session = TlsSession(order, (ours, plain), command, self.context, self.reports.append)
+        session = TlsSession(order, (ours, plain), command, self.context, self.hear)
         if not starttls:
             session.begin(time.monotonic())
         self.sessions.add(session)
         return Client(self, session, theirs, program, control)
+
+    def hear(self, packet: bytes) -> None:
+        self.reports.append(self.messages[packet[0]].unpack(packet))
 
     def rounds(self, count: int = 5) -> None:
         for _ in range(count):
@@ -342,25 +346,74 @@ def test_data_without_close_notify_are_reported_as_truncated(rig: Rig) -> None:
 # Who goes first
 
 
-def test_established_connections_are_served_before_handshakes_and_these_a_few_at_a_time(
+def hello(one: "Client") -> None:
+    with pytest.raises(ssl.SSLWantReadError):
+        one.tls.do_handshake()
+    one.sock.send(one.outgoing.read())
+
+
+def test_established_connections_are_served_before_each_step_of_a_handshake(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sessions_module, "HANDSHAKE_TIME", 0.0)
     one = rig.add(1)
     one.shake_hands()
-    others = [rig.add(number) for number in range(2, 40)]
-    for other in others:
-        with pytest.raises(ssl.SSLWantReadError):
-            other.tls.do_handshake()
-        other.sock.send(other.outgoing.read())
+    for number in range(2, 40):
+        hello(rig.add(number))
+    rig.steps.clear()
+    for number in range(2, 40):
+        one.tls.write(b"hello")
+        one.sock.send(one.outgoing.read())
+        rig.rounds(1)
+        assert one.program.recv(100) == b"hello"
+        assert rig.steps == list(range(2, number + 1))
+
+
+def test_handshakes_get_as_much_time_as_established_connections_take(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions_module, "HANDSHAKE_TIME", 1000.0)
+    one = rig.add(1)
+    one.shake_hands()
+    for number in range(2, 20):
+        hello(rig.add(number))
+    now, real = 0.0, TlsSession.turn
+
+    def turn(session: TlsSession, at: float) -> bool:
+        nonlocal now
+        now += 5.0 if session.connection == 1 else 1.0
+        return real(session, at)
+
+    monkeypatch.setattr(TlsSession, "turn", turn)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     one.tls.write(b"hello")
     one.sock.send(one.outgoing.read())
     rig.steps.clear()
-    monkeypatch.setattr(sessions_module, "HANDSHAKE_TIME", 0.0)
     rig.rounds(1)
-    assert one.program.recv(100) == b"hello"
-    assert len(rig.steps) == 1
-    rig.rounds(len(others) - 1)
-    assert rig.steps[: len(others)] == list(range(2, 40))
+    assert rig.steps == [2, 3, 4, 5, 6]
+    rig.rounds(1)
+    assert rig.steps == [2, 3, 4, 5, 6, 7]
+
+
+def test_of_handshakes_that_wait_for_their_turn_nothing_is_heard_again_and_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = [rig.add(number) for number in range(1, 20)]
+    rig.rounds(len(clients))
+    for one in clients:
+        hello(one)
+    heard: list[int] = []
+    real = TlsSession.heard
+
+    def hear(session: TlsSession) -> None:
+        heard.append(session.connection)
+        real(session)
+
+    monkeypatch.setattr(TlsSession, "heard", hear)
+    rig.rounds(len(clients))
+    assert heard == list(range(1, 20))
+    for one in clients:
+        one.shake_hands()
 
 
 def test_a_session_that_has_ended_is_not_kept_for_its_deadline(rig: Rig) -> None:

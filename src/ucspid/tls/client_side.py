@@ -9,13 +9,18 @@ import ssl
 
 from ucspid.tls.program_side import CHUNK
 
+_BUFFER = memoryview(bytearray(CHUNK))
+"""What was received last: TLS takes all of it at once."""
+
 _NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 class ClientSide:
     """Encrypted data, both ways."""
 
-    __slots__ = ("broken", "ended", "incoming", "outgoing", "progress", "silent", "sock", "taken", "unsent")
+    __slots__ = (
+        "broken", "ended", "full", "incoming", "outgoing", "progress", "silent", "sock", "taken", "unsent",
+    )  # fmt: skip
 
     def __init__(self, sock: socket.socket) -> None:
         """Use a connected socket, and own it.
@@ -29,8 +34,10 @@ class ClientSide:
         """What TLS reads."""
         self.outgoing = ssl.MemoryBIO()
         """What TLS writes."""
-        self.unsent = memoryview(b"")
+        self.unsent = b""
         """What the kernel has not taken yet of what TLS wrote before."""
+        self.full = False
+        """Whether as much has come as is read at a time: there may be more."""
         self.ended = False
         """Whether the peer's data have ended."""
         self.silent = False
@@ -42,36 +49,40 @@ class ClientSide:
         self.taken = 0
         """Bytes that the kernel has taken for the peer."""
 
-    def receive(self, *, wanted: bool) -> None:
-        """Take what has come; what is not wanted is dropped."""
+    def receive(self, *, wanted: bool) -> bool:
+        """Take what has come; what is not wanted is dropped. Return whether there was something new."""
+        self.full = False
         try:
-            data = self.sock.recv(CHUNK, _NOW)
+            size = self.sock.recv_into(_BUFFER, CHUNK, _NOW)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError as problem:
             self._break(problem)
-            return
+            return True
         self.progress += 1
-        if not data:
+        if not size:
             self.ended = True
             self.incoming.write_eof()
         elif wanted:
-            self.incoming.write(data)
+            self.incoming.write(_BUFFER[:size])
+            self.full = size == CHUNK
+        return True
 
     def send(self) -> None:
         """Send what TLS has written, as far as the kernel takes it."""
-        if not self.unsent:
+        data = self.unsent
+        if not data:
             if not self.outgoing.pending:
                 return
-            self.unsent = memoryview(self.outgoing.read())
+            data = self.unsent = self.outgoing.read()
         try:
-            sent = self.sock.send(self.unsent, _NOW)
+            sent = self.sock.send(data, _NOW)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as problem:
             self._break(problem)
             return
-        self.unsent = self.unsent[sent:]
+        self.unsent = data[sent:]  # a copy: what is sent needs no memory any more
         self.progress += 1
         self.taken += sent
 
@@ -85,4 +96,4 @@ class ClientSide:
     def _break(self, problem: OSError) -> None:
         self.broken = problem.strerror or str(problem)
         self.ended = True
-        self.unsent = memoryview(b"")
+        self.unsent = b""

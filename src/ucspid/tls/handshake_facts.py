@@ -5,7 +5,8 @@ known is not set.
 """
 
 import ssl
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from ucspid.ipc.messages import Secured
 from ucspid.tls.variables import PARTS, Subject, common, fingerprint_of, one_line, strings
@@ -14,23 +15,60 @@ MAX_NAMES = 64
 """Names of a client's certificate that are passed on."""
 
 
-def facts(
-    connection: int,
-    tls: ssl.SSLObject,
-    server_name: str | None,
-    described: tuple[tuple[str, str], ...] | None,
-) -> Secured:
-    """Return what is known once the handshake is done.
+MAX_REMEMBERED = 256
+"""Handshakes without a client's certificate that differ in what they show."""
 
-    described are the variables of our own certificate, where those of ucspi-ssl are wanted.
-    """
-    cipher = tls.cipher()
-    name, _version, bits = ("", "", 0) if cipher is None else cipher
-    encoded = tls.getpeercert(binary_form=True)
-    certificate: dict[str, Any] = dict(tls.getpeercert() or {})
+Described = tuple[tuple[str, str], ...] | None
+"""The variables of our own certificate, where those of ucspi-ssl are wanted."""
+
+
+class Shown(NamedTuple):
+    """What there is to say of a handshake, certificates of clients aside; version and cipher as by ssl."""
+
+    version: str
+    cipher: tuple[str, str, int]
+    server_name: str | None
+    alpn: str | None
+    described: Described
+
+
+class Facts(NamedTuple):
+    """What is known once a handshake is done."""
+
+    resumed: bool
+    tail: bytes
+    """What is packed the same for each connection of which the same is known."""
+    variables: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, tls: ssl.SSLObject, server_name: str | None, described: Described) -> "Facts":
+        """Return what a handshake has shown."""
+        version, cipher = tls.version() or "", tls.cipher() or ("", "", 0)
+        shown = Shown(version, cipher, server_name, tls.selected_alpn_protocol(), described)
+        encoded = tls.getpeercert(binary_form=True)
+        if encoded is None:
+            tail, variables = _without_certificate(shown)
+        else:
+            tail, variables = _packed(shown, encoded, dict(tls.getpeercert() or {}))
+        return cls(bool(tls.session_reused), tail, variables)
+
+    def packet(self, connection: int) -> bytes:
+        """Return it for the event loop: a Secured."""
+        return Secured.head(self.resumed, connection) + self.tail
+
+
+@lru_cache(MAX_REMEMBERED)
+def _without_certificate(shown: Shown) -> tuple[bytes, tuple[bytes, ...]]:
+    return _packed(shown, None, {})
+
+
+def _packed(
+    shown: Shown, encoded: bytes | None, certificate: dict[str, Any]
+) -> tuple[bytes, tuple[bytes, ...]]:
+    """Return what of a Secured does not depend on the connection, and the variables."""
+    version, (name, _version, bits), server_name, alpn, described = shown
     fingerprint = fingerprint_of(encoded)
-    alpn = tls.selected_alpn_protocol()
-    values = common(tls, server_name, fingerprint, certificate)
+    values = common(version, shown.cipher, server_name, fingerprint, certificate)
     values |= {"SSL_PEER_CERT_CN": common_name(certificate), "SSL_ALPN_PROTOCOL": alpn}
     if described is not None:
         values |= {
@@ -44,10 +82,10 @@ def facts(
         }
         if encoded is not None:
             values["SSL_CLIENT_CERT"] = ssl.DER_cert_to_PEM_cert(encoded)
-    return Secured(
-        resumed=bool(tls.session_reused),
-        connection=connection,
-        version=tls.version() or "",
+    secured = Secured(
+        resumed=False,
+        connection=0,
+        version=version,
         cipher=name,
         sni=server_name,
         alpn=alpn,
@@ -55,6 +93,7 @@ def facts(
         names=names_of(certificate),
         variables=tuple(strings(values)),
     )
+    return secured.pack()[Secured.SIZE :], secured.variables
 
 
 def names_of(certificate: dict[str, Any]) -> tuple[bytes, ...]:

@@ -134,18 +134,19 @@ class TlsProcess:
         client, program, *command = sockets
         context = self._contexts.get(order.context)
         if context is None:
-            self.report(wire.NotSecured(order.connection, "its certificates are not in use any more"))
+            refused = wire.NotSecured(order.connection, "its certificates are not in use any more")
+            self.report(refused.pack())
             raise ValueError(order.context)
         session = TlsSession(order, (client, program), command[0] if command else None, context, self.report)
         if not command:
             session.begin(time.monotonic())
         self.sessions.add(session)
 
-    def report(self, message: wire.Secured | wire.NotSecured | wire.SecureEnd) -> None:
+    def report(self, packet: bytes) -> None:
         """Send the loop a message."""
-        if isinstance(message, wire.SecureEnd) and self._loop.backlog > MAX_UNREAD:
+        if packet[0] == wire.SecureEnd.KIND and self._loop.backlog > MAX_UNREAD:
             return
-        self._loop.send(message.pack())
+        self._loop.send(packet)
 
 
 def main() -> int:

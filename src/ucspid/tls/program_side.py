@@ -19,6 +19,9 @@ ever in it.
 READ, WRITE, HANG_UP = 1, 4, 16
 """What is waited for: as select.POLLIN, POLLOUT and POLLHUP, and those of epoll(7)."""
 
+_BUFFER = memoryview(bytearray(RECORD))
+"""What a program has sent last: it is encrypted at once."""
+
 _NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
@@ -30,7 +33,7 @@ class ProgramSide:
     def __init__(self, sock: socket.socket) -> None:
         """Use our end, and own it."""
         self.sock = sock
-        self.waiting = memoryview(b"")
+        self.waiting = b""
         """What the program has not taken yet."""
         self.ended = False
         """Whether the program has sent its last."""
@@ -39,10 +42,19 @@ class ProgramSide:
         self.shut = False
         """Whether it was sent the end of what the client sends."""
 
-    def take(self, data: bytes) -> None:
-        """Keep data for the program, which has taken all that came before."""
-        if not self.gone:
-            self.waiting = memoryview(data)
+    def take(self, data: memoryview) -> None:
+        """Send it data, since it has taken all that came before, and keep what it does not take."""
+        if self.gone:
+            return
+        try:
+            taken = self.sock.send(data, _NOW)
+        except (BlockingIOError, InterruptedError):
+            taken = 0
+        except OSError:
+            self._lose()
+            return
+        if taken < len(data):
+            self.waiting = bytes(data[taken:])
 
     def deliver(self, *, ended: bool) -> bool:
         """Send it what waits, and then, if the client sends no more, the end; return whether it moved."""
@@ -63,22 +75,22 @@ class ProgramSide:
             return True
         return False
 
-    def receive(self) -> bytes | None:
-        """Return what it has sent: empty at the end, None if there is nothing now."""
+    def receive(self) -> memoryview | None:
+        """Return what it has sent, until the next call: empty at the end, None if there is nothing now."""
         try:
-            data = self.sock.recv(RECORD, _NOW)
+            size = self.sock.recv_into(_BUFFER, RECORD, _NOW)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
-            data = b""  # it ended without reading all that it was sent
-        if not data:
+            size = 0  # it ended without reading all that it was sent
+        if not size:
             self.ended = True
             try:
                 self.sock.send(b"", _NOW)
             except OSError:
                 self._lose()  # it has not only shut its side for writing
-        return data
+        return _BUFFER[:size]
 
     def _lose(self) -> None:
         self.gone = True
-        self.waiting = memoryview(b"")
+        self.waiting = b""

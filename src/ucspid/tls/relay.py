@@ -5,8 +5,9 @@ turn(). TLS is done in memory (ssl.SSLObject), not on the socket: so it is known
 and what was sent, and one direction can be closed while the other goes on, which SSLSocket cannot do
 without losing data.
 
-Bounds: of what comes from the network at most CHUNK bytes are held, of what a program sends at most RECORD,
-and what TLS adds. Nothing is read from a side while the other has not taken what was read before.
+Bounds: of what comes from the network at most CHUNK bytes are held, once encrypted and once decrypted, of
+what a program sends at most RECORD, and what TLS adds. Nothing is read from a side while the other has not
+taken what was read before.
 """
 
 import contextlib
@@ -15,11 +16,14 @@ import socket
 import ssl
 
 from ucspid.tls.client_side import ClientSide
-from ucspid.tls.program_side import HANG_UP, READ, RECORD, WRITE, ProgramSide
+from ucspid.tls.program_side import CHUNK, HANG_UP, READ, RECORD, WRITE, ProgramSide
 from ucspid.tls.truncation import is_truncation
 
 ROUNDS = 4
-"""Records that a turn copies each way before others get their turn."""
+"""Records from the program that a turn copies before others get theirs; to it so many times two chunks."""
+
+_BUFFER = memoryview(bytearray(CHUNK))
+"""What was decrypted last: programs are sent all of it at once."""
 
 
 class PeerEnd(enum.IntEnum):
@@ -39,8 +43,8 @@ class Relay:
     """One connection: each turn() goes on with the handshake, and then with a program's data."""
 
     __slots__ = (
-        "_notified",
-        "client", "done", "end", "problem", "program", "received", "sent", "shaken", "tls",
+        "_first", "_notified", "client", "done", "end", "problem", "program", "received", "sent", "shaken",
+        "tls",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +74,7 @@ class Relay:
         self.received = self.sent = 0
         """Bytes of the program's, each way."""
         self._notified = False
+        self._first = not server  # whether the handshake is ours to begin, and has not begun
 
     def wants(self) -> tuple[int, int]:
         """Return what to wait for on the connection, and on the program's side.
@@ -78,15 +83,15 @@ class Relay:
         """
         if self.done:
             return 0, 0
-        sending = bool(self.client.unsent)
-        client = WRITE if sending else 0
-        if self._takes_input():
+        side, waiting = self.client, self.program.waiting
+        client = WRITE if side.unsent else 0
+        if not (side.ended or (waiting and self.end is None)):
             client |= READ
         if not self.shaken:
             return client, 0
-        program = WRITE if self.program.waiting else 0
+        program = WRITE if waiting else 0
         if not self.program.ended:
-            program |= 0 if sending else READ
+            program |= 0 if side.unsent else READ
         elif not self.alone:
             program |= HANG_UP  # it reads on, until it goes
         return client, program
@@ -101,15 +106,19 @@ class Relay:
 
     def turn(self, *, client: bool = True, program: bool = True) -> bool:
         """Copy what can be copied now, of those that may be readable; return whether there is more."""
-        if self.client.unsent:
-            self.client.send()
+        side, going_on = self.client, self.end is None
+        if side.unsent:
+            side.send()
         # A chunk may be more records than a turn copies: what is left of it is copied first.
-        if client and self._takes_input() and not (self.end is None and self.client.incoming.pending):
-            self.client.receive(wanted=self.end is None)
-        if not (self.shaken or self._shake_hands()):
+        news = self._first
+        if client and self._takes_input() and not (going_on and side.incoming.pending):
+            news |= side.receive(wanted=going_on)
+        if not (self.shaken or (news and self._shake_hands())):
             self._finish()
             return False
         again = self._to_program()
+        if going_on and self.end is not None and not side.ended:
+            side.receive(wanted=False)  # the end of the connection mostly comes with that of the data
         if program:
             again |= self._from_program()
         if self.program.ended:
@@ -121,15 +130,16 @@ class Relay:
 
     def _shake_hands(self) -> bool:
         """Go on with the handshake; return whether it is done."""
+        self._first = False
         try:
             self.tls.do_handshake()
+            self.shaken = True
         except ssl.SSLWantReadError:
-            self.client.send()
+            pass
         except ssl.SSLError as problem:
             self._failed(problem)
-        else:
-            self.shaken = True
-            self.client.send()
+            return False
+        self.client.send()
         return self.shaken
 
     def _failed(self, problem: ssl.SSLError) -> None:
@@ -142,19 +152,15 @@ class Relay:
 
     def _decrypt(self) -> bool:
         """Take data out of TLS for the program; return whether there were any, or their end."""
-        try:
-            taken = _taken(self.tls)
-        except ssl.SSLError as problem:
-            self._failed(problem)
-            return True
-        if taken is None:
-            return False
-        if isinstance(taken, PeerEnd):
-            self.end = taken
-        else:
-            self.received += len(taken)
-            self.program.take(taken)
-        return True
+        size, end = _decrypted(self.tls, self.client.incoming)
+        if size:
+            self.received += size
+            self.program.take(_BUFFER[:size])
+        if isinstance(end, PeerEnd):
+            self.end = end
+        elif end is not None:
+            self._failed(end)
+        return size > 0 or end is not None
 
     # Data
 
@@ -163,13 +169,12 @@ class Relay:
         program, client = self.program, self.client
         if program.waiting:
             program.deliver(ended=False)
-        for _ in range(ROUNDS):
+        for _ in range(2 * ROUNDS):
             if program.waiting or self.end is not None or self.done:
                 break
-            if not (client.incoming.pending or client.ended or self.tls.pending()) or not self._decrypt():
+            coming = client.incoming.pending or client.ended or self.tls.pending()
+            if not (coming and self._decrypt()) and not (client.full and client.receive(wanted=True)):
                 return False
-            if program.waiting:
-                program.deliver(ended=False)
         if self.end is not None and not program.waiting:
             program.deliver(ended=True)
         return not program.waiting and self.end is None
@@ -202,9 +207,8 @@ class Relay:
 
         unwrap() loses data that it finds in place of the peer's close_notify: so there may be none.
         """
-        if self._notified or self.client.unsent:
-            return
-        if self.end is None and (self.client.incoming.pending or self.program.waiting or self.tls.pending()):
+        more = self.client.incoming.pending or self.program.waiting or self.tls.pending()
+        if self._notified or self.client.unsent or (self.end is None and more):
             return
         self._notified = True
         # What it finds instead of the peer's close_notify is not of interest any more.
@@ -237,18 +241,25 @@ class Relay:
         self.program.sock.close()
 
 
-def _taken(tls: ssl.SSLObject) -> bytes | PeerEnd | None:
-    """Take data out of TLS; return how they ended if they have, None if there are none now."""
+def _decrypted(tls: ssl.SSLObject, incoming: ssl.MemoryBIO) -> tuple[int, PeerEnd | ssl.SSLError | None]:
+    """Take records out of TLS into _BUFFER; return how many bytes, and how they ended if they have."""
+    size = 0
     try:
-        return tls.read(RECORD) or PeerEnd.CLOSED
+        for _ in range(ROUNDS):
+            taken: object = tls.read(RECORD, _BUFFER[size:])  # with a buffer, it is a number
+            assert isinstance(taken, int)
+            if not taken:
+                return size, PeerEnd.CLOSED
+            size += taken
+            if size > CHUNK - RECORD or not (incoming.pending or tls.pending()):
+                break
     except ssl.SSLWantReadError:
-        return None
+        pass
     except ssl.SSLZeroReturnError:
-        return PeerEnd.CLOSED  # raised in place of no data when our own close_notify is sent
+        return size, PeerEnd.CLOSED  # raised in place of no data when our own close_notify is sent
     except ssl.SSLError as problem:
-        if is_truncation(problem):
-            return PeerEnd.TRUNCATED
-        raise
+        return size, PeerEnd.TRUNCATED if is_truncation(problem) else problem
+    return size, None
 
 
 def _in_words(problem: ssl.SSLError) -> str:

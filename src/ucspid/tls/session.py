@@ -4,11 +4,11 @@ import contextlib
 import enum
 import socket
 import ssl
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from ucspid.ipc import messages as wire
 from ucspid.tls.contexts import ServerContext
-from ucspid.tls.handshake_facts import facts
+from ucspid.tls.handshake_facts import Facts
 from ucspid.tls.program_side import READ
 from ucspid.tls.relay import PeerEnd, Relay
 
@@ -21,8 +21,17 @@ _NAME_REFUSED = "callback failed"
 
 _START, _START_WITH_VARIABLES = b"y", b"Y"
 
-Reporting = Callable[[wire.Secured | wire.NotSecured | wire.SecureEnd], None]
-"""Sends the event loop a message."""
+ONCE = 1 << 30
+"""As EPOLLONESHOT: of a handshake's news is heard once, so that many that wait cost nothing meanwhile."""
+
+DISARMED = -1
+"""What is waited for on a descriptor of which was heard once."""
+
+CLIENT, PROGRAM = 1, 2
+"""Which side is ready, added up."""
+
+Reporting = Callable[[bytes], None]
+"""Sends the event loop a packet."""
 
 
 class TlsPhase(enum.Enum):
@@ -39,7 +48,8 @@ class TlsSession:
 
     __slots__ = (
         "_client", "_context", "_described", "_program", "_report", "_timeout", "_with_variables", "command",
-        "connection", "context_number", "deadline", "number", "phase", "relay", "taken",
+        "connection", "context_number", "deadline", "descriptors", "masks", "number", "phase", "ready",
+        "relay", "taken",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +77,13 @@ class TlsSession:
         """Bytes that the client had taken when the deadline was set."""
         self.phase = TlsPhase.COMMAND
         self._client, self._program = sockets
+        own = (*sockets, command) if command else sockets
+        self.descriptors = tuple([sock.fileno() for sock in own])
+        """The client's, the program's, and that of the command until that has come."""
+        self.masks = (0,) * len(own)
+        """For what each of them is waited; see TlsSessions."""
+        self.ready = 0
+        """Which sides have something now."""
         self._context = context
         self._report = report
         self._timeout = order.timeout / 1000
@@ -79,30 +96,31 @@ class TlsSession:
         self.deadline = now + self._timeout
         self.relay = Relay(self._client, self._program, self._context.default)
 
-    def wants(self) -> tuple[tuple[int, int], ...]:
-        """Return descriptors with what to wait for; with nothing where one must not be waited for."""
+    def wants(self) -> tuple[int, ...]:
+        """Return what to wait for on each of the descriptors; nothing where one must not be waited for."""
         if self.relay is None:
-            return () if self.command is None else ((self.command.fileno(), READ),)
-        client, program = self.relay.wants()
-        both = (self._client.fileno(), client), (self._program.fileno(), program)
-        return both if self.command is None else (*both, (self.command.fileno(), 0))
+            return (0, 0, READ)
+        both = self.relay.wants()
+        if self.phase is TlsPhase.HANDSHAKE:
+            both = both[0] | ONCE, both[1]
+        return both if len(self.descriptors) == len(both) else (*both, 0)
 
-    def turn(self, now: float, ready: Collection[int]) -> bool:
-        """Do what can be done now, with the descriptors that are ready.
+    def heard(self) -> None:
+        """Take note that the client has news, and that it is not waited for any more: see ONCE."""
+        self.masks = (DISARMED, *self.masks[1:])
 
-        Return whether to call this again without waiting for anything.
-        """
-        if self.phase is TlsPhase.COMMAND:
-            return self._take_command(now)
+    def turn(self, now: float) -> bool:
+        """Do what can be done now; return whether to call this again without waiting for anything."""
+        ready, self.ready = self.ready, 0
         relay = self.relay
-        assert relay is not None
-        handshake = self.phase is TlsPhase.HANDSHAKE
-        again = relay.turn(
-            client=not ready or self._client.fileno() in ready,
-            program=not ready or self._program.fileno() in ready,
-        )
-        if handshake and relay.shaken:
-            self._shaken(relay.tls)
+        if relay is None:
+            return self._take_command(now)
+        if self.phase is TlsPhase.HANDSHAKE:
+            again = relay.turn(program=False)
+            if relay.shaken:
+                self._shaken(relay.tls)
+        else:
+            again = relay.turn(client=ready & CLIENT > 0, program=ready & PROGRAM > 0)
         if relay.done:
             self._ended(relay)
             return False
@@ -159,36 +177,36 @@ class TlsSession:
     def _shaken(self, tls: ssl.SSLObject) -> None:
         self.phase, self.deadline = TlsPhase.OPEN, None
         described = self._context.described[tls.context] if self._described else None
-        secured = facts(self.connection, tls, getattr(tls, "server_name", None), described)
-        self._report(secured)
+        facts = Facts.of(tls, getattr(tls, "server_name", None), described)
+        self._report(facts.packet(self.connection))
         if self.command is not None:
             if self._with_variables:
-                strings = b"".join(item + b"\0" for item in secured.variables)
+                strings = b"".join(item + b"\0" for item in facts.variables)
                 with contextlib.suppress(OSError):
                     self.command.send(strings + b"\0", _NOW)
             self.command.close()
             self.command = None
+            self.descriptors, self.masks = self.descriptors[:2], self.masks[:2]
 
     def _ended(self, relay: Relay) -> None:
         if self.phase is TlsPhase.HANDSHAKE:
             reason = relay.problem
             if reason == _NAME_REFUSED:
                 reason = _name_refused(relay.tls)
-            self._report(wire.NotSecured(self.connection, reason))
+            self._report(wire.NotSecured(self.connection, reason).pack())
         elif relay.end is not PeerEnd.CLOSED:
             assert relay.end is not None
-            self._report(
-                wire.SecureEnd(relay.end, self.connection, relay.received, relay.sent, relay.problem)
-            )
+            end = wire.SecureEnd(relay.end, self.connection, relay.received, relay.sent, relay.problem)
+            self._report(end.pack())
         self.phase = TlsPhase.OVER
 
     def fail(self, bug: Exception) -> None:
         """End: a bug of ours."""
         reason = f"internal error: {type(bug).__name__}: {bug}"
         if self.phase is TlsPhase.HANDSHAKE:
-            self._report(wire.NotSecured(self.connection, reason))
+            self._report(wire.NotSecured(self.connection, reason).pack())
         else:
-            self._report(wire.SecureEnd(PeerEnd.BROKEN, self.connection, 0, 0, reason))
+            self._report(wire.SecureEnd(PeerEnd.BROKEN, self.connection, 0, 0, reason).pack())
         self.phase = TlsPhase.OVER
 
     def sockets(self) -> list[socket.socket]:

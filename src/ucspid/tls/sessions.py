@@ -1,8 +1,8 @@
 """All connections of a TLS process, each with its turn: those that are established before handshakes.
 
-A handshake with an RSA key takes a millisecond of CPU, and anybody may ask for as many as they like. So in
-each round, those that are established are served first, and then as many handshakes as go into
-HANDSHAKE_TIME, at least one.
+A step of a handshake with an RSA key takes a millisecond of CPU, and anybody may ask for as many as they
+like. So those that are established are served before each step. Where they have taken time themselves, steps
+follow one another for as long, HANDSHAKE_TIME at most, so that neither waits for the other for long.
 """
 
 import heapq
@@ -10,15 +10,18 @@ import itertools
 import select
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 
-from ucspid.tls.session import TlsPhase, TlsSession
+from ucspid.tls.session import CLIENT, PROGRAM, TlsPhase, TlsSession
 
 HANDSHAKE_TIME = 0.001
-"""Seconds that handshakes may take in a round."""
+"""Seconds that handshakes may take in a round, if those that are established took as long."""
 
 MAX_EVENTS = 256
+
+MAX_STEPS = 64
+"""Steps of handshakes in a round."""
 
 MAX_LINGERING = 1000
 """Connections whose program has ended, and which nothing else bounds; over it the first is ended."""
@@ -79,46 +82,52 @@ class TlsSessions:
 
     def run_once(self, *, wait: bool = True) -> None:
         """Do one round: what is ready now, or, if nothing is, what is ready next."""
-        now = time.monotonic()
-        ready: dict[TlsSession, list[int]] = {session: [] for session in self._again}
-        self._again = []
-        for descriptor, _events in self._poll.poll(self._patience(now, wait=wait), MAX_EVENTS):
-            if descriptor in self._others:
+        due, self._again = self._again, []
+        sessions = self._sessions
+        for descriptor, _events in self._poll.poll(self._patience(wait=wait), MAX_EVENTS):
+            session = sessions.get(descriptor)
+            if session is None:
                 self._others[descriptor]()
-            elif (session := self._sessions.get(descriptor)) is not None:
-                ready.setdefault(session, []).append(descriptor)
-        for session, descriptors in ready.items():
-            if session.phase is TlsPhase.HANDSHAKE:
+            elif session.phase is TlsPhase.HANDSHAKE:
+                session.heard()
                 self._handshakes[session.number] = session
             else:
-                self._turn(session, descriptors)
-        self._shake_hands()
-        self._end_late()
+                if not session.ready:
+                    due.append(session)
+                session.ready |= CLIENT if descriptor == session.descriptors[0] else PROGRAM
+        now = begun = time.monotonic()
+        for session in due:
+            self._turn(session, now)
+        if self._handshakes:
+            now = self._shake_hands(begun)
+        if self._deadlines and self._deadlines[0][0] <= now:
+            self._end_late(now)
 
-    def _patience(self, now: float, *, wait: bool) -> float:
+    def _patience(self, *, wait: bool) -> float:
         if self._again or self._handshakes or not wait:
             return 0.0
-        return max(0.0, self._deadlines[0][0] - now) if self._deadlines else -1.0
+        return max(0.0, self._deadlines[0][0] - time.monotonic()) if self._deadlines else -1.0
 
-    def _shake_hands(self) -> None:
-        if not self._handshakes:
-            return
-        end = time.monotonic() + HANDSHAKE_TIME
-        for number in list(self._handshakes):
-            self._turn(self._handshakes.pop(number), ())
-            if time.monotonic() >= end:
+    def _shake_hands(self, begun: float) -> float:
+        """Do a step of a handshake, or as many as take the time since begun; return what time it is."""
+        now = time.monotonic()
+        end = now + min(now - begun, HANDSHAKE_TIME)
+        for number in list(itertools.islice(self._handshakes, MAX_STEPS)):
+            session = self._handshakes.pop(number)
+            self._handshaking(session)
+            self._turn(session, now)
+            now = time.monotonic()
+            if now >= end:
                 break
+        return now
 
-    def _turn(self, session: TlsSession, ready: Collection[int]) -> None:
+    def _turn(self, session: TlsSession, now: float) -> None:
         if session.number not in self._live:
             return
-        before = session.deadline
-        if session.phase is TlsPhase.HANDSHAKE:
-            self._handshaking(session)
-        again = False
+        before, again = session.deadline, False
         if session.phase is not TlsPhase.OVER:
             try:
-                again = session.turn(time.monotonic(), ready)
+                again = session.turn(now)
             except Exception as bug:  # noqa: BLE001 - it ends this connection, and no other
                 session.fail(bug)
         if session.phase is TlsPhase.OVER:
@@ -127,9 +136,12 @@ class TlsSessions:
         if session.deadline != before:
             self._note_deadline(session)
         self._wait(session)
-        if again:
+        if again and session.phase is TlsPhase.HANDSHAKE:
+            self._handshakes[session.number] = session
+        elif again:
+            session.ready = CLIENT | PROGRAM
             self._again.append(session)
-        if session.lingers:
+        if session.deadline is not None and session.lingers:
             self._let_linger(session)
 
     def _let_linger(self, session: TlsSession) -> None:
@@ -140,28 +152,26 @@ class TlsSessions:
             self._end(first)
 
     def _wait(self, session: TlsSession) -> None:
-        masks = self._masks
-        for descriptor, mask in session.wants():
-            before = masks.get(descriptor, 0)
+        masks = session.wants()
+        if masks != session.masks:
+            self._change(session, masks)
+
+    def _change(self, session: TlsSession, masks: tuple[int, ...]) -> None:
+        for descriptor, mask, before in zip(session.descriptors, masks, session.masks, strict=True):
             if mask == before:
                 continue
             if not mask:
                 self._poll.unregister(descriptor)
-                del masks[descriptor], self._sessions[descriptor]
-                continue
-            if not before:
+                del self._sessions[descriptor]
+            elif not before:
                 self._poll.register(descriptor, mask)
                 self._sessions[descriptor] = session
             else:
                 self._poll.modify(descriptor, mask)
-            masks[descriptor] = mask
+        session.masks = masks
 
     def _end(self, session: TlsSession) -> None:
-        for sock in session.sockets():
-            descriptor = sock.fileno()
-            if self._masks.pop(descriptor, None) is not None:
-                del self._sessions[descriptor]
-                self._poll.unregister(descriptor)
+        self._change(session, (0,) * len(session.masks))
         session.close()
         for those in (self._live, self._handshakes, self._lingering):
             those.pop(session.number, None)
@@ -170,8 +180,7 @@ class TlsSessions:
         if session.deadline is not None:
             heapq.heappush(self._deadlines, (session.deadline, session.number))
 
-    def _end_late(self) -> None:
-        now = time.monotonic()
+    def _end_late(self, now: float) -> None:
         while self._deadlines and self._deadlines[0][0] <= now:
             due, number = heapq.heappop(self._deadlines)
             session = self._live.get(number)

@@ -66,8 +66,8 @@ class TicketKeys:
 
     def turn(self, now: float) -> None:
         """Go on to the period that it is."""
-        following = self._secret.at(now)
-        if following.period > self._secret.period:
+        if int(now) // PERIOD > self._secret.period:
+            following = self._secret.at(now)
             last = self._secret.at((following.period - 1) * PERIOD)
             self._previous, self._secret = last, following
             self._derived.clear()

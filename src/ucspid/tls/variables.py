@@ -4,7 +4,6 @@ Also a part of tools that start quickly: nothing but ssl is behind it.
 """
 
 import hashlib
-import ssl
 from typing import Any
 
 MAX_VALUE = 8192
@@ -45,17 +44,20 @@ def fingerprint_of(encoded: bytes | None) -> str | None:
 
 
 def common(
-    tls: ssl.SSLObject, server_name: str | None, fingerprint: str | None, certificate: dict[str, Any]
+    version: str,
+    cipher: tuple[str, str, int],
+    server_name: str | None,
+    fingerprint: str | None,
+    certificate: dict[str, Any],
 ) -> dict[str, str | None]:
     """Return the variables, None for what is not known.
 
-    fingerprint and certificate are the peer's; the latter is what ssl has decoded.
+    version and cipher are as ssl says them. fingerprint and certificate are the peer's; the latter is what
+    ssl has decoded.
     """
-    cipher = tls.cipher()
-    name, version = ("", "") if cipher is None else cipher[:2]
     found = (
-        tls.version() or version,
-        name,
+        version or cipher[1],
+        cipher[0],
         server_name,
         None if fingerprint is None else f"SHA256:{fingerprint}",
         one_line(certificate.get("subject", ())) or None,

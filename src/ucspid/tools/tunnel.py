@@ -78,7 +78,8 @@ class Tunnel:
         fingerprint = fingerprint_of(tls.getpeercert(binary_form=True))
         for unset in COMMON:
             variables.pop(unset.encode(), None)
-        for item in strings(common(tls, name, fingerprint, dict(tls.getpeercert() or {}))):
+        version, cipher = tls.version() or "", tls.cipher() or ("", "", 0)
+        for item in strings(common(version, cipher, name, fingerprint, dict(tls.getpeercert() or {}))):
             variable, _equals, value = item.partition(b"=")
             variables[variable] = value
 
