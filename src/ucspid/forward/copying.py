@@ -1,4 +1,4 @@
-"""BothWays between a client and its target, both ways, until both have ended."""
+"""Copying between a client and its target, both ways, until both have ended."""
 
 import enum
 import errno
