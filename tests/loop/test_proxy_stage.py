@@ -12,6 +12,7 @@ from proxy_headers import AUTHORITY, SIGNATURE, addresses, ssl, tcp4, tlv, v1, v
 from ucspid.admission.obstacles import Hold
 from ucspid.plan import Proxy, Rate, RuleSpec, Service
 from ucspid.policy.environ import names_of
+from uvloops import in_uvloop
 
 CLIENT = "192.0.2.7"
 LINE = v1(CLIENT, "198.51.100.1")
@@ -89,6 +90,7 @@ async def test_where_the_balancer_names_nobody_it_is_the_client(header: bytes) -
 
 
 @pytest.mark.parametrize("header", [LINE, v1("2001:db8::7", "2001:db8::1"), tcp4(ssl())])
+@in_uvloop
 async def test_a_header_may_come_byte_by_byte(header: bytes) -> None:
     async with serving(behind()) as rig:
         client = rig.connect("s")
@@ -98,6 +100,7 @@ async def test_a_header_may_come_byte_by_byte(header: bytes) -> None:
             await rig.turn()
         client.send(b"first words")
         (connection,) = await rig.starts(1)
+        assert os.get_blocking(rig.launchers[0].starts[connection][1])
         assert sent_on(rig, connection) == b"first words"
 
 

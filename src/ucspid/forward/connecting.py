@@ -163,16 +163,14 @@ def _addresses(target: Destination) -> list[tuple[int, tuple[Any, ...]]]:
 
     Given a text and not bytes, Python would load what it takes to encode international names.
     """
-    flags = _socket.AI_NUMERICHOST if _is_address(target.host) else 0
-    found = _socket.getaddrinfo(target.host.encode(), target.port, 0, _socket.SOCK_STREAM, 0, flags)
+    host, port = target
+    if ":" in host or host.rpartition(".")[2].isdecimal():  # it is an address
+        return [(_socket.AF_INET6 if ":" in host else _socket.AF_INET, (host, port))]
+    found = _socket.getaddrinfo(host.encode(), port, 0, _socket.SOCK_STREAM)
     addresses: list[tuple[int, tuple[Any, ...]]] = [
         (family, address) for family, _type, _protocol, _name, address in found
     ]
     return alternating(addresses[:MAX_ADDRESSES])
-
-
-def _is_address(host: str) -> bool:
-    return ":" in host or host.rpartition(".")[2].isdecimal()
 
 
 def _prepare(sock: socket.socket, family: int) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Coroutine
 
@@ -101,9 +102,10 @@ class _Peeked:
         await self._news.wait()
 
     def close(self) -> None:
-        """Give the descriptor back to the connection."""
+        """Give the descriptor back to the connection, as programs have it: whoever watches it has it not block."""
         if self._watched:
             asyncio.get_running_loop().remove_reader(self._sock.fileno())
+            os.set_blocking(self._sock.fileno(), True)
         self._sock.detach()
 
 
