@@ -102,7 +102,7 @@ class _Peeked:
         await self._news.wait()
 
     def close(self) -> None:
-        """Give the descriptor back to the connection, as programs have it: whoever watches it has it not block."""
+        """Give the descriptor back to the connection. A loop that watches one has it not block."""
         if self._watched:
             asyncio.get_running_loop().remove_reader(self._sock.fileno())
             os.set_blocking(self._sock.fileno(), True)
