@@ -91,7 +91,7 @@ def run(*command: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False, **options)
 
 
-def test_curl_and_socat_are_served_and_the_program_knows_who_they_are(daemon: Daemon) -> None:
+def test_curl_and_s6_are_served_and_the_program_knows_who_they_are(daemon: Daemon) -> None:
     folder = daemon.folder
     said = run(peers.require("curl"), "-s", "--unix-socket", str(folder / "http"), "http://here/").stdout
     found = dict(line.split("=", 1) for line in said.decode().splitlines())
@@ -105,9 +105,25 @@ def test_curl_and_socat_are_served_and_the_program_knows_who_they_are(daemon: Da
         said = exchange(sock)
     assert b"PROTO=TCP\n" in said
     assert b"UNIX" not in said
-    socat = [peers.require("socat"), "-t", str(TIMEOUT), "-", f"UNIX-CONNECT:{folder}/echo"]
-    assert run(*socat, input=b"whole").stdout == b"whole"
+    s6 = [peers.require("s6-ipcclient"), str(folder / "echo"), "sh", "-c", "printf whole >&7; head -c 5 <&6"]
+    assert run(*s6).stdout == b"whole"
     assert daemon.wait_event("connection_served", service="echo")["remote"] == OWN
+
+
+def test_what_s6_tells_a_program_of_its_client_is_told_here_too(daemon: Daemon) -> None:
+    path = daemon.folder / "s6"
+    command = [peers.require("s6-ipcserver"), "-1", str(path), "env"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            server.stdout.readline()
+            theirs = set(talk(path).decode().splitlines())
+        finally:
+            server.send_signal(signal.SIGTERM)
+    ours = set(talk(daemon.folder / "http").decode().splitlines())
+    told = {line for line in theirs if line.startswith("IPC")}
+    assert {line.partition("=")[0] for line in told - ours} == {"IPCCONNNUM", "IPCREMOTEPATH"}
+    assert f"IPCREMOTEEUID={os.geteuid()}" in told & ours
 
 
 @as_root

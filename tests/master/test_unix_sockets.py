@@ -11,6 +11,7 @@ import pytest
 from manager import Manager
 from plans import service
 from ucspid.errors import ResourceError
+from ucspid.master import unix_sockets
 from ucspid.master.fdstore import Passed, name
 from ucspid.master.listener_table import ListenerTable
 from ucspid.master.listeners import HeldListener, Key, address_of, listens_on
@@ -166,6 +167,26 @@ def test_what_somebody_has_put_in_its_place_is_left_there(
     table.set_up([its_service])
     table.keep([])
     assert (path.read_text(), mode_of(path)) == ("another's", 0o600)
+
+
+def test_what_is_put_in_its_place_at_once_is_not_made_ours(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by whoever owns the directory: no file gets the permissions that were for the socket."""
+    precious = tmp_path / "precious"
+    precious.touch(0o600)
+    bound = unix_sockets.bound
+
+    def swapped(name: str) -> socket.socket:
+        sock = bound(name)
+        path.unlink()
+        path.hardlink_to(precious)
+        return sock
+
+    monkeypatch.setattr(unix_sockets, "bound", swapped)
+    with pytest.raises(ResourceError, match="is not what was made there"):
+        acquired(at(path))
+    assert mode_of(precious) == mode_of(path) == 0o600
 
 
 def test_it_is_removed_when_the_plan_has_it_no_more(held: tuple[ListenerTable, Service], path: Path) -> None:

@@ -27,6 +27,8 @@ PACKAGES = {
     "smtpfront-echo": "mailfront",
     "runsv": "runit",
     "s6-accessrules-cdb-from-fs": "s6",
+    "s6-ipcclient": "s6",
+    "s6-ipcserver": "s6",
     "s6-supervise": "s6",
     "s6-svstat": "s6",
     "svstat": "daemontools",

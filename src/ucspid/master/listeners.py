@@ -146,7 +146,12 @@ def open_listeners(
 
 
 def _held(address: Endpoint, sock: socket.socket, *, ours: bool) -> HeldListener:
-    file = unix_sockets.id_of(address.path) if ours and address.path is not None else None
+    """Return the listener; its path is its own if it is ours. Raises OSError; the socket is closed then."""
+    try:
+        file = unix_sockets.id_of(address.path) if ours and address.path is not None else None
+    except OSError:
+        sock.close()
+        raise
     return HeldListener(next(_numbers), sock, file)
 
 

@@ -78,8 +78,10 @@ def is_shut_down(sock: socket.socket) -> bool:
 
 
 def id_of(path: str) -> FileId:
-    """Return what a path is now. Raises OSError."""
+    """Return what a socket's path is now. Raises OSError, also if it is no socket any more."""
     found = os.lstat(path)
+    if not stat.S_ISSOCK(found.st_mode):
+        raise OSError(errno.ESTALE, f"{path} is not what was made there")
     return found.st_dev, found.st_ino
 
 
