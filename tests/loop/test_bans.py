@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from ucspid.control.bans import BanVerbs
 from ucspid.errors import PeerError, ResourceError
 from ucspid.ipc.ban_memory import MAX_BANS, SIZE, BanMemory
 from ucspid.linux.memfd import sealed_memory
+from ucspid.net.endpoint import Endpoint
 from ucspid.plan import Proxy
 from ucspid.policy.bans import MAX_SECONDS
 
@@ -122,6 +124,20 @@ async def test_the_next_loop_goes_on_with_the_bans(memory: int) -> None:
     rig.close()
 
 
+async def test_a_user_who_comes_over_unix_sockets_is_denied(memory: int, tmp_path: Path) -> None:
+    unix = settings("s", listen=(Endpoint(f"unix:{tmp_path}/s", 0),))
+    own = f"unix:uid={os.geteuid()}"
+    async with serving(unix, settings("t")) as rig:
+        bans = bans_of(rig, memory)
+        assert (await bans.deny({"network": own, "seconds": 600}))["network"] == own
+        await refused(rig, "s")
+        await served(rig, "t")
+        assert rig.named("connection_refused")[0]["detail"] == own
+        assert [item["network"] for item in (await bans_of(rig, memory).denied({}))["denied"]] == [own]
+        assert [item["network"] for item in (await bans.undeny({"network": own}))["ended"]] == [own]
+        await served(rig, "s")
+
+
 async def test_who_is_denied_again_is_so_from_now_on(memory: int) -> None:
     async with serving(settings("s")) as rig:
         bans = bans_of(rig, memory)
@@ -167,6 +183,8 @@ async def test_there_are_so_many_bans_and_no_more(memory: int) -> None:
         ({"network": "192.0.2.1", "seconds": 1, "more": 1}, "network and seconds"),
         ({"network": "192.0.2.1/24", "seconds": 1}, "bits set"),
         ({"network": 7, "seconds": 1}, "an address or a network"),
+        ({"network": "unix:", "seconds": 1}, "unix:uid=NUMBER"),
+        ({"network": "unix:uid=1,gid=1", "seconds": 1}, "unix:uid=NUMBER"),
         ({"network": "192.0.2.1", "seconds": 0}, "a number above 0"),
         ({"network": "192.0.2.1", "seconds": True}, "a number above 0"),
         ({"network": "192.0.2.1", "seconds": "1"}, "a number above 0"),

@@ -15,7 +15,7 @@ from ucspid.ipc import ban_memory
 from ucspid.ipc.ban_memory import MAX_BANS, SIZE, BanMemory, StoredBan
 from ucspid.linux.memfd import sealed_memory
 from ucspid.net.address import Network, pack_network, parse_network
-from ucspid.net.unix import UnixClient
+from ucspid.net.unix import UnixClient, UnixUser
 from ucspid.policy.bans import ALL, BanTable
 
 LATEST = 1e9
@@ -113,6 +113,7 @@ def test_a_new_memory_has_none_and_costs_little(memory: int) -> None:
 
 def test_the_next_loop_finds_what_was_written(memory: int) -> None:
     bans = [ban("192.0.2.0/24"), ban("2001:db8::/32", 7), ban("0.0.0.0/0", 65535), ban("::/0", until=0.5)]
+    bans += [StoredBan(UnixUser(uid), 3, 1.0) for uid in (0, 1000, 2**32 - 1)]
     first = BanMemory(memory)
     for place, each in enumerate(bans):
         first.write(place * 3, each)
@@ -128,6 +129,7 @@ def test_the_next_loop_finds_what_was_written(memory: int) -> None:
     [
         (bytes(15) + b"\1", 64, 0, 1.0),  # bits after the prefix
         (bytes(16), 129, 0, 1.0),
+        ((1 << 32).to_bytes(16), 255, 0, 1.0),  # no user has this number
         (pack_network(parse_network("0.0.0.0/0"))[0], 95, 0, 1.0),
         (bytes(16), 0, 65536, 1.0),
         (bytes(16), 0, 0, math.nan),
@@ -183,12 +185,23 @@ def test_whatever_is_in_the_memory_is_read_without_an_error(junk: bytes) -> None
     assert len(found) + wrong == 5
 
 
-def test_who_comes_over_a_unix_socket_is_in_no_network() -> None:
+def test_who_comes_over_a_unix_socket_is_in_no_network_and_denied_as_a_user() -> None:
     table = BanTable()
     for network in ("0.0.0.0/0", "::/0"):
         table.add(parse_network(network), ALL, 100.0)
     banned = table.asking(1)
     assert banned is not None
     assert banned(UnixClient.of(0, 0), 1.0) is None
+    assert banned(UnixClient.of(1000, 0), 1.0) is None
+    table.add(UnixUser(1000), 1, 50.0)
+    assert banned(UnixClient.of(1000, 0), 1.0) == "unix:uid=1000"
+    assert banned(UnixClient.of(1000, 0), 60.0) is banned(UnixClient.of(0, 0), 1.0) is None
+    others = table.asking(2)
+    assert others is not None
+    assert others(UnixClient.of(1000, 0), 1.0) is None
+    table.remove(UnixUser(1000), 1)
+    assert (banned(UnixClient.of(1000, 0), 1.0), len(table)) == (None, 2)
+    with pytest.raises(KeyError):
+        table.remove(UnixUser(1000), 1)
     with pytest.raises(ValueError, match="not an IP address"):
         banned("unix:uid=0", 1.0)

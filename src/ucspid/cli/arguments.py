@@ -95,7 +95,9 @@ def interval(text: str) -> float:
 def ban_arguments(parser: ArgumentParser) -> None:
     """Add the daemon's, a network, and a service."""
     answer_arguments(parser)
-    parser.add_argument("network", metavar="NETWORK", help="an address, or a network such as 192.0.2.0/24")
+    parser.add_argument(
+        "network", metavar="NETWORK", help="an address, a network such as 192.0.2.0/24, or unix:uid=NUMBER"
+    )
     parser.add_argument("--service", metavar="NAME", help="by this service only")
 
 

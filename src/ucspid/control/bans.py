@@ -11,14 +11,14 @@ from structlog.typing import FilteringBoundLogger
 from ucspid.control.services import Services
 from ucspid.errors import PeerError, ResourceError
 from ucspid.ipc.ban_memory import MAX_BANS, BanMemory, StoredBan
-from ucspid.net.address import Network, parse_network
+from ucspid.net.client import Deniable, deniable
 from ucspid.observe import events
 from ucspid.policy.bans import ALL, MAX_SECONDS
 
 PURGE_PAUSE = 1.0
 """Seconds at least between two looks for bans that have ended."""
 
-_Denial = tuple[Network, int]
+_Denial = tuple[Deniable, int]
 
 
 class BanVerbs:
@@ -156,10 +156,10 @@ class BanVerbs:
             service.bans_changed()
 
 
-def _network(text: Any) -> Network:
+def _network(text: Any) -> Deniable:
     if not isinstance(text, str):
-        raise PeerError("network is an address or a network")
+        raise PeerError("network is an address or a network, or unix:uid=NUMBER")
     try:
-        return parse_network(text)
+        return deniable(text)
     except ValueError as error:
         raise PeerError(f"network: {error}") from None

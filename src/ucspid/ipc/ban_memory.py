@@ -9,8 +9,10 @@ import mmap
 import struct
 from typing import NamedTuple
 
-from ucspid.net.address import IPV4, IPV6, Network, network_of, pack_network
+from ucspid.net.address import IPV4, IPV6, network_of, pack_network
+from ucspid.net.client import Deniable
 from ucspid.net.inet import MAPPED
+from ucspid.net.unix import MAX_NUMBER, UnixUser
 
 MAX_BANS = 10_000
 """Bans at a time."""
@@ -26,6 +28,8 @@ VALID = int.from_bytes(b"is valid")
 """The mark of an entry that holds."""
 ENTRY = struct.Struct("=16sIId")
 """The network, as of pack_network(), the service and the end; a mark follows."""
+A_USER = 255
+"""In the place of a network's length: what stands before it is the number of a user."""
 _CELL = 8
 _STEP = ENTRY.size + _CELL
 START = 4096
@@ -40,7 +44,7 @@ SIZE = 128 * START
 class StoredBan(NamedTuple):
     """A network whose clients are denied: by the service of a number, 0 for all, until a monotonic time."""
 
-    network: Network
+    network: Deniable
     service: int
     until: float
 
@@ -65,7 +69,7 @@ class BanMemory:
         """
         found: dict[int, StoredBan] = {}
         wrong = 0
-        seen: set[tuple[Network, int]] = set()
+        seen: set[tuple[Deniable, int]] = set()
         for place in range(min(self._cells[_USED], MAX_BANS)):
             if self._cells[mark_at(place)] != VALID:
                 continue
@@ -80,7 +84,12 @@ class BanMemory:
 
     def _ban(self, place: int, latest: float) -> StoredBan | None:
         packed, length, service, until = ENTRY.unpack_from(self._memory, START + place * _STEP)
-        if length > IPV6 or service > MAX_SERVICE or not 0.0 < until <= latest:
+        if service > MAX_SERVICE or not 0.0 < until <= latest:
+            return None
+        if length == A_USER:
+            uid = int.from_bytes(packed)
+            return StoredBan(UnixUser(uid), service, until) if uid <= MAX_NUMBER else None
+        if length > IPV6:
             return None
         if int.from_bytes(packed) & ((1 << (IPV6 - length)) - 1):
             return None
@@ -91,7 +100,7 @@ class BanMemory:
     def write(self, place: int, ban: StoredBan) -> None:
         """Put a ban in a place; places from 0 on are used."""
         self.clear(place)
-        packed, length = pack_network(ban.network)
+        packed, length = _packed(ban.network)
         ENTRY.pack_into(self._memory, START + place * _STEP, packed, length, ban.service, ban.until)
         self._cells[_USED] = max(self._cells[_USED], place + 1)
         self._cells[mark_at(place)] = VALID
@@ -99,6 +108,12 @@ class BanMemory:
     def clear(self, place: int) -> None:
         """Leave a place empty."""
         self._cells[mark_at(place)] = 0
+
+
+def _packed(network: Deniable) -> tuple[bytes, int]:
+    if isinstance(network, UnixUser):
+        return network.uid.to_bytes(IPV6 // 8), A_USER
+    return pack_network(network)
 
 
 def mark_at(place: int) -> int:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ucspid.net.address import IPV4, IPV6, Network, Networks, network_of
+from ucspid.net.address import IPV4, IPV6, Network, Networks, network_of, parse_network
 from ucspid.net.inet import MAPPED, pack, unpack
-from ucspid.net.unix import PREFIX, UnixClient, UnixClients
+from ucspid.net.unix import PREFIX, UnixClient, UnixClients, UnixUser
 
 _MAX_TEXT = 45
 """Characters of an IPv6 address; that of a client that is exempt may stand for it."""
@@ -19,6 +19,15 @@ their addresses. Texts and bytes are never equal, and no text of an address is o
 
 Clients = Networks | UnixClients
 """Some clients: whoever is in one of these networks, or comes over a Unix socket."""
+
+
+Deniable = Network | UnixUser
+"""Whom an operator may deny: a network, or a user of this host."""
+
+
+def deniable(text: str) -> Deniable:
+    """Return whom an address, a network or unix:uid=NUMBER stands for. Raises ValueError."""
+    return UnixUser.parse(text) if text.startswith(PREFIX) else parse_network(text)
 
 
 def clients_of(text: str) -> Clients:

@@ -1,7 +1,7 @@
 """Clients over Unix sockets: who they are is what the kernel says of their process. No I/O."""
 
 import re
-from typing import Self
+from typing import NamedTuple, Self
 
 from ucspid.records import dataclass
 
@@ -13,7 +13,7 @@ MAX_PATH = 107
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
 _CLIENT = re.compile(r"unix:uid=([0-9]+)(?:,gid=([0-9]+))?")
-_MAX_NUMBER = (1 << 32) - 1
+MAX_NUMBER = (1 << 32) - 1
 """Of users and groups; it is nobody's."""
 
 
@@ -35,6 +35,24 @@ class UnixClient(str):
         client = cls(f"{PREFIX}uid={uid}")
         client.uid, client.gid, client.pid = uid, gid, pid
         return client
+
+
+class UnixUser(NamedTuple):
+    """All clients over Unix sockets that are one user."""
+
+    uid: int
+
+    def __str__(self) -> str:
+        """Return the form of a UnixClient: unix:uid=1000."""
+        return f"{PREFIX}uid={self.uid}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return what str() has returned. Raises ValueError."""
+        uid, gid = parse_client(text)
+        if gid is not None:
+            raise ValueError(f"{text}: a user is unix:uid=NUMBER")
+        return cls(uid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,4 +93,4 @@ def parse_client(text: str) -> tuple[int, int | None]:
 
 def is_number(text: str) -> bool:
     """Return whether a text is the number of a user or a group, in its usual form."""
-    return _NUMBER.fullmatch(text) is not None and int(text) <= _MAX_NUMBER
+    return _NUMBER.fullmatch(text) is not None and int(text) <= MAX_NUMBER

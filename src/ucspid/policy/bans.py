@@ -1,4 +1,4 @@
-"""Which clients are denied for a time, whatever the rules say: looked up by address. Pure.
+"""Which clients are denied for a time, whatever the rules say: looked up by address, or by user. Pure.
 
 Asking costs a lookup for each prefix length that is in use, however many networks there are.
 """
@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from ucspid.net.address import IPV4, IPV6, Network, pack_network
+from ucspid.net.address import IPV4, IPV6, pack_network
+from ucspid.net.client import Deniable
 from ucspid.net.inet import MAPPED, pack
-from ucspid.net.unix import UnixClient
+from ucspid.net.unix import UnixClient, UnixUser
 
 ALL = 0
 """In place of the number of a service: all of them. Services are numbered from 1."""
@@ -33,21 +34,32 @@ class BanTable:
         """Begin with none."""
         # Keys are bytes, whose hash nobody can foresee: clients decide which of them are denied.
         self._networks: dict[int, dict[int, dict[bytes, dict[int, _Ban]]]] = {IPV4: {}, IPV6: {}}
+        self._users: dict[int, dict[int, _Ban]] = {}
         self._count = 0
 
     def __len__(self) -> int:
         """Return how many bans there are."""
         return self._count
 
-    def add(self, network: Network, service: int, until: float) -> None:
+    def add(self, network: Deniable, service: int, until: float) -> None:
         """Deny the clients of a network; the same network and service have one end, the latest given."""
-        packed, length = pack_network(network)
-        services = self._networks[network.width].setdefault(IPV6 - length, {}).setdefault(packed, {})
+        if isinstance(network, UnixUser):
+            services = self._users.setdefault(network.uid, {})
+        else:
+            packed, length = pack_network(network)
+            services = self._networks[network.width].setdefault(IPV6 - length, {}).setdefault(packed, {})
         self._count += service not in services
         services[service] = _Ban(str(network), until)
 
-    def remove(self, network: Network, service: int) -> None:
+    def remove(self, network: Deniable, service: int) -> None:
         """End a ban that is there. Raises KeyError."""
+        if isinstance(network, UnixUser):
+            services = self._users[network.uid]
+            del services[service]
+            self._count -= 1
+            if not services:
+                del self._users[network.uid]
+            return
         packed, length = pack_network(network)
         lengths = self._networks[network.width]
         services = lengths[IPV6 - length][packed]
@@ -67,16 +79,21 @@ class BanTable:
             packed = pack(ip)
         except ValueError:
             if isinstance(ip, UnixClient):
-                return None
+                return _of_services(self._users.get(ip.uid), service, now)
             raise
         value = int.from_bytes(packed)
         lengths = self._networks[IPV4 if packed.startswith(MAPPED) else IPV6]
         for host_bits, networks in lengths.items():
             services = networks.get((value >> host_bits << host_bits).to_bytes(IPV6 // 8))
-            if services is None:
-                continue
-            for number in (ALL, service):
-                ban = services.get(number)
-                if ban is not None and ban.until > now:
-                    return ban.text
+            if services is not None and (text := _of_services(services, service, now)) is not None:
+                return text
         return None
+
+
+def _of_services(services: dict[int, _Ban] | None, service: int, now: float) -> str | None:
+    """Return what a service denies of that which several may; None if it does not."""
+    for number in (ALL, service):
+        ban = None if services is None else services.get(number)
+        if ban is not None and ban.until > now:
+            return ban.text
+    return None
