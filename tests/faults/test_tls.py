@@ -17,6 +17,7 @@ import certificates
 from daemon import TIMEOUT, Daemon, running, wait_gone
 from faults import stopped
 from folders import public_folder
+from hung_disk import hung_disk
 
 KILLS = 5
 CLIENTS = 4
@@ -117,6 +118,43 @@ def test_a_tls_process_that_hangs_is_replaced(tmp_path: Path) -> None:
         with secured(daemon, context) as sock:
             sock.sendall(b"x")
             assert sock.recv(1) == b"x"
+
+
+def test_certificates_on_a_disk_that_hangs_hold_up_neither_clients_nor_a_stop() -> None:
+    context = ssl.create_default_context(cafile=str(certificates.shared() / "ca.pem"))
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(public_folder())
+        disk, link = folder / "disk", folder / "mail.pem"
+        disk.mkdir()
+        link.symlink_to(certificates.shared() / "mail.example.org.pem")
+        service = {"listen": "127.0.0.1:0", "program": ["cat"], "tls": "implicit"}
+        config = {"tls": {"processes": 1, "certificates": str(link)}, "services": {"implicit": service}}
+        with running(folder, config) as daemon:
+            daemon.wait_event("certificates_loaded")
+            stack.enter_context(hung_disk(disk))
+            new = folder / "new"
+            new.symlink_to(disk / "mail.pem")
+            new.rename(link)
+            while not any(_is_reader(pid) for pid in _children(daemon.pid)):
+                """The change has not been noticed yet."""
+            for _ in range(3):
+                with secured(daemon, context) as sock:
+                    sock.sendall(b"x")
+                    assert sock.recv(1) == b"x"
+            assert any(_is_reader(pid) for pid in _children(daemon.pid))
+            began = time.monotonic()
+        assert time.monotonic() - began < TIMEOUT
+
+
+def _children(pid: int) -> list[int]:
+    return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
+def _is_reader(pid: int) -> bool:
+    try:
+        return b"ucspid.config.certificates" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(

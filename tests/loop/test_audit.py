@@ -12,6 +12,7 @@ import pytest
 
 from daemon import running
 from inprocess import Rig, serving, settings
+from tls_processes import secured, tls_serving
 from ucspid.control import audit
 from ucspid.control.audit import Audit
 from ucspid.ipc.counters import ACCEPTED
@@ -121,6 +122,20 @@ async def found(check: Audit) -> list[str]:
 async def test_a_rig_agrees() -> None:
     async with serving(settings("a")) as rig:
         assert await found(verifier(rig)) == []
+
+
+async def test_descriptors_are_looked_at_while_a_client_shakes_hands() -> None:
+    async with tls_serving(secured("s")) as tls:
+        stray = -1
+        others = lambda: set(map(int, os.listdir("/proc/self/fd"))) - {stray}  # noqa: E731
+        check = Audit(tls.rig.server, Names(Resolver(), Ident()), others)
+        client = tls.rig.connect("s")
+        await tls.handshake()
+        assert await found(check) == []
+        stray = os.dup(client.fileno())
+        (line,) = await found(check)
+        assert line.startswith(f"descriptor {stray}: ")
+        os.close(stray)
 
 
 async def test_a_slot_that_nobody_gives_back_is_seen() -> None:

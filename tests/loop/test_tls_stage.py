@@ -285,15 +285,22 @@ async def test_the_master_is_to_look_at_a_process_that_says_nothing_while_connec
 
 async def test_the_master_need_not_look_at_a_process_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls_channels, "SILENCE", 1000)
+    heard: list[tls_channels.TlsChannel] = []
+    receive = tls_channels.TlsChannel.receive
+
+    def hear(channel: tls_channels.TlsChannel) -> bool:
+        heard.append(channel)
+        return receive(channel)
+
+    monkeypatch.setattr(tls_channels.TlsChannel, "receive", hear)
     async with tls_serving(secured("s")) as tls:
-        channel = tls.rig.server.tls._serving[1]
         clients = [tls.rig.connect("s") for _ in range(2)]
         await tls.rig.until(lambda: len(tls.processes[0].handshakes) == 2)
         tls.processes[0].failed(next(iter(tls.processes[0].handshakes)), "nonsense")
         await tls.refused()
-        channel.look()
+        heard[0].look()
         assert "tls 1" not in tls.rig.asked
-        channel.look()  # the other still waits, and it has said nothing since
+        heard[0].look()  # the other still waits, and it has said nothing since
         assert tls.rig.asked.count("tls 1") == 1
         assert len(clients) == 2
 
@@ -393,6 +400,16 @@ async def test_a_client_that_has_met_no_tls_is_served_so_whatever_comes_meanwhil
         (second,) = await rig.starts(1)
         assert b"UCSPITLS" not in tls.variables(second)
         assert not tls.processes[0].handshakes
+
+
+async def test_a_client_that_has_met_no_tls_can_read_why_it_is_refused_whatever_comes_meanwhile() -> None:
+    behind: Any = {"proxy": Proxy(from_=("127.0.0.1",)), "rules": (rule("192.0.2.7"),)}
+    async with tls_serving(settings("s", **behind)) as tls:
+        client = tls.rig.connect("s")
+        await tls.rig.comes_true(lambda: tls.rig.service("s").pipeline.pending)
+        tls.rig.plan(secured("s", **behind))
+        client.send(v1("192.0.2.7", "198.51.100.1"))
+        assert await received(client) == b"go away"
 
 
 # TLS that the program asks for

@@ -45,9 +45,9 @@ class Connection(asyncio.SubprocessProtocol):
     """What is known of a connection. To a launcher's process it is an asyncio.SubprocessProtocol."""
 
     __slots__ = (
-        "began", "deadline", "descriptor", "ending", "ends", "env", "found", "handed", "ip", "listener",
-        "number", "over_tls", "pair", "port", "process", "proxied", "rule", "rules", "service", "slot",
-        "state", "tls",
+        "awaits_tls", "began", "deadline", "descriptor", "ending", "ends", "env", "found", "handed", "ip",
+        "listener", "number", "over_tls", "pair", "port", "process", "proxied", "rule", "rules", "service",
+        "slot", "state", "tls",
     )  # fmt: skip
 
     def __init__(self, service: ServiceSessions, ip: str, port: int, began: float) -> None:
@@ -68,6 +68,8 @@ class Connection(asyncio.SubprocessProtocol):
         """The monotonic time by which every stage that waits must have come to a result; set by the first."""
         self.proxied: Proxied | None = None
         """What the balancer said in whose name the client speaks; ip and port are the client's."""
+        self.awaits_tls = False
+        """Whether its client speaks TLS from the first byte, and has shaken no hands: it can read nothing."""
         self.over_tls: OverTls | None = None
         """What its handshake has shown; descriptor is one end of a pair from then on."""
         self.pair = NO_DESCRIPTOR

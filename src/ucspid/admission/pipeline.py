@@ -67,7 +67,7 @@ class Pipeline:
         self.stages: tuple[Stage, ...] = ()
         """Those that a connection which is accepted now will pass."""
         self._timeout = 0.0
-        self._closed = False
+        self._closed = self._tls = False
         self._tasks: dict[asyncio.Task[None], Connection] = {}
         self._max_pending = math.inf
         self.crowded = False
@@ -82,6 +82,7 @@ class Pipeline:
             math.inf if proxy is None else proxy.max_pending,
             math.inf if tls is None else tls.max_handshakes,
         )
+        self._tls = tls is not None and tls.mode == "implicit"
         self.crowded = len(self._tasks) >= self._max_pending
         self.restage(resources)
 
@@ -97,6 +98,7 @@ class Pipeline:
 
     def enter(self, connection: Connection) -> None:
         """Take an accepted connection on its way: to the end, if nothing must be waited for."""
+        connection.awaits_tls = self._tls
         self._go_on(connection, self.stages)
 
     async def drain(self, grace: float) -> None:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from ucspid.admission.connection import NO_DESCRIPTOR, Connection
 from ucspid.admission.listener import Listener
 from ucspid.control.serving import Server
 from ucspid.linux import procfs
@@ -96,11 +97,13 @@ class Audit:
         starting = {launcher.pid for launcher in server.launchers.by_number.values() if launcher.in_flight}
         look.differences += await asyncio.to_thread(procfs.differences, os.getppid(), programs, starting)
         look.processes = 2 + len(programs) + sum(map(len, programs.values()))
-        if known is not None:
+        found = {} if known is None else await asyncio.to_thread(procfs.open_descriptors)
+        after = self._known_descriptors()  # those that came and went meanwhile
+        if known is not None and after is not None:
             look.differences += [
                 f"descriptor {number}: {what} is open, but nothing owns it"
-                for number, what in (await asyncio.to_thread(procfs.open_descriptors)).items()
-                if number not in known
+                for number, what in found.items()
+                if number not in known | after
             ]
         return look
 
@@ -158,9 +161,7 @@ class Audit:
         """Return what may be open; None while names are looked up: the resolver opens sockets of its own."""
         server = self._server
         waiting = [item for sessions in server.services.all_sessions() for item in sessions.waiting]
-        if (self._names is not None and not self._names.idle) or any(
-            item.state is ConnectionState.PENDING for item in waiting
-        ):
+        if self._names is not None and (not self._names.idle or any(map(_may_look_up, waiting))):
             return None
         return {
             *self._own,
@@ -172,6 +173,12 @@ class Audit:
             *server.tls.descriptors,
             server.services.reserve.descriptor if server.services.reserve.descriptor is not None else -1,
         }
+
+
+def _may_look_up(connection: Connection) -> bool:
+    """Say whether a stage may have opened a socket for a connection that is none of its own."""
+    pending = connection.state is ConnectionState.PENDING
+    return pending and not (connection.awaits_tls or connection.pair != NO_DESCRIPTOR)
 
 
 async def _call_roll(launcher: LauncherClient) -> list[str] | None:

@@ -33,10 +33,7 @@ class Refusing:
         sessions.count(REFUSED[refused.reason])
         if sessions.lines is not None:
             sessions.lines.refused(connection, refused, settings)
-        unreadable = (
-            settings.tls is not None and settings.tls.mode == "implicit" and connection.over_tls is None
-        )
-        send_away(connection.descriptor, b"" if unreadable else refused.message.encode())
+        send_away(connection.descriptor, b"" if connection.awaits_tls else refused.message.encode())
         connection.descriptor = NO_DESCRIPTOR
         if refused.reason == HEALTH_CHECK:
             events.health_check(self._log, sessions.name, connection.remote)

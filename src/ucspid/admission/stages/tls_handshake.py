@@ -69,7 +69,7 @@ class TlsHandshakes:
                 return Refused(TLS_FAILED, detail=result.reason)
             os.close(connection.descriptor)
             connection.descriptor = ours.detach()
-        connection.over_tls = OverTls.of(result, local)
+        connection.over_tls, connection.awaits_tls = OverTls.of(result, local), False
         return None
 
 
