@@ -480,6 +480,27 @@ def test_a_stream_goes_on_until_its_client_disconnects(tmp_path: Path, loop_fact
     assert daemon.problems == []
 
 
+def test_an_empty_line_ends_a_stream_and_requests_may_follow(
+    tmp_path: Path, loop_factory: LoopFactory
+) -> None:
+    ticks = Ticks()
+    with serving(tmp_path / "control", streaming(ticks), loop_factory=loop_factory) as daemon:
+        with daemon.connect() as sock:
+            for _ in range(2):
+                sock.sendall(encode_request(Request("ticks", {})))
+                assert decode_reply(read_line(sock)) == Result({})
+                daemon.loop.call_soon_threadsafe(ticks.lines.put_nowait, b"one\n")
+                assert read_line(sock) == b"one\n"
+                sock.sendall(b"\n")
+                assert decode_reply(read_line(sock)) == Result({})
+                assert ticks.closed.is_set()
+                ticks.closed.clear()
+            sock.sendall(encode_request(Request("echo", {"a": 1})))
+            assert decode_reply(read_line(sock)) == Result({"args": {"a": 1}})
+        daemon.wait_for_clients_below(1)
+    assert daemon.problems == []
+
+
 def test_a_client_that_does_not_read_its_stream_is_gone_when_it_disconnects(
     tmp_path: Path, loop_factory: LoopFactory
 ) -> None:

@@ -160,10 +160,10 @@ class ControlServer:
                 except PeerError as error:
                     await self._send(conn, encode_reply(Failure("request", str(error))))
                     break
-                if request.verb in self._verbs.streaming:
-                    await self._stream(conn, request)
+                if request.verb not in self._verbs.streaming:
+                    await self._send(conn, await self._answer(request, rights))
+                elif not await self._stream(conn, request):
                     break
-                await self._send(conn, await self._answer(request, rights))
 
     async def _read_line(self, conn: socket.socket, buffer: bytearray, patience: float | None) -> bytes:
         """Take the next line out of the buffer, filled from conn; at the end of input, none.
@@ -180,13 +180,16 @@ class ControlServer:
         del buffer[: len(line)]
         return line
 
-    async def _stream(self, conn: socket.socket, request: Request) -> None:
-        """Reply, and send what comes until the client disconnects, which it does by any word of its own."""
+    async def _stream(self, conn: socket.socket, request: Request) -> bool:
+        """Reply, and send what comes until the client disconnects, which it does by any word of its own.
+
+        But if the word is an empty line, reply once more; return whether requests may follow.
+        """
         try:
             stream = self._verbs.streaming[request.verb](request.args)
         except UcspidError as error:
             await self._send(conn, encode_reply(Failure(_kind(error), str(error))))
-            return
+            return False
         gone = self._loop.create_task(self._loop.sock_recv(conn, 1))
         tasks: set[asyncio.Task[bytes]] = {gone}
         try:
@@ -203,6 +206,10 @@ class ControlServer:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        if gone.result() != b"\n":
+            return False
+        await self._send(conn, encode_reply(Result({})))
+        return True
 
     async def _answer(self, request: Request, rights: Rights) -> bytes:
         verb = self._verbs.looking.get(request.verb) or self._verbs.changing.get(request.verb)

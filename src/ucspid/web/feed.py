@@ -19,14 +19,23 @@ ANSWER_TIMEOUT = 5.0
 MAX_EVENTS = 100
 """The latest events that are kept."""
 
+LOOKING = 60.0
+"""Seconds for which all events are kept after somebody has looked. Otherwise only warnings and errors
+are: an event costs the event loop and this process as much as its log line, for each connection."""
+
+UNWATCHED, WATCHED = {"level": "warning"}, dict[str, Any]()
+"""Which events are asked for."""
+
+_REPLY = b'{"v":'
+"""How a reply begins, and no event."""
+
 
 class Feed:
     """One connection for requests and one for events; when either ends, so does this process."""
 
     def __init__(self, requests: socket.socket, events: socket.socket) -> None:
         """Take both; begin() connects them to the running event loop."""
-        self.events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
-        """The latest, in their order."""
+        self._lines: deque[bytes] = deque(maxlen=MAX_EVENTS)
         self.ended = asyncio.Event()
         """Set when the event loop is gone."""
         self._requests = requests
@@ -37,6 +46,16 @@ class Feed:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
         self._watching: asyncio.Task[None]
+        self._watched = asyncio.Event()
+        """Set while all events come."""
+        self._looked = -LOOKING
+        self._tail: asyncio.StreamWriter | None = None
+        """Where events come from, if a newline may end them."""
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The latest, in their order."""
+        return [json.loads(line) for line in self._lines]
 
     async def begin(self) -> None:
         """Connect."""
@@ -72,13 +91,55 @@ class Feed:
             raise PeerError(reply.error)
         return reply.result
 
+    async def look(self) -> None:
+        """Have all events kept from now on, for a while. Raises TimeoutError."""
+        self._looked = time.monotonic()
+        if not self._watched.is_set():
+            self._end_tail()
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                await self._watched.wait()
+
     async def _watch(self) -> None:
         """Keep the latest events."""
+        reader, writer = await asyncio.open_unix_connection(sock=self._events, limit=MAX_REPLY)
         try:
-            reader, writer = await asyncio.open_unix_connection(sock=self._events, limit=MAX_REPLY)
-            writer.write(encode_request(Request("tail", {})))
-            await reader.readline()
-            while line := await reader.readline():
-                self.events.append(json.loads(line))
+            while await self._follow(reader, writer):
+                """Once more, with other events."""
         finally:
             self.ended.set()
+            for each in (writer, self._writer):
+                each.close()
+
+    async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Read events, all or some, until others are wanted; return False if there are no more."""
+        left = self._looked + LOOKING - time.monotonic()
+        writer.write(encode_request(Request("tail", WATCHED if left > 0 else UNWATCHED)))
+        reply = await reader.readline()
+        if not reply or isinstance(decode_reply(reply), Failure):
+            return False
+        self._tail = writer
+        if left > 0:
+            self._watched.set()
+            asyncio.get_running_loop().call_later(left, self._perhaps_enough)
+        elif self._looked + LOOKING > time.monotonic():
+            self._end_tail()  # somebody has looked meanwhile
+        while line := await reader.readline():
+            if line.startswith(_REPLY):
+                return True
+            self._lines.append(line)
+        return False
+
+    def _perhaps_enough(self) -> None:
+        """End with all events, unless somebody has looked again."""
+        left = self._looked + LOOKING - time.monotonic()
+        if left > 0:
+            asyncio.get_running_loop().call_later(left, self._perhaps_enough)
+        else:
+            self._watched.clear()
+            self._end_tail()
+
+    def _end_tail(self) -> None:
+        """Have the event loop send no more of those that it sends, which it says when it is done."""
+        if self._tail is not None:
+            self._tail.write(b"\n")
+            self._tail = None

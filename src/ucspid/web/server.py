@@ -123,8 +123,9 @@ class StatusServer:
 
     async def _picture(self, path: str) -> str | None:
         """Return what lives on a page; None if there is none at that path."""
-        feed, events = self._feed, list(self._feed.events)
-        status = await feed.status()
+        feed = self._feed
+        await feed.look()
+        status, events = await feed.status(), feed.events
         match path.strip("/").split("/"):
             case [""]:
                 return page.overview(status, events)
