@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -31,32 +32,41 @@ Looking = contextlib.AbstractContextManager[None]
 
 
 def watched(settings: Settings) -> Result:
-    """Compare what event loop and web process use, and how long clients wait, by who looks."""
+    """Compare what event loop and web process use, and how long clients wait, by who looks.
+
+    In one daemon nobody ever looks at the page: it follows events for a minute after.
+    """
     held = settings.size(10_000, 20)
-    page = settings.files / "page"
+    with contextlib.ExitStack() as stack:
+        server, _ = _holding(settings, held, stack)
+        other, page = _holding(settings, held, stack)
+        measures = {
+            "nobody": partial(_measured, settings, server, []),
+            "top": partial(_measured, settings, server, [partial(_top, server)]),
+            "the page": partial(_measured, settings, other, [partial(_page, page)]),
+            "top and the page": partial(
+                _measured, settings, other, [partial(_top, other), partial(_page, page)]
+            ),
+        }
+        values = alternate(measures, settings.rounds)
+    about = f"{held} sessions live, {ARRIVALS:g} further clients a second, and somebody looks"
+    return Result("watched", about, values, pairs=[(name, "nobody") for name in list(measures)[1:]])
+
+
+def _holding(settings: Settings, held: int, stack: contextlib.ExitStack) -> tuple[Ucspid, Path]:
+    """Start a daemon that holds sessions; return it, and where its page is."""
+    page = settings.files / f"page{time.monotonic_ns()}"
     peer = UcspidPeer(config={"web": {"listen": f"unix:{page}"}})
     workload = Workload(
         program=(settings.programs.hold,), files=settings.files, max_connections=held + _SPARE
     )
+    server = stack.enter_context(peer.start(workload))
     holding = Clients(
         held, HOLDING_AT_ONCE, source=SOURCE, sources=SOURCES, hold=True, mark=held, timeout=600
     )
-    with (
-        peer.start(workload) as server,
-        load.Running(settings.programs.load, server.port, holding) as sessions,
-    ):
-        sessions.wait_for_mark()
-        looks: dict[str, list[Callable[[], Looking]]] = {
-            "nobody": [],
-            "top": [partial(_top, server)],
-            "the page": [partial(_page, page)],
-            "top and the page": [partial(_top, server), partial(_page, page)],
-        }
-        measures = {name: partial(_measured, settings, server, who) for name, who in looks.items()}
-        values = alternate(measures, settings.rounds)
-        sessions.end().must_succeed()
-    about = f"{held} sessions live, {ARRIVALS:g} further clients a second, and somebody looks"
-    return Result("watched", about, values, pairs=[(name, "nobody") for name in list(looks)[1:]])
+    sessions = stack.enter_context(load.Running(settings.programs.load, server.port, holding))
+    sessions.wait_for_mark()
+    return server, page
 
 
 def _measured(settings: Settings, server: Ucspid, who: list[Callable[[], Looking]]) -> Measured:
