@@ -132,7 +132,7 @@ class UcspidPeer:
             **limits,
             **self._service,
         }
-        if service.keys() & {"python", "module"}:
+        if service.keys() & {"python", "module", "forward"}:
             del service["program"]
         if workload.rules is not None:
             service["rules"] = str(workload.rules)

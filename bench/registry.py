@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from bench.cases.forward import forward
 from bench.cases.generator import generator
 from bench.cases.interruptions import reload, restart
 from bench.cases.launchers import launchers
@@ -48,6 +49,7 @@ CASES: dict[str, Case] = {
     "tls-bulk": tls_bulk,
     "tls-idle": tls_idle,
     "tls-flood": tls_flood,
+    "forward": forward,
     "reload": reload,
     "loop-kill": restart,
 }

@@ -23,9 +23,9 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Behind:
-    """What the servers have in common: a file with certificate and key, and the backend's port."""
+    """What servers have in common: a file with certificate and key, if there is TLS; the backend's port."""
 
-    pem: Path
+    pem: Path | None
     backend: int
 
 
@@ -80,6 +80,10 @@ def _as_nobody(setting: str) -> str:
     return setting if os.geteuid() == 0 else ""
 
 
+def _if_tls(setting: str, behind: Behind) -> str:
+    return "" if behind.pem is None else f"{setting}{behind.pem}"
+
+
 class Stunnel:
     """One process with a thread for each connection."""
 
@@ -127,7 +131,7 @@ class Haproxy:
         config.write_text(
             f"global\n maxconn {workload.max_connections}\n nbthread 1\n{_as_nobody(' user nobody')}\n"
             "defaults\n mode tcp\n timeout client 10m\n timeout server 10m\n timeout connect 10s\n"
-            f"listen bench\n bind {LOOPBACK}:{port} ssl crt {self._behind.pem}\n"
+            f"listen bench\n bind {LOOPBACK}:{port}{_if_tls(' ssl crt ', self._behind)}\n"
             f" server backend {LOOPBACK}:{self._behind.backend}\n"
         )
         return _started(self.name, [find("haproxy"), "-f", str(config)], port, workload)
@@ -198,8 +202,35 @@ class Socat:
     def start(self, workload: Workload) -> Server:
         """Start it."""
         port = free_port()
-        listening = f"OPENSSL-LISTEN:{port},bind={LOOPBACK},reuseaddr,fork,verify=0,nodelay"
-        listening += f",cert={self._behind.pem}"
+        tls = _if_tls(",verify=0,cert=", self._behind)
+        listening = f"{'OPENSSL' if tls else 'TCP'}-LISTEN:{port},bind={LOOPBACK},reuseaddr,fork,nodelay{tls}"
         command = [find("socat"), listening, f"TCP:{LOOPBACK}:{self._behind.backend},nodelay"]
         forwarder = _started(self.name, command, port, workload)
         return _Slow(forwarder.process, forwarder.ports)
+
+
+class XinetdRedirect:
+    """A process for each connection, forked, without TLS."""
+
+    name = "xinetd"
+
+    def __init__(self, behind: Behind) -> None:
+        """Forward to what is behind."""
+        self._behind = behind
+
+    def absent(self) -> str | None:
+        """Return why it cannot be measured."""
+        return lacking("xinetd", "xinetd")
+
+    def start(self, workload: Workload) -> Server:
+        """Start it in the foreground."""
+        port = free_port()
+        config = workload.files / f"xinetd-redirect-{port}.conf"
+        config.write_text(
+            f"service bench-{port}\n{{\n type = UNLISTED\n socket_type = stream\n protocol = tcp\n"
+            " wait = no\n"
+            f" user = {'nobody' if os.geteuid() == 0 else os.geteuid()}\n bind = {LOOPBACK}\n port = {port}\n"
+            f" redirect = {LOOPBACK} {self._behind.backend}\n instances = UNLIMITED\n cps = 1000000 1\n}}\n"
+        )
+        command = [find("xinetd"), "-dontfork", "-f", str(config), "-pidfile", f"{config}.pid"]
+        return _started(self.name, command, port, workload)

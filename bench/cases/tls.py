@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from bench import measure
 from bench.cases.common import MICRO, started
@@ -219,7 +220,7 @@ def _compare(settings: Settings, comparison: _Comparison) -> Result:
     pem = certificate(settings.files, NAME, comparison.kind)
     workload = Workload(program=(settings.programs.tls,), files=settings.files, max_connections=MAX_SESSIONS)
     with backend(settings.programs.tls, settings.files) as port, tls_clients(comparison.clients) as clients:
-        peers = _peers(Behind(pem, port), processes=comparison.processes)
+        peers = _peers(pem, Behind(pem, port), processes=comparison.processes)
 
         def once(peer: Peer, server: Server | None) -> Measured:
             if server is not None:
@@ -237,8 +238,8 @@ def _compare(settings: Settings, comparison: _Comparison) -> Result:
     return Result(comparison.case, comparison.about, values, absent, against_first(list(values)))
 
 
-def _peers(behind: Behind, *, processes: bool) -> list[Peer]:
-    peers: list[Peer] = [_ucspid(behind.pem), Stunnel(behind), Hitch(behind), Haproxy(behind)]
+def _peers(pem: Path, behind: Behind, *, processes: bool) -> list[Peer]:
+    peers: list[Peer] = [_ucspid(pem), Stunnel(behind), Hitch(behind), Haproxy(behind)]
     return [*peers, StunnelFromTcpserver(behind), Socat(behind)] if processes else peers
 
 

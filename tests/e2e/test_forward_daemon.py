@@ -57,8 +57,11 @@ def daemon() -> Iterator[Daemon]:
         everywhere = {"listen": "127.0.0.1:0"}
         backends = {name: everywhere | service for name, service in BACKENDS.items()}
         with running(folder, {**config, "services": backends}) as daemon:
+            (folder / "empty").mkdir()
             dead = f"127.0.0.1:{bound.getsockname()[1]}"
             more = {name: everywhere | service for name, service in forwards(daemon, dead).items()}
+            if os.geteuid() == 0:
+                more["jailed"] = everywhere | {"forward": at(daemon, "echo"), "chroot": "empty"}
             daemon.reload({"services": backends | more})
             yield daemon
 
@@ -159,6 +162,13 @@ def test_a_session_that_is_ended_says_how_far_it_was(daemon: Daemon) -> None:
     assert end["signal"] == "SIGTERM"
     assert "5 bytes from the client, 5 bytes to it" in end["line"]
     assert "ended by SIGTERM" in end["line"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the root directory")
+def test_it_runs_where_there_is_no_file(daemon: Daemon) -> None:
+    with daemon.connect("jailed") as sock:
+        assert exchange(sock, b"hello") == b"hello"
+        assert "5 bytes from the client, 5 bytes to it" in served(daemon, "jailed", sock)["line"]
 
 
 def test_a_reload_imports_nothing_again(daemon: Daemon) -> None:
