@@ -99,6 +99,21 @@ def test_a_reload_imports_all_again_and_lets_the_old_launchers_leave(serving: Ma
     assert [profile.names for profile in old] == ["a"]
 
 
+def test_an_old_launcher_that_dies_has_a_successor_for_its_sessions_with_nothing_to_import(
+    serving: MasterRig,
+) -> None:
+    serving.loop.note(wire.NOTE_RELOAD, token=1)
+    serving.work()
+    serving.read(plan(A, OTHER))
+    serving.take()
+    serving.loop.note(wire.NOTE_SETTLED, serving.generation)
+    serving.work()
+    before = len(serving.launchers)
+    serving.end(serving.launchers[0], signal.SIGKILL)
+    serving.until(lambda: len(serving.launchers) > before)
+    assert kinds(serving.launchers[-1]) == [wire.TakePrivileges.KIND]
+
+
 def test_a_reload_with_one_that_cannot_be_imported_says_why_and_changes_nothing(serving: MasterRig) -> None:
     serving.loop.note(wire.NOTE_RELOAD, token=1)
     serving.work()

@@ -207,7 +207,8 @@ class ProfileLaunchers:
 
     def _start(self, launcher: HeldLauncher) -> None:
         programs = [message for item in self._programs.values() for message in item.messages()]
-        if self.key.service is not None:
+        # Launchers of an earlier plan have none any more: their successors are for the sessions alone.
+        if self.key.service is not None and programs:
             programs.append((_preload(self.key.service.preloaded).pack(), ()))
         title = f"ucspid: launcher {self.names}"
         launcher.start(
