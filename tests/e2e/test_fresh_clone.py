@@ -75,9 +75,12 @@ def test_the_file_that_comes_with_it_runs_in_a_fresh_clone(clone: Path, tmp_path
 
 
 def planned(clone: Path, target: str) -> str:
-    """Return what make would do."""
+    """Return what make would do, whatever the make was told that runs the tests."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+    }
     return subprocess.run(
-        ["make", "-n", target], cwd=clone, capture_output=True, text=True, check=True
+        ["make", "-n", target], cwd=clone, env=environment, capture_output=True, text=True, check=True
     ).stdout
 
 

@@ -332,7 +332,9 @@ def test_a_second_daemon_on_the_control_socket_is_exit_111(tmp_path: Path) -> No
         status, said = start(second)
         second.kill()
         assert status == 111
-        assert said == [f"ucspid: control: a daemon answers at {first.control} already"]
+        assert said == [
+            f"ucspid: cannot listen on control socket {first.control}: a server answers there already"
+        ]
         assert first.talk("echo", b"x") == b"x"
 
 

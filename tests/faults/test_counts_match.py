@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from inprocess import FakeLauncher, Rig, received, serving, settings
+from inprocess import FakeLauncher, Rig, added, received, serving, settings
 from ucspid.errors import WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc import session_tag
@@ -68,7 +68,7 @@ async def test_a_launcher_that_makes_up_a_session_of_another_is_replaced_and_cou
         liar.starts[connection] = 1, socket.socket().detach()
         liar._tags[connection] = session_tag.pack(1.0, "192.0.2.1", 4000, "a")
         liar.report(wire.RUNNING, connection=connection, process=1)
-        rig.server.add_launcher(9, 1, liar.loop_end, "python", draining=False)
+        rig.server.add_launcher(added(9), liar.loop_end)
         await rig.until(lambda: rig.named("launcher_broken"))
         assert rig.asked[-1:] == ["broken"]
         assert rig.service("a").limits.live == 1

@@ -78,7 +78,7 @@ def launcher_of(daemon: Daemon, name: str) -> int:
 
 def held(daemon: Daemon) -> int:
     """Return how many descriptors the master has, but for those of launchers, of which there may be more."""
-    return descriptors(daemon.pid) - PER_LAUNCHER * len(daemon.processes("launcher"))
+    return descriptors(daemon.pid) - PER_LAUNCHER * len(daemon.children("ucspid: launche"))
 
 
 def loop_of(daemon: Daemon) -> int:

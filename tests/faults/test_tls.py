@@ -18,6 +18,7 @@ from daemon import TIMEOUT, Daemon, running, wait_gone
 from faults import stopped
 from folders import public_folder
 from hung_disk import hung_disk
+from ucspid.tls.truncation import reveal
 
 KILLS = 5
 CLIENTS = 4
@@ -99,6 +100,7 @@ def daemon() -> Iterator[Daemon]:
 
 def secured(daemon: Daemon, context: ssl.SSLContext) -> ssl.SSLSocket:
     plain = daemon.connect("implicit")
+    reveal(context)
     return context.wrap_socket(plain, server_hostname="mail.example.org", suppress_ragged_eofs=False)
 
 

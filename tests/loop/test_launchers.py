@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from inprocess import serving, settings
+from inprocess import NO_PID, serving, settings
 from ucspid import spawn
 from ucspid.control import launchers, status
 from ucspid.ipc import messages as wire
@@ -106,17 +106,9 @@ async def test_whoever_has_the_channel_of_a_launcher_that_has_exited_cannot_hold
         assert list(rig.server.launchers.by_number) == [rig.launchers[0].number]
 
 
-async def test_a_launcher_is_in_the_status_as_soon_as_it_has_said_which_process_it_is() -> None:
+async def test_a_launcher_is_in_the_status_before_it_has_said_anything() -> None:
     async with serving(settings("a")) as rig:
-        await rig.until(lambda: rig.server.launchers.synced)
-
-        def listed() -> list[int]:
-            return [item["pid"] for item in status.processes(rig.server) if item["role"] == "launcher"]
-
-        first = listed()
-        rig.launcher()
-        assert len(first) == 1
-        assert listed() == first
-        await rig.until(lambda: rig.server.launchers.synced)
-        assert len(listed()) == 2
-        assert 0 not in listed()
+        launcher = rig.launcher()
+        listed = {item["pid"]: item for item in status.processes(rig.server) if item["role"] == "launcher"}
+        assert listed[NO_PID + launcher.number]["kind"] == "python"
+        assert 0 not in listed

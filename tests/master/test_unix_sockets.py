@@ -135,7 +135,7 @@ def test_a_socket_that_somebody_has_open_is_not(path: Path, kind: int) -> None:
             waits.connect_ex(str(path))  # of which the queue is full
             with pytest.raises(ResourceError) as caught:
                 acquired(at(path))
-    assert str(caught.value) == (f"a: cannot listen on unix:{path}: a daemon answers at {path} already")
+    assert str(caught.value) == f"a: cannot listen on unix:{path}: a server answers there already"
     assert path.is_socket()
 
 

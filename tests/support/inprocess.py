@@ -21,6 +21,7 @@ from ucspid import plan
 from ucspid.admission.listener import Listener, listener_of
 from ucspid.control.serving import Server
 from ucspid.ipc import messages as wire
+from ucspid.ipc import orders
 from ucspid.ipc.channel import Channel, pair
 from ucspid.ipc.counters import SIZE, Counters
 from ucspid.launcher.serve import IN_FLIGHT
@@ -35,6 +36,13 @@ PROFILE = 1
 NO_PID = 1 << 22
 """No process has a number from here on up (proc(5), pid_max): launchers in the test's process do."""
 TIMEOUT = 10.0
+
+
+def added(number: int) -> orders.AddLauncher:
+    """Return the order that adds a launcher."""
+    return orders.AddLauncher(
+        number=number, pid=NO_PID + number, profile=PROFILE, kind="python", draining=False
+    )
 
 
 def settings(name: str, **changed: Any) -> plan.Service:
@@ -273,7 +281,7 @@ class Rig:
         """Bring a launcher."""
         launcher = FakeLauncher(len(self.launchers) + 1, self.tell)
         self.launchers.append(launcher)
-        self.server.add_launcher(launcher.number, PROFILE, launcher.loop_end, "python", draining=False)
+        self.server.add_launcher(added(launcher.number), launcher.loop_end)
         return launcher
 
     # What the test does

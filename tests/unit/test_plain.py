@@ -97,7 +97,7 @@ ORDERS: list[orders.Order] = [
         log_format="json", log_level="info", uid=1, gid=None, groups=(1, 2), nameservers=("192.0.2.1:53",),
         looks_up=True, asks_dns=True, asks_ident=False, owner=0, config="/file", began=1.5,
     ),
-    orders.AddLauncher(number=1, profile=2, kind="native", draining=False),
+    orders.AddLauncher(number=1, pid=4, profile=2, kind="native", draining=False),
     orders.AddTls(number=1, pid=2),
     orders.RemoveTls(number=1),
     orders.AddPipe(service="a"),

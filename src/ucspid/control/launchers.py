@@ -13,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ucspid.admission.turns import Turns
 from ucspid.errors import WireError
+from ucspid.ipc import orders
 from ucspid.observe import events
 from ucspid.pool import Pool
 from ucspid.recovery.takeover import Takeover
@@ -62,14 +63,15 @@ class Launchers:
         """Whether all have reported what they run."""
         return all(launcher.synced for launcher in self.by_number.values())
 
-    def add(self, number: int, profile: int, sock: socket.socket, kind: str, *, draining: bool) -> None:
+    def add(self, order: orders.AddLauncher, sock: socket.socket) -> None:
         """Add a launcher; the sessions that it already runs are taken over first."""
-        self.kinds[number] = kind
-        pool, turns = self.pool(profile)
-        launcher = LauncherClient(number, sock, self._takeover, partial(self._changed, turns))
-        self.by_number[number] = launcher
-        pool.add(launcher, kind)
-        if draining:
+        self.kinds[order.number] = order.kind
+        pool, turns = self.pool(order.profile)
+        launcher = LauncherClient(order.number, sock, self._takeover, partial(self._changed, turns))
+        launcher.pid = order.pid
+        self.by_number[order.number] = launcher
+        pool.add(launcher, order.kind)
+        if order.draining:
             launcher.drain()
         asyncio.get_running_loop().add_reader(launcher.fileno(), self._receive, launcher)
 

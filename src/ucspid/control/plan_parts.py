@@ -69,7 +69,7 @@ class PlanParts:
 
     def _launcher(self, order: orders.AddLauncher, descriptors: list[int]) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
-        self._server.add_launcher(order.number, order.profile, sock, order.kind, draining=order.draining)
+        self._server.add_launcher(order, sock)
 
     def _add_tls(self, order: orders.AddTls, descriptors: list[int]) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])

@@ -15,6 +15,7 @@ from ucspid.control.launchers import LauncherMaster, Launchers
 from ucspid.control.opening import Opening
 from ucspid.control.services import Services
 from ucspid.control.tls_reporter import TlsReporter
+from ucspid.ipc import orders
 from ucspid.ipc.counters import Counters
 from ucspid.observe import events
 from ucspid.observe.transcript import Transcript
@@ -121,11 +122,9 @@ class Server:
             if isinstance(process.protocol, Connection)
         ]
 
-    def add_launcher(
-        self, number: int, profile: int, sock: socket.socket, kind: str, *, draining: bool
-    ) -> None:
+    def add_launcher(self, order: orders.AddLauncher, sock: socket.socket) -> None:
         """Add a launcher; the sessions that it already runs are taken over first."""
-        self.launchers.add(number, profile, sock, kind, draining=draining)
+        self.launchers.add(order, sock)
 
     def begin(self) -> None:
         """Accept as soon as all launchers have reported what they run: the first plan is complete."""

@@ -74,7 +74,7 @@ def _certificates(ends: Mapping[str, float]) -> list[dict[str, Any]]:
 
 
 def processes(server: Server) -> list[dict[str, Any]]:
-    """Describe the daemon's processes; a launcher as soon as it has said which process it is."""
+    """Describe the daemon's processes."""
     return [
         _process("master", os.getppid(), [], 0, draining=server.draining),
         _process("loop", os.getpid(), [], server.services.live, draining=server.draining),
@@ -88,7 +88,6 @@ def processes(server: Server) -> list[dict[str, Any]]:
             )
             | {"kind": server.launchers.kinds[launcher.number]}
             for launcher in server.launchers.by_number.values()
-            if launcher.pid
         ),
         *(_process("tls", pid, [], 0, draining=draining) for pid, draining in server.tls.processes),
     ]

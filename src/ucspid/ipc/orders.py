@@ -42,9 +42,10 @@ class Begin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddLauncher:
-    """A launcher's channel is beside it."""
+    """A launcher's channel is beside it; pid is for the status until the launcher speaks."""
 
     number: int
+    pid: int
     profile: int
     kind: Literal["native", "python"]
     draining: bool

@@ -101,7 +101,11 @@ class LoopOrders:
         """Send a launcher's channel, if the process does not have it."""
         if self._introduce("launcher", launcher.number):
             order = orders.AddLauncher(
-                number=launcher.number, profile=profile.number, kind=profile.kind, draining=profile.draining
+                number=launcher.number,
+                pid=launcher.pid,
+                profile=profile.number,
+                kind=profile.kind,
+                draining=profile.draining,
             )
             self.process.send(order, (launcher.loop_end.fileno(),))
 

@@ -52,7 +52,7 @@ def make_room(path: str) -> None:
     except FileNotFoundError:
         return
     if answers(path):
-        raise OSError(errno.EADDRINUSE, f"a daemon answers at {path} already")
+        raise OSError(errno.EADDRINUSE, "a server answers there already")
     os.unlink(path)
 
 
