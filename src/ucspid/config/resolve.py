@@ -141,7 +141,7 @@ def _no_place_for_a_socket(path: str) -> str | None:
     progress.at(path)
     folder = os.path.dirname(path)
     parent = os.path.dirname(folder)
-    if os.path.lexists(path) and not (os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode)):
+    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
         return f"{path} exists, but is not a socket"
     if os.path.isdir(folder):
         return None
