@@ -55,7 +55,7 @@ def test_a_control_socket_left_behind_is_replaced(tmp_path: Path) -> None:
 def test_a_control_socket_where_a_daemon_answers_is_left_alone(tmp_path: Path) -> None:
     path = str(tmp_path / "control")
     with open_control(path) as first:
-        with pytest.raises(ResourceError, match="a daemon answers"):
+        with pytest.raises(ResourceError, match="a server answers there already"):
             open_control(path)
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(path)
