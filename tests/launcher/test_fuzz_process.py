@@ -25,7 +25,7 @@ NOBODYS = 1 << 22
 """No process has this number or a higher one: PID_MAX_LIMIT of the kernel."""
 
 fuzzed = settings(
-    max_examples=examples(int(os.environ.get("UCSPID_FUZZ_EXAMPLES", "40"))),  # make fuzz has many more
+    max_examples=examples(int(os.environ.get("UCSPID_FUZZ_EXAMPLES", "25"))),  # make fuzz has many more
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking takes longer than a test may
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 
 from daemon import exchange
 from hung_disk import hung_disk
-from launchers import KINDS, SERVICE, Peers, built, choose
+from launchers import KINDS, SERVICE, Peers, built, choose, compiled
 from ucspid.ipc import messages as wire
 from ucspid.launcher.native import wire_header
 from ucspid.launcher.native.build import FOLDER, CannotBuildError, build
@@ -214,52 +215,65 @@ def test_a_session_costs_less_than_200_bytes(monkeypatch: pytest.MonkeyPatch) ->
         peers.close()
 
 
-@pytest.mark.slow
-@pytest.mark.alone
-def test_the_end_of_a_session_costs_no_look_at_all_that_live(monkeypatch: pytest.MonkeyPatch) -> None:
-    choose("native", monkeypatch)
-    peers = Peers("native")
-    try:
-        peers.set_program("/bin/sleep", "1000")
-        peers.set_program("/bin/true", service=2)
-        peers.ready()
-        few = cost_of_sessions(peers, range(1, 301))
-        few_at_once = cost_of_sessions(peers, range(301, 601), at_once=20)
-        for connection in range(1001, 4001):
+AT_ONCE = 50
+"""Sessions that are started before the first of them is waited for."""
+
+LIVE = 2000
+"""Sessions that go on while others end."""
+
+LOOKS_PER_SECOND = 2 * 10**9 // 5000
+"""How often a launcher may look at a child because time has passed: at all of them, and at the latest."""
+
+
+def start_that_stay(peers: Peers, connections: range) -> None:
+    """Start sessions that go on; their programs are executed while the launcher starts others."""
+    for first in connections[::AT_ONCE]:
+        batch = range(first, min(first + AT_ONCE, connections.stop))
+        for connection in batch:
             peers.connect(connection).close()
-            peers.clients.clear()
+        peers.clients.clear()
+        for connection in batch:
             peers.wait(wire.STARTED, connection)
-        assert cost_of_sessions(peers, range(601, 901), sweeps=SWEEPS) < 5 * few
-        # Many of their signals are lost in one another's.
-        assert cost_of_sessions(peers, range(901, 1001), at_once=20, sweeps=SWEEPS) < 10 * few_at_once
-        for report in peers.list(1).values():
-            os.kill(report.process, signal.SIGKILL)
-    finally:
-        peers.close()
 
 
-SWEEPS = 0.15
-"""The part of the time in which a launcher may look at all that live."""
-
-
-def cost_of_sessions(peers: Peers, connections: range, at_once: int = 1, sweeps: float = 0.0) -> float:
-    """Return the nanoseconds of CPU that short sessions, so many at once, cost the launcher each.
-
-    sweeps is the part of the time that it may have used besides.
-    """
-    began, before = time.monotonic_ns(), running_time(peers.pid)
+def end_soon(peers: Peers, connections: range, at_once: int) -> None:
+    """Have sessions start that end by themselves, some at a time: then signals are lost in one another's."""
     for first in connections[::at_once]:
         batch = range(first, first + at_once)
         for connection in batch:
             peers.connect(connection, service=2).close()
         for connection in batch:
             peers.wait(wire.EXITED, connection)
-    used, passed = running_time(peers.pid) - before, time.monotonic_ns() - began
-    return (used - sweeps * passed) / len(connections)
 
 
-def running_time(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+@pytest.mark.slow
+def test_the_end_of_a_session_costs_no_look_at_all_that_live(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    choose("native", monkeypatch)
+    count = tmp_path / "looks"
+    count.write_bytes(bytes(8))
+    counting = ["/usr/bin/env", f"LD_PRELOAD={compiled('looks.c')}", f"LOOKS={count}"]
+    monkeypatch.setitem(roles.LAUNCHERS, "native", [*counting, *roles.LAUNCHERS["native"]])
+    peers = Peers("native")
+
+    def looks() -> int:
+        return int.from_bytes(count.read_bytes(), sys.byteorder)
+
+    try:
+        peers.set_program("/bin/sleep", "1000")
+        peers.set_program("/bin/true", service=2)
+        peers.ready()
+        start_that_stay(peers, range(1, LIVE + 1))
+        for ends, at_once in (range(LIVE + 1, LIVE + 201), 1), (range(LIVE + 201, LIVE + 401), 20):
+            began, before = time.monotonic(), looks()
+            end_soon(peers, ends, at_once)
+            made, passed = looks() - before, time.monotonic() - began
+            assert len(ends) <= made <= 2 * len(ends) + 2 * LIVE + LOOKS_PER_SECOND * passed
+    finally:
+        for report in peers.list(1).values():
+            os.kill(report.process, signal.SIGKILL)
+        peers.close()
 
 
 def test_it_does_not_wake_up_for_sessions_that_go_on(peers: Peers) -> None:
