@@ -84,6 +84,8 @@ def order(command: tuple[str, ...], folder: Path) -> str:
 @pytest.mark.parametrize("name", SUPERVISORS)
 def test_the_scripts_start_reload_and_do_not_try_a_wrong_file_again(name: str) -> None:
     supervisor = SUPERVISORS[name]
+    if "execlineb" in scripts(name)["run"]:
+        require("execlineb")
     with public_folder() as folder:
         daemon = Daemon(folder, ECHO)
         service = folder / "service"

@@ -17,6 +17,7 @@ PACKAGES = {
     "curl": "curl",
     "mandoc": "mandoc",
     "fail2ban-regex": "fail2ban",
+    "execlineb": "execline",
     "fish": "fish",
     "haproxy": "haproxy",
     "inetd": "openbsd-inetd",
