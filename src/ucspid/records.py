@@ -64,7 +64,7 @@ def _fields_of(cls: type, own: dict[str, Any], *, kw_only: bool) -> dict[str, _R
     found: dict[str, _RecordField] = {}
     for base in reversed(cls.__mro__[1:]):
         found |= base.__dict__.get(_FIELDS, {})
-    for name, annotation in own.get("__annotations__", {}).items():
+    for name, annotation in cls.__annotations__.items():
         if annotation is ClassVar or getattr(annotation, "__origin__", None) is ClassVar:
             continue
         given = own.get(name, _MISSING)
