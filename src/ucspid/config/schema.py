@@ -374,7 +374,8 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="The processes that do TLS, and what services with tls use that do not say it."),
     ] = key(default_factory=TlsDefaults)
     watchdog: Annotated[
-        Lifetime | None, Meta(description="How long the event loop may hang before it is replaced.")
+        Lifetime | None,
+        Meta(description="How long the event loop or a TLS process may hang before it is replaced."),
     ] = None
     web: Annotated[
         WebSection | None, Meta(description="Metrics and a status page. Needs the extra web: ucspid[web].")

@@ -87,7 +87,8 @@ class TlsSessions:
         for descriptor, _events in self._poll.poll(self._patience(wait=wait), MAX_EVENTS):
             session = sessions.get(descriptor)
             if session is None:
-                self._others[descriptor]()
+                if (other := self._others.get(descriptor)) is not None:
+                    other()
             elif session.phase is TlsPhase.HANDSHAKE:
                 session.heard()
                 self._handshakes[session.number] = session
