@@ -596,6 +596,26 @@ def test_a_process_that_was_stopped_is_asked_whether_it_goes_on(kept: Kept) -> N
     assert [asked(process) for process in kept.processes] == [0, 1]
 
 
+def test_one_that_exits_right_after_others_were_reaped_keeps_nobody_from_being_asked(kept: Kept) -> None:
+    kept.go_over()
+    os.kill(kept.processes[0].process.pid, signal.SIGKILL)
+    kept.processes[0].wait_killed()  # and its exit will be taken with the next signal
+    os.kill(kept.processes[1].process.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, kept.processes[1].process.pid, os.WSTOPPED | os.WNOWAIT)
+    kept.keeper.children_changed()
+    assert [asked(process) for process in kept.processes] == [0, 1]
+
+
+def test_a_process_answers_once_about_certificates(kept: Kept) -> None:
+    acquired = kept.acquire()
+    number = kept.held.number
+    for packet in (refused(b"expired"), refused(b"again"), wire.MaterialTaken(number).pack()):
+        kept.processes[0].channel.send(packet)
+    kept.work()
+    assert (kept.reasons, kept.ready) == (["expired"], [])
+    acquired.release()
+
+
 def test_descriptors_from_a_process_are_not_taken(kept: Kept) -> None:
     kept.go_over()
     reading, writing = os.pipe()

@@ -292,3 +292,27 @@ def test_at_the_end_the_path_stays_for_the_next_master_if_the_service_manager_ke
         following.keep([])
         manager.wait()
         assert not os.path.lexists(path)
+
+
+def test_one_that_was_shut_down_and_kept_by_the_service_manager_is_made_again(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Manager(tmp_path) as manager:
+        for variable, value in manager.start()["env"].items():
+            monkeypatch.setenv(variable, value)
+        table, found = ListenerTable(), dict[Key, list[HeldListener]]()
+        table.acquire([at(path)], found)
+        table.add(found)
+        manager.wait(f"unix_{path}")
+        table.close()
+        kept = socket.socket(fileno=os.dup(manager.stored[0][1]))
+        kept.shutdown(socket.SHUT_RDWR)  # as a process of the loop may, and we are not told
+        following, found = ListenerTable(Passed([(f"unix_{path}", kept)])), {}
+        last = tmp_path / "last"
+        following.acquire([at(path), at(last)], found)
+        following.add(found)
+        assert reaches(path)
+        (listening,) = following.of(at(path))
+        manager.wait(f"unix_{path}", f"unix_{last}")
+        assert any(os.path.sameopenfile(own, listening.sock.fileno()) for _name, own in manager.stored)
+        following.keep([])

@@ -218,12 +218,13 @@ class HeldTls:
         elif kind == wire.Pong.KIND:
             self._answered()
         elif kind == wire.MaterialTaken.KIND:
-            if wire.MaterialTaken.unpack(packet).number == self.wanted:
+            if wire.MaterialTaken.unpack(packet).number == self.wanted and not self.ready:
                 self.taken = self.wanted
                 self._listener.has_taken(self)
         elif kind == wire.MaterialRefused.KIND:
             refused = wire.MaterialRefused.unpack(packet)
-            if refused.number == self.wanted:  # it was sent others since, if not
+            # If not, it was sent others since, or has answered: one that is taken over might fill the log.
+            if refused.number == self.wanted and not self.ready:
                 self._listener.has_refused_material(self, refused.reason[:MAX_REASON])
         else:
             raise WireError(f"it sent a message of kind {kind}")

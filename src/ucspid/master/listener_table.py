@@ -79,8 +79,9 @@ class ListenerTable:
     def add(self, acquired: dict[Key, list[HeldListener]]) -> list[str]:
         """Add what was acquired; close passed sockets that no service has, and return their addresses."""
         self._listeners.update(acquired)
+        unwanted = self._passed.close()  # first: the store forgets by name, and what is new may have the same
         self._stored = store(acquired.items()) or self._stored
-        return self._passed.close()
+        return unwanted
 
     def set_up(self, services: Iterable[Service]) -> None:
         """Give the listeners of services the options that these have; one that refuses them listens on."""

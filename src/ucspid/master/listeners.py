@@ -97,7 +97,9 @@ def listens_on(sock: socket.socket, address: Endpoint) -> bool:
         return False
     its = address_of(sock)
     if "unix" in (its.family, address.family):
-        return its == address and (its.path is None or os.path.lexists(its.path))
+        if its != address or its.path is None:
+            return its == address
+        return os.path.lexists(its.path) and not unix_sockets.is_shut_down(sock)
     return (
         its.family == address.family
         and address.port in (0, its.port)

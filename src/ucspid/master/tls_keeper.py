@@ -1,5 +1,6 @@
 """Keeps the TLS processes: started, sent certificates, started again, replaced in good order."""
 
+import contextlib
 import os
 import time
 from functools import partial
@@ -123,9 +124,9 @@ class TlsKeeper:
     def children_changed(self) -> None:
         """Have those answer that were stopped, within the time in which they may go on."""
         for process in self._held.all():
-            found = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG)
-            if found is not None:
-                process.ask(STOPPED_TIMEOUT)
+            with contextlib.suppress(ChildProcessError):  # it has exited meanwhile: the next signal says so
+                if os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG) is not None:
+                    process.ask(STOPPED_TIMEOUT)
 
     def stop(self) -> None:
         """Start none any more: the daemon stops. They exit when the loop has."""
