@@ -111,7 +111,7 @@ AS_EXECUTED = {
     "status True": "import sys\nsys.exit(True)",
     "status 256": "import sys\nsys.exit(256 + 7)",
     "status -1": "import sys\nsys.exit(-1)",
-    "status too large": "import sys\nsys.exit(1 << 80)",
+    **({"status too large": "import sys\nsys.exit(1 << 80)"} if sys.version_info < (3, 12) else {}),
     "status of text": "import sys\nsys.exit('this is why')",
     "status of a tuple": "raise SystemExit(1, 2)",
     "status of an object": "import sys\nsys.exit(3.5)",

@@ -2,6 +2,7 @@
 
 import ctypes
 import signal
+import subprocess
 
 from ucspid.linux.syscalls import architecture
 
@@ -16,8 +17,10 @@ _MASK = ctypes.c_long(8)
 def give_default() -> None:
     """Give those that this process ignores their default, so that what tests start has no signal ignored.
 
-    glibc's own functions refuse these numbers; only the kernel can change that.
+    glibc's own functions refuse these numbers; only the kernel can change that. From Python 3.13 on,
+    subprocess would use glibc's posix_spawn.
     """
+    subprocess._USE_POSIX_SPAWN = False  # type: ignore[attr-defined]
     for number in OTHERS:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
