@@ -20,7 +20,7 @@ def give_default() -> None:
     glibc's own functions refuse these numbers; only the kernel can change that. From Python 3.13 on,
     subprocess would use glibc's posix_spawn.
     """
-    subprocess._USE_POSIX_SPAWN = False  # type: ignore[misc]  # noqa: SLF001 - its documents name it
+    subprocess._USE_POSIX_SPAWN = False  # type: ignore[misc]  # its documents name it
     for number in OTHERS:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
