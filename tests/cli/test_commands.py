@@ -475,6 +475,16 @@ def test_defaults() -> None:
     assert (options.config, options.ready_fd) == (DEFAULT_CONFIG, None)
 
 
+def test_without_c_a_missing_file_is_said_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = str(tmp_path / "none")
+    for module in ("arguments", "socket_path"):
+        monkeypatch.setattr(f"ucspid.cli.{module}.DEFAULT_CONFIG", file)
+    assert main(["status"]) == 100
+    assert capsys.readouterr().err == f"{file}: No such file or directory; give the daemon's file with -c\n"
+
+
 @pytest.mark.parametrize("verb", ["check", "status", "reload"])
 def test_missing_file_is_said_without_a_traceback(tmp_path: Path, verb: str) -> None:
     ended = ucspid_command(verb, "-c", str(tmp_path / "none"))

@@ -240,7 +240,7 @@ def test_mistakes_about_the_status_page(loaded: Loaded, text: str, why: str) -> 
 
 def test_the_status_page_needs_what_is_optional(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    why = "web: aiohttp and prometheus_client is not installed: pip install 'ucspid[web]'"
+    why = f"web: not installed: aiohttp, prometheus_client; in the checkout, {sys.executable} -m pip install"
     assert why in problem(loaded, top="web: {listen: unix:/p}")
 
 

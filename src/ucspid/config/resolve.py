@@ -131,7 +131,8 @@ def _web(file: schema.File, identities: Identities, problems: Problems) -> Web |
         return None
     lacking = [name for name in ("aiohttp", "prometheus_client") if importlib.util.find_spec(name) is None]
     if lacking:
-        problems.add("web", f"{' and '.join(lacking)} is not installed: pip install 'ucspid[web]'")
+        how = f"in the checkout, {sys.executable} -m pip install --constraint constraints.txt '.[web]'"
+        problems.add("web", f"not installed: {', '.join(lacking)}; {how}")
     who = identities.never_root(file.web.user, None, "web.user", "the web process must not run as root")
     return Web(listen=str(file.web.listen), uid=who.uid, gid=who.gid, groups=who.groups)
 
