@@ -14,7 +14,7 @@ from bench.cases.refused import refused
 from bench.cases.rules import rules
 from bench.cases.services import profiles, services
 from bench.cases.sessions import live
-from bench.cases.tls import tls_bulk, tls_flood, tls_full, tls_idle, tls_resumed
+from bench.cases.tls import tls_bulk, tls_flood, tls_full, tls_idle, tls_mail, tls_resumed
 from bench.cases.trivial import arrivals, bare, trivial
 from bench.cases.watched import watched
 from bench.contest import Result, Settings
@@ -49,6 +49,7 @@ CASES: dict[str, Case] = {
     "tls-bulk": tls_bulk,
     "tls-idle": tls_idle,
     "tls-flood": tls_flood,
+    "tls-mail": tls_mail,
     "forward": forward,
     "reload": reload,
     "loop-kill": restart,

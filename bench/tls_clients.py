@@ -58,6 +58,9 @@ class Shaken:
 
 Connecting = Callable[[ssl.SSLSession | None], ssl.SSLSocket]
 
+TURNS = 8
+"""Questions and answers of a dialogue, as of a client that delivers a mail."""
+
 _held: list[ssl.SSLSocket] = []
 """Of a client's process: connections that are open between two things that it is asked for."""
 
@@ -121,6 +124,20 @@ def _one(connect: Connecting, session: ssl.SSLSession | None) -> tuple[ssl.SSLSe
     found = sock.session, bool(sock.session_reused)
     _end(sock)
     return found
+
+
+def mail_sessions(place: Place, count: int) -> list[float]:
+    """Hold so many short dialogues in turn; return what each took from connect to end, in seconds."""
+    connect = _connecting(place)
+    took = []
+    for _ in range(count):
+        began = time.monotonic()
+        sock = connect(None)
+        for _turn in range(TURNS):
+            _echo(sock)
+        _end(sock)
+        took.append(time.monotonic() - began)
+    return took
 
 
 def storm(place: Place, until: float) -> Shaken:

@@ -17,11 +17,13 @@ from bench.load import NANOSECONDS, BadLoadError, Histogram
 from bench.server import Peer, Server, Workload
 from bench.tls_clients import (
     NAME,
+    TURNS,
     Place,
     TlsClients,
     drop,
     echo_until,
     hold,
+    mail_sessions,
     shake_hands,
     stall,
     storm,
@@ -122,6 +124,12 @@ def tls_flood(settings: Settings) -> Result:
     return _compare(settings, _Comparison("tls-flood", about, partial(_flood, settings), 1 + AT_ONCE))
 
 
+def tls_mail(settings: Settings) -> Result:
+    """Compare how long a session takes that is like a mail's delivery."""
+    about = f"sessions one after the other: a full handshake, {TURNS} questions and answers, an orderly end"
+    return _compare(settings, _Comparison("tls-mail", about, partial(_mail, settings), 1))
+
+
 def _handshakes(
     settings: Settings, clients: TlsClients, place: Place, server: Server, *, resume: bool
 ) -> Measured:
@@ -139,6 +147,11 @@ def _handshakes(
         "CPU µs": tls / made * MICRO,
         "CPU µs of all": all_ / made * MICRO,
     }
+
+
+def _mail(settings: Settings, clients: TlsClients, place: Place, _server: Server) -> Measured:
+    (took,) = clients.each(mail_sessions, place, settings.size(500, 10))
+    return latencies("session", _histogram(took))
 
 
 def _bulk(settings: Settings, clients: TlsClients, place: Place, server: Server) -> Measured:
