@@ -21,6 +21,9 @@ SOURCES = ["src", "contrib", "docs", "pyproject.toml", "setup.py", "MANIFEST.in"
 EXECUTABLE = "ucspid/launcher/ucspid-launcher"
 
 
+pytestmark = pytest.mark.timeout(300)  # pip builds and compiles: a minute where others use the CPUs
+
+
 class Built(NamedTuple):
     """A wheel, and what was said while it was made."""
 
