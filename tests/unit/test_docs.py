@@ -111,10 +111,11 @@ def test_every_promise_has_a_test_that_shows_it() -> None:
     assert [row[0] for row in rows if "::" not in row[3]] == []
 
 
-def test_there_are_ten_promises_and_each_has_its_bound() -> None:
+def test_there_are_ten_promises_and_each_has_its_bound_and_a_test() -> None:
     section = RELIABILITY.split("\n## ")[1]
     promises = re.split(r"^\d+\. ", section, flags=re.MULTILINE)[1:]
     assert [len(promises), *(" Bound: " in " ".join(text.split()) for text in promises)] == [10] + [True] * 10
+    assert [text for text in promises if not re.search(r"Shown by `\w+/test_\w+\.py::test_\w+`", text)] == []
 
 
 def test_there_is_a_configuration_for_a_mail_host() -> None:
