@@ -51,6 +51,7 @@ def imported(root: Path, text: str) -> tuple[dict[str, Any] | None, list[str], s
         ("s6-ipcserver -a 0600 -c 5 -C2 -b 9 -u 64 -g 65 -- /run/s s6-ipcserver-access -l x cat", {
             "listen": {"address": "unix:/run/s", "mode": "0600"}, "max_connections": "5", "max_per_ip": "2",
             "backlog": "9", "user": "qmaild", "program": ["cat"]}),
+        ("s6-ipcserver //run/./a/..//s cat", {"listen": {"address": "unix:/run/s", "mode": "0777"}}),
         ("s6-ipcserver s cat", {"listen": {"address": "unix:/service/it/s", "mode": "0777"},
             "max_per_ip": "40"}),
         ("tcpserver 0 mail cat", {"listen": "0.0.0.0:25", "lookup": {

@@ -89,6 +89,8 @@ class Listen(Form):
                 return cls(Endpoint.parse(str(value)))
             except ValueError as problem:
                 raise Misfit(str(problem)) from None
+        if str(value).startswith(("/", "@")):
+            raise Misfit(f"for a Unix socket write {PREFIX}{value}")
         return cls(_endpoint(str(value)))
 
 
@@ -103,6 +105,12 @@ class ListenSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     group: Annotated[
         Account | None, Meta(description="Its group. Without it that of who starts the daemon.")
     ] = None
+
+
+def endpoint_of(given: Any) -> Endpoint | None:
+    """Return where to listen; None where the address is missing or wrong, which is reported already."""
+    address = given.address if isinstance(given, ListenSection) else given
+    return address.endpoint if isinstance(address, Listen) else None
 
 
 class WebListen(Form, str):

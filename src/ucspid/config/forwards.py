@@ -12,6 +12,7 @@ from ucspid.config.positions import Scalar
 from ucspid.config.ruleforms import LookupTime
 from ucspid.forward.targets import UNIX, Destination
 from ucspid.net.address import IPV4, parse_address
+from ucspid.net.endpoint import Endpoint
 from ucspid.net.unix import MAX_PATH
 
 MAX_TARGETS = 32
@@ -48,6 +49,8 @@ class ForwardTarget(Form):
             raise Misfit
         if value.startswith(UNIX):
             return cls(Destination(_path(value[len(UNIX) :]), 0))
+        if value.startswith(("/", "@")):
+            raise Misfit(f"for a Unix socket write {UNIX}{value}")
         host, colon, port = value.rpartition(":")
         if not colon and _HOST.fullmatch(value) and not value.isdecimal():
             raise Misfit(f"{value} has no port: write {value}:25")
@@ -127,8 +130,24 @@ class ForwardSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = key(default_factory=lambda: Lifetime(1800))
 
 
+def is_there(target: Destination, listen: Endpoint) -> bool:
+    """Return whether a service that listens there is this target; no name is looked up but localhost."""
+    if not target.port:
+        return listen.family == "unix" and listen.name == target.host
+    if listen.family == "unix" or listen.port != target.port:
+        return False
+    if listen.host in ("", "0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return target.host in ("localhost", "::1", "::") or target.host.startswith(("127.", "0."))
+    return target.host == listen.host or (target.host == "localhost" and listen.host in ("127.0.0.1", "::1"))
+
+
+def section_of(given: ForwardSection | ForwardTarget) -> ForwardSection:
+    """Return the mapping that a server alone stands for."""
+    return ForwardSection(to=[given]) if isinstance(given, ForwardTarget) else given
+
+
 def arguments(given: ForwardSection | ForwardTarget) -> tuple[str, ...]:
     """Return the arguments of the program, as ucspid.forward.main takes them, its name being the first."""
-    section = ForwardSection(to=[given]) if isinstance(given, ForwardTarget) else given
+    section = section_of(given)
     times = f"{float(section.connect_timeout):g}", f"{float(section.idle_timeout):.10g}"
     return (NAME, str(section.proxy), *times, *map(str, section.to))

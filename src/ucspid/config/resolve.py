@@ -11,7 +11,7 @@ from typing import Any
 from ucspid.config import proxies, schema
 from ucspid.config.access import Access, rule_names
 from ucspid.config.controls import ControlSection
-from ucspid.config.endpoints import Listen, ListenSection
+from ucspid.config.endpoints import Listen, ListenSection, endpoint_of
 from ucspid.config.environment import MANAGER_NAMES, fixed_environment
 from ucspid.config.forms import Account, Form
 from ucspid.config.identities import NOBODY, Identities, UserIds
@@ -27,7 +27,7 @@ from ucspid.config.settings import Place, Settings
 from ucspid.config.tls import TlsResolution
 from ucspid.ipc.progress import progress
 from ucspid.net.endpoint import Endpoint
-from ucspid.net.unix import MAX_PATH, SocketFile
+from ucspid.net.unix import MAX_PATH, PREFIX, SocketFile
 from ucspid.plan import Log, Plan, RulesFile, Service, Web
 from ucspid.policy.environ import too_long
 from ucspid.profile import Profile
@@ -54,6 +54,9 @@ def resolve(
     """
     resolver = _Resolution(file, name, environ, problems)
     loop = resolver.identities.loop(file.user, file.group)
+    control = _control(file, resolver.base, problems)
+    if control is not None:
+        resolver.listeners.take(Endpoint(f"{PREFIX}{control}", 0), "control")
     services = [resolver.service(str(service), given) for service, given in file.services.items()]
     found = resolver.programs.find()
     services = resolver.with_rule_env(services, loop)
@@ -63,7 +66,7 @@ def resolve(
         uid=loop.uid,
         gid=loop.gid,
         groups=loop.groups,
-        control=_control(file, resolver.base, problems),
+        control=control,
         **_control_access(file, resolver.identities),
         web=_web(file, resolver.identities, problems),
         nameservers=tuple(str(server) for server in file.nameservers),
@@ -266,7 +269,7 @@ class _Resolution:
         """Return where a service listens, and of those with a path who may connect there."""
         endpoints, files = [], []
         for here, listen in self.problems.items(path, entry.listen):
-            endpoint = _endpoint(listen)
+            endpoint = endpoint_of(listen)
             if endpoint is None:
                 continue
             endpoints.append(endpoint)
@@ -291,12 +294,6 @@ class _Resolution:
             uid=None if user is None else self.identities.owner(user, f"{here}.user"),
             gid=None if group is None else self.identities.group(group, f"{here}.group"),
         )
-
-
-def _endpoint(given: Any) -> Endpoint | None:
-    """Return where to listen; None where the address is missing or wrong, which is reported already."""
-    address = given.address if isinstance(given, ListenSection) else given
-    return address.endpoint if isinstance(address, Listen) else None
 
 
 def _as_given(entry: schema.ServiceSection) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from ipaddress import ip_address
 
 from ucspid.importers.description import Imported, SourceLine
 from ucspid.importers.host import Host
+from ucspid.net.unix import PREFIX, shortest
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -30,7 +31,7 @@ def add_endpoint(service: Imported, address: str, port: int) -> None:
 
 def add_unix_socket(service: Imported, name: str, access: dict[str, str]) -> None:
     """Add a Unix socket: a path, or an @ and a name; access has mode, user and group, if they are said."""
-    address = f"unix:{name}"
+    address = f"{PREFIX}{name if name.startswith('@') else shortest(name)}"
     _add(service, {"address": address, **access} if access else address)
 
 

@@ -7,7 +7,7 @@ import re
 from typing import Literal, Self
 
 from ucspid.net.address import IPV4, parse_address, plain
-from ucspid.net.unix import MAX_PATH, PREFIX, UnixClient
+from ucspid.net.unix import MAX_PATH, PREFIX, UnixClient, shortest
 from ucspid.records import dataclass
 
 MAX_PORT = 65535
@@ -105,6 +105,8 @@ def _unix(text: str) -> str:
         raise ValueError(f"{text} is a directory")
     if (size := len(name.encode("utf-8", "surrogateescape"))) > MAX_PATH:
         raise ValueError(f"{size} bytes long, a socket's path may have at most {MAX_PATH}")
+    if name.startswith("/") and (whole := shortest(name)) != name:
+        raise ValueError(f"{text} is one of many forms of a path: write {PREFIX}{whole}")
     return text
 
 

@@ -1,5 +1,6 @@
 """Clients over Unix sockets: who they are is what the kernel says of their process. No I/O."""
 
+import posixpath
 import re
 from typing import NamedTuple, Self
 
@@ -78,6 +79,11 @@ class UnixClients:
     def __contains__(self, client: str) -> bool:
         """Return whether a client, as logs show it, is one of them."""
         return client.startswith(PREFIX) if self._text == PREFIX else client == self._text
+
+
+def shortest(path: str) -> str:
+    """Return the one form of a whole path that has no //, . or .. in it."""
+    return "/" + posixpath.normpath(path).lstrip("/")
 
 
 def parse_client(text: str) -> tuple[int, int | None]:
