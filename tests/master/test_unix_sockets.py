@@ -273,6 +273,18 @@ def test_one_that_a_process_of_the_loop_has_shut_down_listens_again(
     assert not os.path.lexists(path)
 
 
+def test_one_of_the_abstract_namespace_that_was_shut_down_listens_again() -> None:
+    name = f"ucspid-again-{os.getpid()}"
+    its_service = service("a", listen=(Endpoint(f"unix:@{name}", 0),), backlog=5)
+    listening = acquired(its_service)
+    listening.sock.shutdown(socket.SHUT_RDWR)
+    listening.restore(its_service)
+    with socket.socket(socket.AF_UNIX) as client:
+        assert client.connect_ex(f"\0{name}") == 0
+    assert listens_on(listening.sock, its_service.listen[0])
+    listening.close()
+
+
 def test_at_the_end_the_path_stays_for_the_next_master_if_the_service_manager_keeps_the_socket(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

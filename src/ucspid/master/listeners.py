@@ -54,12 +54,24 @@ class HeldListener:
 
         Raises OSError.
         """
-        if self.file is not None and unix_sockets.is_shut_down(self.sock):
-            address = unix_sockets.address_of(self.sock)
-            with unix_sockets.bound(address.name) as sock:
-                os.dup2(sock.fileno(), self.sock.fileno(), inheritable=False)
-            self.file = unix_sockets.id_of(address.name)
+        if self.sock.family == socket.AF_UNIX and unix_sockets.is_shut_down(self.sock):
+            self._make_again()
         self.set_up(service)
+
+    def _make_again(self) -> None:
+        """Bind a Unix socket again, unless the service manager has made its path. Raises OSError."""
+        address = unix_sockets.address_of(self.sock)
+        if address.path is None:
+            with socket.socket(
+                socket.AF_UNIX
+            ) as unbound:  # a name is free when nobody has its socket any more
+                os.dup2(unbound.fileno(), self.sock.fileno(), inheritable=False)
+        elif self.file is None:
+            return
+        with unix_sockets.bound(address.name) as sock:
+            os.dup2(sock.fileno(), self.sock.fileno(), inheritable=False)
+        if address.path is not None:
+            self.file = unix_sockets.id_of(address.path)
 
     def _let_in(self, service: Service, made: FileId) -> None:
         path = unix_sockets.address_of(self.sock).path
