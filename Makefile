@@ -66,11 +66,12 @@ LAUNCHER ?=
 test: setup peers
 	UCSPID_LAUNCHER=$(LAUNCHER) $(PYTEST) --ignore=tests/systemd --ignore=tests/browser
 
-# As a service of a real systemd, in containers of Debian's releases: as root, with debootstrap and systemd-nspawn.
+# As a service of a real systemd, in containers of Debian's releases, or of SUITE=bookworm: as root, with debootstrap and systemd-nspawn.
+SUITE ?= bookworm trixie
 test-systemd: setup
 	@command -v debootstrap systemd-nspawn >/dev/null || { $(APT) debootstrap systemd-container >/dev/null; } || true
-	@PYTHONPATH=tests/support $(BIN)/python tests/systemd/roots.py
-	$(BIN)/python -m pytest tests/systemd
+	@PYTHONPATH=tests/support $(BIN)/python tests/systemd/roots.py $(SUITE)
+	$(BIN)/python -m pytest tests/systemd -k '$(shell echo $(SUITE) | sed 's/ / or /g')'
 
 # The status page in Debian's Chromium, with axe-core from npm: more to fetch than all other peers.
 test-browser: setup .venv/peers/axe.min.js

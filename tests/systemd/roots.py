@@ -17,9 +17,10 @@ PACKAGES = "systemd,systemd-sysv,dbus,python3-venv,iproute2"
 MIRROR = "http://deb.debian.org/debian"
 
 
-def main() -> int:
-    """Make those that are missing."""
-    for suite, python in SUITES.items():
+def main(suites: list[str]) -> int:
+    """Make those of these that are missing."""
+    for suite in suites:
+        python = SUITES[suite]
         if not root_of(suite).exists():
             print(f"make: a root file system of Debian {suite} for the tests: {root_of(suite)}", flush=True)
             if problem := make(suite, python):
@@ -70,4 +71,4 @@ def dependencies() -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
