@@ -15,6 +15,7 @@ from ucspid.ipc import ban_memory
 from ucspid.ipc.ban_memory import MAX_BANS, SIZE, BanMemory, StoredBan
 from ucspid.linux.memfd import sealed_memory
 from ucspid.net.address import Network, pack_network, parse_network
+from ucspid.net.client import deniable
 from ucspid.net.unix import UnixClient, UnixUser
 from ucspid.policy.bans import ALL, BanTable
 
@@ -205,3 +206,9 @@ def test_who_comes_over_a_unix_socket_is_in_no_network_and_denied_as_a_user() ->
         table.remove(UnixUser(1000), 1)
     with pytest.raises(ValueError, match="not an IP address"):
         banned("unix:uid=0", 1.0)
+
+
+@pytest.mark.parametrize("text", ["unix:", "unix:nobody", "unix:uid=1000,gid=1000", "unix:uid=01"])
+def test_what_is_no_user_says_how_one_is_written(text: str) -> None:
+    with pytest.raises(ValueError, match=f"^{text}: a user is unix:uid=NUMBER$"):
+        deniable(text)

@@ -14,6 +14,7 @@ MAX_PATH = 107
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
 _CLIENT = re.compile(r"unix:uid=([0-9]+)(?:,gid=([0-9]+))?")
+_USER = "a user is unix:uid=NUMBER"
 MAX_NUMBER = (1 << 32) - 1
 """Of users and groups; it is nobody's."""
 
@@ -50,9 +51,12 @@ class UnixUser(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return what str() has returned. Raises ValueError."""
-        uid, gid = parse_client(text)
+        try:
+            uid, gid = parse_client(text)
+        except ValueError:
+            raise ValueError(f"{text}: {_USER}") from None
         if gid is not None:
-            raise ValueError(f"{text}: a user is unix:uid=NUMBER")
+            raise ValueError(f"{text}: {_USER}")
         return cls(uid)
 
 
