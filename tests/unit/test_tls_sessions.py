@@ -1,5 +1,6 @@
 """Connections of a TLS process: the program's command, handshakes and their time, the end, who is first."""
 
+import contextlib
 import socket
 import ssl
 import sys
@@ -477,3 +478,20 @@ def test_a_bug_ends_one_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.undo()
     other.send(b"x")
     assert other.program.recv(1) == b"x"
+
+
+@pytest.mark.timeout(20)
+def test_what_a_turn_has_left_is_copied_before_anything_is_waited_for(rig: Rig) -> None:
+    """All that came is in the process's memory then: the kernel has nothing to report of it."""
+    client = rig.add()
+    client.shake_hands()
+    count = 500
+    for _ in range(count):
+        client.tls.write(b"x")
+    client.sock.send(client.outgoing.read())
+    received = b""
+    while len(received) < count:
+        rig.sessions.run_once()
+        with contextlib.suppress(BlockingIOError):
+            received += client.program.recv(count)
+    assert received == b"x" * count

@@ -82,9 +82,9 @@ class TlsSessions:
 
     def run_once(self, *, wait: bool = True) -> None:
         """Do one round: what is ready now, or, if nothing is, what is ready next."""
+        patience, sessions = self._patience(wait=wait), self._sessions
         due, self._again = self._again, []
-        sessions = self._sessions
-        for descriptor, _events in self._poll.poll(self._patience(wait=wait), MAX_EVENTS):
+        for descriptor, _events in self._poll.poll(patience, MAX_EVENTS):
             session = sessions.get(descriptor)
             if session is None:
                 if (other := self._others.get(descriptor)) is not None:
