@@ -285,20 +285,25 @@ def test_one_of_the_abstract_namespace_that_was_shut_down_listens_again() -> Non
     listening.close()
 
 
+def left_in_the_store(manager: Manager, path: Path, monkeypatch: pytest.MonkeyPatch) -> socket.socket:
+    """Have a master listen and end; return what the service manager keeps, as it passes it to the next."""
+    for variable, value in manager.start()["env"].items():
+        monkeypatch.setenv(variable, value)
+    table, found = ListenerTable(), dict[Key, list[HeldListener]]()
+    table.acquire([at(path)], found)
+    table.add(found)
+    manager.wait(f"unix_{path}")
+    table.close()
+    return socket.socket(fileno=os.dup(manager.stored[0][1]))
+
+
 def test_at_the_end_the_path_stays_for_the_next_master_if_the_service_manager_keeps_the_socket(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Manager(tmp_path) as manager:
-        for variable, value in manager.start()["env"].items():
-            monkeypatch.setenv(variable, value)
-        table, found = ListenerTable(), dict[Key, list[HeldListener]]()
-        table.acquire([at(path)], found)
-        table.add(found)
-        manager.wait(f"unix_{path}")
-        table.close()
+        kept = left_in_the_store(manager, path, monkeypatch)
         assert reaches(path)
-        kept = socket.socket(fileno=os.dup(manager.stored[0][1]))
-        following, found = ListenerTable(Passed([(f"unix_{path}", kept)])), {}
+        following, found = ListenerTable(Passed([(f"unix_{path}", kept)])), dict[Key, list[HeldListener]]()
         following.acquire([at(path)], found)
         following.add(found)
         following.keep([])
@@ -310,16 +315,9 @@ def test_one_that_was_shut_down_and_kept_by_the_service_manager_is_made_again(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Manager(tmp_path) as manager:
-        for variable, value in manager.start()["env"].items():
-            monkeypatch.setenv(variable, value)
-        table, found = ListenerTable(), dict[Key, list[HeldListener]]()
-        table.acquire([at(path)], found)
-        table.add(found)
-        manager.wait(f"unix_{path}")
-        table.close()
-        kept = socket.socket(fileno=os.dup(manager.stored[0][1]))
+        kept = left_in_the_store(manager, path, monkeypatch)
         kept.shutdown(socket.SHUT_RDWR)  # as a process of the loop may, and we are not told
-        following, found = ListenerTable(Passed([(f"unix_{path}", kept)])), {}
+        following, found = ListenerTable(Passed([(f"unix_{path}", kept)])), dict[Key, list[HeldListener]]()
         last = tmp_path / "last"
         following.acquire([at(path), at(last)], found)
         following.add(found)
