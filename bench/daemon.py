@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from bench import measure
 from bench.server import BACKLOG, LOOPBACK, CannotStartError, Server, Workload
 from ucspid.cli import client
 
@@ -37,7 +38,7 @@ class Ucspid(Server):
 
     def pids(self) -> list[int]:
         """Return master, loop and launchers; launchers come as they are needed."""
-        return [self.process.pid, *(pid for pid in _children(self.process.pid) if _is_ours(pid))]
+        return [self.process.pid, *(pid for pid in measure.children(self.process.pid) if _is_ours(pid))]
 
     def roles(self) -> dict[str, list[int]]:
         """Return master, loop, launchers and, where there is TLS, its processes, by role."""
@@ -48,15 +49,11 @@ class Ucspid(Server):
 
     def named(self, name: str) -> list[int]:
         """Return the children of the master with a name."""
-        return [pid for pid in _children(self.process.pid) if _name(pid) == name]
+        return [pid for pid in measure.children(self.process.pid) if _name(pid) == name]
 
     def loop(self) -> int:
         """Return the process of the event loop."""
         return self.roles()["loop"][0]
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _is_ours(pid: int) -> bool:

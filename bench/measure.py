@@ -17,13 +17,17 @@ _UTIME, _CSTIME = 11, 15
 _START_TIME = 19
 
 
-def descendants(pid: int) -> list[int]:
-    """Return a process and all below it that exist."""
+def children(pid: int) -> list[int]:
+    """Return the children of a process; none if it is gone."""
     try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
     except OSError:
         return []
-    return [pid, *(below for child in text.split() for below in descendants(int(child)))]
+
+
+def descendants(pid: int) -> list[int]:
+    """Return a process and all below it, as they were found."""
+    return [pid, *(below for child in children(pid) for below in descendants(child))]
 
 
 def cpu_of(pids: list[int]) -> float:
@@ -74,14 +78,19 @@ def system_cpu() -> float:
 
 
 def pss_of(pids: list[int]) -> float:
-    """Return the bytes of memory of processes, what is shared divided among those who share it."""
+    """Return the bytes of memory of processes, what is shared divided among those who share it.
+
+    Those that have ended have none.
+    """
     return float(sum(map(_pss, pids)))
 
 
 def _pss(pid: int) -> int:
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    line = next(line for line in text.splitlines() if line.startswith("Pss:"))
-    return int(line.split()[1]) * 1024
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * 1024
 
 
 @dataclass(frozen=True)

@@ -101,9 +101,5 @@ def _idle(server: Server, sessions: int) -> float:
 
 
 def _pss(server: Server) -> float:
-    """Return the memory of a server and of its sessions, but for those that end meanwhile."""
-    found = 0.0
-    for pid in measure.descendants(server.process.pid):
-        with contextlib.suppress(OSError):
-            found += measure.pss_of([pid])
-    return found
+    """Return the memory of a server and of its sessions."""
+    return measure.pss_of(measure.descendants(server.process.pid))

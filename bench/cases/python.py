@@ -97,4 +97,5 @@ def _memory_of_a_session(server: Server) -> float:
             client.recv(1)
         own = set(server.pids())
         programs = [pid for pid in measure.descendants(server.process.pid) if pid not in own]
-        return measure.pss_of(programs) / max(1, len(programs))
+        used = list(filter(None, (measure.pss_of([pid]) for pid in programs)))
+        return sum(used) / max(1, len(used))

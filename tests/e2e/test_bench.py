@@ -271,6 +271,16 @@ def test_running_time_is_counted_more_finely_than_in_ticks() -> None:
     assert math.isnan(measure.running_time_of([2**22]))
 
 
+def test_processes_that_have_ended_have_no_memory_and_no_children() -> None:
+    assert measure.pss_of([os.getpid()]) > 1e6
+    with subprocess.Popen(["/bin/true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert measure.pss_of([ended.pid]) == 0
+        assert measure.descendants(ended.pid) == [ended.pid]
+    assert measure.pss_of([ended.pid]) == 0
+    assert measure.descendants(ended.pid) == [ended.pid]
+
+
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="there is no dpkg-deb")
 def test_a_package_is_unpacked_and_not_installed(tmp_path: Path) -> None:
     content = tmp_path / "content"
