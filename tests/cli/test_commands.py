@@ -475,14 +475,18 @@ def test_defaults() -> None:
     assert (options.config, options.ready_fd) == (DEFAULT_CONFIG, None)
 
 
+@pytest.mark.parametrize("words", [["status"], ["check"], ["explain", "smtp", "192.0.2.7"]])
 def test_without_c_a_missing_file_is_said_with_what_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = str(tmp_path / "none")
-    for module in ("arguments", "socket_path"):
+    for module in ("arguments", "main"):
         monkeypatch.setattr(f"ucspid.cli.{module}.DEFAULT_CONFIG", file)
-    assert main(["status"]) == 100
-    assert capsys.readouterr().err == f"{file}: No such file or directory; give the daemon's file with -c\n"
+    assert main(words) == 100
+    assert capsys.readouterr().err.splitlines() == [
+        f"{file}: No such file or directory",
+        "ucspid: name the daemon's file with -c FILE",
+    ]
 
 
 @pytest.mark.parametrize("verb", ["check", "status", "reload"])

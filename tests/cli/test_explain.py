@@ -400,4 +400,7 @@ def test_a_client_over_a_unix_socket(tmp_path: Path, capsys: pytest.CaptureFixtu
         "user id 4000000000 is not in passwd(5): add its group, unix:uid=4000000000,gid=NUMBER"
     ]
     assert "unix:uid=NUMBER" in run("s", "unix:", code=100)[0]
-    assert of("note", run("t", "unix:uid=0")) == ["the service listens on no Unix socket: nobody comes so"]
+    assert of("note", run("s", "192.0.2.7")) == ["the service listens on no port: no such client can connect"]
+    assert of("note", run("t", "unix:uid=0")) == [
+        "the service listens on no Unix socket: no such client can connect"
+    ]

@@ -126,9 +126,10 @@ def _notes_of_handshake(tls: Tls | None, shown: TlsFacts) -> Iterator[str]:
 
 
 def _notes_of_place(service: Service, client: ExplainedClient) -> Iterator[tuple[str, str]]:
-    over_unix = isinstance(client.ip, UnixClient) or client.balancer == PREFIX
-    if over_unix and all(address.family != "unix" for address in service.listen):
-        yield "note", "the service listens on no Unix socket: nobody comes so"
+    over_unix = client.balancer == PREFIX if client.balancer else isinstance(client.ip, UnixClient)
+    if not any((listen.family == "unix") is over_unix for listen in service.listen):
+        kind = "Unix socket" if over_unix else "port"
+        yield "note", f"the service listens on no {kind}: no such client can connect"
 
 
 def _message(message: str) -> str:

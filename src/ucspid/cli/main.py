@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from ucspid import __version__
+from ucspid.cli.arguments import DEFAULT_CONFIG
 from ucspid.cli.verbs import VERBS
 from ucspid.errors import EXIT_SYSTEM, EXIT_USAGE, ConfigError, PeerError, UcspidError
 from ucspid.tools.table import TOOLS
@@ -26,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(end="", flush=True)
     except (UcspidError, OSError, KeyboardInterrupt) as error:
         _discard_output()
-        return _report(error)
+        code = _report(error)
+    if code and _lacks_file(options):
+        print("ucspid: name the daemon's file with -c FILE", file=sys.stderr)
     return code
 
 
@@ -59,6 +62,13 @@ def _use_utf8() -> None:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+
+
+def _lacks_file(options: argparse.Namespace) -> bool:
+    """Return whether the default file was meant, and is not there."""
+    if any(getattr(options, name, None) is not None for name in ("control", "pid")):
+        return False
+    return getattr(options, "config", None) == DEFAULT_CONFIG and not os.path.lexists(DEFAULT_CONFIG)
 
 
 def _report(error: BaseException) -> int:

@@ -9,7 +9,6 @@ import os
 import re
 from pathlib import Path
 
-from ucspid.cli.arguments import DEFAULT_CONFIG
 from ucspid.cli.client import call
 from ucspid.cli.process_socket import control_of_process
 from ucspid.config import forms
@@ -36,8 +35,7 @@ def control_path(options: argparse.Namespace) -> Path:
     try:
         data = file.read_bytes()
     except OSError as error:
-        hint = "; give the daemon's file with -c" if options.config == DEFAULT_CONFIG else ""
-        raise ConfigError([f"{file}: {error.strerror}{hint}"]) from error
+        raise ConfigError([f"{file}: {error.strerror}"]) from error
     path = _control_key(data)
     if path is None:
         raise ConfigError([f"{file}: no control socket (control: PATH): give its path with --control"])

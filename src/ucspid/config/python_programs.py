@@ -4,7 +4,6 @@ import sys
 from typing import Literal
 
 from ucspid.config import forwards, schema
-from ucspid.config.endpoints import endpoint_of
 from ucspid.config.problems import Problems
 from ucspid.config.settings import Place
 from ucspid.plan import Preloaded
@@ -86,17 +85,3 @@ def _check_forward(entry: schema.ServiceSection, place: Place, problems: Problem
         problems.add(place("stderr"), "client would get the report of forward: use log, inherit or null")
     if entry.tls is not None and entry.tls.mode == "starttls":
         problems.add(place("tls"), "starttls takes a program that asks for it, which forward is not")
-    _check_targets(entry, place, problems)
-
-
-def _check_targets(entry: schema.ServiceSection, place: Place, problems: Problems) -> None:
-    """Add a problem for each target that is the service itself: one client would take all its slots."""
-    if entry.forward is None:
-        return
-    path = place("forward")
-    named = f"{path}.to" if isinstance(entry.forward, forwards.ForwardSection) else path
-    own = [where for given in entry.listen if (where := endpoint_of(given)) is not None]
-    for here, target in problems.items(named, forwards.section_of(entry.forward).to):
-        inside = entry.chroot is not None and target.target.host.startswith("/")  # another directory's
-        if not inside and any(forwards.is_there(target.target, listen) for listen in own):
-            problems.add(here, f"{target} is this service itself: it would forward to itself without end")

@@ -14,6 +14,7 @@ from ucspid.config.controls import ControlSection
 from ucspid.config.endpoints import Listen, ListenSection, endpoint_of
 from ucspid.config.environment import MANAGER_NAMES, fixed_environment
 from ucspid.config.forms import Account, Form
+from ucspid.config.forward_circles import ForwardCircles
 from ucspid.config.identities import NOBODY, Identities, UserIds
 from ucspid.config.launchers import launcher_kind
 from ucspid.config.listeners import Listeners
@@ -58,6 +59,7 @@ def resolve(
     if control is not None:
         resolver.listeners.take(Endpoint(f"{PREFIX}{control}", 0), "control")
     services = [resolver.service(str(service), given) for service, given in file.services.items()]
+    resolver.circles.check()
     found = resolver.programs.find()
     services = resolver.with_rule_env(services, loop)
     tls = resolver.tls.processes(loop)
@@ -170,6 +172,7 @@ class _Resolution:
         self.profiles = Profiles(file, self.base, self.identities, problems)
         self.settings = Settings(file, problems)
         self.listeners = Listeners()
+        self.circles = ForwardCircles(problems)
         self.programs = ProgramSearch(problems)
         self.access = Access(name, self.base, self.identities, problems)
         self.tls = TlsResolution(file, self.base, self.identities, problems)
@@ -184,6 +187,7 @@ class _Resolution:
         env = fixed_environment(login, [str(variable) for variable in entry.inherit_env], own, self.environ)
         tls = self.tls.of(name, entry)
         self._check(entry, place)
+        self.circles.take(name, entry, place)
         if self._findable(entry, place):
             self._look_for(entry, place, profile, env["PATH"])
         listen = self._listen(entry, place("listen"))
