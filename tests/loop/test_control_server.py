@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlled import DEADLINE, Daemon, LoopFactory, listening, read_line, serving
+from leaks import memory_traced
 from ucspid.cli.client import call
 from ucspid.control import server
 from ucspid.control.access import Rights
@@ -139,6 +140,16 @@ def test_request_that_is_too_large_is_not_sent() -> None:
 def test_result_that_is_too_large_is_not_sent() -> None:
     with pytest.raises(ValueError, match="larger"):
         encode_reply(Result({"text": "x" * MAX_REPLY}))
+
+
+def test_a_status_of_many_services_takes_little_more_memory_than_its_text() -> None:
+    """It would stay with the event loop: what was once taken for small objects is seldom given back."""
+    services = [{"name": f"service{number}", "counts": [*range(100)]} for number in range(1000)]
+    size = len(encode_reply(Result({"services": services})))
+    with memory_traced() as taken:
+        encode_reply(Result({"services": services}))
+        _now, peak = taken()
+    assert peak < 4 * size
 
 
 def test_error_of_any_length_fits_a_reply() -> None:

@@ -4,8 +4,9 @@ import contextlib
 import gc
 import os
 import resource
+import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -27,6 +28,17 @@ def open_files() -> Counter[str]:
 def opened_since(before: Counter[str]) -> list[str]:
     """Return what is open and was not; threads of earlier tests may have closed something meanwhile."""
     return [*(open_files() - before).elements()]
+
+
+@contextlib.contextmanager
+def memory_traced() -> Iterator[Callable[[], tuple[int, int]]]:
+    """Yield what returns the bytes that have been taken since and are not given back, and their peak."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        yield tracemalloc.get_traced_memory
+    finally:
+        tracemalloc.stop()
 
 
 @contextlib.contextmanager

@@ -22,6 +22,9 @@ from ucspid.spawn import STUCK_AFTER
 if TYPE_CHECKING:
     from ucspid.control.master_client import MasterClient
 
+_NO_TIMINGS = Timings().to_state()
+"""Of services that have had no session, which of a thousand are most."""
+
 
 async def status(link: "MasterClient", config: str, began: float, output: LogOutput) -> dict[str, Any]:
     """Return the reply to the control verb status; docs/protocol-control.md describes it.
@@ -131,7 +134,7 @@ def _service(sessions: Sessions, state: str) -> dict[str, Any]:
         "ended": dict(counts.ended),
         "refused": dict(counts.refused),
         "failed": dict(counts.failed),
-        "timings": (sessions.timings or Timings()).to_state(),
+        "timings": _NO_TIMINGS if sessions.timings is None else sessions.timings.to_state(),
         "last_failures": [_failure(kind, failure) for kind, failure in sessions.failures.items()],
         "state": state,
     }

@@ -69,7 +69,8 @@ def encode_reply(reply: Result | Failure) -> bytes:
     """
     if isinstance(reply, Failure):
         return _encode({"v": VERSION, "ok": False, "kind": reply.kind, "error": reply.error[:_MAX_ERROR]})
-    line = _encode({"v": VERSION, "ok": True, "result": reply.result})
+    members = b",".join(b"%b:%b" % (_json(name), _member(value)) for name, value in reply.result.items())
+    line = b'{"v":%d,"ok":true,"result":{%b}}\n' % (VERSION, members)
     if len(line) > MAX_REPLY:
         raise ValueError(f"a result of {len(line)} bytes is larger than {MAX_REPLY}")
     return line
@@ -86,7 +87,16 @@ def decode_reply(line: bytes) -> Result | Failure:
 
 
 def _encode(message: dict[str, Any]) -> bytes:
-    return json.dumps(message, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+    return _json(message) + b"\n"
+
+
+def _member(value: Any) -> bytes:
+    """Return a member of a result, a list item by item: at once it would take five times its memory."""
+    return b"[%b]" % b",".join(map(_json, value)) if isinstance(value, list) else _json(value)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def _decode(line: bytes, limit: int, what: str) -> dict[str, Any]:
