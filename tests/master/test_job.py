@@ -9,7 +9,7 @@ import pytest
 
 import certificates
 from faults import hanging_open
-from leaks import open_files, opened_since
+from leaks import memory_traced, open_files, opened_since
 from reachable import reachable
 from ucspid.errors import ConfigError, ResourceError, UcspidError
 from ucspid.ipc import progress
@@ -96,6 +96,17 @@ def test_its_end_says_what_came_of_it(bench: Bench) -> None:
 def test_all_that_it_has_said_is_there_when_it_has_ended(bench: Bench) -> None:
     bench.run("head -c 3000000 /dev/zero")
     assert len(bench.outcome().output) == 3_000_000
+
+
+def test_nothing_that_it_has_said_is_kept(bench: Bench) -> None:
+    """A plan of a thousand services is a megabyte, and the master has made of it what it needs."""
+    with memory_traced() as taken:
+        ended = bench.run("head -c 1000000 /dev/zero")
+        bench.outcome()
+        bench.outcomes.clear()
+        now, _peak = taken()
+    assert now < 100_000
+    assert ended.pid > 0
 
 
 def test_a_child_that_keeps_its_outputs_open_holds_nothing_up_and_is_killed(bench: Bench) -> None:

@@ -125,7 +125,7 @@ class Job:
 
     def _finish(self, code: int | None, hung_at: str | None) -> None:
         self._close()
-        output, errors = (bytes(self._said[end]) for end in self._ends)
+        output, errors = (bytes(self._said.pop(end)) for end in self._ends)  # nothing of it is kept here
         self._done(JobOutcome(code, output, errors.decode(errors="replace").strip(), hung_at))
 
     def _close(self) -> None:
