@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from inprocess import Rig, received, serving, settings
+from leaks import memory_traced
 from proxy_headers import v1
 from ucspid.control.bans import BanVerbs
 from ucspid.errors import PeerError, ResourceError
@@ -62,6 +63,15 @@ async def test_denied_clients_are_refused_and_others_are_not(memory: int) -> Non
         await served(rig)
         assert [item["network"] for item in rig.named("client_denied")] == ["127.0.0.0/30"]
         assert [item["network"] for item in rig.named("client_undenied")] == ["127.0.0.0/30"]
+
+
+async def test_bans_take_memory_when_there_are_some(memory: int) -> None:
+    async with serving(settings("s")) as rig:
+        with memory_traced() as taken:
+            bans = bans_of(rig, memory)
+            now, _peak = taken()
+        assert now < 20_000
+        assert (await bans.denied({}))["denied"] == []
 
 
 async def test_one_service_denies_and_the_others_do_not(memory: int) -> None:

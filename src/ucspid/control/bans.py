@@ -40,7 +40,6 @@ class BanVerbs:
         for place, ban in found.items():
             self._bans[ban.network, ban.service] = place, ban.until
             self._table.add(*ban)
-        self._free = [place for place in reversed(range(MAX_BANS)) if place not in found]
         self._next = math.inf
         self._look()
 
@@ -56,10 +55,10 @@ class BanVerbs:
             raise PeerError(f"seconds is a number above 0, at most {MAX_SECONDS:.0f}")
         service = self._service(args)
         renewed = (network, service) in self._bans
-        if not renewed and not self._free:
+        if not renewed and len(self._bans) == MAX_BANS:
             raise ResourceError(f"{MAX_BANS} networks are denied already: end some, or deny larger networks")
         now = time.monotonic()
-        place = self._bans[network, service][0] if renewed else self._free.pop()
+        place = self._bans[network, service][0] if renewed else self._free_place()
         self._memory.write(place, StoredBan(network, service, now + seconds))
         self._bans[network, service] = place, now + seconds
         first = not self._table
@@ -122,10 +121,13 @@ class BanVerbs:
     def _end(self, key: _Denial) -> None:
         place, _until = self._bans.pop(key)
         self._memory.clear(place)
-        self._free.append(place)
         self._table.remove(*key)
         if not self._table:
             self._restage()
+
+    def _free_place(self) -> int:
+        used = {place for place, _until in self._bans.values()}
+        return next(place for place in range(MAX_BANS) if place not in used)
 
     def _purge(self) -> None:
         """End the bans whose time is over."""
