@@ -6,6 +6,8 @@ import os
 import resource
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -35,6 +37,15 @@ def pipes_open() -> int:
         with contextlib.suppress(OSError):
             count += stat.S_ISFIFO(os.fstat(number).st_mode)
     return count
+
+
+def test_the_place_for_what_is_received_takes_no_memory_before() -> None:
+    program = (
+        "import mmap, socket, tracemalloc, ucspid.ipc.messages; tracemalloc.start();"
+        "import ucspid.ipc.channel; print(tracemalloc.get_traced_memory()[1])"
+    )
+    ended = subprocess.run([sys.executable, "-I", "-c", program], check=True, capture_output=True, timeout=60)
+    assert int(ended.stdout) < MAX_PACKET
 
 
 def waits(channel: Channel) -> bool:

@@ -6,6 +6,7 @@ launchers: the standard library's socket and no more.
 """
 
 import collections
+import mmap
 import os
 import socket
 import struct
@@ -20,8 +21,10 @@ MAX_DESCRIPTORS = 250
 _CUT_OFF = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _RECEIVE = int(socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
-_BUFFER = memoryview(bytearray(MAX_PACKET))
-"""For receiving, whatever the channel: no process of the daemon receives in two threads."""
+_BUFFER = memoryview(mmap.mmap(-1, MAX_PACKET, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+"""For receiving, whatever the channel: no process of the daemon receives in two threads.
+
+It takes as much memory as the longest packet that came, unlike a bytearray, which is filled with zeros."""
 _SPACE = socket.CMSG_SPACE(4 * MAX_DESCRIPTORS)
 
 
