@@ -6,7 +6,6 @@ boolean, None or a tuple of these. The default of a setting is what holds where 
 in a file (a test compares it with config/schema.py) or in the plan of a version that did not know it.
 """
 
-import hashlib
 import io
 import json
 from typing import Annotated, ClassVar, Literal
@@ -136,11 +135,6 @@ class TlsContext:
     client_certificates: Literal["none", "request", "require"] = "none"
     client_ca: str | None = None
     sni: Literal["strict", "default"] = "default"
-
-    @property
-    def number(self) -> int:
-        """A number of 64 bits that stands for it, the same in all processes."""
-        return int.from_bytes(hashlib.sha256(plain.to_json(self).encode()).digest()[:8])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

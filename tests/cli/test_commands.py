@@ -552,6 +552,7 @@ def test_what_the_master_imports_stays_small(module: str) -> None:
     imported = set(ended.stdout.split())
     assert "ucspid.cli.main" in imported
     assert not imported & {"yaml", "msgspec", "structlog", "uvloop", "asyncio", "socketserver"}
+    assert not imported & {"hashlib", "hmac", "ssl", "datetime", "inspect", "logging", "traceback"}
 
 
 # check and schema

@@ -16,6 +16,7 @@ from ucspid.admission.obstacles import Hold
 from ucspid.admission.stages import tls_handshake
 from ucspid.ipc import messages as wire
 from ucspid.plan import Proxy, RuleSpec
+from ucspid.policy.tls_context import context_number
 
 HELLO = b"\x16\x03\x01 hello"
 
@@ -47,7 +48,7 @@ async def test_the_program_gets_one_end_of_a_pair_when_the_handshake_is_done() -
         client.send(HELLO)
         number, handshake = await tls.handshake()
         order = handshake.order
-        assert order == wire.Secure(False, False, 10_000, tls_of().context.number, number)
+        assert order == wire.Secure(False, False, 10_000, context_number(tls_of().context), number)
         assert handshake.client.recv(100) == HELLO  # the loop has read nothing
         assert not tls.rig.launchers[0].starts
         tls.processes[0].shaken(number)

@@ -7,6 +7,7 @@ from typing import Any
 import certificates
 from certificates import EC, RSA
 from ucspid.plan import CertificateFiles, TlsContext
+from ucspid.policy.tls_context import context_number
 from ucspid.tls.contexts import Contexts, ServerContext
 from ucspid.tls.material import Chain, ContextMaterial, TlsMaterial
 from ucspid.tls.ticket_keys import TicketKeys, TicketSecret
@@ -44,7 +45,7 @@ def contexts(
     chains = tuple(map(chain, names))
     one = ContextMaterial(context=context, chains=tuple(range(len(names))), client_ca=authority)
     made.take(TlsMaterial(chains=chains, contexts=(one,)))
-    return made, context.number
+    return made, context_number(context)
 
 
 def server(*names: str, **settings: Any) -> ServerContext:

@@ -12,6 +12,7 @@ from ucspid.errors import WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel, pair
 from ucspid.plan import CertificateFiles, TlsContext
+from ucspid.policy.tls_context import context_number
 from ucspid.tls import main, material
 from ucspid.tls.material import ContextMaterial, TlsMaterial
 from ucspid.tls.ticket_keys import TicketKeys, TicketSecret
@@ -45,7 +46,7 @@ class Rig:
         self.rounds()
         return self.master.receive_packet()
 
-    def connect(self, number: int, context: int = CONTEXT.number) -> socket.socket:
+    def connect(self, number: int, context: int = context_number(CONTEXT)) -> socket.socket:
         """Send a connection; return its client's end."""
         client, servers = socket.socketpair()
         plain, program = socket.socketpair()
@@ -119,7 +120,7 @@ def test_what_none_of_them_sends_ends_the_process(rig: Rig, sends: str) -> None:
 def test_a_connection_has_as_many_sockets_as_it_needs(rig: Rig, count: int) -> None:
     rig.use(1)
     sockets = [socket.socket() for _ in range(count)]
-    order = wire.Secure(False, False, 1000, CONTEXT.number, 1)
+    order = wire.Secure(False, False, 1000, context_number(CONTEXT), 1)
     rig.loop.send(order.pack(), tuple(sock.fileno() for sock in sockets))
     rig.ends += sockets
     with pytest.raises(WireError, match=f"{count} descriptors"):

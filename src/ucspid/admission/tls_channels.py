@@ -11,6 +11,7 @@ from ucspid.errors import WireError
 from ucspid.ipc import messages as wire
 from ucspid.ipc.channel import Channel
 from ucspid.plan import Tls
+from ucspid.policy.tls_context import context_number
 
 MAX_SETTINGS = 100
 """Settings of which is remembered what a TLS process is sent of them."""
@@ -211,7 +212,7 @@ class TlsChannels:
 @lru_cache(MAX_SETTINGS)
 def _settings(tls: Tls) -> tuple[bool, bool, int, int]:
     timeout = int(tls.handshake_timeout * 1000)
-    return tls.mode == "starttls", tls.env == "ucspi-ssl", timeout, tls.context.number
+    return tls.mode == "starttls", tls.env == "ucspi-ssl", timeout, context_number(tls.context)
 
 
 def secure_order(tls: Tls, connection: int) -> wire.Secure:

@@ -1,7 +1,7 @@
 """The events of the master: one function each. The loop writes them, docs/log.md describes them."""
 
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from ucspid import __version__
 from ucspid.errors import UcspidError
@@ -189,9 +189,9 @@ def certificate_expiring(log: EventLog, certificate: SeenCertificate, days: floa
     )
 
 
-def utc(time: float) -> str:
+def utc(seconds: float) -> str:
     """Return a time, in seconds since 1970, as the log writes it."""
-    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def internal_error(log: EventLog, trace: str) -> None:

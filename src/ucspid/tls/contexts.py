@@ -5,6 +5,7 @@ import os
 import ssl
 from collections.abc import Iterable
 
+from ucspid.policy.tls_context import context_number
 from ucspid.tls.material import Chain, ContextMaterial, TlsMaterial
 from ucspid.tls.tickets import Tickets
 from ucspid.tls.truncation import reveal
@@ -91,7 +92,7 @@ class Contexts:
     def take(self, material: TlsMaterial) -> None:
         """Use this from now on. Raises ssl.SSLError or ValueError; what was before stays then."""
         made = {
-            item.context.number: ServerContext(item, material.chains, self._tickets)
+            context_number(item.context): ServerContext(item, material.chains, self._tickets)
             for item in material.contexts
         }
         self._before, self._by_number = self._by_number, made

@@ -5,6 +5,7 @@ privileges when the master says which, and forbids itself the rest. It never for
 connection, and writes nothing. It exits when it is to drain and its last connection has ended.
 """
 
+import hmac  # noqa: F401 - ticket_keys asks for it later, when its file is out of reach
 import os
 import resource
 import signal

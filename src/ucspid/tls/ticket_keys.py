@@ -8,8 +8,6 @@ is required.
 Pure. The callers give the time: seconds of the epoch.
 """
 
-import hashlib
-import hmac
 from typing import NamedTuple
 
 PERIOD = 4 * 3600
@@ -35,14 +33,13 @@ class TicketSecret(NamedTuple):
         """Return that of the period that it is; the same if that is past."""
         period, secret = self
         while period < int(now) // PERIOD:
-            period, secret = period + 1, hmac.digest(secret, b"next", hashlib.sha256)
+            period, secret = period + 1, _derived(secret, b"next")
         return TicketSecret(period, secret)
 
     def key(self, context: int) -> "TicketKey":
         """Return the key of the period for tickets of a context, by its number."""
         parts = [
-            hmac.digest(self.secret, b"%b%d" % (purpose, context), hashlib.sha256)
-            for purpose in (b"name", b"cipher", b"mac")
+            _derived(self.secret, b"%b%d" % (purpose, context)) for purpose in (b"name", b"cipher", b"mac")
         ]
         return TicketKey(parts[0][:16], parts[1], parts[2])
 
@@ -89,3 +86,9 @@ class TicketKeys:
             if secret is not None and (key := self._key(secret, context)).name == name:
                 return key
         return None
+
+
+def _derived(secret: bytes, purpose: bytes) -> bytes:
+    import hmac  # noqa: PLC0415 - with OpenSSL's library it is half a megabyte of a master without TLS
+
+    return hmac.digest(secret, purpose, "sha256")
