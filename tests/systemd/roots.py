@@ -15,6 +15,8 @@ from container import CACHE, SUITES, root_of
 TOP = Path(__file__).parents[2]
 PACKAGES = "systemd,systemd-sysv,dbus,python3-venv,iproute2"
 MIRROR = "http://deb.debian.org/debian"
+TIMEOUT = 240
+"""Seconds for a step; they take one or two minutes where packages come fast."""
 
 
 def main(suites: list[str]) -> int:
@@ -50,8 +52,12 @@ def make(suite: str, python: str) -> str:
             ],
         )
         for step in steps:
-            if subprocess.run(step, stdout=log, stderr=log, check=False).returncode != 0:
+            try:
+                subprocess.run(step, stdout=log, stderr=log, check=True, timeout=TIMEOUT)
+            except subprocess.CalledProcessError:
                 return f"{step[0]} fails, see {log.name}"
+            except subprocess.TimeoutExpired:
+                return f"{step[0]} has not ended within {TIMEOUT} s, see {log.name}"
     unfinished.rename(root_of(suite))
     return ""
 
