@@ -10,12 +10,11 @@ from typing import Any
 
 from bench import measure
 from bench.build import CannotBuildError, build
-from bench.contest import Settings
-from bench.load import BadLoadError
+from bench.contest import FAILURES, Settings
 from bench.registry import CASES
 from bench.report import from_json, markdown, wanted_markdown
-from bench.server import CannotStartError
 from bench.wanted import wanted
+from ucspid.errors import UcspidError
 
 _ROUNDS = 5
 
@@ -54,9 +53,9 @@ def _run(settings: Settings, names: list[str]) -> dict[str, object]:
         began = time.monotonic()
         try:
             result = CASES[name](settings)
-        except (BadLoadError, CannotStartError) as problem:
-            failed[name] = str(problem)
-            sys.stderr.write(f"bench: {name} failed: {problem}\n")
+        except (*FAILURES, UcspidError) as problem:
+            failed[name] = f"{type(problem).__name__}: {problem}"
+            sys.stderr.write(f"bench: {name} failed: {failed[name]}\n")
             continue
         results.append(result)
         print(markdown(result), flush=True)

@@ -9,9 +9,16 @@ from typing import Any
 
 from bench.build import Programs
 from bench.load import BadLoadError, Histogram
+from bench.server import CannotStartError
 
 Measured = dict[str, float]
 """Figures of one contestant in one round, by name."""
+
+FAILURES = (BadLoadError, CannotStartError, OSError)
+"""What shows that a contestant cannot be measured: it lost clients, did not start, or reset a connection."""
+
+_SUBJECT = "ucspid"
+"""How the names of contestants begin that must not fail."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,8 @@ def alternate(
 ) -> dict[str, list[Measured]]:
     """Measure A B A B ..., after a round that does not count.
 
-    A contestant that does not serve its clients is out: failed says why. Without failed, and for
-    the first contestant, BadLoadError is raised.
+    A peer that fails is out: failed says why. Without failed, for the first contestant and wherever ucspid
+    is measured, one of FAILURES is raised.
     """
     taking_part = dict(measures)
     values: dict[str, list[Measured]] = {name: [] for name in measures}
@@ -107,8 +114,8 @@ def alternate(
         for name, measure in list(taking_part.items()):
             try:
                 measured = measure()
-            except BadLoadError as problem:
-                if failed is None or name == next(iter(measures)):
+            except FAILURES as problem:
+                if failed is None or name == next(iter(measures)) or is_subject(name):
                     raise
                 failed[name] = str(problem)
                 del taking_part[name], values[name]
@@ -116,6 +123,16 @@ def alternate(
             if turn:
                 values[name].append(measured)
     return values
+
+
+def is_subject(name: str) -> bool:
+    """Return whether a contestant is ucspid, with whatever settings."""
+    return name.startswith(_SUBJECT)
+
+
+def of_those_measured(values: Mapping[str, object], pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the pairs of which both contestants have figures."""
+    return [pair for pair in pairs if values.keys() >= set(pair)]
 
 
 def against_first(names: list[str]) -> list[tuple[str, str]]:

@@ -34,7 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SUB_BITS = 7, SUB = 1 << SUB_BITS, CLASSES = 40 * SUB, EVENTS = 256, RESERVED = 16, STDIN = -1 };
+enum { SUB_BITS = 7, SUB = 1 << SUB_BITS, CLASSES = 40 * SUB, EVENTS = 256, RESERVED = 16, STDIN = -1, MAX_OPEN = 1 << 17 };
 
 typedef unsigned long long u64;
 
@@ -291,7 +291,7 @@ static void make_clients(void)
 	struct rlimit limit;
 
 	getrlimit(RLIMIT_NOFILE, &limit);
-	limit.rlim_cur = limit.rlim_max;
+	limit.rlim_cur = limit.rlim_max < MAX_OPEN ? limit.rlim_max : MAX_OPEN; /* some hosts allow a billion */
 	setrlimit(RLIMIT_NOFILE, &limit);
 	capacity = rate || hold ? (long)limit.rlim_cur - RESERVED : max_clients;
 	if (wanted && wanted < capacity)

@@ -1,6 +1,8 @@
 """A server that is measured: a process of ours that listens, with those below it."""
 
+import contextlib
 import os
+import random
 import select
 import signal
 import socket
@@ -22,6 +24,11 @@ START_TIMEOUT = 30.0
 STOP_TIMEOUT = 30.0
 _LOOK_AGAIN = 5
 """Milliseconds between attempts to connect, for servers that do not say when they listen."""
+
+_LEAST_PORT = 10_000
+_MAX_TRIES = 1000
+_RANDOM = random.SystemRandom()
+"""Runs beside each other take different ports."""
 
 
 class CannotStartError(Exception):
@@ -116,11 +123,22 @@ class Peer(Protocol):
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now, for servers that cannot choose one themselves."""
+    """Return a port that nobody listens on now, for servers that cannot choose one themselves.
+
+    It is below those that the kernel gives to clients: one of them could get it before the server does.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = _RANDOM.sample(range(_LEAST_PORT, max(2 * _LEAST_PORT, lowest)), _MAX_TRIES)
+    return next(filter(_is_free, ports))
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as sock:
-        sock.bind((LOOPBACK, 0))
-        port: int = sock.getsockname()[1]
-        return port
+        try:
+            sock.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
 
 
 def wait_until_listening(process: subprocess.Popen[Any], port: int) -> None:
@@ -145,9 +163,11 @@ def _answers(port: int) -> bool:
         # A port from which connections are made may be given to this one: then it meets itself.
         if sock.connect_ex((LOOPBACK, port)) or sock.getsockname() == sock.getpeername():
             return False
-        sock.shutdown(socket.SHUT_WR)
-        while sock.recv(4096):
-            """What the program says is of no interest."""
+        sock.settimeout(START_TIMEOUT)
+        with contextlib.suppress(OSError):  # whatever becomes of the connection, somebody has taken it
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(4096):
+                """What the program says is of no interest."""
     return True
 
 
@@ -159,4 +179,5 @@ def _kill(pid: int, began: str) -> None:
         return
     with os.fdopen(pidfd, "rb"):
         if began and measure.start_time(pid) == began:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it may end at any moment, by itself
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)

@@ -68,7 +68,7 @@ def _figure(case: str, contestant: str, column: str) -> Find:
 
     def find(results: Results) -> Spread | None:
         result = results.get(case)
-        return result.figures(_named(result, contestant))[column] if result else None
+        return result.figures(_named(result, contestant))[column] if result and result.values else None
 
     return find
 
@@ -77,7 +77,7 @@ def _above(case: str, contestant: str, other: str, column: str) -> Find:
     """Find by how much a figure of a contestant is above that of another one in the same round."""
 
     def find(results: Results) -> Spread | None:
-        if (result := results.get(case)) is None:
+        if (result := results.get(case)) is None or not result.values:
             return None
         both = zip(result.values[_named(result, contestant)], result.values[other], strict=True)
         return spread([high[column] - low[column] for high, low in both])

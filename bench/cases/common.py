@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from bench import load, measure
-from bench.contest import Measured, Result, Settings, against_first, alternate, latencies
+from bench.contest import Measured, Result, Settings, against_first, alternate, is_subject, latencies
 from bench.daemon import Ucspid
 from bench.load import Clients, Histogram, Load
 from bench.server import CannotStartError, Peer, Server, Workload
@@ -33,7 +33,7 @@ def started(peers: Sequence[Peer], workload: Workload, absent: dict[str, str]) -
             try:
                 servers[peer.name] = stack.enter_context(peer.start(workload))
             except CannotStartError as problem:
-                if peer is peers[0]:
+                if peer is peers[0] or is_subject(peer.name):
                     raise
                 absent[peer.name] = str(problem)
         yield servers

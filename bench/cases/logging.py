@@ -3,7 +3,7 @@
 from functools import partial
 
 from bench.cases.common import served
-from bench.contest import Measured, Result, Settings, alternate
+from bench.contest import Measured, Result, Settings, alternate, of_those_measured
 from bench.daemon import UcspidPeer
 from bench.load import Clients
 from bench.peers import Tcpserver
@@ -28,13 +28,12 @@ def logging(settings: Settings) -> Result:
                 workload = Workload(program=(settings.programs.trivial,), files=settings.files, logs=logs)
                 servers[f"{peer.name} {'logging' if logs else 'silent'}"] = peer.start(workload)
         measures = {name: partial(measure, server) for name, server in servers.items()}
-        values = alternate(measures, settings.rounds)
+        values = alternate(measures, settings.rounds, absent)
     finally:
         for server in servers.values():
             server.stop()
-    names = list(values)
-    pairs = [(logging_, silent) for silent, logging_ in zip(names[::2], names[1::2], strict=True)]
-    if not absent:
-        pairs = [("ucspid silent", "tcpserver silent"), ("ucspid logging", "tcpserver logging"), *pairs]
+    names = list(servers)
+    pairs = [("ucspid silent", "tcpserver silent"), ("ucspid logging", "tcpserver logging")]
+    pairs += [(logging_, silent) for silent, logging_ in zip(names[::2], names[1::2], strict=True)]
     about = f"trivial program, {AT_ONCE} at once: every connection logged (tcpserver -v), and none"
-    return Result("logging", about, values, absent, pairs)
+    return Result("logging", about, values, absent, of_those_measured(values, pairs))

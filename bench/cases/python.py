@@ -32,6 +32,7 @@ SCRIPTS = {
 
 _SHARE_OF_EXEC = 0.03
 _HELD = 20
+_TIMEOUT = 60.0
 
 
 class _Executing:
@@ -93,7 +94,7 @@ def _with_memory(settings: Settings, clients: Clients, server: Server) -> tuple[
 def _memory_of_a_session(server: Server) -> float:
     with contextlib.ExitStack() as stack:
         for _ in range(_HELD):
-            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 30))
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), _TIMEOUT))
             client.recv(1)
         own = set(server.pids())
         programs = [pid for pid in measure.descendants(server.process.pid) if pid not in own]

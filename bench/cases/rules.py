@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.cases.common import served
-from bench.contest import Measured, Result, Settings, alternate
+from bench.contest import Measured, Result, Settings, alternate, of_those_measured
 from bench.daemon import UcspidPeer
 from bench.load import Clients
 from bench.peers import Tcpserver
@@ -30,10 +30,11 @@ def rules(settings: Settings) -> Result:
             for peer in peers:
                 server = stack.enter_context(peer.start(workload))
                 measures[f"{peer.name}, {count}"] = partial(measure, server)
-        values = alternate(measures, settings.rounds)
+        values = alternate(measures, settings.rounds, absent)
     pairs = [(f"{peer.name}, {count}", f"{peer.name}, {counts[0]}") for peer in peers for count in counts[1:]]
-    pairs += [(f"ucspid, {count}", f"tcpserver, {count}") for count in counts if not absent]
-    return Result("rules", "bare program, 1 at once, with so many access rules", values, absent, pairs)
+    pairs += [(f"ucspid, {count}", f"tcpserver, {count}") for count in counts]
+    about = "bare program, 1 at once, with so many access rules"
+    return Result("rules", about, values, absent, of_those_measured(values, pairs))
 
 
 def _write(file: Path, count: int) -> Path:

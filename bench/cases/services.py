@@ -7,7 +7,7 @@ from functools import partial
 
 from bench import load
 from bench.cases.common import MEGABYTE, by_role, memory_of
-from bench.contest import Measured, Result, Settings, alternate, latencies
+from bench.contest import Measured, Result, Settings, alternate, latencies, of_those_measured
 from bench.daemon import UcspidPeer
 from bench.load import Clients
 from bench.peers import Tcpserver, Xinetd
@@ -27,15 +27,12 @@ def services(settings: Settings) -> Result:
             measures[f"xinetd, {count}"] = partial(_started, settings, Xinetd(), count)
         if Tcpserver.name not in absent:
             measures[f"tcpserver, {count}"] = partial(_many, settings, Tcpserver(), count)
-    values = alternate(measures, settings.rounds)
+    values = alternate(measures, settings.rounds, absent)
     pairs = [
-        (f"ucspid, {count}", f"{other}, {count}")
-        for other in ("xinetd", "tcpserver")
-        for count in counts
-        if f"{other}, {count}" in values
+        (f"ucspid, {count}", f"{other}, {count}") for other in ("xinetd", "tcpserver") for count in counts
     ]
     about = "services in one daemon (or one tcpserver for each): from start to listening, memory, latency"
-    return Result("services", about, values, absent, pairs)
+    return Result("services", about, values, absent, of_those_measured(values, pairs))
 
 
 def _workload(settings: Settings, count: int) -> Workload:

@@ -5,7 +5,7 @@ from functools import partial
 
 from bench import load, measure
 from bench.cases.common import MEGABYTE, MICRO, by_role, idle_cpu, memory_of, part_for
-from bench.contest import Measured, Result, Settings, alternate, latencies
+from bench.contest import Measured, Result, Settings, alternate, latencies, of_those_measured
 from bench.daemon import Ucspid, UcspidPeer
 from bench.floors import Uvloop
 from bench.load import Clients
@@ -35,14 +35,14 @@ def live(settings: Settings) -> Result:
     measures = {
         f"{peer.name}, {count} live": partial(_beside, settings, peer, count) for peer, count in contestants
     }
-    values = alternate(measures, settings.rounds)
+    values = alternate(measures, settings.rounds, absent)
     pairs = [
         (f"{peer.name}, {count} live", f"{peer.name}, 0 live") for peer in peers for count in counts if count
     ]
     pairs += [(f"{Uvloop.name}, {counts[1]} live", f"{Uvloop.name}, 0 live")]
-    pairs += [(f"ucspid, {count} live", f"tcpserver, {count} live") for count in counts if not absent]
+    pairs += [(f"ucspid, {count} live", f"tcpserver, {count} live") for count in counts]
     about = f"{AT_ONCE} at once, start and end, while many live; the server's own memory and idle CPU"
-    return Result("live", about, values, absent, pairs)
+    return Result("live", about, values, absent, of_those_measured(values, pairs))
 
 
 def _beside(settings: Settings, peer: Peer, held: int) -> Measured:

@@ -1,20 +1,21 @@
 """A program that does next to nothing: what the server itself costs and how fast it is."""
 
+from dataclasses import replace
 from functools import partial
 
 from bench.cases.common import compare, served, served_with_own
-from bench.contest import Result, Settings
-from bench.daemon import UcspidPeer
+from bench.contest import Measured, Result, Settings
+from bench.daemon import Ucspid, UcspidPeer
 from bench.floors import Floor, TwoProcesses
-from bench.load import Clients
+from bench.load import Clients, Load
 from bench.peers import Tcpserver, Tcpsvd, all_peers
-from bench.server import Peer, Workload
+from bench.server import Peer, Server, Workload
 
 FULL = {1: 800, 20: 1500, 200: 1500}
 """Connections in a round by the number of clients at once."""
 
-TIMEOUT = 15, 5
-"""Seconds after which clients have been forgotten: xinetd's backlog is 64, and more than that get lost."""
+PATIENCE = 15, 5
+"""Seconds after which peers have forgotten clients: xinetd's backlog is 64, and more than that get lost."""
 
 BARE_AT_ONCE = 20
 
@@ -25,15 +26,20 @@ ARRIVALS = 1000
 def trivial(settings: Settings, at_once: int) -> Result:
     """Compare all servers with a fixed number of clients."""
     count = settings.size(FULL[at_once], max(30, at_once))
-    clients = Clients(count, at_once, timeout=settings.size(*TIMEOUT))
     return compare(
         settings,
         f"trivial-{at_once}",
         f"trivial program, {at_once} at once",
         [UcspidPeer(), *all_peers(settings)],
         Workload(program=(settings.programs.trivial,), files=settings.files),
-        partial(served_with_own, settings, clients),
+        partial(_served, settings, Clients(count, at_once)),
     )
+
+
+def _served(settings: Settings, clients: Clients, server: Server) -> tuple[Measured, Load]:
+    if not isinstance(server, Ucspid):
+        clients = replace(clients, timeout=settings.size(*PATIENCE))
+    return served_with_own(settings, clients, server)
 
 
 def bare(settings: Settings) -> Result:

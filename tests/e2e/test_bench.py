@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import load, measure
+from bench import load, measure, server
 from bench.build import CannotBuildError, Programs, build
 from bench.cases.common import by_role, idle_cpu, memory_of, part_for
-from bench.contest import Measured, Result, Settings, alternate, spread
+from bench.contest import Measured, Result, Settings, alternate, of_those_measured, spread
 from bench.daemon import UcspidPeer
 from bench.floors import Floor, TwoProcesses, Uvloop
 from bench.load import BadLoadError, Clients, Histogram
 from bench.peers import OpenbsdInetd
 from bench.report import from_json, markdown, wanted_markdown
-from bench.server import Workload
+from bench.server import CannotStartError, Workload
 from bench.two_processes import EXITED, REPORT, STARTED
 from bench.unpacking import unpack
 from bench.wanted import wanted
@@ -154,21 +154,28 @@ def test_contestants_take_turns_and_the_first_round_does_not_count() -> None:
     assert values == {"A": [{"turn": 3.0}, {"turn": 5.0}], "B": [{"turn": 4.0}, {"turn": 6.0}]}
 
 
-def failing(_figures: Measured = {}) -> Measured:  # noqa: B006 - never changed
-    raise BadLoadError("clients were lost")
+FAILURES = [BadLoadError("clients were lost"), CannotStartError("no port"), ConnectionResetError("reset")]
 
 
-def test_a_peer_that_loses_clients_is_out_and_said_to_be() -> None:
+def failing(problem: Exception) -> Measured:
+    raise problem
+
+
+@pytest.mark.parametrize("problem", FAILURES)
+def test_a_peer_that_fails_is_out_and_said_to_be(problem: Exception) -> None:
     failed: dict[str, str] = {}
-    assert alternate({"A": lambda: {"x": 1.0}, "B": failing}, 1, failed) == {"A": [{"x": 1.0}]}
-    assert failed == {"B": "clients were lost"}
+    measures: dict[str, Callable[[], Measured]] = {"A": lambda: {"x": 1.0}, "B": partial(failing, problem)}
+    values = alternate(measures, 1, failed)
+    assert (values, failed) == ({"A": [{"x": 1.0}]}, {"B": str(problem)})
+    assert of_those_measured(values, [("A", "B"), ("A", "A")]) == [("A", "A")]
 
 
-def test_the_subject_must_not_lose_clients() -> None:
-    failed: dict[str, str] = {}
-    measures: dict[str, Callable[[], Measured]] = {"A": failing, "B": lambda: {"x": 1.0}}
-    with pytest.raises(BadLoadError):
-        alternate(measures, 1, failed)
+@pytest.mark.parametrize("name", ["A", "ucspid python"])
+@pytest.mark.parametrize("problem", FAILURES)
+def test_the_subject_must_not_fail(problem: Exception, name: str) -> None:
+    measures: dict[str, Callable[[], Measured]] = {"A": lambda: {"x": 1.0}, "B": lambda: {"x": 1.0}}
+    with pytest.raises(type(problem)):
+        alternate(measures | {name: partial(failing, problem)}, 1, {})
 
 
 def test_ratios_are_of_the_same_round() -> None:
@@ -187,9 +194,9 @@ def test_two_python_processes_serve_every_client_with_either_program(
     programs: Programs, tmp_path: Path, program: str
 ) -> None:
     workload = Workload(program=(getattr(programs, program),), files=tmp_path)
-    with TwoProcesses().start(workload) as server:
-        assert len(server.pids()) == 1 + len(os.sched_getaffinity(0)) + 1
-        load.run(programs.load, server.port, Clients(30, 10, timeout=20)).must_succeed()
+    with TwoProcesses().start(workload) as running:
+        assert len(running.pids()) == 1 + len(os.sched_getaffinity(0)) + 1
+        load.run(programs.load, running.port, Clients(30, 10, timeout=20)).must_succeed()
 
 
 def test_a_launcher_of_the_two_python_processes_reports_start_and_end_and_ends_with_the_loop() -> None:
@@ -222,9 +229,9 @@ def test_a_launcher_of_the_two_python_processes_reports_start_and_end_and_ends_w
 def test_memory_is_reported_by_role_and_an_idle_daemon_uses_next_to_nothing(
     tmp_path: Path,
 ) -> None:
-    with UcspidPeer().start(Workload(program=("/bin/true",), files=tmp_path)) as server:
-        memory = memory_of([server])
-        idle = idle_cpu(server, 0.1)
+    with UcspidPeer().start(Workload(program=("/bin/true",), files=tmp_path)) as daemon:
+        memory = memory_of([daemon])
+        idle = idle_cpu(daemon, 0.1)
     assert list(memory) == ["", "master", "loop", "launcher"]
     assert memory[""] == sum(memory[role] for role in ("master", "loop", "launcher"))
     assert min(memory["master"], memory["loop"]) > 1e6
@@ -254,13 +261,32 @@ def test_memory_of_servers_without_roles_is_one_figure(programs: Programs, tmp_p
     assert by_role("PSS MB", {"": 3e6, "loop": 2e6}, 1e6) == {"PSS MB": 3.0, "PSS MB loop": 2.0}
 
 
+def test_what_a_server_leaves_behind_may_end_before_it_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as left:
+
+        def and_then_it_ends(pid: int) -> str:
+            began = start_time(pid)
+            left.communicate()
+            return began
+
+        start_time = measure.start_time
+        monkeypatch.setattr(measure, "start_time", and_then_it_ends)
+        server._kill(left.pid, start_time(left.pid))
+    assert left.returncode == 0
+
+
+def test_a_port_for_a_server_is_none_that_a_client_gets() -> None:
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(server.free_port() < max(20_000, lowest) for _ in range(10))
+
+
 def test_letting_a_server_be_ends_when_it_does(programs: Programs, tmp_path: Path) -> None:
-    with Floor(programs.floor, "close").start(Workload(program=(), files=tmp_path)) as server:
+    with Floor(programs.floor, "close").start(Workload(program=(), files=tmp_path)) as floor:
         began = time.monotonic()
-        server.stay(0.02)
+        floor.stay(0.02)
         assert time.monotonic() - began >= 0.02
-        server.process.kill()
-        server.stay(3600)
+        floor.process.kill()
+        floor.stay(3600)
 
 
 def test_running_time_is_counted_more_finely_than_in_ticks() -> None:
