@@ -227,7 +227,7 @@ def test_without_a_limit_nobody_is_served(which: Which, limit: str) -> None:
     with serving(which, "-v", "-c", limit, *QUICK) as server, server.connect() as client:
         client.sendall(b"hello")
         client.shutdown(socket.SHUT_WR)
-        assert server.wait_lines(1) == [b"tcpserver: status: 0/0\n"]
+        server.wait_for(lambda lines: b"tcpserver: status: 0/0\n" in lines)  # ours warns, before it or after
         assert server.signal(15) == 0
         with pytest.raises(ConnectionError):
             client.recv(1)

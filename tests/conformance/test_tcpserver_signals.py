@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon import descendants, exchange, receive_all, wait_gone
+from daemon import exchange, receive_all, wait_gone
+from processes import descendants
 from tcpservers import BOTH, LOOPBACK, QUICK, TIMEOUT, Which, serving
 
 both = pytest.mark.parametrize("which", BOTH, ids=lambda which: which.name)

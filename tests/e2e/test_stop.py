@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
+from processes import children, lives
 from ucspid.control.opening import GIVE_UP_AFTER
 
 ECHO: dict[str, Any] = {"listen": "127.0.0.1:0", "program": ["cat"]}
@@ -44,7 +45,7 @@ def session(daemon: Daemon) -> socket.socket:
 
 
 def gone(pids: list[int]) -> bool:
-    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    return not any(map(lives, pids))
 
 
 def refused(address: tuple[str, int]) -> bool:
@@ -189,13 +190,13 @@ def test_it_can_be_stopped_while_it_starts(daemon: Daemon) -> None:
         status = Path(f"/proc/{log.pid}/status")
         while not blocks(status, number):
             assert log.poll() is None
-        children = below(log.pid)
+        programs = children(log.pid)
         log.send_signal(number)
         _, said = log.communicate(timeout=TIMEOUT)
         assert (log.returncode, said) == (0, b"")
         assert os.read(reading, 1) == b""
         os.close(reading)
-        for child in children:
+        for child in programs:
             wait_gone(child)
         assert not daemon.control.exists()
     daemon.start()
@@ -206,10 +207,6 @@ def blocks(status: Path, number: int) -> bool:
     """Whether a process takes a signal as data by now: it blocks it."""
     line = next(line for line in status.read_text().splitlines() if line.startswith("SigBlk:"))
     return bool(int(line.split()[1], 16) & 1 << (number - 1))
-
-
-def below(pid: int) -> list[int]:
-    return [int(item) for item in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.parametrize(

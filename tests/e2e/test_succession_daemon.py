@@ -6,7 +6,8 @@ import signal
 from pathlib import Path
 
 from clients import load
-from daemon import Daemon, descendants, receive_all, running, wait_gone
+from daemon import Daemon, receive_all, running, wait_gone
+from processes import descendants
 
 SERVICES = {"services": {"echo": {"listen": "127.0.0.1:0", "program": ["cat"]}}}
 

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from daemon import TIMEOUT, Daemon, exchange, running, wait_gone
 from folders import public_folder
+from free_ports import free_port
 from peers import require
 from ucspid.errors import ResourceError
 
@@ -71,7 +72,9 @@ def ask(
 def samples(daemon: Daemon) -> dict[str, dict[tuple[str, ...], float]]:
     """Return the metrics by their names and the values of their labels, service first; no buckets."""
     found: dict[str, dict[tuple[str, ...], float]] = {}
-    for family in text_string_to_metric_families(ask(daemon, "/metrics")[1]):
+    while (answer := ask(daemon, "/metrics"))[0] == 503:
+        """The next event loop is on its way."""
+    for family in text_string_to_metric_families(answer[1]):
         for sample in family.samples:
             if "le" not in sample.labels:
                 labels = tuple(sample.labels[name] for name in sorted(sample.labels, reverse=True))
@@ -241,9 +244,7 @@ def test_an_upgrade_keeps_the_listener(daemon: Daemon) -> None:
 
 
 def test_a_reload_ends_it_and_moves_it(daemon: Daemon) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     assert daemon.reload({"web": {"listen": f"127.0.0.1:{port}"}}) == [
         f"web: unix:{daemon.folder}/page -> 127.0.0.1:{port}"
     ]

@@ -16,6 +16,7 @@ import pytest
 
 from daemon import TIMEOUT, Daemon, exchange, receive_all, running, wait_gone
 from faults import needs_root, stopped
+from processes import children
 
 PID_MAX = 400
 """Of the namespace; the kernel takes no less than 301, and gives none below 300 out again."""
@@ -52,8 +53,8 @@ def running_in_namespace(folder: Path, config: dict[str, Any]) -> Iterator[Daemo
     try:
         daemon.start(command=own_processes(f"echo {PID_MAX} >/proc/sys/kernel/pid_max"))
         yield daemon
-        (master,) = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
-        os.kill(int(master), signal.SIGTERM)
+        (master,) = children(daemon.pid)
+        os.kill(master, signal.SIGTERM)
         assert daemon.wait() == 0
     finally:
         daemon.kill()

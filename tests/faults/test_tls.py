@@ -18,6 +18,7 @@ from daemon import TIMEOUT, Daemon, running, wait_gone
 from faults import stopped
 from folders import public_folder
 from hung_disk import hung_disk
+from processes import children
 from ucspid.tls.truncation import reveal
 
 KILLS = 5
@@ -137,19 +138,15 @@ def test_certificates_on_a_disk_that_hangs_hold_up_neither_clients_nor_a_stop() 
             new = folder / "new"
             new.symlink_to(disk / "mail.pem")
             new.rename(link)
-            while not any(_is_reader(pid) for pid in _children(daemon.pid)):
+            while not any(_is_reader(pid) for pid in children(daemon.pid)):
                 """The change has not been noticed yet."""
             for _ in range(3):
                 with secured(daemon, context) as sock:
                     sock.sendall(b"x")
                     assert sock.recv(1) == b"x"
-            assert any(_is_reader(pid) for pid in _children(daemon.pid))
+            assert any(_is_reader(pid) for pid in children(daemon.pid))
             began = time.monotonic()
         assert time.monotonic() - began < TIMEOUT
-
-
-def _children(pid: int) -> list[int]:
-    return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
 def _is_reader(pid: int) -> bool:

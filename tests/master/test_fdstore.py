@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from clients import load
-from daemon import Daemon, descendants, exchange, running, wait_gone
+from daemon import Daemon, exchange, running, wait_gone
 from manager import Manager
+from processes import descendants
 from ucspid.master.fdstore import Passed, name
 from ucspid.master.listeners import listens_on
 from ucspid.net.endpoint import Endpoint

@@ -13,13 +13,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import yaml
 
+import processes
 from ucspid.cli import client
 from ucspid.errors import UcspidError
 
@@ -143,8 +143,8 @@ class Daemon:
 
         They lead a session. What a launcher that died was starting has its name, too, until it is executed.
         """
-        text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-        return [int(pid) for pid in text.split() if _name(pid) == name and _leads_session(int(pid))]
+        below = processes.children(self.pid)
+        return [pid for pid in below if processes.name(pid) == name and processes.leads_session(pid)]
 
     def address(self, service: str) -> tuple[str, int]:
         """Return where a service listens: its first listener, as IPv4 if it takes both."""
@@ -203,12 +203,12 @@ class Daemon:
 
     def processes_left(self) -> list[int]:
         """Return the processes of the daemon that exist, by their parents and groups."""
-        return descendants(self.pid)
+        return processes.descendants(self.pid)
 
     def kill(self) -> None:
         """End everything that is left, however."""
         assert self._process is not None
-        for pid in [*descendants(self.pid), self.pid]:
+        for pid in [*self.processes_left(), self.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
@@ -260,30 +260,6 @@ def receive_all(sock: socket.socket) -> bytes:
     return b"".join(pieces)
 
 
-def descendants(pid: int) -> list[int]:
-    """Return all processes below one."""
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except FileNotFoundError:
-        return []
-    children = [int(child) for child in text.split()]
-    return children + [below for child in children for below in descendants(child)]
-
-
-def _leads_session(pid: int) -> bool:
-    try:
-        return os.getsid(pid) == pid
-    except ProcessLookupError:
-        return False
-
-
-def _name(pid: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
 def wait_gone(pid: int) -> None:
     """Wait until a process that is not our child has ended."""
     try:
@@ -305,11 +281,9 @@ def running(folder: Path, config: Mapping[str, Any], **start: Any) -> Iterator[D
         yield daemon
         assert_counts_match(daemon.status())
         assert daemon.differences() == []
-        began = time.monotonic()
-        children = daemon.processes_left()
+        left = {pid: processes.began(pid) for pid in daemon.processes_left()}
         assert daemon.stop() == 0, daemon.stderr
-        assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
-        assert time.monotonic() - began < TIMEOUT
+        assert [pid for pid, began in left.items() if began and processes.began(pid) == began] == []
         assert daemon.stderr == []
     finally:
         daemon.kill()

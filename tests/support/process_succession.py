@@ -10,9 +10,9 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from unittest import mock
 
+from processes import children, lives
 from succession import SERVICE, Loop, slots
 from ucspid.admission.connection import Connection
 from ucspid.ipc import messages as wire
@@ -238,7 +238,7 @@ class ProcessWorld:
             return "somebody is missing"
         launcher = self.loop.launcher
         running = {connection: process.pid for connection, process in launcher.running.items()}
-        alive = {pid for pid in (*_children(self._pid), *self._orphans) if _lives(pid)}
+        alive = {pid for pid in (*children(self._pid), *self._orphans) if lives(pid)}
         live = {session.number for session in self.loop.live}
         if not launcher.usable or launcher.in_flight or running.keys() != live:
             return f"the loop does not know what runs: {launcher.in_flight}, {live}, {running}"
@@ -285,13 +285,6 @@ class ProcessWorld:
             os.close(self._children._list)
 
 
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
 def _ends(pid: int) -> bool:
     """Wait for the end of a process; return whether it comes."""
     try:
@@ -303,10 +296,3 @@ def _ends(pid: int) -> bool:
     ended = bool(poll.poll(PATIENCE * 1000))
     os.close(descriptor)
     return ended
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
-    except (FileNotFoundError, ProcessLookupError):
-        return False

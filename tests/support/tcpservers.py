@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon import descendants, exchange
+from daemon import exchange
 from peers import require
+from processes import descendants
 
 TIMEOUT = 20.0
 """Seconds after which something that a test waits for will not come."""
