@@ -97,7 +97,7 @@ class Server:
         if self.process.stdout is not None:
             self.process.stdout.close()
         for pid, began in below.items():
-            _kill(pid, began)
+            kill_left(pid, began)
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -171,7 +171,7 @@ def _answers(port: int) -> bool:
     return True
 
 
-def _kill(pid: int, began: str) -> None:
+def kill_left(pid: int, began: str) -> None:
     """Kill a process that the server left behind, and no other that has got its number since."""
     try:
         pidfd = os.pidfd_open(pid)

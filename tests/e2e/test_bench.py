@@ -271,7 +271,7 @@ def test_what_a_server_leaves_behind_may_end_before_it_is_killed(monkeypatch: py
 
         start_time = measure.start_time
         monkeypatch.setattr(measure, "start_time", and_then_it_ends)
-        server._kill(left.pid, start_time(left.pid))
+        server.kill_left(left.pid, start_time(left.pid))
     assert left.returncode == 0
 
 

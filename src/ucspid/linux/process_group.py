@@ -13,8 +13,18 @@ def send_signal(process: int, number: int) -> None:
     The child has not been reaped, so that its number is nobody else's. Processes that this one may not
     signal, setuid ones say, are passed over: whoever waits for their end sees that they go on.
     """
+    grouped = _send_to_group(process, number)
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process, number)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if os.getpgid(process) != process:
+        if not grouped or os.getpgid(process) != process:
             os.kill(process, number)
+
+
+def _send_to_group(leader: int, number: int) -> bool:
+    """Return whether there was such a group: a child that is being started may lead it a moment later."""
+    try:
+        os.killpg(leader, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

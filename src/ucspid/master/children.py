@@ -58,24 +58,18 @@ class Children:
         os.lseek(self._list, 0, os.SEEK_SET)
         return [*map(int, b"".join(iter(lambda: os.read(self._list, 1 << 16), b"")).split())]
 
-    def adopted(self) -> set[int]:
-        """Return this process's children that lead a process group.
-
-        A launcher's programs do, and become the master's children when the launcher dies (the
-        master is a child subreaper); their own descendants do not, as a rule.
-        """
-        return {pid for pid in self._all() if _leads(pid)}
-
     def orphans(self, leader: int, own: set[int], ended: set[int], named: set[int]) -> set[int]:
         """Return the programs of a launcher that led a session, among all children and those that ended.
 
-        Its own table names them, but for one that it may have been starting: that is a child of its
-        session that no other table names. Of one that has ended, the session is not known any more;
-        it is given to one launcher only, since only one is sent its end. Tables are written by
-        launchers, and one may have been subverted: what it names of another's it does not get if
-        that one names it, too.
+        They are children of its session, and become the master's children when the launcher dies (the
+        master is a child subreaper). Each leads a process group, or is still in the launcher's: one that was
+        being started. Their own descendants do neither, as a rule. Its own table names them, but for one
+        that it may have been starting, which no other table names. Of one that has ended, the session is not
+        known any more; it is given to one launcher only, since only one is sent its end. Tables are written
+        by launchers, and one may have been subverted: what it names of another's it does not get if that one
+        names it, too.
         """
-        children = {pid for pid in self._all() if pid in own or _leads(pid)} | ended
+        children = {pid for pid in self._all() if pid in own or _group(pid) in {pid, leader}} | ended
         found = {pid for pid in children if pid in own or pid in ended or _in_session(pid, leader)}
         return found - (named - own)
 
@@ -117,11 +111,12 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in text.split()]
 
 
-def _leads(pid: int) -> bool:
+def _group(pid: int) -> int:
+    """Return the process group of a process; 0 if it is gone."""
     try:
-        return os.getpgid(pid) == pid
+        return os.getpgid(pid)
     except ProcessLookupError:
-        return False
+        return 0
 
 
 def reap_one() -> Exit | None:

@@ -87,8 +87,7 @@ send_signal(pid_t process, int number)
 {
 	if (process <= 1)
 		return;
-	(void)kill(-process, number);
-	if (getpgid(process) != process)
+	if ((kill(-process, number) < 0 && errno == ESRCH) || getpgid(process) != process)
 		(void)kill(process, number);
 }
 
