@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import certificates
 from ucspid.tls import truncation
-from ucspid.tls.program_side import CHUNK, READ, RECORD
+from ucspid.tls.program_side import CHUNK, READ, RECORD, ProgramSide
 from ucspid.tls.relay import PeerEnd, Relay
 
 NAME = "mail.example.org"
@@ -376,6 +376,31 @@ def test_tiny_records_are_not_gathered(server: ssl.SSLContext) -> None:
         most = max(most, joined.relay.client.incoming.pending)
     assert most <= CHUNK
     joined.close()
+
+
+def test_of_full_records_none_is_cut_off_by_what_is_read_at_a_time(server: ssl.SSLContext) -> None:
+    joined = Joined(server, client_context())
+    joined.shake_hands()
+    for _ in range(2):
+        joined.peer.tls.write(LARGE[:RECORD])
+    data = joined.peer.outgoing.read()
+    assert len(data) == CHUNK
+    joined.peer.sock.send(data)
+    joined.turn()
+    joined.receive()
+    assert joined.got == LARGE[:RECORD] * 2
+    assert not joined.relay.client.incoming.pending
+    joined.close()
+
+
+def test_whether_a_program_takes_nothing_more_is_not_asked_once_it_gets_nothing_more() -> None:
+    ours, theirs = socket.socketpair()
+    side = ProgramSide(ours)
+    assert side.deliver(ended=True)
+    theirs.close()
+    side.receive()
+    assert (side.ended, side.shut, side.gone) == (True, True, False)
+    ours.close()
 
 
 def test_a_program_that_reads_nothing_stops_the_peer(server: ssl.SSLContext) -> None:

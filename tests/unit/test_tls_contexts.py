@@ -8,8 +8,8 @@ import pytest
 import certificates
 from tls_contexts import SECRET, chain, client, contexts, server, tickets
 from ucspid.plan import TlsContext
-from ucspid.tls import material
-from ucspid.tls.contexts import Contexts, ServerContext
+from ucspid.tls import material, openssl
+from ucspid.tls.contexts import SUITE, Contexts, ServerContext
 from ucspid.tls.material import Chain, ContextMaterial, TlsMaterial
 from ucspid.tls.ticket_keys import PERIOD, TicketSecret
 
@@ -102,6 +102,39 @@ def test_ciphers_have_forward_secrecy_and_are_authenticated_unless_the_file_says
     cipher = Handshake(server("mail", ciphers="ECDHE-ECDSA-AES256-SHA384"), old).client.cipher()
     assert cipher is not None
     assert cipher[0] == "ECDHE-ECDSA-AES256-SHA384"
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-GCM-SHA256"),
+        (ssl.TLSVersion.TLSv1_3, "TLS_AES_128_GCM_SHA256"),
+    ],
+)
+def test_of_ciphers_the_one_that_takes_least_cpu_comes_first(version: ssl.TLSVersion, name: str) -> None:
+    cipher = Handshake(server("mail"), client(maximum_version=version)).client.cipher()
+    assert cipher is not None
+    assert cipher[0] == name
+
+
+@pytest.mark.parametrize("name", ["TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"])
+def test_a_client_of_tls_1_3_that_offers_one_cipher_gets_it(name: str) -> None:
+    context = ssl.create_default_context(cafile=str(certificates.shared() / "ca.pem"))
+    assert openssl.LIBRARY is not None
+    openssl.LIBRARY.SSL_CTX_set_ciphersuites(openssl.pointer(context), name.encode())
+    cipher = Handshake(server("mail"), context).client.cipher()
+    assert cipher is not None
+    assert cipher[0] == name
+
+
+def test_a_cipher_that_the_system_does_not_allow_is_not_put_first() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    assert openssl.LIBRARY is not None
+    openssl.LIBRARY.SSL_CTX_set_ciphersuites(openssl.pointer(context), b"TLS_AES_256_GCM_SHA384")
+    openssl.prefer(context, SUITE)
+    assert [item["name"] for item in context.get_ciphers() if item["protocol"] == "TLSv1.3"] == [
+        "TLS_AES_256_GCM_SHA384"
+    ]
 
 
 def test_protocols_are_agreed_on_whichever_certificate_is_used() -> None:

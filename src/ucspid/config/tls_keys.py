@@ -124,7 +124,8 @@ class TlsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ciphers: Annotated[
         Ciphers | None,
         Meta(
-            description="The ciphers of TLS 1.2, ciphers(1). Without it ECDHE+AESGCM:ECDHE+CHACHA20. TLS 1.3 "
+            description="The ciphers of TLS 1.2, ciphers(1). Without it "
+            "ECDHE+AES128+AESGCM:ECDHE+AESGCM:ECDHE+CHACHA20. TLS 1.3 "
             "has its own."
         ),
     ] = None

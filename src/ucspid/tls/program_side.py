@@ -6,14 +6,17 @@ Never blocks, and does not depend on the descriptor's mode.
 import contextlib
 import socket
 
-CHUNK = 32 * 1024
-"""Bytes that are read from the network at a time."""
-
 RECORD = 16 * 1024
 """Bytes that are read from a program at a time: as many as TLS puts into one record at most.
 
 A client that reads nothing costs what waits for it, and OpenSSL's memory, which keeps a third more than was
 ever in it.
+"""
+
+CHUNK = 2 * (RECORD + 22)
+"""Bytes that are read from the network at a time: two full records of TLS 1.3, where a client sends such.
+
+With less, the second would be cut off, and be asked for in vain.
 """
 
 READ, WRITE, HANG_UP = 1, 4, 16
@@ -85,11 +88,16 @@ class ProgramSide:
             size = 0  # it ended without reading all that it was sent
         if not size:
             self.ended = True
-            try:
-                self.sock.send(b"", _NOW)
-            except OSError:
-                self._lose()  # it has not only shut its side for writing
+            if not (self.shut or self.gone):
+                self._look()
         return _BUFFER[:size]
+
+    def _look(self) -> None:
+        """Lose it if it has not only shut its side for writing."""
+        try:
+            self.sock.send(b"", _NOW)
+        except OSError:
+            self._lose()
 
     def _lose(self) -> None:
         self.gone = True
