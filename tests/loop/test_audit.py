@@ -1,10 +1,12 @@
 """The check of the counts: it agrees with what is right, and sees what is wrong."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,18 +23,30 @@ from ucspid.lookup.dns import Resolver
 from ucspid.lookup.ident import Ident
 from ucspid.lookup.names import Names
 
-# Processes: ours is the master, a shell the launcher, what it starts the programs
+# Processes: ours is the master, another the launcher, what that starts the programs
+
+
+@contextlib.contextmanager
+def started(group: int | None) -> Iterator[int]:
+    """Start a process that starts two, each in a group of its own (0) or all in its own (None)."""
+    text = (
+        "import subprocess as s\n"
+        f"two = [s.Popen(['sleep', '100'], process_group={group}) for _ in range(2)]\n"
+        "print(flush=True)\nfor one in two: one.wait()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, process_group=0) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        children = procfs.children(process.pid)
+        yield process.pid
+        for pid in (*children, process.pid):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
 def launcher() -> Iterator[int]:
-    with subprocess.Popen(
-        ["sh", "-c", "sleep 100 & sleep 100 & echo; wait"], stdout=subprocess.PIPE, process_group=0
-    ) as shell:
-        assert shell.stdout is not None
-        shell.stdout.readline()
-        yield shell.pid
-        os.killpg(shell.pid, signal.SIGKILL)
+    with started(group=0) as process:
+        yield process
 
 
 def named(launcher: int) -> dict[int, str]:
@@ -55,6 +69,15 @@ def test_a_stray_child_of_a_launcher_is_seen_unless_it_may_be_starting(launcher:
         f"process {stray}: a child of launcher process {launcher}, but not listed"
     ]
     assert differences(launcher, programs, launcher) == []
+
+
+def test_one_child_in_the_launchers_own_group_waits_for_a_connection_a_second_is_stray() -> None:
+    with started(group=None) as launcher:
+        one, other = sorted(named(launcher))
+        assert differences(launcher, {one: "it"}) == []
+        assert differences(launcher, {}) == [
+            f"process {other}: a child of launcher process {launcher}, but not listed"
+        ]
 
 
 def test_a_session_without_a_process_is_seen(launcher: int) -> None:

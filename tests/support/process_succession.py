@@ -18,7 +18,7 @@ from ucspid.admission.connection import Connection
 from ucspid.ipc import messages as wire
 from ucspid.ipc import session_table
 from ucspid.ipc.channel import Channel, pair
-from ucspid.linux import prctl, process_group
+from ucspid.linux import prctl, process_group, procfs
 from ucspid.master import roles
 from ucspid.master.children import Children, reap_one
 from ucspid.plan import LauncherKind
@@ -238,7 +238,8 @@ class ProcessWorld:
             return "somebody is missing"
         launcher = self.loop.launcher
         running = {connection: process.pid for connection, process in launcher.running.items()}
-        alive = {pid for pid in (*children(self._pid), *self._orphans) if lives(pid)}
+        programs = (pid for pid in children(self._pid) if procfs.group(pid) != self._pid)
+        alive = {pid for pid in (*programs, *self._orphans) if lives(pid)}
         live = {session.number for session in self.loop.live}
         if not launcher.usable or launcher.in_flight or running.keys() != live:
             return f"the loop does not know what runs: {launcher.in_flight}, {live}, {running}"

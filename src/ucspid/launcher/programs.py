@@ -48,12 +48,10 @@ class Program:
 
         Raises WireError for one that connections may not set.
         """
-        items = {}
-        for item in variables.split(b"\0") if variables else ():
-            name = item.partition(b"=")[0]
+        items = by_name(variables)
+        for name in items:
             if name not in self.allowed:
                 raise WireError(f"a connection may not set variable {name!r}")
-            items[name] = item
         return items
 
     def start(self, client: int, others: Sequence[int], variables: bytes) -> int:
@@ -68,6 +66,12 @@ class Program:
         """Close the descriptor of standard error."""
         if self.stderr is not None:
             os.close(self.stderr)
+
+
+def by_name(variables: bytes) -> dict[bytes, bytes]:
+    """Return variables, NAME=VALUE by name; between them is a NUL."""
+    items = variables.split(b"\0") if variables else ()
+    return {item.partition(b"=")[0]: item for item in items}
 
 
 MakeProgram = Callable[[SetProgram, "list[int]"], Program]

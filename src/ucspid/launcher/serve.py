@@ -29,6 +29,24 @@ Handler = Callable[[bytes, list[int]], None]
 """Takes a message and the descriptors that came with it."""
 
 
+class Chore:
+    """Something that a launcher does, as often as it is due, when nothing has come for a moment."""
+
+    due = False
+
+    def quiet(self) -> float:
+        """Return for how many seconds nothing must have come."""
+        raise NotImplementedError
+
+    def do(self) -> None:
+        """Do it; it is no longer due."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Undo it: it will not be needed any more."""
+        raise NotImplementedError
+
+
 class Launcher:
     """The state of one launcher process."""
 
@@ -50,6 +68,7 @@ class Launcher:
         self._awaits_room = False
         self._poll = select.poll()
         self._own: tuple[int, ...] = ()
+        self._chore: Chore | None = None
         self._handlers: dict[Channel, dict[int, Handler]] = {
             master: {
                 wire.SetProgram.KIND: programs.set,
@@ -78,7 +97,7 @@ class Launcher:
         self.reports.add_first(wire.Report(wire.HELLO, wire.VERSION, os.getpid(), IN_FLIGHT).pack())
         self.flush()
         while not self._draining or self.sessions.running or self._loop.backed_up:
-            for descriptor, events in self._poll.poll():
+            for descriptor, events in self._events():
                 source = self._sources.get(descriptor)
                 if source is not None:
                     source()
@@ -91,6 +110,19 @@ class Launcher:
                     self.hear_loop()
             if self.reports.waiting:
                 self.flush()
+
+    def _events(self) -> "list[tuple[int, int]]":
+        """Wait for events; do the chore if none come for a moment."""
+        chore = self._chore
+        if chore is not None and chore.due and not self._draining:
+            comes = select.select(self._own, (), (), chore.quiet())[0]
+            if not comes:
+                chore.do()
+        return self._poll.poll()
+
+    def when_quiet(self, chore: Chore) -> None:
+        """Have something done when nothing else is to be done; before run()."""
+        self._chore = chore
 
     def listen(self, descriptor: int, readable: Callable[[], object]) -> None:
         """Have something called when a further descriptor is readable; before run()."""
@@ -141,7 +173,7 @@ class Launcher:
             return
         self._poll.unregister(channel.fileno())
         if channel is self._loop:
-            self._draining = True
+            self._begin_draining()
             self._loop_gone = True
         else:
             self._masterless = True
@@ -154,7 +186,12 @@ class Launcher:
 
     def _drain(self, packet: bytes, _descriptors: list[int]) -> None:
         wire.Drain.unpack(packet)
+        self._begin_draining()
+
+    def _begin_draining(self) -> None:
         self._draining = True
+        if self._chore is not None:
+            self._chore.end()
 
     def flush(self) -> None:
         """Send the reports; as long as some wait for the loop to read, poll(2) says when it does."""

@@ -10,12 +10,14 @@ ServiceByProcess = Mapping[int, str]
 
 def parent(pid: int) -> int | None:
     """Return a process's parent, or None if there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return int(text.rpartition(b") ")[2].split()[1])
+    fields = _fields(pid)
+    return None if fields is None else int(fields[1])
+
+
+def group(pid: int) -> int | None:
+    """Return a process's group, or None if there is no such process."""
+    fields = _fields(pid)
+    return None if fields is None else int(fields[2])
 
 
 def children(pid: int) -> set[int]:
@@ -46,8 +48,9 @@ def differences(
     """Compare the processes of launchers with those that there are; return what differs.
 
     A program is a child of its launcher, or of the master once that launcher has died. Every child of a
-    launcher is a program; those in in_flight may be starting others. Nothing differs where other users'
-    processes are hidden: hidepid in proc(5).
+    launcher is a program, but for one in the launcher's own process group: a preloaded program's fork that
+    waits for its connection. Launchers in in_flight may be starting others. Nothing differs where other
+    users' processes are hidden: hidepid in proc(5).
     """
     if parent(master) is None:
         return []
@@ -57,9 +60,12 @@ def differences(
             found.append(f"launcher process {launcher}: not a child of the master")
         there = children(launcher)
         if launcher not in in_flight:
+            others = sorted(there - programs.keys())
+            spare = [pid for pid in others if group(pid) == launcher][:1]
             found += [
                 f"process {pid}: a child of launcher process {launcher}, but not listed"
-                for pid in there - programs.keys()
+                for pid in others
+                if pid not in spare
             ]
         for pid in programs.keys() - there:
             above = parent(pid)
@@ -68,3 +74,12 @@ def differences(
             elif above not in (launcher, master):
                 found.append(f"{programs[pid]}: process {pid} is a child of process {above}")
     return found
+
+
+def _fields(pid: int) -> list[bytes] | None:
+    """Return what stat says of a process after its name, or None if there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None

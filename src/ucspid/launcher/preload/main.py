@@ -22,6 +22,7 @@ from ucspid.launcher.preload import session
 from ucspid.launcher.preload.changes import Changes
 from ucspid.launcher.preload.forked import ForkedProgram, Lent
 from ucspid.launcher.preload.program import CannotLoadError, PythonProgram
+from ucspid.launcher.preload.spare import Spare
 from ucspid.launcher.programs import Programs
 from ucspid.launcher.serve import Launcher
 from ucspid.linux import prctl
@@ -49,6 +50,7 @@ def main(
     orders = wire.SetProgram.unpack(program)
     imports = wire.Preload.unpack(preload)
     lent = Lent(limits, orders, _show(title, orders, own=imports.own), dumpable=dumpable)
+    spare = Spare()
     prctl.set_dumpable(dumpable)
     try:
         python = PythonProgram(imports, orders.arguments)
@@ -57,26 +59,31 @@ def main(
         master.send(wire.CannotLoad(str(problem)).pack())
         return EXIT_USAGE
     except OSError as problem:
-        where = f": {problem.filename}" if problem.filename else ""
-        why = f"watch: {problem.strerror}{where}; see fs.inotify of sysctl(8), or leave watch out"
-        master.send(wire.CannotLoad(why).pack())
+        master.send(wire.CannotLoad(_not_watched(problem)).pack())
         return EXIT_USAGE
 
     def abandon() -> None:
         launcher.abandon()
+        spare.abandon()
 
-    programs = Programs(partial(ForkedProgram, lent, abandon, partial(session.run, python)))
+    programs = Programs(partial(ForkedProgram, lent, spare, abandon, partial(session.run, python)))
     launcher = Launcher(master, loop, table, signalfd, programs)
     launcher.programs.set(program, _copy_of_stderr(orders))
     for packet in earlier:
         launcher.hear_master(packet, [])
     launcher.sessions.take_over(set(orphans))
+    launcher.when_quiet(spare)
     master.send(wire.Ready(wire.VERSION).pack())
     if changes is not None:
         launcher.listen(changes.fileno(), partial(_report, changes, master))
         if changes.already:
             master.send(wire.Changed().pack())
     return _serve(launcher)
+
+
+def _not_watched(problem: OSError) -> str:
+    where = f": {problem.filename}" if problem.filename else ""
+    return f"watch: {problem.strerror}{where}; see fs.inotify of sysctl(8), or leave watch out"
 
 
 def lent_limits(orders: wire.TakePrivileges) -> dict[str, int | None]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FLUSH_FAILED = 120
 """The exit status of Python if standard output cannot be flushed at its end."""
 
+_variables: dict[bytes, bytes] = os.environb._data  # type: ignore[attr-defined]  # noqa: SLF001
+
 _BUFFERS = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 """In the order in which they are flushed: what is in the first goes into the others."""
 
@@ -34,7 +36,9 @@ def run(program: PythonProgram, environment: dict[bytes, bytes]) -> NoReturn:
     status = 1
     try:
         for name, item in environment.items():
-            os.environb[name] = item[len(name) + 1 :]
+            environment[name] = item[len(name) + 1 :]
+            os.putenv(name, environment[name])
+        _variables.update(environment)
         value, problem = _ended(program)
         _flush_quietly()
         status = status_of(value) if problem is None else _show(problem)
