@@ -6,11 +6,14 @@ PEERS = axfrdns curl daemontools execline fish haproxy ipsvd libnet-ssleay-perl 
 # Those that cannot be installed beside each other, and would start a daemon: unpacked for the tests alone.
 UNPACKED = fail2ban openbsd-inetd prometheus xinetd
 NATIVE = src/ucspid/launcher/ucspid-launcher
+# Mirrors fail now and then, and others use apt: all of it is tried three times, and waits for who has the lock.
+APT_GET = DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Acquire::Retries=5 -o DPkg::Lock::Timeout=120
 # Installs Debian packages where that is possible: as root, with apt.
-APT = test "$$(id -u)" = 0 && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y
-UNPACK = test "$$(id -u)" = 0 && mkdir -p .venv/peers && cd .venv/peers && apt-get update -qq && \
-  apt-get download -qq -o APT::Sandbox::User=root $(UNPACKED) && for package in *.deb; do dpkg -x $$package . && \
-  DEBIAN_FRONTEND=noninteractive apt-get satisfy -qq -y --no-remove "$$(dpkg-deb -f $$package Depends)" || exit 1; done
+APT = test "$$(id -u)" = 0 && sh -c 'for attempt in 1 2 3; do $(APT_GET) update && $(APT_GET) install "$$@" && exit; done; exit 1' apt
+UNPACK_ONCE = (mkdir -p .venv/peers && cd .venv/peers && $(APT_GET) update && \
+  $(APT_GET) download -o APT::Sandbox::User=root $(UNPACKED) && for package in *.deb; do dpkg -x $$package . && \
+  $(APT_GET) satisfy --no-remove "$$(dpkg-deb -f $$package Depends)" || exit 1; done)
+UNPACK = test "$$(id -u)" = 0 && { $(UNPACK_ONCE) || $(UNPACK_ONCE) || $(UNPACK_ONCE); }
 
 .PHONY: run setup native test test-fast test-systemd test-browser fuzz soak check format docs wheel peers bench bench-short clean
 
@@ -29,7 +32,7 @@ var/tls/fullchain.pem: | .venv/ready
 # All that working on it needs; make run does with less.
 setup: .venv/ready-dev $(NATIVE)
 
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --constraint constraints.txt
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ucspid needs Python 3.11 or newer (make PYTHON=...)")'
