@@ -86,18 +86,18 @@ def test_a_dead_resolver_fills_no_slots_and_delays_no_other_service(tmp_path: Pa
         running(tmp_path, {"nameservers": [server.address], "services": services}) as daemon,
     ):
         began = time.monotonic()
-        waiting = [daemon.connect("slow", f"127.0.0.{source}") for source in range(1, 9)]
+        waiting = [daemon.connect("slow", f"127.0.0.{source}") for source in range(1, 21)]
         assert daemon.talk("quick")
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 1.9
         for sock in waiting:
             with sock:
                 assert names_of(read_all(sock)) == {}
-        # Eight seconds, had they waited in pairs, as there are slots.
-        assert time.monotonic() - began < 6.0
-        took = [timed(daemon, f"127.0.0.{source}") for source in range(20, 26)]
+        # Twenty seconds, had they waited in pairs, as there are slots.
+        assert time.monotonic() - began < 15.0
+        took = [timed(daemon, f"127.0.0.{source}") for source in range(30, 36)]
         # Some still wait, until it is clear that the resolver is dead; the last do not.
-        assert max(took[-2:]) < 1.0, took
-        daemon.wait_events(8 + len(took), "connection_served", service="slow")
+        assert max(took[-2:]) < 1.9, took
+        daemon.wait_events(20 + len(took), "connection_served", service="slow")
 
 
 def timed(daemon: Daemon, source: str) -> float:

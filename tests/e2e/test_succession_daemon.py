@@ -55,7 +55,7 @@ def test_every_client_is_served_while_loops_follow_one_another(tmp_path: Path) -
             daemon.wait_events(number + 2, "loop_started")
     assert clients.failed == []
     assert len(clients.seconds) > 3
-    assert max(clients.seconds) < 1.0
+    assert max(clients.seconds) < 10.0
     assert [event for event in daemon.events if event["event"] == "process_died"] == []
 
 

@@ -132,7 +132,7 @@ def test_no_client_is_lost_in_upgrades_under_load(daemon: Daemon, installation: 
         assert daemon.status()["totals"]["max_connections"] == 77
     assert clients.failed == []
     assert len(clients.seconds) > 10
-    assert max(clients.seconds) < 2.0
+    assert max(clients.seconds) < 10.0
 
 
 def test_the_command_says_so_when_the_new_version_serves(daemon: Daemon, installation: Installation) -> None:

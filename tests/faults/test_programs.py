@@ -57,13 +57,9 @@ def test_a_program_that_closes_its_connection_and_goes_on_holds_its_slot_as_long
 ) -> None:
     began = time.monotonic()
     with daemon.connect("closes") as first, daemon.connect("closes") as second:
-        assert receive_all(first) == b""
-        assert time.monotonic() - began < 1.0
-        assert daemon.service("closes")["live"] == 1
-        assert daemon.service("closes")["accepted"] == 1
-        assert receive_all(second) == b""
-        assert time.monotonic() - began > 1.0
+        assert receive_all(first) == receive_all(second) == b""
     ended = daemon.wait_events(2, "connection_served", service="closes")
+    assert time.monotonic() - began > 1.98  # one after the other: there is one slot
     assert [event["signal"] for event in ended] == ["SIGTERM", "SIGTERM"]
     assert daemon.service("closes")["live"] == 0
 

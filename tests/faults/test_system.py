@@ -135,11 +135,10 @@ def test_launchers_that_do_not_answer_are_replaced_and_who_waits_behind_is_serve
                     clients[name] = socket.create_connection(addresses[name], TIMEOUT)
                 began = time.monotonic()
                 assert daemon.talk("other", b"x") == b"x"
-                assert time.monotonic() - began < 1.0
+                assert time.monotonic() - began < STUCK_AFTER
                 daemon.wait_events(stuck, "launcher_stuck")
                 for name in ("behind", "stopped"):
                     assert daemon.talk(name, b"around") == b"around"
-                assert time.monotonic() - began < STUCK_AFTER + 2.0
                 assert exchange(clients["behind"], b"x") == b"x"
                 assert exchange(clients["stopped"], b"x") == b"x"
                 assert time.monotonic() - began < HELD_UP + STUCK_AFTER
