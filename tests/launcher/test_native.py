@@ -198,7 +198,7 @@ def test_a_session_costs_less_than_200_bytes(monkeypatch: pytest.MonkeyPatch) ->
     try:
         peers.set_program("/bin/sleep", "1000")
         peers.ready()
-        first, more = 500, 1000
+        first, more = 250, 500
         memory = []
         for connection in range(1, first + more + 1):
             peers.connect(connection).close()
