@@ -151,7 +151,8 @@ def test_mailfronts_three_servers_talk_at_the_same_time(mailfront: Daemon) -> No
         socket.create_connection(mailfront.address("qmtp"), TIMEOUT) as qmtp_client,
         smtplib.SMTP(*mailfront.address("smtp"), timeout=TIMEOUT) as smtp,
     ):
-        assert mailfront.status()["totals"]["live"] == 3
+        while mailfront.status()["totals"]["live"] != 3:
+            """One of them is not accepted yet, or that of another test is about to end."""
         assert qmtp.send(qmtp_client, TEXT, SENDER, ["one@example.org"])[0].startswith("K")
         assert smtp.noop()[0] == 250
         pop3.user("joe")
