@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
-PEERS = axfrdns curl daemontools execline fish haproxy ipsvd libnet-ssleay-perl mailfront mandoc openssl runit s6 stunnel4 swaks systemd tcpd tinysshd tmux ucspi-tcp zsh
+PEERS = axfrdns curl daemontools execline fish haproxy iproute2 ipsvd libnet-ssleay-perl locales mailfront mandoc openssl runit s6 stunnel4 swaks systemd tcpd tinysshd tmux ucspi-tcp zsh
 # Those that cannot be installed beside each other, and would start a daemon: unpacked for the tests alone.
 UNPACKED = fail2ban openbsd-inetd prometheus xinetd
 NATIVE = src/ucspid/launcher/ucspid-launcher
