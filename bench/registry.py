@@ -9,7 +9,7 @@ from bench.cases.interruptions import reload, restart
 from bench.cases.launchers import launchers
 from bench.cases.logging import logging
 from bench.cases.mail import mail
-from bench.cases.python import python
+from bench.cases.python import python, python_spaced
 from bench.cases.refused import refused
 from bench.cases.rules import rules
 from bench.cases.services import profiles, services
@@ -36,6 +36,7 @@ CASES: dict[str, Case] = {
     "python-none": partial(python, imports="none", at_once=20),
     "python-smtp": partial(python, imports="smtp", at_once=20),
     "python-smtp-1": partial(python, imports="smtp", at_once=1),
+    "python-smtp-spaced": python_spaced,
     "python-heavy": partial(python, imports="heavy", at_once=20),
     "refused": refused,
     "rules": rules,

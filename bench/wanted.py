@@ -191,6 +191,11 @@ TARGETS = [
         _ratio("python-smtp-1", "ucspid preloaded", "ucspid, C program", _LATENCY),
         1.3,
     ),
+    Target(
+        "the same where clients come one by one, 50 ms apart",
+        _ratio("python-smtp-spaced", "ucspid preloaded", "ucspid, C program", _LATENCY),
+        1.3,
+    ),
     *(
         Target(
             f"CPU per refused client ({reason}) against tcpserver's deny",

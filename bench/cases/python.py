@@ -30,6 +30,9 @@ SCRIPTS = {
 }
 """Programs by what they import; the example SMTP service is the third."""
 
+SPACED = 20
+"""Connections per second that come one by one."""
+
 _SHARE_OF_EXEC = 0.03
 _HELD = 20
 _TIMEOUT = 60.0
@@ -57,6 +60,19 @@ class _Executing:
 def python(settings: Settings, imports: str, at_once: int) -> Result:
     """Compare sessions of one exchange: Python that is preloaded, or executed, and a program in C."""
     case, about = f"python-{imports}-{at_once}", f"a program in Python, imports: {imports}, {at_once} at once"
+    return _python(settings, imports, case, about, Clients(settings.size(2000, 40), at_once, says=SAYS))
+
+
+def python_spaced(settings: Settings) -> Result:
+    """Compare what is preloaded with C where a client comes alone, some time after the one before."""
+    about = f"the example SMTP service, a client every {1000 / SPACED:g} ms"
+    clients = Clients(settings.size(200, 10), rate=SPACED, says=SAYS)
+    return _python(settings, "smtp", "python-smtp-spaced", about, clients, executes=False)
+
+
+def _python(
+    settings: Settings, imports: str, case: str, about: str, clients: Clients, *, executes: bool = True
+) -> Result:
     python3 = shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin")
     if python3 is None:
         return Result(case, about, {}, {"ucspid": "there is no python3 that every user can execute"})
@@ -69,17 +85,17 @@ def python(settings: Settings, imports: str, at_once: int) -> Result:
         preloaded, executed = {"python": str(script)}, {"program": [python3, str(script)]}
     peers: list[Peer] = [
         UcspidPeer("ucspid preloaded", service={**preloaded, "interpreter": python3}),
-        _Executing(UcspidPeer("ucspid exec", service=executed)),
-        _Executing(Tcpserver()),
         UcspidPeer("ucspid, C program", service={"program": [settings.programs.talk]}),
     ]
+    if executes:
+        peers[1:1] = [_Executing(UcspidPeer("ucspid exec", service=executed)), _Executing(Tcpserver())]
     return compare(
         settings,
         case,
         about,
         peers,
         Workload(program=(python3, str(script)), files=settings.files),
-        partial(_with_memory, settings, Clients(settings.size(2000, 40), at_once, says=SAYS)),
+        partial(_with_memory, settings, clients),
     )
 
 
