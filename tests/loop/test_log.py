@@ -288,7 +288,7 @@ def test_after_a_drop_all_is_dropped_until_half_of_the_buffer_is_free() -> None:
             log.put(b"x" * 4999 + b"\n")  # the second does not fit beside the first
         log.put(b"small\n")  # would fit, but comes before half of the room is free
         assert os.read(reader, 4096) == b"x" * 4096
-        assert log.settled.get(timeout=5) == 5000
+        assert log.settled.get(timeout=20) == 5000
         log.put(b"after\n")
         assert log.close(5)
         assert read_all(reader, writer) == b"x" * 903 + b"\ndropped 2\nafter\n"
@@ -325,7 +325,7 @@ def test_writer_survives_a_descriptor_that_refuses_every_byte() -> None:
         log = Watched(full.fileno())
         for _ in range(3):
             log.put(b"lost\n")
-            assert log.settled.get(timeout=5) == 0
+            assert log.settled.get(timeout=20) == 0
         assert log._dropped == 3
         assert log._size == 0
         assert log.close(5)
@@ -339,7 +339,7 @@ def test_writer_survives_a_closed_descriptor() -> None:
     os.close(high)
     log = Watched(high)
     log.put(b"lost\n")
-    assert log.settled.get(timeout=5) == 0
+    assert log.settled.get(timeout=20) == 0
     assert log.close(5)
 
 
@@ -354,15 +354,15 @@ def test_after_an_error_the_log_goes_on_with_a_whole_line_and_the_count(tmp_path
     log.put(b"t" * 19_999 + b"\n")
     assert os.read(reader, 4096) == b"t" * 4096
     os.close(reader)  # in the middle of the line: EPIPE
-    assert 0 < log.settled.get(timeout=5) < 20_000
+    assert 0 < log.settled.get(timeout=20) < 20_000
     log.put(b"lost\n")
-    assert log.settled.get(timeout=5) == 0
+    assert log.settled.get(timeout=20) == 0
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     with suppress(BlockingIOError):
         while os.read(reader, 4096):
             pass  # what of the torn line was still in the pipe
     log.put(b"whole\n")
-    assert log.settled.get(timeout=5) == 6
+    assert log.settled.get(timeout=20) == 6
     assert log.close(5)
     os.set_blocking(reader, True)
     received = read_all(reader, writer)

@@ -16,7 +16,7 @@ from ucspid.master.notify import Readiness, notify
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(20)
         sock.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         yield sock
@@ -65,7 +65,7 @@ def test_the_state_is_said_when_it_has_changed(server: socket.socket) -> None:
 def test_an_abstract_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"ucspid-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(20)
         sock.bind("\0" + name)
         monkeypatch.setenv("NOTIFY_SOCKET", "@" + name)
         notify("READY=1")
