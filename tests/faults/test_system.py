@@ -224,7 +224,7 @@ def test_a_launcher_that_runs_out_of_descriptors_is_replaced(daemon: Daemon) -> 
         assert exchange(lasting, b"still here") == b"still here"
     daemon.wait_event("connection_failed", service="echo")
     assert daemon.service("echo")["failed"] == {"EOWNERDEAD": 1}
-    (said,) = daemon.stderr
+    (said,) = daemon.wait_lines(1)
     assert said.startswith("ucspid: launcher: a packet was cut off")
     daemon.stderr.clear()
 

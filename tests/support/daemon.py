@@ -26,6 +26,9 @@ from ucspid.errors import UcspidError
 TIMEOUT = 20.0
 """Seconds after which something that a test waits for will not come."""
 
+MAX_HELD = 1.0
+"""Seconds for the end of a log whose daemon has ended: programs that outlive it may have it open still."""
+
 
 class Daemon:
     """One daemon with its configuration in a folder of the test's."""
@@ -79,7 +82,8 @@ class Daemon:
             **popen,
         )
         os.close(writing)
-        threading.Thread(target=self._read_log, daemon=True).start()
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
         with os.fdopen(reading, "rb") as pipe:
             said = pipe.readline()
         if ready and said != b"\n":
@@ -95,9 +99,11 @@ class Daemon:
         return self._process.pid
 
     def wait(self) -> int:
-        """Wait until the master has ended; return its exit status."""
+        """Wait until the master has ended, and all that it has said has been read; return its exit status."""
         assert self._process is not None
-        return self._process.wait(TIMEOUT)
+        status = self._process.wait(TIMEOUT)
+        self._reader.join(MAX_HELD)
+        return status
 
     def stop(self) -> int:
         """Have it stop in order, and wait for that."""
