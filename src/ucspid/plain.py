@@ -6,7 +6,7 @@ and what JSON has itself. Values are not checked, since whoever writes them is t
 
 import json
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -24,10 +24,19 @@ SHARED = object()
 MAX_SHARED = 100
 """Values of one kind that are remembered, to be shared."""
 
+_NUMBERS_SHARED = json.JSONDecoder(
+    parse_int=lru_cache(MAX_SHARED)(int), parse_float=lru_cache(MAX_SHARED)(float)
+)
+
 
 def to_json(value: object) -> str:
     """Return a value, with dataclasses in it, as one line of JSON."""
     return json.dumps(value, default=_members, separators=(",", ":"))
+
+
+def from_json(text: str) -> Any:
+    """Return what read() takes; equal numbers in it, and in texts before it, are one object."""
+    return _NUMBERS_SHARED.decode(text)
 
 
 def _members(value: Any) -> dict[str, Any]:
@@ -37,7 +46,7 @@ def _members(value: Any) -> dict[str, Any]:
 
 
 def read(cls: type[T], data: Any) -> T:
-    """Return the object that to_json() has written and json.loads() has read.
+    """Return the object that to_json() has written and from_json() has read.
 
     A dataclass with FORGIVING = True may be of another version: fields that it does not know are left out,
     and those that are missing have their default. Raises KeyError, TypeError or ValueError for what is

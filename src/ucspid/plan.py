@@ -7,7 +7,6 @@ in a file (a test compares it with config/schema.py) or in the plan of a version
 """
 
 import io
-import json
 from typing import Annotated, ClassVar, Literal
 
 from ucspid import plain
@@ -365,8 +364,10 @@ class Plan:
     def from_json(cls, text: str | bytes) -> "Plan":
         """Return the plan that to_json() wrote; of its lines, one at a time is in memory in pieces."""
         lines = io.BytesIO(text if isinstance(text, bytes) else text.encode())
-        first = plain.read(cls, json.loads(lines.readline()))
-        return replace(first, services=tuple(plain.read(Service, json.loads(line)) for line in lines))
+        first = plain.read(cls, plain.from_json(lines.readline().decode()))
+        return replace(
+            first, services=tuple(plain.read(Service, plain.from_json(line.decode())) for line in lines)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -415,7 +415,7 @@ async def test_a_full_daemon_is_said_to_be_what_is_full() -> None:
 
 
 @pytest.mark.slow
-async def test_a_service_that_nobody_uses_takes_less_than_7_kilobytes() -> None:
+async def test_a_service_that_nobody_uses_takes_less_than_5_kilobytes() -> None:
     many = [settings(f"s{number}") for number in range(300)]
     async with serving(settings("a")) as rig:
         gc.collect()
@@ -427,4 +427,4 @@ async def test_a_service_that_nobody_uses_takes_less_than_7_kilobytes() -> None:
             taken, _peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert taken / len(many) < 7000
+    assert taken / len(many) < 5000

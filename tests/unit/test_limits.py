@@ -149,7 +149,7 @@ def test_numbers_that_are_wrong_are_reported() -> None:
     ]
     limits._sessions = 1
     limits._clients = {A: 2}
-    limits._slots.remove(slot)
+    del limits._slots[slot]
     assert len(limits.differences()) == 2
 
 

@@ -24,7 +24,7 @@ from ucspid.admission.connection import Connection
 from ucspid.admission.fullness import Fullness
 from ucspid.admission.listener import Listener, Reserve
 from ucspid.admission.listening import Listening
-from ucspid.admission.obstacles import Block, Hold, Obstacles, Obstructed
+from ucspid.admission.obstacles import NEVER, Block, Hold, Obstacles, Obstructed
 from ucspid.admission.turns import NOWHERE, Places, Turns
 from ucspid.limits import Limits
 from ucspid.observe import events
@@ -96,7 +96,7 @@ class Acceptor:
         """Accept on these listeners from now on, and on no others."""
         self._listening.change(listeners)
         self.held = Hold.CLOSED
-        self._obstacles.accept_after = -math.inf
+        self._obstacles.accept_after = NEVER
         self.reevaluate()
 
     @property

@@ -18,6 +18,8 @@ ROOM_FOR = 10.0
 class Fullness:
     """Says so of one service. What it is told costs an assignment, but for the first time."""
 
+    __slots__ = ("_last", "_log", "_since", "now")
+
     def __init__(self, log: FilteringBoundLogger) -> None:
         """Begin with room."""
         self.now = False

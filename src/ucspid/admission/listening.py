@@ -9,6 +9,8 @@ from ucspid.admission.listener import Listener
 class Listening:
     """Listeners that are opened and closed together, and take turns."""
 
+    __slots__ = ("_readable", "listeners")
+
     def __init__(self, readable: Callable[[Listener], None]) -> None:
         """Begin without any; readable() is called when a client waits at one that is open."""
         self.listeners: list[Listener] = []

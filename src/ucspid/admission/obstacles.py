@@ -12,6 +12,9 @@ from ucspid.plan import Service as Settings
 from ucspid.policy.throttle import Throttle
 from ucspid.pool import Pool
 
+NEVER = -math.inf
+"""One object for all services: each -inf that is calculated is another."""
+
 
 class Hold(enum.StrEnum):
     """Why a service accepts nothing now, or starts nothing."""
@@ -64,11 +67,13 @@ class Obstructed(Protocol):
 class Obstacles:
     """Finds what is in the way, from the state of the service at that moment."""
 
+    __slots__ = ("_listening", "_service", "accept_after", "paused")
+
     def __init__(self, service: Obstructed, listening: Listening) -> None:
         """Begin with what the service's own state says, and nothing else."""
         self.paused = False
         """Whether an operator wants nothing to be accepted."""
-        self.accept_after = -math.inf
+        self.accept_after = NEVER
         """The monotonic time before which accept(2) is not tried again."""
         self._service = service
         self._listening = listening

@@ -61,6 +61,8 @@ class Admitting(Protocol):
 class Pipeline:
     """The way into one service."""
 
+    __slots__ = ("_closed", "_max_pending", "_service", "_tasks", "_timeout", "_tls", "crowded", "stages")
+
     def __init__(self, service: Admitting) -> None:
         """Start without stages; change() sets them."""
         self._service = service

@@ -45,6 +45,8 @@ NOWHERE: frozenset[Turns] = frozenset()
 class Places:
     """Where one waits: in which turns, and for how long."""
 
+    __slots__ = ("_item", "_turns")
+
     def __init__(self, item: Waiting) -> None:
         """Wait nowhere."""
         self._item = item

@@ -6,7 +6,6 @@ docs/internals.md lists the messages.
 """
 
 import asyncio
-import json
 import os
 import socket
 import time
@@ -138,10 +137,10 @@ class MasterClient:
             self.adopt(socket.socket(fileno=descriptor))
 
     def _plan(self, order: orders.TakePlan, descriptors: list[int]) -> None:
-        with os.fdopen(descriptors[0], "rb") as memory:
+        with os.fdopen(descriptors[0], encoding="utf-8") as memory:
             memory.seek(0)
-            frame = plain.read(plan.PlanFrame, json.loads(memory.readline()))
-            planned = [plain.read(plan.PlannedService, json.loads(line)) for line in memory]
+            frame = plain.read(plan.PlanFrame, plain.from_json(memory.readline()))
+            planned = [plain.read(plan.PlannedService, plain.from_json(line)) for line in memory]
         first = self.generation == 0
         self.generation = order.generation
         self._output.set_level(order.log_level)

@@ -39,8 +39,9 @@ class PlanParts:
             orders.TakeHandover: self._handover,
         }
         self._server = server
-        self._output = output
         self._stderr: list[StderrLog] = []
+        self._output = output
+        self._ended = self._stderr.remove  # one object for all pipes
         self._opening: asyncio.Task[None] | None = None
 
     @property
@@ -77,7 +78,7 @@ class PlanParts:
 
     def _stderr_pipe(self, order: orders.AddPipe, descriptors: list[int]) -> None:
         log, has_room = self._output.logger, self._output.has_room
-        self._stderr.append(StderrLog(log, order.service, descriptors[0], has_room, self._stderr.remove))
+        self._stderr.append(StderrLog(log, order.service, descriptors[0], has_room, self._ended))
 
     def _listeners(self, order: orders.AddListeners, descriptors: list[int]) -> None:
         for number, descriptor in zip(order.numbers, descriptors, strict=True):

@@ -126,16 +126,17 @@ class Counts:
 class Row:
     """The counts of one service, to be added to."""
 
-    __slots__ = ("_cells", "_columns")
+    __slots__ = ("_cells", "_columns", "_start")
 
-    def __init__(self, cells: memoryview, columns: "Columns") -> None:
-        """Wrap the cells of a row."""
+    def __init__(self, cells: memoryview, start: int, columns: "Columns") -> None:
+        """Take the cells of all rows, and where this one starts."""
         self._cells = cells
+        self._start = start
         self._columns = columns
 
     def add(self, name: str, count: int = 1) -> None:
         """Add to a count, in one store."""
-        self._cells[self._columns[name]] += count
+        self._cells[self._start + self._columns[name]] += count
 
 
 class Columns(dict[str, int]):
@@ -198,12 +199,15 @@ class Counters:
 
     def row(self, number: int) -> Row:
         """Return the counts of a service, to be added to. Raises IndexError."""
-        return Row(self._row(number), self._columns)
+        return Row(self._cells, self._start(number), self._columns)
 
-    def _row(self, number: int) -> memoryview:
+    def _start(self, number: int) -> int:
         if not 0 <= number < ROWS:
             raise IndexError(f"service {number}")
-        start = (_ROWS_AT + number * _ROW.size) // _CELL
+        return (_ROWS_AT + number * _ROW.size) // _CELL
+
+    def _row(self, number: int) -> memoryview:
+        start = self._start(number)
         return self._cells[start : start + MAX_COLUMNS]
 
     def _clear(self) -> None:

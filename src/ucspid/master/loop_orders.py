@@ -6,7 +6,7 @@ They are JSON, with descriptors beside it; control.master_client is the other en
 import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ucspid.ipc import orders
 from ucspid.ipc.channel import MAX_DESCRIPTORS
@@ -36,7 +36,10 @@ class LoopOrders:
         self.process = process
         self.begun = False
         """Whether it has been sent its first order."""
-        self.introduced: set[tuple[str, int]] = set()
+        self._introduced: dict[str, set[int]] = {
+            kind: set() for kind in ("launcher", "tls", "stderr", "listener")
+        }
+        """The numbers of what it has been sent, by kind."""
         self._services: dict[int, SentService] = {}
 
     def begin(self, held: Holdings, config: str, began: float, children: Children) -> None:
@@ -154,21 +157,28 @@ class LoopOrders:
 
     def _forget(self, held: Holdings) -> None:
         """Forget what it has been sent and is not there any more."""
-        for kind, number in list(self.introduced):
-            if kind == "tls" and number not in held.tls.serving:
-                self.process.send(orders.RemoveTls(number=number))
-        self.introduced &= {
-            *(("tls", number) for number in held.tls.serving),
-            *(("launcher", launcher.number) for _profile, launcher in held.all_launchers()),
-            *(("stderr", pipe.number) for pipe in held.pipes),
-            *(("listener", listening.number) for listening in held.listeners),
-        }
+        for number in self._introduced["tls"] - held.tls.serving.keys():
+            self.process.send(orders.RemoveTls(number=number))
+        self._introduced["tls"] &= held.tls.serving.keys()
+        self._introduced["launcher"] &= {launcher.number for _profile, launcher in held.all_launchers()}
+        self._introduced["stderr"] &= {pipe.number for pipe in held.pipes}
+        self._introduced["listener"] &= {listening.number for listening in held.listeners}
 
     def _introduce(self, kind: str, which: int) -> bool:
-        if (kind, which) in self.introduced:
+        introduced = self._introduced[kind]
+        if which in introduced:
             return False
-        self.introduced.add((kind, which))
+        introduced.add(which)
         return True
+
+    def introduced(self) -> list[tuple[str, int]]:
+        """Return what remember() takes: kind and number of each thing that the process has been sent."""
+        return [(kind, number) for kind, numbers in self._introduced.items() for number in numbers]
+
+    def remember(self, introduced: Iterable[tuple[str, int]]) -> None:
+        """Go on with a process that an earlier image of the master has sent these things."""
+        for kind, number in introduced:
+            self._introduce(kind, number)
 
 
 def send_expiries(send: SendOrder, ends: Mapping[str, float]) -> None:

@@ -81,7 +81,7 @@ class LoopSupervisor:
         return LoopState(
             pid=0 if current is None else current.process.pid,
             channel=None if current is None else ChannelState.of(current.process.channel),
-            introduced=[] if current is None else list(current.introduced),
+            introduced=[] if current is None else current.introduced(),
             generation=self.generation,
             began=self._began,
         )
@@ -97,7 +97,7 @@ class LoopSupervisor:
         channel = Channel(seqpacket(state.channel.descriptor), state.channel.packets())
         current = self.current = LoopOrders(LoopProcess(state.pid, channel, self._poller, self._log, self))
         current.begun = current.process.outdated = True
-        current.introduced.update(state.introduced)
+        current.remember(state.introduced)
 
     @property
     def pids(self) -> set[int]:

@@ -5,9 +5,14 @@ A pure policy: times are monotonic seconds, passed in by the caller, who acts an
 
 from math import inf
 
+_NEVER = -inf
+"""One object for all: each -inf that is calculated is another."""
+
 
 class Backoff:
     """Growing delays between the restarts of a process that keeps ending."""
+
+    __slots__ = ("_calm", "_delay", "_failures", "_first", "_longest", "_max_failures", "_restart")
 
     def __init__(self, first: float, longest: float, calm: float, max_failures: int = 0) -> None:
         """Take the first and the longest delay, and how long a process must live to be forgiven.
@@ -20,7 +25,7 @@ class Backoff:
         self._max_failures = max_failures
         self._failures = 0
         self._delay = first
-        self._restart = -inf
+        self._restart = _NEVER
 
     def failed(self, now: float) -> float:
         """Return the seconds to wait before the restart: twice as many as before, up to the longest.

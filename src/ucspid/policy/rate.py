@@ -14,6 +14,8 @@ from ucspid.policy import validate
 
 SLACK = 0.001
 """By how much of a token a bucket may fall short: more than the rounding of float times."""
+_NEVER = -inf
+"""One object for all buckets: each -inf that is calculated is another."""
 SLOTS = 32
 """Into how many steps TokenBuckets divides the time in which an empty bucket fills up."""
 
@@ -28,7 +30,7 @@ class TokenBucket:
         self._interval = rate.seconds / rate.count
         self._tolerance = (rate.burst - 1) * self._interval
         self._slack = SLACK * self._interval
-        self._full_at = -inf
+        self._full_at = _NEVER
 
     def wait(self, now: float) -> float:
         """Return the seconds until a token is there; 0.0 if one is."""
@@ -44,7 +46,7 @@ class TokenBucket:
 
     def to_state(self) -> float | None:
         """Return what from_state() takes: the time at which it will be full, None if it always was."""
-        return None if self._full_at == -inf else self._full_at
+        return None if self._full_at == _NEVER else self._full_at
 
     def from_state(self, state: Any, now: float) -> None:
         """Go on as the bucket of this rate that to_state() was asked of.
@@ -52,7 +54,7 @@ class TokenBucket:
         Raises ValueError for what no such bucket can have said by now, and changes nothing then.
         """
         latest = now + self._tolerance + self._interval + 2 * self._slack
-        self._full_at = -inf if state is None else validate.number(state, 0.0, latest)
+        self._full_at = _NEVER if state is None else validate.number(state, 0.0, latest)
 
 
 class TokenBuckets:

@@ -31,6 +31,8 @@ class NoLimits:
 class ServiceRates:
     """The token buckets of a service."""
 
+    __slots__ = ("_clients", "_settings", "all")
+
     def __init__(self, settings: Service | NoLimits) -> None:
         """Start with full buckets."""
         self.all: TokenBucket | None = _bucket(settings.rate)

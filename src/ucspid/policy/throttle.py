@@ -12,6 +12,9 @@ from ucspid.policy import validate
 GRACE = 1.0
 """Seconds that a program must run to count as started, where nobody has seen it end."""
 
+_NEVER = -inf
+"""One object for all services: each -inf that is calculated is another."""
+
 MAX_FAILURES = 1000
 """Failures that are counted; the file allows no more before a service is slowed."""
 
@@ -25,13 +28,15 @@ class Throttle:
     service goes on accepting. The first program that starts ends it; so does a reload.
     """
 
+    __slots__ = ("_next", "_settings", "_since", "_started", "failures")
+
     def __init__(self, settings: Throttling | None) -> None:
         """Start without a failure; None never slows."""
         self.failures = 0
         """Failed starts in a row: where there are none, there is nothing to be asked or noted."""
         self._settings = settings
         self._since = inf
-        self._next = -inf
+        self._next = _NEVER
         self._started = inf
 
     def change(self, settings: Throttling | None) -> None:
@@ -109,7 +114,7 @@ class Throttle:
         taken = (
             validate.whole(failures, 0, MAX_FAILURES),
             inf if since is None else validate.number(since, 0.0, now),
-            -inf if following is None else validate.number(following, 0.0, now + self.interval),
+            _NEVER if following is None else validate.number(following, 0.0, now + self.interval),
             inf if started is None else validate.number(started, 0.0, now),
         )
         self.failures, self._since, self._next, self._started = taken
@@ -120,7 +125,7 @@ class Throttle:
     def _clear(self) -> None:
         self.failures = 0
         self._since = inf
-        self._next = -inf
+        self._next = _NEVER
         self._started = inf
 
 

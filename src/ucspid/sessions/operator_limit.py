@@ -19,6 +19,8 @@ class Limited(Protocol):
 class OperatorLimit:
     """What holds until the next reload."""
 
+    __slots__ = ("_service", "planned")
+
     def __init__(self, service: Limited) -> None:
         """Begin with what the file says."""
         self.planned: int | None = None

@@ -19,6 +19,8 @@ from ucspid.sessions.sessions import Sessions
 class Refusing:
     """Refuses connections of one service."""
 
+    __slots__ = ("_log", "_sessions", "window")
+
     def __init__(self, sessions: Sessions, log: FilteringBoundLogger) -> None:
         """Count in the service's sessions."""
         self.window = Refusals()
@@ -44,7 +46,7 @@ class Refusing:
         elif self.window.unreported == 1:
             asyncio.get_running_loop().call_later(self.window.ends - now, self.summarise)
         waited = connection in sessions.waiting
-        sessions.waiting.discard(connection)
+        sessions.waiting.pop(connection, None)
         if sessions.earlier:
             sessions.passed(connection)
         if connection.slot is not None:

@@ -164,7 +164,7 @@ class LiveService:
 
     def pends(self, connection: Connection) -> None:
         """Take note that a stage makes a connection wait."""
-        self.sessions.waiting.add(connection)
+        self.sessions.waiting[connection] = None
 
     def admitted(self, connection: Connection) -> None:
         """Begin the session of a connection that all stages have let through, or have it wait for a slot."""
@@ -173,7 +173,7 @@ class LiveService:
             self.start(connection)  # the acceptor made sure of all else before it accepted
         else:
             connection.take(Event.ADMITTED)
-            self.sessions.waiting.add(connection)
+            self.sessions.waiting[connection] = None
             self.acceptor.enqueue(connection)
 
     def settled(self) -> None:

@@ -25,6 +25,8 @@ from ucspid.sessions.sessions import NOT_TAKEN, Sessions
 class Starts:
     """Starts sessions of one service."""
 
+    __slots__ = ("_handed_over", "_log", "_next_connection", "_sessions", "_tls")
+
     def __init__(
         self,
         sessions: Sessions,
@@ -63,7 +65,7 @@ class Starts:
             further if proxied is None else (*proxied.variables, *further),
         )
         if sessions.waiting:
-            sessions.waiting.discard(connection)
+            sessions.waiting.pop(connection, None)
         connection.hand(number, now)
         sessions.add(connection)
         if sessions.throttle.failures and sessions.throttle.starting(now):

@@ -106,6 +106,12 @@ def _has_more(descriptor: int) -> bool:
 class StderrLog:
     """Reads the pipe of one service."""
 
+    __slots__ = (
+        "_again", "_begun_by", "_bucket", "_dropped", "_ended", "_ended_before", "_full_since", "_has_room",
+        "_lines", "_log", "_loop", "_max_bytes", "_rate", "_read_at", "_taken", "_timer", "_writers",
+        "descriptor", "service",
+    )  # fmt: skip
+
     def __init__(
         self,
         log: FilteringBoundLogger,
@@ -132,7 +138,7 @@ class StderrLog:
         self._dropped = 0
         self._taken = 0
         self._full_since: float | None = None
-        self._read_at = self._loop.time()
+        self._read_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
         self._set_rate(STDERR_RATE)
@@ -149,14 +155,18 @@ class StderrLog:
 
     def _set_rate(self, rate: Rate) -> None:
         self._rate = rate
-        self._bucket = TokenBucket(rate)
+        self._bucket: TokenBucket | None = None  # made for the first line: most programs write none
         self._max_bytes = max(MAX_BYTES, round(rate.count / rate.seconds * MAX_LINE))
+
+    def _lines_left(self) -> TokenBucket:
+        bucket = self._bucket = self._bucket or TokenBucket(self._rate)
+        return bucket
 
     def _read(self) -> None:
         now = self._loop.time()
         if self._waits_for_room(now):
             return
-        dropping = self._full_since is not None or self._bucket.wait(now) > 0.0
+        dropping = self._full_since is not None or self._lines_left().wait(now) > 0.0
         size = _SKIP if dropping else _READ
         try:
             data = os.read(self.descriptor, size)
@@ -227,7 +237,7 @@ class StderrLog:
             self._timer = self._loop.call_later(PERIOD, self._next_second)
 
     def _log_line(self, line: bytes, writer: int | None, now: float) -> None:
-        if self._bucket.take(now):
+        if self._lines_left().take(now):
             text = line.decode(errors="backslashreplace")
             events.program_stderr(self._log, self.service, writer, text)
         else:

@@ -10,6 +10,8 @@ from ucspid.rules.rule import Rule
 class LimitsOfClient:
     """Takes what a connection holds in the limits: everything, or nothing if one of them refuses."""
 
+    __slots__ = ("_has_rules", "_limits", "_loosest", "_session", "_settings")
+
     def __init__(self, resources: Resources) -> None:
         """Take the limits of a service."""
         self._settings = resources.settings
