@@ -18,6 +18,7 @@ import pytest
 from daemon import exchange
 from launchers import SERVICE, TAG, TIMEOUT, Peers
 from reachable import reachable
+from spares import kill, spare
 from ucspid.ipc import messages as wire
 
 NOBODY = 65534
@@ -239,6 +240,7 @@ def test_a_fork_has_copied_few_pages_when_its_program_begins(peers: Peers, tmp_p
     peers.set_python("counting", module="counting:main", env={"PYTHONPATH": str(tmp_path)})
     peers.ready()
     for connection in (1, 2):
+        kill(spare(peers))  # it copies some in advance
         pages = int(exchange(peers.connect(connection)))
         peers.wait(wire.EXITED, connection)
     assert 0 < pages < 215

@@ -1,13 +1,12 @@
 """The fork that a launcher of a preloaded program makes ahead: it is a session once it has a connection."""
 
+import contextlib
 import mmap
 import os
 import resource
-import select
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,10 @@ import pytest
 from daemon import exchange
 from launchers import SERVICE, TIMEOUT, Peers
 from reachable import reachable
+from spares import ended, kill, spare, until, waiting
 from ucspid.ipc import messages as wire
 from ucspid.launcher.preload.spare import LESSONS, WrittenPages
-from ucspid.linux import pages, procfs
+from ucspid.linux import pages
 
 NOBODY = 65534
 WAITS = "import sys\nprint('here', flush=True)\nsys.exit(len(sys.stdin.read()))\n"
@@ -46,45 +46,13 @@ def serving(peers: Peers, folder: Path, text: str, *, stderr: int = wire.STDERR_
     return peers
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < end
-        os.sched_yield()
-
-
-def waiting(peers: Peers) -> set[int]:
-    """Return the launcher's children that are in its own process group."""
-    return {pid for pid in procfs.children(peers.pid) if procfs.group(pid) == peers.pid}
-
-
-def spare(peers: Peers) -> int:
-    """Return the spare, as soon as there is one."""
-    until(lambda: bool(waiting(peers)))
-    (pid,) = waiting(peers)
-    return pid
-
-
-def kill(pid: int) -> None:
-    """Kill the spare, and wait until it has ended."""
-    os.kill(pid, signal.SIGKILL)
-    ended(pid)
-
-
-def ended(pid: int) -> None:
-    """Wait for the end of a process, which the launcher or the test reaps, or has reaped."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    assert poll.poll(1000 * TIMEOUT)
-    os.close(descriptor)
-
-
-def descriptors(pid: int) -> dict[int, str]:
-    return {int(entry.name): os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+def descriptors(pid: int) -> list[str]:
+    """Return what a process has open; it may close some meanwhile."""
+    found = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(entry))
+    return found
 
 
 SHOWS = (
@@ -229,7 +197,8 @@ def test_neither_launcher_nor_spare_keeps_a_descriptor_of_a_session(peers: Peers
     for connection in range(1, LESSONS + 4):
         pid = spare(peers)
         comm = f"/proc/{pid}/comm"
-        until(lambda pid=pid, comm=comm: comm in descriptors(pid).values())  # type: ignore[misc]
+        until(lambda pid=pid, comm=comm: comm in descriptors(pid))  # type: ignore[misc]
+        peers.list(connection)  # it has done what belongs to the fork
         seen.append((len(descriptors(peers.pid)), len(descriptors(pid))))
         exchange(peers.connect(connection))
         assert peers.wait(wire.STARTED, connection).process == pid
