@@ -199,9 +199,12 @@ class Clients:
 
     async def _connect(self, service: str, source: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         host, port = self._addresses[service]
-        streams = await asyncio.open_connection(host, port, local_addr=(source, 0))
         self._connects[service] += 1
-        return streams
+        try:
+            return await asyncio.open_connection(host, port, local_addr=(source, 0))
+        except BaseException:
+            self._resets[service] += 1  # by a process that has died; it may have been accepted before that
+            raise
 
     async def _stay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Say something now and then, and disconnect after a while."""
